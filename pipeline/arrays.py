@@ -1,0 +1,146 @@
+"""Zarr v3 arrays written chunk by chunk and read by mapping their chunk files. The only file that imports zarr.
+
+An uncompressed Zarr chunk is a flat C-order file, so the store stays ordinary Zarr that anyone can open, and on a local
+file system a chunk is read by mapping it. The law of that fast path: it skips work whose result is known and is never
+another algorithm; a test holds it equal to what `zarr.open` reads. The chunk grid runs along the first axis only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from pipeline.errors import CorruptItem
+
+
+def balanced_rows(n: int, target: int) -> int:
+    """Rows a chunk so that chunks are equal: 1,500 rows, at most 1,024 a chunk, are 2 x 750 and need no padding."""
+    return max(1, math.ceil(n / max(1, math.ceil(n / target))))
+
+
+class ArrayWriter:
+    """Creates one uncompressed array (its metadata through zarr) and writes it chunk by chunk, each atomically.
+
+    `shape` (n, …), chunks of `chunk_rows` rows. A chunk already on disk (a resumed item) need not be written again.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: tuple[int, ...],
+        chunk_rows: int,
+        dtype: DTypeLike,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        import zarr
+
+        self.path, self.shape, self.dtype = path, shape, np.dtype(dtype)
+        self.chunk_rows = max(1, min(chunk_rows, shape[0]))
+        if not (path / "zarr.json").exists():
+            path.mkdir(parents=True, exist_ok=True)
+            zarr.create_array(
+                store=str(path),
+                shape=shape,
+                chunks=(self.chunk_rows, *shape[1:]),
+                dtype=self.dtype,
+                compressors=None,
+                filters=None,
+                fill_value=0,
+                attributes=dict(attributes or {}),
+                overwrite=True,
+            )
+
+    @property
+    def n_chunks(self) -> int:
+        return math.ceil(self.shape[0] / self.chunk_rows)
+
+    def rows(self, chunk: int) -> range:
+        """The rows that chunk holds, padding left out."""
+        return range(chunk * self.chunk_rows, min(self.shape[0], (chunk + 1) * self.chunk_rows))
+
+    def has(self, chunk: int) -> bool:
+        return _chunk_file(self.path, chunk, len(self.shape)).exists()
+
+    def write(self, chunk: int, values: NDArray[Any]) -> None:
+        """Write one chunk: exactly its rows, in order; the last is padded with zeros as Zarr does."""
+        rows = self.rows(chunk)
+        if values.shape != (len(rows), *self.shape[1:]) or values.dtype != self.dtype:
+            expected = (len(rows), *self.shape[1:])
+            raise ValueError(f"chunk {chunk} of {self.path}: {values.dtype}{values.shape}, not {self.dtype}{expected}")
+        file = _chunk_file(self.path, chunk, len(self.shape))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f".{file.name}.{os.getpid()}")
+        with open(part, "wb") as out:
+            out.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+            out.truncate(self.chunk_rows * math.prod(self.shape[1:]) * self.dtype.itemsize)
+        os.replace(part, file)
+
+
+class MappedArray:
+    """Reads an array through maps of its chunk files. Pickles only its path; each process maps lazily for itself."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            meta = json.loads((path / "zarr.json").read_bytes())
+        except FileNotFoundError:
+            raise CorruptItem("array metadata is missing", where=str(path), fix="histill store verify") from None
+        self.shape = tuple(int(side) for side in meta["shape"])
+        self.dtype = np.dtype(meta["data_type"])
+        self.chunk_rows = int(meta["chunk_grid"]["configuration"]["chunk_shape"][0])
+        self.attributes: dict[str, Any] = meta.get("attributes", {})
+        if [codec["name"] for codec in meta["codecs"]] != ["bytes"]:
+            raise CorruptItem("compressed arrays cannot be mapped", where=str(path), fix="read it with zarr.open")
+        self._maps: dict[int, NDArray[Any]] = {}
+
+    def __reduce__(self) -> tuple[type[MappedArray], tuple[Path]]:
+        return MappedArray, (self.path,)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def slice(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows start:stop, shape (stop - start, …); a view of the map where they lie in one chunk, else a copy."""
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"rows {start}:{stop} of {len(self)} in {self.path}")
+        first, last = start // self.chunk_rows, max(start, stop - 1) // self.chunk_rows
+        if start == stop:
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        parts = []
+        for chunk in range(first, last + 1):
+            offset = chunk * self.chunk_rows
+            parts.append(self._chunk(chunk)[max(start - offset, 0) : stop - offset])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def take(self, rows: NDArray[np.integer[Any]]) -> NDArray[Any]:
+        """The given rows, in the given order, copied; shape (len(rows), …)."""
+        rows = np.asarray(rows, np.int64)
+        if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
+            raise IndexError(f"row {rows.min()} or {rows.max()} is outside {len(self)} in {self.path}")
+        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        chunks = rows // self.chunk_rows
+        for chunk in np.unique(chunks):
+            at = np.flatnonzero(chunks == chunk)
+            out[at] = self._chunk(int(chunk))[rows[at] - chunk * self.chunk_rows]
+        return out
+
+    def _chunk(self, chunk: int) -> NDArray[Any]:
+        if chunk not in self._maps:
+            file = _chunk_file(self.path, chunk, len(self.shape))
+            try:
+                self._maps[chunk] = np.memmap(file, self.dtype, "r", shape=(self.chunk_rows, *self.shape[1:]))
+            except (FileNotFoundError, ValueError) as error:
+                raise CorruptItem(f"chunk {chunk}: {error}", where=str(self.path), fix="histill store verify") from None
+        return self._maps[chunk]
+
+
+def _chunk_file(path: Path, chunk: int, ndim: int) -> Path:
+    """Zarr v3's default chunk key: c/<i>/0/0 …, the grid running along the first axis only."""
+    return path.joinpath("c", str(chunk), *["0"] * (ndim - 1))

@@ -1,0 +1,65 @@
+"""Work that is one call a slide, spread over Dask workers: a local cluster, or a scheduler that is already running."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from pipeline.errors import HistillError, SlideRefused
+from pipeline.params import ClusterParams
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def each(
+    work: Callable[[Task], Result], tasks: Sequence[Task], params: ClusterParams
+) -> Iterator[tuple[Task, Result | HistillError]]:
+    """Call `work` on every task and yield (task, result or the `HistillError` it raised) as they finish.
+
+    `work` and the tasks are pickled. A worker that dies (a decoder's segfault) is started again and its task tried once
+    more; if it dies again the task ends as a `SlideRefused`. Any other exception is a bug and is raised. The order of
+    results depends on timing: sort what is kept.
+    """
+    if not tasks:
+        return
+    workers = min(len(tasks), params.workers or os.cpu_count() or 1)
+    if params.scheduler is None and workers == 1:
+        for task in tasks:
+            yield task, _guarded(work, task)
+        return
+    import dask
+    from dask.distributed import Client, KilledWorker, LocalCluster, as_completed
+
+    settings = {
+        "distributed.scheduler.allowed-failures": 1,
+        "distributed.worker.memory.terminate": False,
+        "distributed.logging.distributed": "error",
+        "distributed.comm.timeouts.connect": "60s",
+    }
+    with dask.config.set(settings):
+        if params.scheduler is None:
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            client = Client(cluster)
+        else:
+            cluster, client = None, Client(params.scheduler)
+        try:
+            futures = {client.submit(_guarded, work, task, pure=False): task for task in tasks}
+            for future in as_completed(futures):
+                try:
+                    yield futures[future], future.result()
+                except KilledWorker:
+                    fix = "look at the slide with another viewer; its decoder may have crashed"
+                    yield futures[future], SlideRefused("the worker process died twice on it", fix=fix)
+        finally:
+            client.close()
+            if cluster is not None:
+                cluster.close()
+
+
+def _guarded(work: Callable[[Task], Result], task: Task) -> Result | HistillError:
+    try:
+        return work(task)
+    except HistillError as error:
+        return error

@@ -1,0 +1,112 @@
+"""A stage's manifest: a small deterministic JSON file that names what the stage made.
+
+Sorted, without timestamps, host names or absolute paths, so that an unchanged result is an unchanged file and DVC stops
+there. The bytes themselves are in the store, under (kind, recipe key, item key).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import HistillError, ManifestError
+
+VERSION = 1
+
+
+class Refusal(BaseModel):
+    """One slide that was not used, why, and what would make it usable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    id: str
+    reason: str
+    fix: str = ""
+
+    @classmethod
+    def of(cls, slide_id: str, error: HistillError) -> Refusal:
+        """The refusal that an error about one slide amounts to."""
+        return cls(id=slide_id, reason=error.what, fix=error.fix)
+
+
+class Item(BaseModel):
+    """One thing made: `id` for people (the slide id), `key` in the store, `digest` of its bytes, `n` rows in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    id: str
+    key: str
+    digest: str
+    n: int = 0
+    info: dict[str, Any] = {}
+
+
+class Manifest(BaseModel):
+    """What a stage made. `recipe` is all that its bytes depend on besides the item; `recipe_key` its hash."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    stage: str
+    recipe_key: str = ""
+    recipe: dict[str, Any] = {}
+    items: tuple[Item, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    summary: dict[str, Any] = {}
+    version: int = VERSION
+
+    def item(self, slide_id: str) -> Item:
+        """The item of that id. Raises `ManifestError`."""
+        for item in self.items:
+            if item.id == slide_id:
+                return item
+        raise ManifestError("no such item", where=f"{self.stage}: {slide_id}", fix="see the manifest's `items`")
+
+    def save(self, path: Path | str) -> None:
+        """Write atomically, items and refusals sorted by id."""
+        ordered = self.model_copy(
+            update={
+                "items": tuple(sorted(self.items, key=lambda item: item.id)),
+                "refused": tuple(sorted(self.refused, key=lambda refusal: refusal.id)),
+            }
+        )
+        write_json(path, ordered.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, path: Path | str, stage: str) -> Manifest:
+        """Read the manifest of `stage`. Raises `ManifestError` that names the command which makes it."""
+        remedy = f"dvc repro {stage}"
+        try:
+            manifest = cls.model_validate_json(Path(path).read_bytes())
+        except FileNotFoundError:
+            raise ManifestError("manifest not found", where=str(path), fix=remedy) from None
+        except ValidationError as error:
+            first = error.errors()[0]["msg"]
+            raise ManifestError(f"not a manifest: {first}", where=str(path), fix=remedy) from None
+        if manifest.stage != stage or manifest.version != VERSION:
+            found = f"stage {manifest.stage!r}, version {manifest.version}"
+            raise ManifestError(f"{found}, not {stage!r}, version {VERSION}", where=str(path), fix=remedy)
+        return manifest
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write JSON (sorted keys, final newline) atomically; NaN is refused, since other readers choke on it."""
+    write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n")
+
+
+def write_atomic(path: Path | str, data: bytes) -> None:
+    """Write a whole file: the reader sees either the old bytes or all of the new ones, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,220 @@
+"""params.yaml as frozen typed models: one section a stage, plus `store` and `cluster` for the site.
+
+Defaults live here and nowhere else; params.yaml repeats those a user is likely to change, with a comment each. An
+unknown key is refused with the nearest known one. Sections named after stages are what DVC watches; `store` and
+`cluster` say where and with what to compute, never what, so no stage depends on them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import ParamsError
+
+OnError = Literal["refuse", "fail"]
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SlidesParams(_Frozen):
+    """Which slides, and how strict to be about them."""
+
+    table: str = "slides.csv"
+    on_error: OnError = "refuse"
+    test_fraction: Fraction = 0.2
+    """Share of patients (or slides) held out where the table has no `split`."""
+    demo_px: Annotated[int, Field(ge=512, le=16384)] = 2560
+    """Side of a `demo:N` slide in pixels; only demo rows look at it."""
+
+
+class TissueParams(_Frozen):
+    """How tissue is told from glass."""
+
+    method: Literal["otsu"] = "otsu"
+    mask_mpp: Annotated[float, Field(gt=0)] = 8.0
+    min_coverage: Fraction = 0.5
+    """A tile is kept when at least this share of it is tissue."""
+    min_area_mm2: Annotated[float, Field(ge=0)] = 0.01
+    """Islands smaller than this are dirt, holes smaller than this are filled."""
+    exclude_pen: bool = True
+
+
+class TilesParams(_Frozen):
+    """The grid, at a physical resolution, and how its tiles are stored."""
+
+    target_mpp: Annotated[float, Field(gt=0.05, le=10)] = 0.5
+    tile_px: Annotated[int, Field(ge=16, le=2048)] = 224
+    overlap_px: Annotated[int, Field(ge=0)] = 0
+    edge: Literal["skip", "shift"] = "skip"
+    """A tile that would leave the slide is left out, or moved inside."""
+    tissue: TissueParams = TissueParams()
+    jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 95
+    max_tiles_per_slide: Positive | None = None
+    """A seeded choice spread over the tissue; null keeps all."""
+    seed: int = 0
+    on_error: OnError = "refuse"
+
+
+class TokensParams(_Frozen):
+    """The teacher, and how its answers are kept."""
+
+    teacher: str = "demo"
+    """`demo`, or any timm name; `hf-hub:MahmoodLab/UNI` for weights from the hub."""
+    weights: str | None = None
+    """A local safetensors or PyTorch file for a timm name."""
+    model_kwargs: dict[str, Any] = {}
+    """Passed to timm.create_model, e.g. {init_values: 1.0e-5, dynamic_img_size: true} for UNI."""
+    input_px: Positive | None = None
+    """Side the teacher sees; null takes the teacher's own."""
+    engine: Literal["auto", "eager"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto = bf16 on a GPU that has it, else fp32."""
+    patch: Literal["int8", "fp16", "none"] = "int8"
+    views: Annotated[int, Field(ge=1, le=8)] = 1
+    """Dihedral views of every tile the teacher answers; 1 = the tile as it is."""
+    calibration_tiles: Annotated[int, Field(ge=8)] = 256
+    """Tiles that the frozen mean and deviation of each channel are taken from."""
+    batch_size: Positive = 32
+    demo_teacher_steps: Positive = 250
+    on_error: OnError = "refuse"
+
+
+class ObjectiveParams(_Frozen):
+    """Weights of the objectives; 0 switches one off."""
+
+    cls: Annotated[float, Field(ge=0)] = 1.0
+    patch: Annotated[float, Field(ge=0)] = 1.0
+
+
+class StudentParams(_Frozen):
+    """The student and its training."""
+
+    model: str = "efficientvit_b0"
+    input_px: Positive | None = None
+    """Side the student sees; null takes the tile's."""
+    objective: ObjectiveParams = ObjectiveParams()
+    adapter: Literal["attention"] = "attention"
+    epochs: Positive = 20
+    batch_size: Positive = 64
+    """Over all processes together."""
+    lr: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warmup_fraction: Fraction = 0.1
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    """0 switches the moving average of the weights off."""
+    block_rows: Positive = 32
+    """Neighbouring rows that the loader reads together."""
+    buffer_rows: Positive = 4096
+    """Rows among which blocks are mixed."""
+    checkpoint_every: Positive = 50
+    """Steps between checkpoints."""
+    workers: Annotated[int, Field(ge=0)] = 1
+    seed: int = 0
+
+
+class EvaluateParams(_Frozen):
+    """What is compared, and how sure to be."""
+
+    knn_k: Positive = 20
+    max_probe_tiles: Positive = 20000
+    bootstrap: Annotated[int, Field(ge=100)] = 1000
+    batch_size: Positive = 64
+    seed: int = 0
+
+
+class BenchmarkParams(_Frozen):
+    """What is timed."""
+
+    batch_sizes: tuple[Positive, ...] = (1, 8, 32)
+    seconds: Annotated[float, Field(gt=0)] = 1.0
+    """Time spent on each cell of the table, at least 5 repeats."""
+    slide_tiles: Positive = 10000
+    """Tiles of the slide for which slides an hour are stated."""
+
+
+class ReportParams(_Frozen):
+    """What the page shows."""
+
+    title: str = "Histill report"
+    max_slides: Positive = 60
+
+
+class StoreParams(_Frozen):
+    """Where bytes live; HISTILL_STORE wins over this, and null means `.store` in the DVC root."""
+
+    root: str | None = None
+
+
+class ClusterParams(_Frozen):
+    """With what to compute."""
+
+    scheduler: str | None = None
+    """Address of a running Dask scheduler (tcp://host:8786); null starts a local cluster."""
+    workers: Positive | None = None
+    """Local worker processes; null = one a core."""
+
+
+class Params(_Frozen):
+    """The whole of params.yaml."""
+
+    slides: SlidesParams = SlidesParams()
+    tiles: TilesParams = TilesParams()
+    tokens: TokensParams = TokensParams()
+    student: StudentParams = StudentParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    benchmark: BenchmarkParams = BenchmarkParams()
+    report: ReportParams = ReportParams()
+    store: StoreParams = StoreParams()
+    cluster: ClusterParams = ClusterParams()
+
+
+SITE_SECTIONS = ("store", "cluster")
+STAGES = tuple(name for name in Params.model_fields if name not in SITE_SECTIONS)
+
+
+def load_params(path: Path | str = "params.yaml") -> Params:
+    """Read and check params.yaml.
+
+    Raises `ParamsError` with the file, the key and the nearest known key where one is misspelt.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError("file not found", where=str(path), fix="run from the project's root") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"not valid YAML: {error}", where=str(path), fix="mend the line it names") from None
+    if raw is not None and not isinstance(raw, dict):
+        raise ParamsError("the top level is not a mapping of sections", where=str(path), fix=f"sections: {STAGES}")
+    try:
+        return Params.model_validate(raw or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ParamsError(
+            f"unknown key {where!r}" if first["type"] == "extra_forbidden" else f"{where}: {first['msg']}",
+            where=str(path),
+            fix=_advice(first["type"], first["loc"], first.get("input")),
+        ) from None
+
+
+def _advice(kind: str, loc: tuple[int | str, ...], got: object) -> str:
+    """The nearest known key for a misspelt one, else what was found."""
+    if kind != "extra_forbidden":
+        return f"found {got!r}; docs/parameters.md lists what is allowed"
+    model: Any = Params
+    for part in loc[:-1]:
+        model = model.model_fields[part].annotation
+    known = sorted(model.model_fields)
+    near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}"

@@ -1,0 +1,64 @@
+"""Progress on stderr: bars where a person watches, a plain line now and then where a log does."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console(stderr=True, highlight=False)
+
+
+class Advance(Protocol):
+    """Called as work is done: `advance(n)`, with an optional note shown at the end of the line."""
+
+    def __call__(self, n: float = 1, note: str = "") -> None: ...
+
+
+@contextmanager
+def track(label: str, total: float, unit: str) -> Iterator[Advance]:
+    """A bar for `total` units of work (tiles, steps, slides); yields `advance`. Nothing is shown for no work."""
+    if total <= 0:
+        yield lambda n=1, note="": None
+    elif sys.stderr.isatty():
+        with _bar(unit) as bar:
+            task = bar.add_task(label, total=total, note="")
+            yield lambda n=1, note="": bar.update(task, advance=n, **({"note": note} if note else {}))
+    else:
+        yield _Log(label, total, unit)
+
+
+def _bar(unit: str) -> Progress:
+    return Progress(
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+class _Log:
+    """A line at the start, every ten seconds and at the end."""
+
+    def __init__(self, label: str, total: float, unit: str, every_s: float = 10.0) -> None:
+        self.label, self.total, self.unit, self.every_s = label, total, unit, every_s
+        self.start = self.last = time.monotonic()
+        self.done = 0.0
+
+    def __call__(self, n: float = 1, note: str = "") -> None:
+        self.done += n
+        passed = time.monotonic() - self.start
+        if self.done >= self.total or time.monotonic() - self.last >= self.every_s:
+            self.last = time.monotonic()
+            rate = self.done / max(passed, 1e-9)
+            text = f"{self.label}: {self.done:g}/{self.total:g} {self.unit}, {rate:.1f}/s, {passed:.0f} s {note}"
+            console.print(text.rstrip(), soft_wrap=True)

@@ -1,0 +1,280 @@
+"""The content-addressed store: terabytes of tiles and tokens, outside DVC's cache, shared by every experiment.
+
+    <root>/<kind>/<recipe key>/recipe.json            what the bytes depend on, for people and for `store why`
+    <root>/<kind>/<recipe key>/<item key>/…           one committed item; its existence means it is complete
+    <root>/<kind>/<recipe key>/<item key>/item.json   size and sha256 of each of its files
+    <root>/<kind>/<recipe key>/.<item key>.<uuid>.partial/   an item being written, locked by its living owner
+
+An item is written into a partial folder, synced, and renamed. Two writers may race: the loser drops its copy. A
+killed writer leaves a partial whose lock the kernel has released: the next writer of that item goes on in it
+(`resume=True`) or sweeps it. Nothing ever waits for a lock, so a dead run blocks nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import CorruptItem, HistillError, MissingItem, StoreError, StoreFull, StoreReadOnly
+from pipeline.manifest import write_atomic, write_json
+
+ITEM_FILE = "item.json"
+LOCK_FILE = ".lock"
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def recipe_key(recipe: Mapping[str, Any]) -> str:
+    """32 hex digits of the sha256 of the recipe's canonical JSON (sorted keys, no spaces)."""
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's content, hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Address of one item: kind (`tiles`, `tokens`, …), recipe key, item key."""
+
+    kind: str
+    recipe: str
+    item: str
+
+    def __post_init__(self) -> None:
+        for part in (self.kind, self.recipe, self.item):
+            if not part or part.startswith(".") or not set(part) <= _SAFE:
+                raise StoreError(
+                    f"{part!r} would leave the store's folder", fix="use letters, digits, '.', '_' and '-'"
+                )
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.recipe}/{self.item}"
+
+
+class Store:
+    """A folder of committed items. Cheap to make and to pickle: it holds only the root's path."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).expanduser().absolute()
+
+    @classmethod
+    def find(cls, configured: str | None = None) -> Store:
+        """`$HISTILL_STORE`, else `configured` (params store.root, from the DVC root), else `<DVC root>/.store`."""
+        environment = os.environ.get("HISTILL_STORE")
+        return cls(environment or dvc_root() / (configured or ".store"))
+
+    def path(self, ref: Ref) -> Path:
+        """Where the item is, or would be."""
+        return self.root / ref.kind / ref.recipe / ref.item
+
+    def has(self, ref: Ref) -> bool:
+        """Whether the item is there, complete."""
+        return (self.path(ref) / ITEM_FILE).is_file()
+
+    def open(self, ref: Ref, *, remedy: str) -> Path:
+        """The committed item's folder. Raises `MissingItem` with what would make it again."""
+        if not self.has(ref):
+            raise MissingItem("the store does not hold this item", where=str(self.path(ref)), fix=f"make it: {remedy}")
+        return self.path(ref)
+
+    def digest(self, ref: Ref) -> str:
+        """sha256 (32 hex digits) over the names, sizes and checksums of the item's files."""
+        return hashlib.sha256((self.path(ref) / ITEM_FILE).read_bytes()).hexdigest()[:32]
+
+    @contextlib.contextmanager
+    def write(self, ref: Ref, recipe: Mapping[str, Any], *, resume: bool = False) -> Iterator[Path]:
+        """Write one item: yields a folder to fill, commits it when the block ends well.
+
+        With `resume`, the folder may hold what a killed writer of the same item had finished; a failing block then
+        keeps the folder too. Files in it must therefore be written atomically (a name that exists is a whole file). If
+        someone else commits the item meanwhile, this copy is dropped. Raises `StoreFull` and `StoreReadOnly`.
+        """
+        final = self.path(ref)
+        with _store_errors(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            if not (final.parent / "recipe.json").exists():
+                write_json(final.parent / "recipe.json", dict(recipe))
+            partial, lock = self._claim(ref, resume)
+            try:
+                yield partial
+                if self.has(ref):
+                    shutil.rmtree(partial, ignore_errors=True)
+                    return
+                write_atomic(partial / ITEM_FILE, _describe(partial))
+                (partial / LOCK_FILE).unlink(missing_ok=True)
+                _sync_tree(partial)
+                try:
+                    os.rename(partial, final)
+                except OSError:
+                    if not self.has(ref):
+                        raise
+                    shutil.rmtree(partial, ignore_errors=True)
+                _sync_folder(final.parent)
+            except BaseException:
+                if not resume:
+                    shutil.rmtree(partial, ignore_errors=True)
+                raise
+            finally:
+                os.close(lock)
+
+    def sweep(self) -> int:
+        """Delete partials that no living process owns; returns how many."""
+        swept = 0
+        for partial in self.root.glob("*/*/.*.partial"):
+            lock = _try_lock(partial)
+            if lock is not None:
+                shutil.rmtree(partial, ignore_errors=True)
+                os.close(lock)
+                swept += 1
+        return swept
+
+    def refs(self) -> Iterator[Ref]:
+        """Every committed item, sorted."""
+        for path in sorted(self.root.glob(f"*/*/*/{ITEM_FILE}")):
+            yield Ref(*path.parent.relative_to(self.root).parts)
+
+    def recipe(self, ref: Ref) -> dict[str, Any]:
+        """The recipe that the item was made by."""
+        path = self.path(ref).parent / "recipe.json"
+        try:
+            return dict(json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            raise MissingItem("no such recipe in the store", where=str(path)) from None
+
+    def nbytes(self, ref: Ref) -> int:
+        """Bytes of the item's files, as committed."""
+        return sum(entry["nbytes"] for entry in self._files(ref).values())
+
+    def verify(self, ref: Ref) -> None:
+        """Compare every file with its checksum. Raises `CorruptItem` that names each differing file."""
+        folder, files = self.path(ref), self._files(ref)
+        wrong = []
+        for name, entry in files.items():
+            file = folder / name
+            if not file.is_file():
+                wrong.append(f"{name} is missing")
+            elif file.stat().st_size != entry["nbytes"]:
+                wrong.append(f"{name} has {file.stat().st_size} bytes, not {entry['nbytes']}")
+            elif file_sha256(file) != entry["sha256"]:
+                wrong.append(f"{name} has another checksum")
+        if wrong:
+            raise CorruptItem("; ".join(wrong), where=str(ref), fix=f"delete {folder} and run its stage again")
+
+    def delete(self, ref: Ref) -> None:
+        """Remove one item: renamed first, so that a reader or a kill never sees half of it."""
+        folder = self.path(ref)
+        with _store_errors(folder):
+            dying = folder.parent / f".{ref.item}.{uuid.uuid4().hex}.partial"
+            os.rename(folder, dying)
+            shutil.rmtree(dying)
+
+    def _files(self, ref: Ref) -> dict[str, dict[str, Any]]:
+        try:
+            return dict(json.loads((self.path(ref) / ITEM_FILE).read_bytes()))
+        except FileNotFoundError:
+            raise MissingItem("the store does not hold this item", where=str(self.path(ref))) from None
+
+    def _claim(self, ref: Ref, resume: bool) -> tuple[Path, int]:
+        """A locked partial folder: an orphan of the same item to go on in, else a fresh one. Other orphans go."""
+        folder = self.path(ref).parent
+        kept: tuple[Path, int] | None = None
+        for orphan in sorted(folder.glob(f".{ref.item}.*.partial")):
+            lock = _try_lock(orphan)
+            if lock is None:
+                continue
+            if resume and kept is None:
+                kept = orphan, lock
+                continue
+            shutil.rmtree(orphan, ignore_errors=True)
+            os.close(lock)
+        if kept is None:
+            fresh = folder / f".{ref.item}.{uuid.uuid4().hex}.partial"
+            fresh.mkdir()
+            lock = _try_lock(fresh)
+            if lock is None:
+                raise StoreError("a new partial folder is locked by another process", where=str(fresh), fix="run again")
+            kept = fresh, lock
+        return kept
+
+
+def dvc_root() -> Path:
+    """The project's root: the nearest folder with `.dvc`; inside a temporary experiment, the root it was made from."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / ".dvc").is_dir():
+            parts = folder.parts
+            for i in range(len(parts) - 2):
+                if parts[i : i + 3] == (".dvc", "tmp", "exps"):
+                    return Path(*parts[:i])
+            return folder
+    return here
+
+
+def _describe(folder: Path) -> bytes:
+    """item.json: size and sha256 of every file, by relative name."""
+    files = {
+        path.relative_to(folder).as_posix(): {"nbytes": path.stat().st_size, "sha256": file_sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != LOCK_FILE and path.relative_to(folder).as_posix() != ITEM_FILE
+    }
+    return json.dumps(files, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _try_lock(partial: Path) -> int | None:
+    """An open, locked file descriptor, or None where a living process has it (or the folder is gone)."""
+    try:
+        handle = os.open(partial / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        _sync_folder(path)
+    _sync_folder(folder)
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _store_errors(where: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into errors that say what to do."""
+    try:
+        yield
+    except HistillError:
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            fix = "free some space (`histill store prune`), or point HISTILL_STORE at a larger disk; then run again"
+            raise StoreFull(f"no room left: {error.strerror}", where=str(where), fix=fix) from error
+        if error.errno in _READ_ONLY:
+            fix = "make it writable, or point HISTILL_STORE at a store of your own"
+            raise StoreReadOnly(f"cannot write: {error.strerror}", where=str(where), fix=fix) from error
+        raise

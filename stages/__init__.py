@@ -1,0 +1,1 @@
+"""The verbs: one short file a stage. Stages never import each other."""
