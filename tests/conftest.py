@@ -1,0 +1,24 @@
+"""Fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).parents[1]
+
+settings.register_profile("histill", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("histill")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Real slides, labelled tiles and a teacher, beside the checkout; not part of the project."""
+    folder = Path(os.environ.get("HISTILL_REAL_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "slides").is_dir():
+        pytest.skip(f"no real data at {folder.name}/ beside the checkout (see HISTILL_REAL_DATA)")
+    return folder
