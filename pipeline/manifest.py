@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.errors import HistillError, ManifestError
 
 VERSION = 1
+STORED = ("tiles", "tokens")
+"""Stages whose items are store items of the same name."""
 
 
 class Refusal(BaseModel):
@@ -45,7 +47,10 @@ class Item(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a stage made. `recipe` is all that its bytes depend on besides the item; `recipe_key` its hash."""
+    """What a stage made. `recipe` is all that its bytes depend on besides the item; `recipe_key` its hash.
+
+    `uses` names store items (kind/recipe/item) that the result stands on besides its own: a calibration, a checkpoint.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     stage: str
@@ -54,7 +59,13 @@ class Manifest(BaseModel):
     items: tuple[Item, ...] = ()
     refused: tuple[Refusal, ...] = ()
     summary: dict[str, Any] = {}
+    uses: tuple[str, ...] = ()
     version: int = VERSION
+
+    def refs(self) -> set[str]:
+        """Every store item that the manifest names, as kind/recipe/item."""
+        own = {f"{self.stage}/{self.recipe_key}/{item.key}" for item in self.items} if self.stage in STORED else set()
+        return own | set(self.uses)
 
     def item(self, slide_id: str) -> Item:
         """The item of that id. Raises `ManifestError`."""

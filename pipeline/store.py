@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CorruptItem, HistillError, MissingItem, StoreError, StoreFull, StoreReadOnly
-from pipeline.manifest import write_atomic, write_json
+from pipeline.manifest import Manifest, write_atomic, write_json
 
 ITEM_FILE = "item.json"
 LOCK_FILE = ".lock"
@@ -65,6 +65,11 @@ class Ref:
     def __str__(self) -> str:
         return f"{self.kind}/{self.recipe}/{self.item}"
 
+    @classmethod
+    def parse(cls, text: str) -> Ref:
+        """The ref that `str` made."""
+        return cls(*text.split("/"))
+
 
 class Store:
     """A folder of committed items. Cheap to make and to pickle: it holds only the root's path."""
@@ -91,6 +96,14 @@ class Store:
         if not self.has(ref):
             raise MissingItem("the store does not hold this item", where=str(self.path(ref)), fix=f"make it: {remedy}")
         return self.path(ref)
+
+    def require(self, manifest: Manifest) -> None:
+        """Check that all that a manifest names is there. Raises `MissingItem`: which, where, how to make it again."""
+        gone = sorted(text for text in manifest.refs() if not self.has(Ref.parse(text)))
+        if gone:
+            more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+            fix = f"make them again: dvc repro -f -s {manifest.stage} (or point HISTILL_STORE at the store they are in)"
+            raise MissingItem(f"the store lacks {gone[0]}{more} of {manifest.stage}", where=str(self.root), fix=fix)
 
     def digest(self, ref: Ref) -> str:
         """sha256 (32 hex digits) over the names, sizes and checksums of the item's files."""

@@ -1,0 +1,108 @@
+"""What the store holds and who still names it: the work behind `histill store ls | du | verify | prune | why`.
+
+An item is named when a manifest in the workspace names it, or one that any git ref or DVC experiment stands for: their
+dvc.lock holds the manifest's md5, and DVC's cache its content. Only the checkouts one gives are asked, so whoever prunes
+a store that several projects share gives them all.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.errors import StoreError
+from pipeline.manifest import Manifest
+from pipeline.store import Ref, Store
+
+KIND_STAGE = {"slides": "slides", "tiles": "tiles", "tokens": "tokens", "teachers": "tokens", "checkpoints": "student"}
+
+
+@dataclass
+class Named:
+    """Store items by who names them: ref text -> places (`workspace`, `main`, an experiment's name …)."""
+
+    by: dict[str, list[str]] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    """Manifests that a ref names but DVC's cache does not hold, so that nobody knows what they name."""
+
+    def add(self, manifest: Manifest, place: str) -> None:
+        for ref in manifest.refs():
+            places = self.by.setdefault(ref, [])
+            if place not in places:
+                places.append(place)
+
+
+def named_items(checkouts: Iterable[Path]) -> Named:
+    """All that the given checkouts' workspaces, git refs and DVC experiments name."""
+    named = Named()
+    for root in checkouts:
+        for path in sorted((root / "artifacts").glob("*.json")):
+            _add(named, path, "workspace")
+        for place, lock in _locks(root):
+            for name, md5 in _manifests(lock):
+                cached = root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+                if cached.is_file():
+                    _add(named, cached, place)
+                elif not (place == "workspace" and (root / name).is_file()):
+                    named.unknown.append(f"{name} of {place}")
+    return named
+
+
+def prunable(store: Store, named: Named) -> list[Ref]:
+    """Committed items that nobody names. Raises `StoreError` while some manifest's content is unknown."""
+    if named.unknown:
+        shown = "; ".join(named.unknown[:5])
+        fix = "get them (`dvc fetch --all-commits`), delete the refs that name them, or say --ignore-missing"
+        raise StoreError(f"cannot tell what is still needed: DVC's cache lacks {shown}", where=str(store.root), fix=fix)
+    return [ref for ref in store.refs() if str(ref) not in named.by]
+
+
+def find(store: Store, key: str) -> list[Ref]:
+    """Items whose recipe or item key begins with `key`, or whose whole name is `key`."""
+    return [ref for ref in store.refs() if ref.recipe.startswith(key) or ref.item.startswith(key) or str(ref) == key]
+
+
+def human(nbytes: float) -> str:
+    """Bytes for people: 1536 -> '1.5 kB'."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.1f} TB"
+
+
+def _add(named: Named, path: Path, place: str) -> None:
+    try:
+        named.add(Manifest.model_validate_json(path.read_bytes()), place)
+    except ValidationError:
+        named.unknown.append(f"{path.name} of {place} (not a manifest)")
+
+
+def _locks(root: Path) -> Iterator[tuple[str, str]]:
+    """(place, text of dvc.lock) of the workspace and of every git ref, experiments included."""
+    if (root / "dvc.lock").is_file():
+        yield "workspace", (root / "dvc.lock").read_text(encoding="utf-8")
+    for ref in _git(root, "for-each-ref", "--format=%(refname)").splitlines():
+        text = _git(root, "show", f"{ref}:dvc.lock")
+        if text:
+            yield ref.removeprefix("refs/heads/").removeprefix("refs/"), text
+
+
+def _git(root: Path, *words: str) -> str:
+    """A git command's output, empty where it fails (no repository, no such file at that ref)."""
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _manifests(lock: str) -> Iterator[tuple[str, str]]:
+    """(path, md5) of every manifest among the outputs in a dvc.lock."""
+    for stage in ((yaml.safe_load(lock) or {}).get("stages") or {}).values():
+        for out in stage.get("outs", []):
+            if re.fullmatch(r"artifacts/\w+\.json", out.get("path", "")) and "md5" in out:
+                yield out["path"], out["md5"]
