@@ -119,16 +119,21 @@ class MappedArray:
             parts.append(self._chunk(chunk)[max(start - offset, 0) : stop - offset])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def take(self, rows: NDArray[np.integer[Any]]) -> NDArray[Any]:
-        """The given rows, in the given order, copied; shape (len(rows), …)."""
+    def take(self, rows: NDArray[np.integer[Any]], at: int | None = None) -> NDArray[Any]:
+        """The given rows, in the given order, copied; shape (len(rows), …).
+
+        With `at`, only that index of the second axis is read and the axis is gone: one view of many.
+        """
         rows = np.asarray(rows, np.int64)
         if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"row {rows.min()} or {rows.max()} is outside {len(self)} in {self.path}")
-        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        inner = self.shape[1:] if at is None else self.shape[2:]
+        out = np.empty((len(rows), *inner), self.dtype)
         chunks = rows // self.chunk_rows
         for chunk in np.unique(chunks):
-            at = np.flatnonzero(chunks == chunk)
-            out[at] = self._chunk(int(chunk))[rows[at] - chunk * self.chunk_rows]
+            here = np.flatnonzero(chunks == chunk)
+            values = self._chunk(int(chunk)) if at is None else self._chunk(int(chunk))[:, at]
+            out[here] = values[rows[here] - chunk * self.chunk_rows]
         return out
 
     def _chunk(self, chunk: int) -> NDArray[Any]:

@@ -188,6 +188,11 @@ class Store:
         if wrong:
             raise CorruptItem("; ".join(wrong), where=str(ref), fix=f"delete {folder} and run its stage again")
 
+    def partial_nbytes(self, ref: Ref) -> int:
+        """Bytes that unfinished writers of this item have on the disk already."""
+        found = self.path(ref).parent.glob(f".{ref.item}.*.partial/**/*")
+        return sum(path.stat().st_size for path in found if path.is_file())
+
     def delete(self, ref: Ref) -> None:
         """Remove one item: renamed first, so that a reader or a kill never sees half of it."""
         folder = self.path(ref)
@@ -211,6 +216,7 @@ class Store:
             if lock is None:
                 continue
             if resume and kept is None:
+                _drop_unfinished(orphan)
                 kept = orphan, lock
                 continue
             shutil.rmtree(orphan, ignore_errors=True)
@@ -236,6 +242,13 @@ def dvc_root() -> Path:
                     return Path(*parts[:i])
             return folder
     return here
+
+
+def _drop_unfinished(partial: Path) -> None:
+    """Remove what a killed atomic write left: our dot-files and zarr's `.partial`; they would be committed with it."""
+    for path in partial.rglob("*"):
+        if path.is_file() and path.name != LOCK_FILE and (path.name.startswith(".") or path.name.endswith(".partial")):
+            path.unlink()
 
 
 def _describe(folder: Path) -> bytes:
