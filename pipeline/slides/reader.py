@@ -1,0 +1,169 @@
+"""Pixels and metadata of one whole-slide file. The only file that imports openslide.
+
+Levels count from 0 (full resolution). Positions are always in level-0 pixels, sizes in pixels of the level read, as in
+OpenSlide itself. After an OpenSlide error the handle is dead: every call then raises, so the slide is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import openslide
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.errors import SlideRefused
+from pipeline.slides.table import MPP_RANGE, sane_mpp
+
+CACHE_NBYTES = 64 << 20
+"""Decoded source tiles kept per handle: two rows of 512 px tiles of a wide slide, so that raster order pays."""
+TABLE_TOLERANCE = 0.05
+"""A table's mpp within this of the slide's own says the same thing, more roughly."""
+_UM_PER_UNIT = {"centimeter": 10_000.0, "inch": 25_400.0}
+_BLOCK_PX = 2048
+
+
+class SlideReader:
+    """An open slide; a context manager. Open one a worker: the handle and its cache do not pickle.
+
+    `mpp` is the table's resolution (um per level-0 pixel), for slides that do not state theirs. Raises `SlideRefused`
+    where the file does not open or no believable resolution is known.
+    """
+
+    def __init__(self, path: Path, mpp: float | None = None) -> None:
+        self.path = path
+        try:
+            self._slide = openslide.OpenSlide(str(path))
+        except (openslide.OpenSlideError, OSError) as error:
+            what = "file not found" if not path.exists() else f"OpenSlide does not open it: {str(error).rstrip('.')}"
+            fix = "check the path" if not path.exists() else "is the copy complete? is the format one OpenSlide reads?"
+            raise SlideRefused(what, where=path.name, fix=fix) from None
+        try:
+            with self._errors():
+                self._slide.set_cache(openslide.OpenSlideCache(CACHE_NBYTES))
+                self.level_dimensions: list[tuple[int, int]] = [(w, h) for w, h in self._slide.level_dimensions]
+                self.level_downsamples = [float(downsample) for downsample in self._slide.level_downsamples]
+                properties = {str(key): str(value) for key, value in self._slide.properties.items()}
+            self.vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
+            self.quickhash = properties.get(openslide.PROPERTY_NAME_QUICKHASH1)
+            self.mpp_xy, self.mpp_from = resolve_mpp(properties, mpp, path.name)
+        except BaseException:
+            self._slide.close()
+            raise
+
+    @property
+    def width_px(self) -> int:
+        return self.level_dimensions[0][0]
+
+    @property
+    def height_px(self) -> int:
+        return self.level_dimensions[0][1]
+
+    def read(self, level: int, x_l0: int, y_l0: int, width_px: int, height_px: int) -> NDArray[np.uint8]:
+        """RGB (height_px, width_px, 3) uint8 of `level`, top left at level-0 (x_l0, y_l0); outside the slide is white.
+
+        Raises `SlideRefused` where the pixels cannot be decoded.
+        """
+        with self._errors():
+            rgba = np.asarray(self._slide.read_region((x_l0, y_l0), level, (width_px, height_px)))
+        rgb_HWC, alpha_HW1 = rgba[..., :3], rgba[..., 3:]
+        if alpha_HW1.min(initial=255) == 255:
+            return np.ascontiguousarray(rgb_HWC)
+        alpha = alpha_HW1.astype(np.uint16)
+        return ((rgb_HWC * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+    def thumbnail(self, max_px: int) -> NDArray[np.uint8]:
+        """The whole slide as RGB (h, w, 3) uint8, its longer side at most `max_px`; never enlarged.
+
+        Reads the nearest finer level block by block, so a slide without a pyramid does not have to fit in memory.
+        """
+        scale = max(1.0, max(self.level_dimensions[0]) / max_px)
+        width, height = (max(1, round(side / scale)) for side in self.level_dimensions[0])
+        level = max(i for i, downsample in enumerate(self.level_downsamples) if i == 0 or downsample <= scale * 1.001)
+        level_width, level_height = self.level_dimensions[level]
+        thumb_HWC = np.empty((height, width, 3), np.uint8)
+        step = max(1, int(_BLOCK_PX * height / level_height))
+        for top in range(0, height, step):
+            bottom = min(height, top + step)
+            for left in range(0, width, step):
+                right = min(width, left + step)
+                # The box in pixels of the level is fractional; a box filter reads nothing outside it: no seams.
+                x0, x1 = left * level_width / width, right * level_width / width
+                y0, y1 = top * level_height / height, bottom * level_height / height
+                x, y = int(x0), int(y0)
+                w, h = math.ceil(x1 - 1e-6) - x, math.ceil(y1 - 1e-6) - y
+                downsample = self.level_downsamples[level]
+                block = Image.fromarray(self.read(level, round(x * downsample), round(y * downsample), w, h))
+                box = (x0 - x, y0 - y, min(w, x1 - x), min(h, y1 - y))
+                small = block.resize((right - left, bottom - top), Image.Resampling.BOX, box=box)
+                thumb_HWC[top:bottom, left:right] = np.asarray(small)
+        return thumb_HWC
+
+    def close(self) -> None:
+        self._slide.close()
+
+    def __enter__(self) -> SlideReader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except openslide.OpenSlideError as error:
+            fix = "the file is damaged: copy it again from the scanner or the archive"
+            raise SlideRefused(f"pixels cannot be decoded: {error}", where=self.path.name, fix=fix) from None
+
+
+def detect_vendor(path: Path) -> str | None:
+    """The format OpenSlide recognises the file as, or None. Looks at metadata only."""
+    vendor = openslide.OpenSlide.detect_format(str(path))
+    return None if vendor is None else str(vendor)
+
+
+def resolve_mpp(
+    properties: Mapping[str, str], table: float | None, name: str
+) -> tuple[tuple[float, float], str]:
+    """um per level-0 pixel (x, y), and who says so: `slide`, `tiff` (resolution tags) or `table`.
+
+    The table is believed where the slide says nothing or nonsense, and where the two differ by more than 5 %. Raises
+    `SlideRefused` where nobody says anything believable.
+    """
+    found = _pair(properties, "openslide.mpp-x", "openslide.mpp-y"), "slide"
+    if found[0] is None:
+        found = _tiff_resolution(properties), "tiff"
+    own, source = found
+    if own is not None and all(map(sane_mpp, own)):
+        if table is None or all(abs(mpp / table - 1) <= TABLE_TOLERANCE for mpp in own):
+            return own, source
+        return (table, table), "table"
+    if table is not None:
+        return (table, table), "table"
+    fix = "give its um per pixel in the mpp column of slides.csv (about 0.25 for 40x, 0.5 for 20x)"
+    if own is None:
+        raise SlideRefused("no mpp in its metadata", where=name, fix=fix)
+    what = f"mpp {own[0]:.4g} in its metadata is nonsense (not within {MPP_RANGE[0]} to {MPP_RANGE[1]})"
+    raise SlideRefused(what, where=name, fix=fix)
+
+
+def _tiff_resolution(properties: Mapping[str, str]) -> tuple[float, float] | None:
+    """From the TIFF's pixels per unit, where it names a unit."""
+    unit = _UM_PER_UNIT.get(properties.get("tiff.ResolutionUnit", ""))
+    per_unit = _pair(properties, "tiff.XResolution", "tiff.YResolution")
+    if unit is None or per_unit is None or min(per_unit) <= 0:
+        return None
+    return unit / per_unit[0], unit / per_unit[1]
+
+
+def _pair(properties: Mapping[str, str], x: str, y: str) -> tuple[float, float] | None:
+    try:
+        return float(properties[x]), float(properties[y])
+    except (KeyError, ValueError):
+        return None
