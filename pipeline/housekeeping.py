@@ -1,13 +1,14 @@
 """What the store holds and who still names it: the work behind `histill store ls | du | verify | prune | why`.
 
 An item is named when a manifest in the workspace names it, or one that any git ref or DVC experiment stands for: their
-dvc.lock holds the manifest's md5, and DVC's cache its content. Only the checkouts one gives are asked, so whoever prunes
-a store that several projects share gives them all.
+dvc.lock holds the manifest's md5, and DVC's cache its content. Only the checkouts one gives are asked, so whoever
+prunes a store that several projects share gives them all.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -66,6 +67,14 @@ def prunable(store: Store, named: Named) -> list[Ref]:
 def find(store: Store, key: str) -> list[Ref]:
     """Items whose recipe or item key begins with `key`, or whose whole name is `key`."""
     return [ref for ref in store.refs() if ref.recipe.startswith(key) or ref.item.startswith(key) or str(ref) == key]
+
+
+def free_bytes(store: Store) -> int:
+    """Bytes free on the store's file system, before the store exists too."""
+    folder = store.root
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 def human(nbytes: float) -> str:

@@ -1,0 +1,32 @@
+"""Stage `benchmark`: parameters, GMACs, latency and throughput of teacher and student on this machine.
+
+In:  artifacts/tokens.json (which teacher), models/student/, params `benchmark`.
+Out: artifacts/benchmark.json, plots/latency.csv.
+Run: dvc repro benchmark, or python -m stages.benchmark
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from pipeline.evaluation.speed import benchmark_models
+from pipeline.manifest import Manifest
+from pipeline.params import Params
+from pipeline.store import Store
+from stages.command import Debug, execute, load
+
+
+def run(params: Params, store: Store) -> Manifest:
+    """Time both models, in turn, in one run."""
+    return benchmark_models(load("tokens"), Path("models/student"), params.tokens, params.benchmark, store)
+
+
+def main(debug: Debug = False) -> None:
+    """Parameters, GMACs, latency and throughput of teacher and student on this machine."""
+    execute("benchmark", run, debug)
+
+
+if __name__ == "__main__":
+    typer.run(main)

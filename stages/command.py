@@ -1,0 +1,68 @@
+"""What every stage's command does around its `run`: params in, manifest and metrics out, errors for people."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from pipeline.errors import HistillError
+from pipeline.manifest import Manifest, write_json
+from pipeline.params import Params, load_params
+from pipeline.progress import console
+from pipeline.store import Store
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+ARTIFACTS = Path("artifacts")
+
+
+@contextmanager
+def errors(debug: bool) -> Iterator[None]:
+    """Print a `HistillError` without its traceback and exit with 1."""
+    try:
+        yield
+    except HistillError as error:
+        if debug:
+            raise
+        console.print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def execute(stage: str, run: Callable[[Params, Store], Manifest], debug: bool) -> None:
+    """Load params.yaml, run the stage, write `artifacts/<stage>.json`, then `metrics/<stage>.json`.
+
+    Under `accelerate launch` or `torchrun` every process runs the stage and rank 0 alone writes.
+    """
+    with errors(debug):
+        params = load_params()
+        start = time.monotonic()
+        manifest = run(params, Store.find(params.store.root))
+        if os.environ.get("RANK", "0") != "0":
+            return
+        manifest.save(ARTIFACTS / f"{stage}.json")
+        numbers = {key: value for key, value in manifest.summary.items() if isinstance(value, int | float)}
+        seconds = round(time.monotonic() - start, 2)
+        write_json(f"metrics/{stage}.json", {**numbers, "seconds": seconds, "refused": len(manifest.refused)})
+        show_refusals(manifest)
+        console.print(f"{stage}: {len(manifest.items)} items in {seconds:.1f} s", style="bold")
+
+
+def load(stage: str) -> Manifest:
+    """The manifest of an upstream stage."""
+    return Manifest.load(ARTIFACTS / f"{stage}.json", stage)
+
+
+def show_refusals(manifest: Manifest) -> None:
+    """The refused slides as a table: id, reason, what to do."""
+    if not manifest.refused:
+        return
+    table = Table("refused", "reason", "what to do", title=f"{manifest.stage}: {len(manifest.refused)} refused")
+    for refusal in manifest.refused:
+        table.add_row(refusal.id, refusal.reason, refusal.fix)
+    console.print(table)

@@ -1,0 +1,33 @@
+"""Stage `report`: everything on one page.
+
+In:  all manifests, the pictures in the store, plots/training.csv, params `report`.
+Out: reports/report.html, self-contained; artifacts/report.json.
+Run: dvc repro report, or python -m stages.report
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from pipeline.evaluation.report import build_report
+from pipeline.manifest import Manifest
+from pipeline.params import STAGES, Params
+from pipeline.store import Store
+from stages.command import Debug, execute, load
+
+
+def run(params: Params, store: Store) -> Manifest:
+    """Write the page."""
+    manifests = {stage: load(stage) for stage in STAGES if stage != "report"}
+    return build_report(manifests, params.report, store, Path("reports/report.html"), Path("plots/training.csv"))
+
+
+def main(debug: Debug = False) -> None:
+    """Everything on one page."""
+    execute("report", run, debug)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,31 @@
+"""Stage `slides`: the slide table becomes the catalogue.
+
+In:  slides.csv (path; optionally slide_id, mpp, label, split, patient), the slides it names, params `slides`.
+Out: artifacts/slides.json: identity, size, mpp, levels and vendor of each slide, and the refused ones with the reason.
+     Rows `demo:N` are synthesised into the store.
+Run: dvc repro slides, or python -m stages.slides
+"""
+
+from __future__ import annotations
+
+import typer
+
+from pipeline.manifest import Manifest
+from pipeline.params import Params
+from pipeline.slides.catalogue import catalogue
+from pipeline.store import Store
+from stages.command import Debug, execute
+
+
+def run(params: Params, store: Store) -> Manifest:
+    """Open every slide of the table and say what it is."""
+    return catalogue(params.slides, store, params.cluster)
+
+
+def main(debug: Debug = False) -> None:
+    """The slide table becomes the catalogue."""
+    execute("slides", run, debug)
+
+
+if __name__ == "__main__":
+    typer.run(main)

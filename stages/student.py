@@ -1,0 +1,36 @@
+"""Stage `student`: a small encoder learns the teacher's answers from the cache, and is exported.
+
+In:  artifacts/tiles.json, artifacts/tokens.json, tiles and tokens in the store, params `student`.
+Out: models/student/ (timm folder, adapter, model card), artifacts/student.json, plots/training.csv; checkpoints in the
+     store, so that a killed run goes on and a finished one is never repeated.
+Run: dvc repro student, or python -m stages.student, or accelerate launch -m stages.student
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from pipeline.manifest import Manifest
+from pipeline.params import Params
+from pipeline.store import Store
+from pipeline.student.train import train_student
+from stages.command import Debug, execute, load
+
+
+def run(params: Params, store: Store) -> Manifest:
+    """Train on the slides whose split is `train`, then export."""
+    tiles, tokens = load("tiles"), load("tokens")
+    store.require(tiles)
+    store.require(tokens)
+    return train_student(tiles, tokens, params.student, store, Path("models/student"))
+
+
+def main(debug: Debug = False) -> None:
+    """A small encoder learns the teacher's answers from the cache, and is exported."""
+    execute("student", run, debug)
+
+
+if __name__ == "__main__":
+    typer.run(main)

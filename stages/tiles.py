@@ -1,0 +1,35 @@
+"""Stage `tiles`: slides become tiles at one physical resolution, decoded once and kept as JPEG.
+
+In:  artifacts/slides.json, slides.csv (where the files are), params `tiles`.
+Out: artifacts/tiles.json; in the store, per slide: the tile table, the JPEG tiles, thumbnail, overlay and mosaic.
+Run: dvc repro tiles, or python -m stages.tiles
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from pipeline.manifest import Manifest
+from pipeline.params import Params
+from pipeline.slides.sources import sources
+from pipeline.store import Store
+from pipeline.tiles.extraction import make_tiles
+from stages.command import Debug, execute, load
+
+
+def run(params: Params, store: Store) -> Manifest:
+    """Tile the slides that the store does not have yet at this recipe."""
+    slides = load("slides")
+    located = sources(Path(params.slides.table), store, params.slides)
+    return make_tiles(slides, located, params.tiles, store, params.cluster)
+
+
+def main(debug: Debug = False) -> None:
+    """Slides become tiles at one physical resolution, decoded once and kept as JPEG."""
+    execute("tiles", run, debug)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,32 @@
+"""Stage `tokens`: the teacher answers every tile once; its CLS and patch tokens are kept.
+
+In:  artifacts/tiles.json, the tiles in the store, params `tokens`.
+Out: artifacts/tokens.json; in the store, per slide: Zarr arrays `cls`, `patch`, `scale`.
+Run: dvc repro tokens, or python -m stages.tokens. A killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from pipeline.manifest import Manifest
+from pipeline.params import Params
+from pipeline.store import Store
+from pipeline.tokens.extraction import make_tokens
+from stages.command import Debug, execute, load
+
+
+def run(params: Params, store: Store) -> Manifest:
+    """Run the teacher over the tiles whose tokens the store does not have yet."""
+    tiles = load("tiles")
+    store.require(tiles)
+    return make_tokens(tiles, params.tokens, store, params.slides.demo_px)
+
+
+def main(debug: Debug = False) -> None:
+    """The teacher answers every tile once; its CLS and patch tokens are kept."""
+    execute("tokens", run, debug)
+
+
+if __name__ == "__main__":
+    typer.run(main)
