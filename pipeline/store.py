@@ -231,9 +231,9 @@ class Store:
         return kept
 
 
-def dvc_root() -> Path:
+def dvc_root(here: Path | None = None) -> Path:
     """The project's root: the nearest folder with `.dvc`; inside a temporary experiment, the root it was made from."""
-    here = Path.cwd()
+    here = here or Path.cwd()
     for folder in (here, *here.parents):
         if (folder / ".dvc").is_dir():
             parts = folder.parts

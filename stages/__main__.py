@@ -117,8 +117,8 @@ def store_verify(key: Annotated[str, typer.Argument(help="Only keys that begin s
             except CorruptItem as error:
                 corrupt.append(error)
             advance()
-    for error in corrupt:
-        typer.echo(f"corrupt: {error}")
+    for found in corrupt:
+        typer.echo(f"corrupt: {found}")
     typer.echo(f"{len(refs)} items checked, {len(corrupt)} corrupt")
     raise typer.Exit(1 if corrupt else 0)
 

@@ -1,0 +1,106 @@
+"""A copy of the project in a folder of its own, as a user's clone would be, with settings small enough for tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+TINY: dict[str, dict[str, Any]] = {
+    "slides": {"demo_px": 1024},
+    "tiles": {"tile_px": 128},
+    "tokens": {"demo_teacher_steps": 4, "calibration_tiles": 8, "batch_size": 8},
+    "student": {"epochs": 1, "batch_size": 8, "input_px": 64},
+    "evaluate": {"bootstrap": 100},
+    "benchmark": {"batch_sizes": [1], "seconds": 0.05},
+}
+
+
+class Project:
+    """A git repository with the working tree's files; `dvc` and `python` run in it as a user would run them."""
+
+    def __init__(self, root: Path, params: dict[str, dict[str, Any]], rows: str) -> None:
+        self.root = root
+        names = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        for name in filter(None, names.stdout.split("\0")):
+            if (ROOT / name).is_file():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, root / name)
+        merged = yaml.safe_load((root / "params.yaml").read_text())
+        for section, values in params.items():
+            merged[section].update(values)
+        (root / "params.yaml").write_text(yaml.safe_dump(merged, sort_keys=False))
+        (root / "slides.csv").write_text(rows)
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("HISTILL_", "PYTEST_"))},
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+        }
+        self.git("init", "-q", "-b", "main")
+        self.commit("as cloned")
+
+    def git(self, *words: str) -> None:
+        settings = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        subprocess.run(["git", *settings, *words], cwd=self.root, check=True, capture_output=True)
+
+    def commit(self, message: str) -> None:
+        self.git("add", "-A")
+        self.git("commit", "-qm", message)
+
+    def dvc(self, *words: str, ok: bool = True, **environment: str) -> str:
+        """Run a dvc command; its output, both streams together."""
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *words],
+            cwd=self.root,
+            env={**self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert not ok or done.returncode == 0, done.stdout[-6000:]
+        return done.stdout
+
+    def kill_when(self, ready: Callable[[], bool], *words: str, **environment: str) -> None:
+        """Start a dvc command and kill -9 all of it as soon as `ready()`."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dvc", *words],
+            cwd=self.root,
+            env={**self.environment, **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 120
+        while not ready():
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline, "never ready"
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+
+    def store_files(self, kind: str, store: Path | None = None) -> dict[str, bytes]:
+        """Content of every committed file of a kind, by its name in the store."""
+        root = store or self.root / ".store"
+        files = (path for path in sorted((root / kind).rglob("*")) if path.is_file() and ".partial" not in str(path))
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+    def written(self, kind: str) -> dict[str, int]:
+        """When each committed item of a kind was written: ns by name. Equal before and after = nothing recomputed."""
+        items = (self.root / ".store" / kind).glob("*/*/item.json")
+        return {f"{path.parent.parent.name}/{path.parent.name}": path.stat().st_mtime_ns for path in items}
+
+    def artifact(self, stage: str) -> bytes:
+        return (self.root / "artifacts" / f"{stage}.json").read_bytes()
