@@ -1,0 +1,1 @@
+"""Standardise and quantise tokens to int8 with one scale a token, and back."""

@@ -1,0 +1,109 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.errors import TeacherError
+from pipeline.params import TokensParams
+from pipeline.tokens.teacher import load_teacher
+
+ROOT = Path(__file__).parents[2]
+
+
+def load(params, store, **update):
+    return load_teacher(params.model_copy(update=update), store, 512)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin"])
+def test_pytorch_files_give_the_same_teacher_as_safetensors(suffix, tiny_params, tiny_weights, store, tmp_path):
+    path = tmp_path / f"teacher{suffix}"
+    torch.save({"state_dict": load_file(tiny_weights)}, path)
+    same = load(tiny_params, store, weights=str(path)).weights_digest
+    assert same == load(tiny_params, store).weights_digest
+
+
+def test_the_digest_knows_one_changed_weight(tiny_params, tiny_weights, store, tmp_path):
+    state = load_file(tiny_weights)
+    state["cls_token"][0, 0, 0] += 1e-6
+    save_file(state, tmp_path / "other.safetensors")
+    other = load(tiny_params, store, weights=str(tmp_path / "other.safetensors"))
+    assert other.weights_digest != load(tiny_params, store).weights_digest
+
+
+def test_a_classifier_in_the_file_is_left_out(tiny_params, tiny_weights, store, tmp_path):
+    state = load_file(tiny_weights) | {"head.weight": torch.zeros(7, 24), "head.bias": torch.zeros(7)}
+    save_file(state, tmp_path / "with_head.safetensors")
+    with_head = load(tiny_params, store, weights=str(tmp_path / "with_head.safetensors"))
+    assert with_head.weights_digest == load(tiny_params, store).weights_digest
+
+
+def test_weights_of_another_architecture_name_some_keys(tiny_params, store, tmp_path):
+    save_file(timm.create_model("test_resnet").state_dict(), tmp_path / "resnet.safetensors")
+    with pytest.raises(TeacherError, match=r"missing: blocks\.0\..* and \d+ more; unexpected: bn1"):
+        load(tiny_params, store, weights=str(tmp_path / "resnet.safetensors"))
+
+
+def test_weights_of_another_width_name_the_shapes(tiny_params, store):
+    narrow = tiny_params.model_kwargs | {"embed_dim": 12}
+    with pytest.raises(TeacherError, match=r"shapes differ: .* not \(36, 12\)|shapes differ"):
+        load(tiny_params, store, model_kwargs=narrow)
+
+
+def test_a_damaged_safetensors_file_is_said_to_be_so(tiny_params, tiny_weights, store, tmp_path):
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(tiny_weights.read_bytes()[:-100])
+    with pytest.raises(TeacherError, match="cannot be read"):
+        load(tiny_params, store, weights=str(path))
+
+
+def test_a_damaged_pytorch_file_is_said_to_be_so(tiny_params, tiny_weights, store, tmp_path):
+    path = tmp_path / "cut.pt"
+    torch.save(load_file(tiny_weights), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(TeacherError, match=r"cannot be read|damaged"):
+        load(tiny_params, store, weights=str(path))
+
+
+def test_a_file_that_would_run_code_is_not_read(tiny_params, store, tmp_path):
+    path = tmp_path / "evil.pt"
+    torch.save({"x": subprocess.Popen}, path)
+    with pytest.raises(TeacherError, match="more than tensors"):
+        load(tiny_params, store, weights=str(path))
+
+
+def test_an_absent_file_is_said_to_be_so(tiny_params, store):
+    with pytest.raises(TeacherError, match="no such file"):
+        load(tiny_params, store, weights="nowhere/teacher.pt")
+
+
+def test_an_unknown_name_gets_the_nearest_ones(store):
+    with pytest.raises(TeacherError, match=r"did you mean .*vit_large_patch16_224"):
+        load_teacher(TokensParams(teacher="vit_large_patch16_24"), store, 512)
+
+
+def test_unknown_model_kwargs_are_refused(tiny_params, store):
+    with pytest.raises(TeacherError, match="no_such_argument"):
+        load(tiny_params, store, model_kwargs={"no_such_argument": 1})
+
+
+def test_without_weights_and_offline_nothing_is_left_at_random_and_no_token_is_shown(tmp_path):
+    code = (
+        "from pipeline.errors import TeacherError\n"
+        "from pipeline.params import TokensParams\n"
+        "from pipeline.store import Store\n"
+        "from pipeline.tokens.teacher import load_teacher\n"
+        "for name in ('vit_tiny_patch16_224', 'hf-hub:MahmoodLab/UNI'):\n"
+        "    try:\n"
+        "        load_teacher(TokensParams(teacher=name), Store('store'), 512)\n"
+        "    except TeacherError as error:\n"
+        "        print(error)\n"
+    )
+    secret = "hf_secretsecret"
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "HF_TOKEN": secret, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.count("weights:") == 2 and done.stdout.count("huggingface-cli login") == 2
+    assert secret not in done.stderr + done.stdout
