@@ -22,14 +22,16 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class SlidesParams(_Frozen):
     """Which slides, and how strict to be about them."""
 
     table: str = "slides.csv"
+    """The slide table; relative to the project, and its own paths relative to it."""
     on_error: OnError = "refuse"
+    """refuse goes on without a bad slide and lists it; fail stops at the first."""
     test_fraction: Fraction = 0.2
     """Share of patients (or slides) held out where the table has no `split`."""
     demo_px: Annotated[int, Field(ge=512, le=16384)] = 2560
@@ -40,28 +42,38 @@ class TissueParams(_Frozen):
     """How tissue is told from glass."""
 
     method: Literal["otsu"] = "otsu"
+    """Otsu threshold on saturation, then morphology."""
     mask_mpp: Annotated[float, Field(gt=0)] = 8.0
+    """Resolution of the mask, micrometres a pixel."""
     min_coverage: Fraction = 0.5
     """A tile is kept when at least this share of it is tissue."""
     min_area_mm2: Annotated[float, Field(ge=0)] = 0.01
     """Islands smaller than this are dirt, holes smaller than this are filled."""
     exclude_pen: bool = True
+    """Leave blue, green, black and red ink out of the mask."""
 
 
 class TilesParams(_Frozen):
     """The grid, at a physical resolution, and how its tiles are stored."""
 
     target_mpp: Annotated[float, Field(gt=0.05, le=10)] = 0.5
+    """Micrometres a pixel of the tiles."""
     tile_px: Annotated[int, Field(ge=16, le=2048)] = 224
+    """Side of a tile, pixels at `target_mpp`."""
     overlap_px: Annotated[int, Field(ge=0)] = 0
+    """Pixels that neighbouring tiles share."""
     edge: Literal["skip", "shift"] = "skip"
     """A tile that would leave the slide is left out, or moved inside."""
     tissue: TissueParams = TissueParams()
+    """How tissue is told from glass; see below."""
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 95
+    """Of the stored tiles, always 4:4:4."""
     max_tiles_per_slide: Positive | None = None
     """A seeded choice spread over the tissue; null keeps all."""
     seed: int = 0
+    """Of every random choice of this stage."""
     on_error: OnError = "refuse"
+    """refuse goes on without a bad slide and lists it; fail stops at the first."""
 
 
 class TokensParams(_Frozen):
@@ -76,40 +88,55 @@ class TokensParams(_Frozen):
     input_px: Positive | None = None
     """Side the teacher sees; null takes the teacher's own."""
     engine: Literal["auto", "eager"] = "auto"
+    """What runs the teacher; auto says what it chose."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto = bf16 on a GPU that has it, else fp32."""
     patch: Literal["int8", "fp16", "none"] = "int8"
+    """How patch tokens are kept; none keeps the CLS token alone."""
     views: Annotated[int, Field(ge=1, le=8)] = 1
     """Dihedral views of every tile the teacher answers; 1 = the tile as it is."""
     calibration_tiles: Annotated[int, Field(ge=8)] = 256
     """Tiles that the frozen mean and deviation of each channel are taken from."""
     batch_size: Positive = 32
+    """Tiles a forward pass."""
     demo_teacher_steps: Positive = 250
+    """Training steps of the demo teacher."""
     on_error: OnError = "refuse"
+    """refuse goes on without a bad slide and lists it; fail stops at the first."""
 
 
 class ObjectiveParams(_Frozen):
     """Weights of the objectives; 0 switches one off."""
 
     cls: Annotated[float, Field(ge=0)] = 1.0
+    """The global embedding."""
     patch: Annotated[float, Field(ge=0)] = 1.0
+    """The dense tokens, through the adapter."""
 
 
 class StudentParams(_Frozen):
     """The student and its training."""
 
     model: str = "efficientvit_b0"
+    """Any timm name."""
     input_px: Positive | None = None
     """Side the student sees; null takes the tile's."""
     objective: ObjectiveParams = ObjectiveParams()
+    """Weights of the objectives; see below."""
     adapter: Literal["attention"] = "attention"
+    """From the student's feature maps to the teacher's token grid."""
     epochs: Positive = 20
+    """Passes over the training tiles."""
     batch_size: Positive = 64
     """Over all processes together."""
     lr: Annotated[float, Field(gt=0)] = 2e-3
+    """Peak learning rate of AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """Not on norms and biases."""
     warmup_fraction: Fraction = 0.1
+    """Share of the steps in which the learning rate rises; then it falls as a cosine."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Largest norm of the gradient."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """0 switches the moving average of the weights off."""
     block_rows: Positive = 32
@@ -119,23 +146,31 @@ class StudentParams(_Frozen):
     checkpoint_every: Positive = 50
     """Steps between checkpoints."""
     workers: Annotated[int, Field(ge=0)] = 1
+    """Threads that decode tiles and gather tokens."""
     seed: int = 0
+    """Of every random choice of this stage."""
 
 
 class EvaluateParams(_Frozen):
     """What is compared, and how sure to be."""
 
     knn_k: Positive = 20
+    """Neighbours of the kNN probe."""
     max_probe_tiles: Positive = 20000
+    """Tiles a probe is trained and tested on at most, evenly spread."""
     bootstrap: Annotated[int, Field(ge=100)] = 1000
+    """Resamples behind each interval."""
     batch_size: Positive = 64
+    """Tiles a forward pass."""
     seed: int = 0
+    """Of every random choice of this stage."""
 
 
 class BenchmarkParams(_Frozen):
     """What is timed."""
 
     batch_sizes: tuple[Positive, ...] = (1, 8, 32)
+    """Batch sizes of the latency table."""
     seconds: Annotated[float, Field(gt=0)] = 1.0
     """Time spent on each cell of the table, at least 5 repeats."""
     slide_tiles: Positive = 10000
@@ -146,13 +181,16 @@ class ReportParams(_Frozen):
     """What the page shows."""
 
     title: str = "Histill report"
+    """Title of the page."""
     max_slides: Positive = 60
+    """Slides whose pictures the page holds."""
 
 
 class StoreParams(_Frozen):
     """Where bytes live; HISTILL_STORE wins over this, and null means `.store` in the DVC root."""
 
     root: str | None = None
+    """A folder, relative to the DVC root; null = `.store`."""
 
 
 class ClusterParams(_Frozen):

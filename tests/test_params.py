@@ -67,3 +67,10 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
 def test_params_cannot_be_changed_after_the_fact() -> None:
     with pytest.raises(ValidationError):
         Params().tiles.tile_px = 7  # type: ignore[misc]
+
+
+def test_every_key_is_explained_and_the_page_is_in_step() -> None:
+    from pipeline.params_page import page
+
+    assert "| |\n" not in page().replace("| key | default | type | |\n", "")
+    assert (ROOT / "docs" / "parameters.md").read_text() == page()

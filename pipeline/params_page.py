@@ -1,0 +1,68 @@
+"""docs/parameters.md, written from the models: python -m pipeline.params_page > docs/parameters.md."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.params import SITE_SECTIONS, STAGES, Params
+
+INTRO = """# Parameters
+
+One section a stage in `params.yaml`, plus `store` and `cluster` for the site, on which no result depends. What a file
+does not say takes the default here. An unknown key is refused with the nearest known one. This page is written from
+the models in `pipeline/params.py` by `python -m pipeline.params_page`; a test holds the two equal.
+"""
+
+
+def page() -> str:
+    """The whole page, Markdown."""
+    parts = [INTRO]
+    for section in (*STAGES, *SITE_SECTIONS):
+        parts.append(_section(section, Params.model_fields[section].annotation, 2))
+    return "\n".join(parts)
+
+
+def _section(name: str, model: Any, depth: int) -> str:
+    lines = [
+        f"{'#' * depth} {name}",
+        "",
+        str(model.__doc__),
+        "",
+        "| key | default | type | |",
+        "| --- | --- | --- | --- |",
+    ]
+    nested = []
+    for key, field in model.model_fields.items():
+        text = " ".join((field.description or "").split())
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            nested.append(_section(f"{name}.{key}", field.annotation, depth + 1))
+            lines.append(f"| `{key}` | | section | {text} |")
+        else:
+            lines.append(f"| `{key}` | `{_default(field.default)}` | {_type(field)} | {text} |")
+    return "\n".join([*lines, "", *nested])
+
+
+def _default(value: Any) -> str:
+    return "null" if value is None else str(value).replace("(", "[").replace(")", "]")
+
+
+def _type(field: Any) -> str:
+    """The annotation and its bounds, as a reader would write them."""
+    text = getattr(field.annotation, "__name__", "") if isinstance(field.annotation, type) else str(field.annotation)
+    text = re.sub(r"typing\.|Annotated\[(\w+), FieldInfo.*?\]\)\]", lambda m: m.group(1) or "", text)
+    text = re.sub(r"Optional\[(.*)\]", r"\1 or null", text)
+    text = re.sub(r"Literal\[(.*?)\]", lambda m: m.group(1).replace("'", "").replace(", ", " or "), text)
+    bounds = ", ".join(re.sub(r"(\w+)\((\w+)=(.*)\)", _bound, str(rule)) for rule in field.metadata)
+    return f"{text} {bounds}".strip().replace("|", "or").replace("None", "null")
+
+
+def _bound(match: re.Match[str]) -> str:
+    sign = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}.get(match.group(2), match.group(2))
+    return f"{sign} {match.group(3)}"
+
+
+if __name__ == "__main__":
+    print(page(), end="")
