@@ -128,9 +128,7 @@ def detect_vendor(path: Path) -> str | None:
     return None if vendor is None else str(vendor)
 
 
-def resolve_mpp(
-    properties: Mapping[str, str], table: float | None, name: str
-) -> tuple[tuple[float, float], str]:
+def resolve_mpp(properties: Mapping[str, str], table: float | None, name: str) -> tuple[tuple[float, float], str]:
     """um per level-0 pixel (x, y), and who says so: `slide`, `tiff` (resolution tags) or `table`.
 
     The table is believed where the slide says nothing or nonsense, and where the two differ by more than 5 %. Raises

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from pipeline.errors import SlideRefused, TableError
 from pipeline.manifest import Refusal
@@ -104,7 +105,7 @@ def format_table(rows: Iterable[Row]) -> str:
     for row in rows:
         cells = [getattr(row, column) for column in COLUMNS]
         # Quotes keep a path that starts with `#` from being read as a comment.
-        quoting = csv.QUOTE_ALL if row.path.startswith("#") else csv.QUOTE_MINIMAL
+        quoting: Literal[0, 1] = csv.QUOTE_ALL if row.path.startswith("#") else csv.QUOTE_MINIMAL
         csv.writer(out, lineterminator="\n", quoting=quoting).writerow(["" if cell is None else cell for cell in cells])
     return out.getvalue()
 

@@ -1,0 +1,73 @@
+"""Where each slide's pixels are on this machine. The manifest knows no paths, so that it is the same for everyone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import SlideRefused
+from pipeline.params import SlidesParams
+from pipeline.slides.demo import LABELS_FILE, SLIDE_FILE, ensure_demo_slide
+from pipeline.slides.table import Row, read_table
+from pipeline.store import Store, dvc_root
+
+
+@dataclass(frozen=True)
+class Source:
+    """One slide here: a slide file, a folder of images, or a synthetic slide in the store.
+
+    `mpp` is the table's (um per level-0 pixel); `label_map` a PNG of class indices at level 0 (see demo.CLASSES).
+    """
+
+    slide_id: str
+    kind: Literal["file", "folder", "demo"]
+    path: Path
+    mpp: float | None = None
+    label_map: Path | None = None
+
+
+def sources(table: Path, store: Store, params: SlidesParams) -> dict[str, Source]:
+    """The source of every row whose file is here, by slide id, in the table's order; demo slides are made if absent.
+
+    Raises `TableError` where the table as a whole cannot be read.
+    """
+    found = {}
+    for row in read_table(table)[0]:
+        try:
+            found[row.slide_id] = locate(row, table, store, params)
+        except SlideRefused:
+            continue  # `catalogue` has listed it as refused
+    return found
+
+
+def locate(row: Row, table: Path, store: Store, params: SlidesParams) -> Source:
+    """Find one row's pixels. Raises `SlideRefused` where they are not here."""
+    if row.path.startswith("demo:"):
+        if row.demo is None:
+            raise SlideRefused(f"no such demo slide: {row.path}", where=row.slide_id, fix="demo:1, demo:2, …")
+        folder = ensure_demo_slide(row.demo, params.demo_px, store)
+        return Source(row.slide_id, "demo", folder / SLIDE_FILE, row.mpp, folder / LABELS_FILE)
+    for base in _bases(table):
+        path = base / Path(row.path).expanduser()
+        try:
+            if path.is_dir():
+                return Source(row.slide_id, "folder", path, row.mpp)
+            if path.exists():
+                return Source(row.slide_id, "file", path, row.mpp)
+        except OSError as error:
+            fix = "may you read it? is the disk it lies on mounted?"
+            raise SlideRefused(f"{error.strerror}: {row.path}", where=row.slide_id, fix=fix) from None
+    fix = f"paths are relative to the table's folder; line {row.line} of {table.name} says {row.path}"
+    raise SlideRefused("file not found", where=row.slide_id, fix=fix)
+
+
+def _bases(table: Path) -> list[Path]:
+    """The table's folder; in a temporary DVC experiment also that folder's place in the project it was made from.
+
+    DVC copies only what git or DVC track into the experiment's folder, so slides beside the table stay behind.
+    """
+    here = table.absolute().parent
+    nearest = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+    root = dvc_root(here)
+    return [here] if root == nearest else [here, root / here.relative_to(nearest)]
