@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import CorruptItem, HistillError, MissingItem, StoreError, StoreFull, StoreReadOnly
+from pipeline.errors import CorruptItem, MissingItem, StoreError, StoreFull, StoreReadOnly
 from pipeline.manifest import Manifest, write_atomic, write_json
 
 ITEM_FILE = "item.json"
@@ -129,7 +129,6 @@ class Store:
                     shutil.rmtree(partial, ignore_errors=True)
                     return
                 write_atomic(partial / ITEM_FILE, _describe(partial))
-                (partial / LOCK_FILE).unlink(missing_ok=True)
                 _sync_tree(partial)
                 try:
                     os.rename(partial, final)
@@ -137,6 +136,8 @@ class Store:
                     if not self.has(ref):
                         raise
                     shutil.rmtree(partial, ignore_errors=True)
+                # Only after the rename: an unlocked partial is anyone's to sweep.
+                (final / LOCK_FILE).unlink(missing_ok=True)
                 _sync_folder(final.parent)
             except BaseException:
                 if not resume:
@@ -146,9 +147,9 @@ class Store:
                 os.close(lock)
 
     def sweep(self) -> int:
-        """Delete partials that no living process owns; returns how many."""
+        """Delete partials that no living process owns, and what a killed `delete` left; returns how many."""
         swept = 0
-        for partial in self.root.glob("*/*/.*.partial"):
+        for partial in [*self.root.glob("*/*/.*.partial"), *self.root.glob("*/*/.*.deleted")]:
             lock = _try_lock(partial)
             if lock is not None:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -197,7 +198,7 @@ class Store:
         """Remove one item: renamed first, so that a reader or a kill never sees half of it."""
         folder = self.path(ref)
         with _store_errors(folder):
-            dying = folder.parent / f".{ref.item}.{uuid.uuid4().hex}.partial"
+            dying = folder.parent / f".{ref.item}.{uuid.uuid4().hex}.deleted"
             os.rename(folder, dying)
             shutil.rmtree(dying)
 
@@ -221,13 +222,12 @@ class Store:
                 continue
             shutil.rmtree(orphan, ignore_errors=True)
             os.close(lock)
-        if kept is None:
+        while kept is None:
             fresh = folder / f".{ref.item}.{uuid.uuid4().hex}.partial"
             fresh.mkdir()
+            # Another process may sweep it before it is locked; then another one is made.
             lock = _try_lock(fresh)
-            if lock is None:
-                raise StoreError("a new partial folder is locked by another process", where=str(fresh), fix="run again")
-            kept = fresh, lock
+            kept = None if lock is None else (fresh, lock)
         return kept
 
 
@@ -272,6 +272,9 @@ def _try_lock(partial: Path) -> int | None:
     except BlockingIOError:
         os.close(handle)
         return None
+    if os.fstat(handle).st_nlink == 0:
+        os.close(handle)
+        return None
     return handle
 
 
@@ -291,12 +294,12 @@ def _sync_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def _store_errors(where: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into errors that say what to do."""
+    """Turn the operating system's refusals to write into errors that say what to do."""
     try:
         yield
-    except HistillError:
-        raise
     except OSError as error:
+        if error.filename is not None and not str(error.filename).startswith(str(where.parent.parent.parent)):
+            raise
         if error.errno in _FULL:
             fix = "free some space (`histill store prune`), or point HISTILL_STORE at a larger disk; then run again"
             raise StoreFull(f"no room left: {error.strerror}", where=str(where), fix=fix) from error

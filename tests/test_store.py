@@ -45,6 +45,7 @@ def test_an_item_exists_only_when_it_is_complete(tmp_path: Path) -> None:
     assert store.has(REF)
     assert partials(store) == []
     assert store.recipe(REF) == RECIPE
+    assert sorted(path.name for path in store.path(REF).iterdir()) == ["data", "item.json"]
 
 
 def test_a_failing_writer_leaves_nothing(tmp_path: Path) -> None:
@@ -109,6 +110,15 @@ def test_a_living_writers_partial_is_not_swept(tmp_path: Path) -> None:
         assert store.sweep() == 0
         (folder / "data").write_bytes(b"still here")
     store.verify(REF)
+
+
+def test_a_refusal_that_is_not_the_stores_is_left_as_it_is(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    with pytest.raises(IsADirectoryError), store.write(REF, RECIPE):
+        (tmp_path).write_bytes(b"")
+    with pytest.raises(PermissionError) as caught, store.write(REF, RECIPE):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "slide.svs"))
+    assert not isinstance(caught.value, StoreReadOnly)
 
 
 def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
