@@ -13,8 +13,6 @@ killed writer leaves a partial whose lock the kernel has released: the next writ
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -25,26 +23,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import CorruptItem, MissingItem, StoreError, StoreFull, StoreReadOnly
+from pipeline.errors import CorruptItem, MissingItem, StoreError
 from pipeline.manifest import Manifest, write_atomic, write_json
+from pipeline.partials import (
+    ITEM_FILE,
+    LOCK_FILE,
+    describe,
+    file_sha256,
+    store_errors,
+    sync_folder,
+    sync_tree,
+    try_lock,
+)
 
-ITEM_FILE = "item.json"
-LOCK_FILE = ".lock"
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def recipe_key(recipe: Mapping[str, Any]) -> str:
     """32 hex digits of the sha256 of the recipe's canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's content, hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ class Store:
         someone else commits the item meanwhile, this copy is dropped. Raises `StoreFull` and `StoreReadOnly`.
         """
         final = self.path(ref)
-        with _store_errors(final):
+        with store_errors(final):
             final.parent.mkdir(parents=True, exist_ok=True)
             if not (final.parent / "recipe.json").exists():
                 write_json(final.parent / "recipe.json", dict(recipe))
@@ -128,8 +126,8 @@ class Store:
                 if self.has(ref):
                     shutil.rmtree(partial, ignore_errors=True)
                     return
-                write_atomic(partial / ITEM_FILE, _describe(partial))
-                _sync_tree(partial)
+                write_atomic(partial / ITEM_FILE, describe(partial))
+                sync_tree(partial)
                 try:
                     os.rename(partial, final)
                 except OSError:
@@ -138,7 +136,7 @@ class Store:
                     shutil.rmtree(partial, ignore_errors=True)
                 # Only after the rename: an unlocked partial is anyone's to sweep.
                 (final / LOCK_FILE).unlink(missing_ok=True)
-                _sync_folder(final.parent)
+                sync_folder(final.parent)
             except BaseException:
                 if not resume:
                     shutil.rmtree(partial, ignore_errors=True)
@@ -150,7 +148,7 @@ class Store:
         """Delete partials that no living process owns, and what a killed `delete` left; returns how many."""
         swept = 0
         for partial in [*self.root.glob("*/*/.*.partial"), *self.root.glob("*/*/.*.deleted")]:
-            lock = _try_lock(partial)
+            lock = try_lock(partial)
             if lock is not None:
                 shutil.rmtree(partial, ignore_errors=True)
                 os.close(lock)
@@ -197,7 +195,7 @@ class Store:
     def delete(self, ref: Ref) -> None:
         """Remove one item: renamed first, so that a reader or a kill never sees half of it."""
         folder = self.path(ref)
-        with _store_errors(folder):
+        with store_errors(folder):
             dying = folder.parent / f".{ref.item}.{uuid.uuid4().hex}.deleted"
             os.rename(folder, dying)
             shutil.rmtree(dying)
@@ -213,7 +211,7 @@ class Store:
         folder = self.path(ref).parent
         kept: tuple[Path, int] | None = None
         for orphan in sorted(folder.glob(f".{ref.item}.*.partial")):
-            lock = _try_lock(orphan)
+            lock = try_lock(orphan)
             if lock is None:
                 continue
             if resume and kept is None:
@@ -226,7 +224,7 @@ class Store:
             fresh = folder / f".{ref.item}.{uuid.uuid4().hex}.partial"
             fresh.mkdir()
             # Another process may sweep it before it is locked; then another one is made.
-            lock = _try_lock(fresh)
+            lock = try_lock(fresh)
             kept = None if lock is None else (fresh, lock)
         return kept
 
@@ -249,61 +247,3 @@ def _drop_unfinished(partial: Path) -> None:
     for path in partial.rglob("*"):
         if path.is_file() and path.name != LOCK_FILE and (path.name.startswith(".") or path.name.endswith(".partial")):
             path.unlink()
-
-
-def _describe(folder: Path) -> bytes:
-    """item.json: size and sha256 of every file, by relative name."""
-    files = {
-        path.relative_to(folder).as_posix(): {"nbytes": path.stat().st_size, "sha256": file_sha256(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != LOCK_FILE and path.relative_to(folder).as_posix() != ITEM_FILE
-    }
-    return json.dumps(files, indent=1, sort_keys=True).encode() + b"\n"
-
-
-def _try_lock(partial: Path) -> int | None:
-    """An open, locked file descriptor, or None where a living process has it (or the folder is gone)."""
-    try:
-        handle = os.open(partial / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    if os.fstat(handle).st_nlink == 0:
-        os.close(handle)
-        return None
-    return handle
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        _sync_folder(path)
-    _sync_folder(folder)
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _store_errors(where: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write into errors that say what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None and not str(error.filename).startswith(str(where.parent.parent.parent)):
-            raise
-        if error.errno in _FULL:
-            fix = "free some space (`histill store prune`), or point HISTILL_STORE at a larger disk; then run again"
-            raise StoreFull(f"no room left: {error.strerror}", where=str(where), fix=fix) from error
-        if error.errno in _READ_ONLY:
-            fix = "make it writable, or point HISTILL_STORE at a store of your own"
-            raise StoreReadOnly(f"cannot write: {error.strerror}", where=str(where), fix=fix) from error
-        raise
