@@ -90,14 +90,16 @@ def _nuclei(
     def places(label: int, spacing_px: float, keep: float = 1.0, jitter: float = 0.3) -> NDArray[np.floating]:
         xy_N2 = scatter(rng, label_HW.shape, spacing_px, jitter)
         chosen = (lookup(label_HW, xy_N2) == label) & (rng.random(len(xy_N2)) < keep)
-        return xy_N2[chosen]
+        kept: NDArray[np.floating] = xy_N2[chosen]
+        return kept
 
     slope_y, slope_x = (np.asarray(slope) for slope in np.gradient(across))
 
     def aligned(xy_N2: NDArray[np.floating]) -> NDArray[np.floating]:
         # Fibres run along the lines on which `across` is constant.
         direction = np.arctan2(-lookup(slope_x, xy_N2, 2.0), lookup(slope_y, xy_N2, 2.0))
-        return np.asarray(direction + rng.normal(0, 0.12, len(xy_N2)))
+        turned: NDArray[np.floating] = direction + rng.normal(0, 0.12, len(xy_N2))
+        return turned
 
     tumour = places(TUMOUR, 20.5)
     in_septum = lookup(septum_hw, tumour, 2.0).astype(bool)

@@ -10,8 +10,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.partials import file_sha256
 from pipeline.slides.images import list_images
-from pipeline.store import file_sha256
 
 
 @dataclass(frozen=True)

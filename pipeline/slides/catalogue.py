@@ -1,0 +1,144 @@
+"""The catalogue: what every slide of the table is, and which ones cannot be used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.cluster import each
+from pipeline.errors import HistillError, SlideRefused, TableError
+from pipeline.manifest import Item, Manifest, Refusal
+from pipeline.params import ClusterParams, SlidesParams
+from pipeline.progress import track
+from pipeline.slides.demo import demo_ref
+from pipeline.slides.identity import file_identity, folder_identity
+from pipeline.slides.images import list_images
+from pipeline.slides.reader import SlideReader
+from pipeline.slides.sources import Source, locate
+from pipeline.slides.split import resolve_splits
+from pipeline.slides.table import Row, read_table
+from pipeline.store import Store
+
+_FEW = 32
+"""Up to so many slides, threads are done before worker processes would have started."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    row: Row
+    table: Path
+    store: Store
+    params: SlidesParams
+
+
+def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Manifest:
+    """Open every slide of the table: one item each (id, key = identity, n = 1 or images), and the refusals.
+
+    Raises `TableError` where the table cannot be read or no slide of it can be used, and with `on_error: fail`
+    the first slide's `SlideRefused`.
+    """
+    table = Path(params.table)
+    rows, refused = read_table(table)
+    if refused and params.on_error == "fail":
+        raise SlideRefused(refused[0].reason, where=refused[0].id, fix=refused[0].fix)
+    found: dict[str, Item | SlideRefused] = {}
+    tasks = [_Task(row, table, store, params) for row in rows]
+    with track("slides", len(tasks), "slides") as advance:
+        for task, result in _all(tasks, cluster):
+            if isinstance(result, HistillError) and not isinstance(result, SlideRefused):
+                raise result
+            found[task.row.slide_id] = result
+            advance(1, task.row.slide_id)
+    usable: list[tuple[Row, Item]] = []
+    first_id: dict[str, str] = {}
+    for row in rows:
+        result = found[row.slide_id]
+        if isinstance(result, Item) and result.key in first_id:
+            fix = "keep one of the two rows: the files are copies of each other"
+            result = SlideRefused(f"the same slide as {first_id[result.key]}", where=row.slide_id, fix=fix)
+        if isinstance(result, Item):
+            first_id[result.key] = row.slide_id
+            usable.append((row, result))
+            continue
+        if params.on_error == "fail":
+            raise SlideRefused(result.what, where=row.slide_id, fix=result.fix)
+        refused.append(Refusal.of(row.slide_id, result))
+    if not usable:
+        reasons = "; ".join(f"{refusal.id}: {refusal.reason}" for refusal in refused[:8])
+        raise TableError(f"no slide can be used ({reasons})", where=str(table), fix=refused[0].fix)
+    splits = resolve_splits([row for row, _ in usable], params.test_fraction)
+    items = [_with_table(item, row, splits[row.slide_id]) for row, item in usable]
+    return Manifest(
+        stage="slides",
+        items=tuple(items),
+        refused=tuple(refused),
+        uses=tuple(sorted({str(demo_ref(row.demo, params.demo_px)) for row in rows if row.demo})),
+        summary={"slides": len(items), "nbytes": sum(item.info["nbytes"] for item in items)},
+    )
+
+
+def _all(tasks: Sequence[_Task], cluster: ClusterParams) -> Iterator[tuple[_Task, Item | HistillError]]:
+    if len(tasks) > _FEW:
+        yield from each(_examine, tasks, cluster)
+        return
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
+        yield from zip(tasks, threads.map(_guarded, tasks), strict=True)
+
+
+def _guarded(task: _Task) -> Item | HistillError:
+    try:
+        return _examine(task)
+    except HistillError as error:
+        return error
+
+
+def _examine(task: _Task) -> Item:
+    """Find and open one slide. Raises `SlideRefused`."""
+    source = locate(task.row, task.table, task.store, task.params)
+    try:
+        return _folder(source) if source.kind == "folder" else _file(source)
+    except OSError as error:
+        fix = "may you read it? is its disk whole?"
+        raise SlideRefused(f"cannot be read: {error.strerror}", where=source.slide_id, fix=fix) from None
+
+
+def _file(source: Source) -> Item:
+    with SlideReader(source.path, source.mpp) as slide:
+        identity = file_identity(source.path, slide.quickhash)
+        levels = zip(slide.level_dimensions, slide.level_downsamples, strict=True)
+        info = {
+            "kind": source.kind,
+            "vendor": slide.vendor,
+            "width_px": slide.width_px,
+            "height_px": slide.height_px,
+            "mpp": list(slide.mpp_xy),
+            "mpp_from": slide.mpp_from,
+            "levels": [[width, height, downsample] for (width, height), downsample in levels],
+            "nbytes": identity.nbytes,
+        }
+    return Item(id=source.slide_id, key=identity.key, digest=identity.digest, n=1, info=info)
+
+
+def _folder(source: Source) -> Item:
+    identity = folder_identity(source.path)
+    info: dict[str, Any] = {
+        "kind": source.kind,
+        "vendor": "images",
+        "width_px": None,
+        "height_px": None,
+        "mpp": None if source.mpp is None else [source.mpp, source.mpp],
+        "mpp_from": None if source.mpp is None else "table",
+        "levels": [],
+        "nbytes": identity.nbytes,
+    }
+    n = len(list_images(source.path))
+    return Item(id=source.slide_id, key=identity.key, digest=identity.digest, n=n, info=info)
+
+
+def _with_table(item: Item, row: Row, split: str) -> Item:
+    """The item with what the table says of it: label, patient, and the split as resolved."""
+    return item.model_copy(update={"info": {**item.info, "label": row.label, "split": split, "patient": row.patient}})
