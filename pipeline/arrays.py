@@ -54,7 +54,6 @@ class ArrayWriter:
                 filters=None,
                 fill_value=0,
                 attributes=dict(attributes or {}),
-                overwrite=True,
             )
 
     @property
@@ -74,13 +73,40 @@ class ArrayWriter:
         if values.shape != (len(rows), *self.shape[1:]) or values.dtype != self.dtype:
             expected = (len(rows), *self.shape[1:])
             raise ValueError(f"chunk {chunk} of {self.path}: {values.dtype}{values.shape}, not {self.dtype}{expected}")
-        file = _chunk_file(self.path, chunk, len(self.shape))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}.{os.getpid()}")
-        with open(part, "wb") as out:
-            out.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
-            out.truncate(self.chunk_rows * math.prod(self.shape[1:]) * self.dtype.itemsize)
-        os.replace(part, file)
+        nbytes = self.chunk_rows * math.prod(self.shape[1:]) * self.dtype.itemsize
+        data = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+        _write_chunk(_chunk_file(self.path, chunk, len(self.shape)), data, nbytes)
+
+
+class BytesWriter:
+    """Appends byte strings end to end to a one-dimensional uint8 array whose length is known only at the end.
+
+    Chunks go to disk as they fill, so memory holds one; `close` writes the last of them and the metadata. A whole that
+    is smaller than a chunk is one chunk of just its size.
+    """
+
+    def __init__(self, path: Path, chunk_nbytes: int = 8 << 20) -> None:
+        self.path, self.chunk_nbytes = path, chunk_nbytes
+        self._written, self._pending = 0, bytearray()
+
+    def __len__(self) -> int:
+        return self._written + len(self._pending)
+
+    def append(self, data: bytes) -> None:
+        self._pending += data
+        # More than a chunk is kept back until there is more, so that the last one is left to `close`.
+        while len(self._pending) > self.chunk_nbytes:
+            file = _chunk_file(self.path, self._written // self.chunk_nbytes, 1)
+            _write_chunk(file, bytes(self._pending[: self.chunk_nbytes]), self.chunk_nbytes)
+            del self._pending[: self.chunk_nbytes]
+            self._written += self.chunk_nbytes
+
+    def close(self) -> None:
+        """Raises `ValueError` where nothing was appended: Zarr has no chunk of no bytes."""
+        if not len(self):
+            raise ValueError(f"{self.path}: no bytes to write")
+        array = ArrayWriter(self.path, (len(self),), self.chunk_nbytes, np.uint8)
+        array.write(array.n_chunks - 1, np.frombuffer(self._pending, np.uint8))
 
 
 class MappedArray:
@@ -144,6 +170,16 @@ class MappedArray:
             except (FileNotFoundError, ValueError) as error:
                 raise CorruptItem(f"chunk {chunk}: {error}", where=str(self.path), fix="histill store verify") from None
         return self._maps[chunk]
+
+
+def _write_chunk(file: Path, data: bytes | memoryview, nbytes: int) -> None:
+    """Write a chunk's file atomically, padded with zeros to `nbytes`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    with open(part, "wb") as out:
+        out.write(data)
+        out.truncate(nbytes)
+    os.replace(part, file)
 
 
 def _chunk_file(path: Path, chunk: int, ndim: int) -> Path:

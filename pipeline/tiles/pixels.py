@@ -1,0 +1,90 @@
+"""Tiles as JPEG, and back. Shapes: HWC = height, width, RGB; uint8 throughout."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+FILTER = Image.Resampling.BICUBIC
+"""Pillow widens a filter by the factor it shrinks, so this is antialiased; what timm and the teachers resize with."""
+_JPEG = b"\xff\xd8"
+
+
+def encode_jpeg(rgb_HWC: NDArray[np.uint8], quality: int) -> bytes:
+    """Baseline JPEG with colour at full resolution (4:4:4): stain is colour, so none of it is thrown away."""
+    data = simplejpeg.encode_jpeg(np.ascontiguousarray(rgb_HWC), quality, "RGB", colorsubsampling="444")
+    return bytes(data)
+
+
+def decode_jpeg(data: bytes, side_px: int | None = None) -> NDArray[np.uint8]:
+    """RGB pixels of an encoded image (JPEG; whatever else Pillow reads), (H, W, 3) uint8.
+
+    With `side_px` the answer is (side_px, side_px, 3): the middle square where the image is not square, resized with an
+    antialiasing filter where its side differs. Raises `ValueError` for what does not decode without an error; a
+    truncated JPEG does not pass for a grey one.
+    """
+    rgb_HWC = _turbo(data) if data.startswith(_JPEG) else None
+    if rgb_HWC is None:
+        rgb_HWC = _pillow(data)
+    if side_px is None or rgb_HWC.shape[:2] == (side_px, side_px):
+        return rgb_HWC
+    height, width = rgb_HWC.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize(rgb_HWC[top : top + side, left : left + side], (side_px, side_px))
+
+
+def resize(
+    rgb_HWC: NDArray[np.uint8],
+    size_px: tuple[int, int],
+    box: tuple[float, float, float, float] | None = None,
+    resample: Image.Resampling = FILTER,
+) -> NDArray[np.uint8]:
+    """`box` (x0, y0, x1, y1 in pixels, fractional; None = all) of the image as (height, width, 3), size = (w, h).
+
+    A box of whole pixels that already has the size is cut out as it is.
+    """
+    height, width = rgb_HWC.shape[:2]
+    x0, y0, x1, y1 = box or (0.0, 0.0, float(width), float(height))
+    if (x1 - x0, y1 - y0) == size_px and x0 == int(x0) and y0 == int(y0):
+        return rgb_HWC[int(y0) : int(y1), int(x0) : int(x1)]
+    image = Image.fromarray(rgb_HWC)
+    return np.asarray(image.resize(size_px, resample, box=(x0, y0, x1, y1)))
+
+
+def is_plain_jpeg(data: bytes) -> bool:
+    """Whether this is a baseline 8-bit RGB JPEG, which may be stored as it is and decodes the same everywhere."""
+    if not data.startswith(_JPEG):
+        return False
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.format == "JPEG" and image.mode == "RGB" and not image.info.get("progressive")
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
+def _turbo(data: bytes) -> NDArray[np.uint8] | None:
+    """By the turbo-JPEG binding; None for the colour spaces it does not turn into RGB (CMYK)."""
+    if simplejpeg.decode_jpeg_header(data)[2] not in ("YCbCr", "RGB", "Gray"):
+        return None
+    rgb_HWC: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
+    return rgb_HWC
+
+
+def _pillow(data: bytes) -> NDArray[np.uint8]:
+    try:
+        with Image.open(io.BytesIO(data)) as file:
+            file.load()
+            image: Image.Image = file
+            if image.mode.startswith("I;16"):
+                # Pillow's own conversion clips 16 bits at 255 instead of scaling them.
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if image.has_transparency_data:
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"not an image that decodes: {error}") from None
