@@ -1,0 +1,98 @@
+"""The model card: what the student is, what it learnt from, and what its licence inherits, filled in from the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+UNI_LICENCE = (
+    "The teacher is UNI or of its family. UNI's licence (CC-BY-NC-ND 4.0 with the terms of its model page) forbids "
+    "commercial use of derivatives, which it says include models trained on its outputs and data sets made from them: "
+    "this student and the cached tokens are such derivatives. Academic, non-commercial use alone, with attribution."
+)
+OTHER_LICENCE = (
+    "A student inherits what the teacher's licence says of models trained on its outputs. Check the licence of "
+    "`{teacher}` before this model is used or passed on."
+)
+DEMO_LICENCE = (
+    "The teacher is Histill's demo teacher, trained on synthetic slides: a demonstration, of no clinical use."
+)
+
+TEMPLATE = """\
+---
+library_name: timm
+pipeline_tag: image-feature-extraction
+license: other
+tags: [histopathology, distillation]
+---
+# {model}, distilled from {teacher}
+
+A {model} ({parameters:.2f} M parameters) that answers in the {width}-dimensional embedding space of `{teacher}`: heads
+trained on the teacher's features can be applied to it as they are. Made by Histill, from the teacher's cached answers alone.
+
+```python
+import timm
+model = timm.create_model("local-dir:models/student", pretrained=True).eval()
+config = timm.data.resolve_model_data_config(model)
+transform = timm.data.create_transform(**config, is_training=False)
+embedding = model(transform(tile).unsqueeze(0))  # tile: PIL image; embedding: (1, {width})
+```
+
+| | |
+| --- | --- |
+| teacher | `{teacher}`, weights {digest}, input {teacher_px} px, {grid} patch tokens of {width} |
+| student | `{model}`, input {input_px} px, from scratch |
+| trained on | {train_tiles} tiles of {train_slides} slides (split `train` alone), {views} cached view(s) of each |
+| objectives | {objectives}, on standardised targets |
+| recipe | AdamW, learning rate {lr:g}, weight decay {weight_decay:g}, batch {batch_size}, \
+{epochs} epochs = {steps} steps, seed {seed}, {precision} |
+| training loss at the end | {losses} |
+
+{dense}
+## Intended use
+
+Research on features of H&E tiles where the teacher is too slow. Compare it with its teacher on your own task first: the
+project's report states fidelity and retention on held-out slides, and neither says anything about tissue, stain or
+scanners that were not among the training slides. Not a medical device.
+
+## Licence
+
+{licence}
+"""
+
+DENSE = """\
+## Dense features
+
+`adapter.safetensors` (arguments in `adapter.json`) turns the student's feature maps into the teacher's {grid} grid of
+patch tokens, in the teacher's space. It needs Histill: `pipeline.student.adapters`.
+"""
+
+
+def licence_note(teacher: str) -> str:
+    """What the teacher's name says about the student's licence."""
+    name = teacher.lower()
+    if "mahmoodlab" in name or name.split("/")[-1].split("-")[0] in ("uni", "uni2"):
+        return UNI_LICENCE
+    return DEMO_LICENCE if name == "demo" else OTHER_LICENCE.format(teacher=teacher)
+
+
+def model_card(facts: dict[str, Any]) -> str:
+    """README.md of the exported folder, from a run's run.json; the same run gives the same text."""
+    teacher, recipe = facts["teacher"], facts["student"]
+    grid = " x ".join(str(side) for side in facts["grid"])
+    weights = recipe["objective"]
+    return TEMPLATE.format(
+        **{name: facts[name] for name in ("model", "width", "input_px", "train_tiles", "train_slides", "views")},
+        **{name: recipe[name] for name in ("lr", "weight_decay", "epochs", "seed")},
+        teacher=teacher["name"],
+        digest=str(teacher.get("weights_digest", "unknown"))[:16],
+        teacher_px=teacher.get("input_px", "?"),
+        grid=grid,
+        parameters=facts["parameters"] / 1e6,
+        objectives=", ".join(f"{name} x {weight:g}" for name, weight in weights.items() if weight > 0),
+        batch_size=facts["batch_size"],
+        steps=facts["steps"],
+        precision=facts["precision"],
+        losses=", ".join(f"{name} {value:.4f}" for name, value in facts["loss"].items()),
+        dense=DENSE.format(grid=grid) if facts["adapter"] else "",
+        licence=licence_note(teacher["name"]),
+    )

@@ -1,0 +1,102 @@
+"""What a student is trained on: the tiles and cached tokens of the slides whose split is `train`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import TrainingError
+from pipeline.manifest import Item, Manifest
+from pipeline.store import Ref, Store
+from pipeline.tiles.reader import TileReader
+from pipeline.tokens.reader import TokenReader
+
+TRAIN_SPLIT = "train"
+STD_FLOOR = 1e-3
+"""Share of the median deviation below which a channel counts as constant: float16 noise is not a target."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The train slides, sorted by id; readers open their maps lazily and pickle only paths."""
+
+    items: tuple[Item, ...]
+    tiles: tuple[TileReader, ...]
+    tokens: tuple[TokenReader, ...]
+    width: int
+    views: int
+    grid: tuple[int, int]
+    dense: bool
+    """Whether patch tokens are cached (layout `none` has none)."""
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Tiles of each slide."""
+        return tuple(item.n for item in self.items)
+
+    @property
+    def total(self) -> int:
+        """Tiles of all slides."""
+        return sum(self.rows)
+
+
+def open_corpus(tiles: Manifest, tokens: Manifest, store: Store) -> Corpus:
+    """The train slides of `tokens`, each with its tiles.
+
+    Raises `TrainingError` where no slide is in the train split or a slide's tiles and tokens differ in number, and
+    `MissingItem` where the store does not hold what a manifest names.
+    """
+    train = sorted((item for item in tokens.items if _is_train(item)), key=lambda item: item.id)
+    if not train:
+        fix = "give slides the split `train` in the slide table, or add slides"
+        raise TrainingError(f"none of {len(tokens.items)} slides with tiles is in the train split", fix=fix)
+    for item in train:
+        if tiles.item(item.id).n != item.n:
+            what = f"{tiles.item(item.id).n} tiles, but tokens of {item.n}"
+            raise TrainingError(what, where=item.id, fix="dvc repro tokens")
+    tile_readers, token_readers = [], []
+    for item in train:
+        tile_ref = Ref("tiles", tiles.recipe_key, tiles.item(item.id).key)
+        token_ref = Ref("tokens", tokens.recipe_key, item.key)
+        tile_readers.append(TileReader(store.open(tile_ref, remedy="dvc repro tiles")))
+        token_readers.append(TokenReader(store.open(token_ref, remedy="dvc repro tokens")))
+    first = token_readers[0]
+    return Corpus(
+        tuple(train),
+        tuple(tile_readers),
+        tuple(token_readers),
+        width=first.width,
+        views=first.views,
+        grid=first.grid,
+        dense=first.layout != "none",
+    )
+
+
+def cls_statistics(corpus: Corpus, chunk_rows: int = 4096) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and deviation per channel of the cached CLS over all train tiles and views: (mean_D, std_D) float32.
+
+    Accumulated in float64, slide after slide, so the same corpus gives the same bits. A constant channel gets a
+    deviation of `STD_FLOOR` times the median one (1 where all are constant). Raises `TrainingError` on NaN or inf.
+    """
+    count = 0
+    sum_D, square_D = np.zeros(corpus.width), np.zeros(corpus.width)
+    for item, reader in zip(corpus.items, corpus.tokens, strict=True):
+        for start in range(0, item.n, chunk_rows):
+            cls_ND = reader.cls(np.arange(start, min(item.n, start + chunk_rows))).reshape(-1, corpus.width)
+            wide_ND = cls_ND.astype(np.float64)
+            count += len(wide_ND)
+            sum_D += wide_ND.sum(0)
+            square_D += np.square(wide_ND).sum(0)
+        if not np.isfinite(square_D).all():
+            fix = "histill store verify; then run the tokens stage again for this slide"
+            raise TrainingError("the cached CLS tokens hold NaN or infinity", where=item.id, fix=fix)
+    mean_D = sum_D / count
+    std_D = np.sqrt(np.maximum(square_D / count - np.square(mean_D), 0))
+    floor = STD_FLOOR * float(np.median(std_D)) or 1.0
+    return mean_D.astype(np.float32), np.maximum(std_D, floor).astype(np.float32)
+
+
+def _is_train(item: Item) -> bool:
+    return item.info.get("split") == TRAIN_SPLIT and item.n > 0

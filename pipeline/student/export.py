@@ -1,0 +1,120 @@
+"""From a committed run to `models/student/`, a folder that timm loads with no code of ours.
+
+    config.json           architecture, width, input side, mean and std: what timm.create_model("local-dir:…") reads
+    model.safetensors     the student; answers in the teacher's own space
+    adapter.safetensors   the dense adapter, answering in the teacher's patch-token space; only with `patch`
+    adapter.json          its arguments
+    README.md             the model card
+
+Training answers z in standardised space; the teacher's space is x = z * std + mean. The last layer is z = W h + b, so
+W' = diag(std) W and b' = std * b + mean answer x directly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.manifest import write_atomic, write_json
+from pipeline.student.adapters import AttentionAdapter
+from pipeline.student.card import model_card
+from pipeline.student.model import Distiller, Student, build
+
+INTERPOLATION = "bicubic"
+"""What `pipeline.tiles.pixels` resizes with."""
+
+
+def export_student(item: Path, out: Path) -> None:
+    """Write the committed run in `item` to the folder `out`, replacing it whole; the same run gives the same bytes."""
+    facts, distiller, targets = load_run(item)
+    fold(distiller.student.last, targets["cls_mean"], targets["cls_std"])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        _write(fresh, facts, distiller, targets)
+        fresh.chmod(0o755)
+        if out.exists():
+            aged = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+            os.rename(out, aged / "old")
+            os.rename(fresh, out)
+            shutil.rmtree(aged)
+        else:
+            os.rename(fresh, out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def load_run(item: Path) -> tuple[dict[str, Any], Distiller, dict[str, Tensor]]:
+    """run.json, the distiller as trained (standardised space, evaluation mode), and the targets' statistics."""
+    facts: dict[str, Any] = json.loads((item / "run.json").read_bytes())
+    tensors = load_file(item / "weights.safetensors")
+    targets = {name: tensors.pop(name) for name in list(tensors) if "." not in name}
+    distiller, _ = build(
+        model=facts["model"],
+        width=facts["width"],
+        input_px=facts["input_px"],
+        adapter=facts["student"]["adapter"] if facts["adapter"] else None,
+        grid=(facts["grid"][0], facts["grid"][1]),
+        seed=0,
+    )
+    distiller.load_state_dict(tensors)
+    return facts, distiller.eval(), targets
+
+
+@torch.no_grad()
+def fold(linear: nn.Linear, mean_D: Tensor, std_D: Tensor) -> None:
+    """Make a layer that answers z answer z * std + mean, in place."""
+    linear.weight.copy_((linear.weight.double() * std_D.double()[:, None]).float())
+    linear.bias.copy_((linear.bias.double() * std_D.double() + mean_D.double()).float())
+
+
+def timm_config(student: Student, facts: dict[str, Any]) -> dict[str, Any]:
+    """config.json as timm's own hub models have it: how to build the model, and what input it was trained on."""
+    own, side = student.backbone.pretrained_cfg, facts["input_px"]
+    return {
+        "architecture": own["architecture"],
+        "num_classes": facts["width"],
+        "num_features": student.backbone.num_features,
+        "model_args": student.model_args,
+        "pretrained_cfg": {
+            "tag": "histill",
+            "description": f"distilled from {facts['teacher']['name']}; answers in its embedding space",
+            "license": "other",
+            "input_size": [3, side, side],
+            "fixed_input_size": bool(student.model_args),
+            "pool_size": None,
+            "interpolation": INTERPOLATION,
+            "crop_pct": 1.0,
+            "crop_mode": "center",
+            "mean": list(own["mean"]),
+            "std": list(own["std"]),
+            "num_classes": facts["width"],
+            "first_conv": own["first_conv"],
+            "classifier": own["classifier"],
+        },
+    }
+
+
+def _write(folder: Path, facts: dict[str, Any], distiller: Distiller, targets: dict[str, Tensor]) -> None:
+    write_json(folder / "config.json", timm_config(distiller.student, facts))
+    _save(folder / "model.safetensors", distiller.student.backbone)
+    adapter = distiller.adapter
+    if isinstance(adapter, AttentionAdapter):
+        fold(adapter.last, targets["patch_mu"], targets["patch_sigma"])
+        _save(folder / "adapter.safetensors", adapter)
+        stages = [stage.index for stage in distiller.student.stages]
+        arguments = {"adapter": facts["student"]["adapter"], "arguments": facts["adapter"], "stages": stages}
+        write_json(folder / "adapter.json", arguments)
+    write_atomic(folder / "README.md", model_card(facts).encode())
+
+
+def _save(path: Path, module: nn.Module) -> None:
+    save_file({name: value.contiguous() for name, value in module.state_dict().items()}, path)

@@ -1,0 +1,147 @@
+"""Batches of tiles and their cached targets, prefetched by threads, in an order that a step number determines.
+
+The state of the loader is the step: restarting at step s yields what an uninterrupted run would have seen at s, without
+reading what came before. Threads, not processes: JPEG decoding and numpy's copies release the GIL, nothing is pickled,
+and a killed trainer leaves no child that would keep the store's lock.
+
+Every process takes its slice of the same global batch, so ranks are disjoint and equal, and the tiles of a step do not
+depend on how many processes there are.
+
+Shapes: N tiles of this process, H = W = `input_px`, T teacher positions, D teacher width.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.errors import TrainingError
+from pipeline.student.corpus import Corpus
+from pipeline.student.order import Order, Rows
+from pipeline.tokens.views import apply_view
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step needs, as stored: targets are dequantised where they are used, on the device."""
+
+    image_NHWC: Tensor
+    """uint8."""
+    cls_ND: Tensor
+    """float16, as the teacher answered."""
+    patch_NTD: Tensor | None
+    """int8, or float16 without a scale; standardised."""
+    scale_NT: Tensor | None
+    """float16."""
+    slide_N: NDArray[np.int64]
+    """Index of each tile's slide in the corpus, for error messages."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on `device`; from pinned memory the copy runs beside the computation."""
+        if device.type == "cpu":
+            return self
+        moved: dict[str, Any] = {
+            name: value.pin_memory().to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
+
+
+class Loader:
+    """Endless batches over a corpus, epoch after epoch.
+
+    `batch_size` is over all `world` processes; the tail of an epoch that fills no batch is left out (another tail each
+    epoch). A corpus smaller than one batch shrinks the batch. Raises `TrainingError` where no batch is possible.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        order: Order,
+        *,
+        input_px: int,
+        batch_size: int,
+        dense: bool,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 1,
+    ) -> None:
+        self.corpus, self.order, self.input_px, self.dense = corpus, order, input_px, dense
+        self.rank, self.workers = rank, workers
+        self.share = min(batch_size, order.total) // world
+        self.batch_size = self.share * world
+        # Batch norm over a single tile has no variance to speak of.
+        if self.share < 2:
+            what = (
+                f"{order.total} train tiles and a batch of {batch_size} leave {self.share} a process ({world} of them)"
+            )
+            raise TrainingError(what, fix="at least 2 are needed: add slides, raise student.batch_size or start fewer")
+        self.steps_per_epoch = order.total // self.batch_size
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """The batches of steps start … stop - 1, counted from the start of training."""
+        if self.workers == 0:
+            yield from map(self._read, self._places(start, stop))
+            return
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="loader") as pool:
+            waiting: deque[Future[Batch]] = deque()
+            try:
+                for rows in self._places(start, stop):
+                    waiting.append(pool.submit(self._read, rows))
+                    if len(waiting) > 2 * self.workers:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _places(self, start: int, stop: int) -> Iterator[Rows]:
+        epoch = None
+        for step in range(start, stop):
+            number, within = divmod(step, self.steps_per_epoch)
+            if epoch is None or epoch.epoch != number:
+                epoch = self.order.epoch(number)
+            first = within * self.batch_size + self.rank * self.share
+            yield epoch.take(first, first + self.share)
+
+    def _read(self, rows: Rows) -> Batch:
+        n, px, corpus = len(rows), self.input_px, self.corpus
+        image_NHWC = np.empty((n, px, px, 3), np.uint8)
+        for i, (slide, row, view) in enumerate(zip(rows.slide, rows.row, rows.view, strict=True)):
+            image_NHWC[i] = apply_view(corpus.tiles[slide].image(int(row), px), int(view))
+        cls_ND = np.empty((n, corpus.width), np.float16)
+        patch_NTD: NDArray[np.int8 | np.float16] | None = None
+        scale_NT: NDArray[np.float16] | None = None
+        places = rows.slide * corpus.views + rows.view
+        for place in np.unique(places):
+            at = np.flatnonzero(places == place)
+            slide, view = divmod(int(place), corpus.views)
+            reader, wanted = corpus.tokens[slide], rows.row[at]
+            cls_ND[at] = reader.cls(wanted)[:, view]
+            if not self.dense:
+                continue
+            patch = reader.patch(wanted, view)
+            if patch_NTD is None:
+                patch_NTD = np.empty((n, *patch.shape[1:]), patch.dtype)
+            patch_NTD[at] = patch
+            if patch.dtype == np.int8:
+                if scale_NT is None:
+                    scale_NT = np.empty((n, patch.shape[1]), np.float16)
+                scale_NT[at] = reader.scale(wanted, view)
+        return Batch(
+            torch.from_numpy(image_NHWC),
+            torch.from_numpy(cls_ND),
+            None if patch_NTD is None else torch.from_numpy(patch_NTD),
+            None if scale_NT is None else torch.from_numpy(scale_NT),
+            rows.slide,
+        )

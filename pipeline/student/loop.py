@@ -1,0 +1,219 @@
+"""The training loop: AdamW, cosine schedule with warm-up, clipping, moving average, exact resume.
+
+    loss = w_cls * cls(embedding, CLS*) + w_patch * patch(map, tokens*)         * standardised per channel, fp32
+
+One process or many (Hugging Face Accelerate); bf16 autocast on a GPU that has it, fp32 elsewhere. All randomness of a
+step is seeded by (seed, step, rank) and the learning rate is a function of the step, so a checkpoint holds only tensors
+and a resumed run repeats an uninterrupted one bit for bit on a CPU.
+
+Batch norm: the exported weights are the moving average, whose activations no single step has seen. Its batch-norm
+statistics are therefore measured at the end, over `BN_TILES` train tiles with those very weights
+(`torch.optim.swa_utils.update_bn`), not averaged along the way; rank 0 alone does it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from kernels.quantise.reference import dequantise
+from pipeline.errors import TrainingError
+from pipeline.params import StudentParams
+from pipeline.progress import track
+from pipeline.student.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.student.corpus import Corpus
+from pipeline.student.loader import Batch, Loader
+from pipeline.student.model import Distiller
+from pipeline.student.objectives import cls_loss, patch_loss
+from pipeline.student.order import Order
+
+CURVE_ROWS = 1000
+"""At most about this many rows in the curve; each is the mean over the steps since the row before."""
+BN_TILES = 1024
+LR_FLOOR = 0.01
+"""The schedule ends at this share of the top learning rate."""
+
+
+class Training:
+    """One training of `distiller` on `corpus`, from a fresh start or from the checkpoint in `folder`.
+
+    `mean_D`, `std_D` standardise the CLS targets. Every process makes one and calls `run`; rank 0 writes to `folder`.
+    """
+
+    def __init__(
+        self,
+        distiller: Distiller,
+        corpus: Corpus,
+        params: StudentParams,
+        *,
+        input_px: int,
+        mean_D: NDArray[np.float32],
+        std_D: NDArray[np.float32],
+        folder: Path,
+        accelerator: Accelerator,
+    ) -> None:
+        self.params, self.corpus, self.folder, self.accelerator = params, corpus, folder, accelerator
+        device = accelerator.device
+        self.mean_D, self.std_D = torch.from_numpy(mean_D).to(device), torch.from_numpy(std_D).to(device)
+        order = Order(
+            corpus.rows,
+            block_rows=params.block_rows,
+            buffer_rows=params.buffer_rows,
+            views=corpus.views,
+            seed=params.seed,
+        )
+        self.loader = Loader(
+            corpus,
+            order,
+            input_px=input_px,
+            batch_size=params.batch_size,
+            dense=distiller.adapter is not None,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+            workers=params.workers,
+        )
+        self.steps = params.epochs * self.loader.steps_per_epoch
+        self.raw = distiller.to(device)
+        # Before `prepare`, which wraps the forward that the copy must not have.
+        self.average = ModelEmaV3(self.raw, decay=params.ema_decay, use_warmup=True) if params.ema_decay else None
+        optimizer = create_optimizer_v2(self.raw, opt="adamw", lr=params.lr, weight_decay=params.weight_decay)
+        warmup = math.ceil(params.warmup_fraction * self.steps)
+        self.schedule = CosineLRScheduler(
+            optimizer,
+            t_initial=self.steps,
+            lr_min=LR_FLOOR * params.lr,
+            warmup_t=warmup,
+            warmup_lr_init=params.lr / max(1, warmup),
+            t_in_epochs=False,
+        )
+        self.model, self.optimizer = accelerator.prepare(self.raw, optimizer)
+        self.curve: list[dict[str, float]] = []
+        self.sums: dict[str, float] = {}
+
+    def run(self) -> dict[str, Any]:
+        """Train to the last step. Returns timings: seconds, tiles_per_s, steps, resumed_from (a step).
+
+        Raises `TrainingError` at a loss that is not finite, with the step, the objective and the batch's slides.
+        """
+        begun, first = time.perf_counter(), self._resume()
+        every = max(1, math.ceil(self.steps / CURVE_ROWS))
+        size = self.loader.batch_size
+        self.model.train()
+        label, main = f"student {self.params.model}", self.accelerator.is_main_process
+        with track(label, self.steps * size if main else 0, "tiles") as advance:
+            advance(first * size)
+            for step, batch in enumerate(self.loader.batches(first, self.steps), start=first):
+                losses = self._step(step, batch)
+                for name, value in losses.items():
+                    self.sums[name] = self.sums.get(name, 0.0) + value
+                done = step + 1
+                if done % every == 0 or done == self.steps:
+                    self._log(done, (done - 1) % every + 1)
+                if done % self.params.checkpoint_every == 0 and main:
+                    self._save(done)
+                advance(size, note=f"loss {losses['loss']:.4f}")
+        seconds = time.perf_counter() - begun
+        speed = (self.steps - first) * size / max(seconds, 1e-9)
+        return {"seconds": seconds, "tiles_per_s": speed, "steps": self.steps, "resumed_from": first}
+
+    def _step(self, step: int, batch: Batch) -> dict[str, float]:
+        torch.manual_seed((self.params.seed % 2**20 * 2**30 + step) * 2**12 + self.accelerator.process_index)
+        batch = batch.to(self.accelerator.device)
+        terms = self._terms(batch)
+        weights = self.params.objective
+        loss = weights.cls * terms["cls"]
+        if "patch" in terms:
+            loss = loss + weights.patch * terms["patch"]
+        values = {name: float(term.detach()) for name, term in (("loss", loss), *terms.items())}
+        for name in reversed(values):
+            if not math.isfinite(values[name]):
+                raise self._diverged(step, name, batch)
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), self.params.clip_norm)
+        self.schedule.step_update(step)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(self.raw, step=step + 1)
+        return values
+
+    def _terms(self, batch: Batch) -> dict[str, Tensor]:
+        embedding_ND, map_NTD = self.model(batch.image_NHWC)
+        terms = {"cls": cls_loss(embedding_ND, (batch.cls_ND.float() - self.mean_D) / self.std_D)}
+        if map_NTD is not None and batch.patch_NTD is not None:
+            scale_NT = batch.scale_NT
+            target_NTD = batch.patch_NTD.float() if scale_NT is None else dequantise(batch.patch_NTD, scale_NT)
+            terms["patch"] = patch_loss(map_NTD, target_NTD)
+        return terms
+
+    def _diverged(self, step: int, objective: str, batch: Batch) -> TrainingError:
+        ids = sorted({self.corpus.items[slide].id for slide in batch.slide_N})
+        shown = ", ".join(ids[:20]) + (f" and {len(ids) - 20} more" if len(ids) > 20 else "")
+        fix = "lower student.lr or student.clip_norm; where it is always the same slides, histill store verify"
+        return TrainingError(f"the {objective} loss is not finite; slides: {shown}", where=f"step {step}", fix=fix)
+
+    def _log(self, done: int, steps: int) -> None:
+        """Add a row to the curve: the mean of each loss over the last `steps` steps and over all processes."""
+        names = sorted(self.sums)
+        means = torch.tensor([self.sums[name] / steps for name in names], device=self.accelerator.device)
+        values = self.accelerator.reduce(means, reduction="mean").tolist()
+        row = {"step": done, "epoch": done / self.loader.steps_per_epoch, **dict(zip(names, values, strict=True))}
+        row |= {"lr": self.optimizer.param_groups[0]["lr"], "tiles_seen": done * self.loader.batch_size}
+        self.curve.append(row)
+        self.sums = {}
+
+    def _save(self, done: int) -> None:
+        state = {
+            "step": done,
+            "model": self.raw.state_dict(),
+            "average": None if self.average is None else self.average.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "curve": self.curve,
+            "sums": self.sums,
+        }
+        save_checkpoint(self.folder, state)
+
+    def _resume(self) -> int:
+        """Load the checkpoint, if there is one; the step to go on with."""
+        state = load_checkpoint(self.folder)
+        if state is None:
+            return 0
+        self.raw.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.curve, self.sums = state["curve"], state["sums"]
+        return int(state["step"])
+
+    def final(self) -> Distiller:
+        """The moving average (or the last weights without one), batch norm measured, in evaluation mode, on the CPU."""
+        model: nn.Module = self.raw if self.average is None else self.average.module
+        with torch.no_grad():
+            update_bn(self._calibration(), model)
+        distiller = model.eval().cpu()
+        assert isinstance(distiller, Distiller)
+        return distiller
+
+    def _calibration(self) -> Iterator[Tensor]:
+        """Images of an epoch that training did not come to."""
+        own = self.loader
+        loader = Loader(
+            self.corpus, own.order, input_px=own.input_px, batch_size=own.share, dense=False, workers=own.workers
+        )
+        batches = max(1, min(loader.steps_per_epoch, BN_TILES // loader.batch_size))
+        first = self.params.epochs * loader.steps_per_epoch
+        for batch in loader.batches(first, first + batches):
+            yield batch.to(self.accelerator.device).image_NHWC

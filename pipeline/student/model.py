@@ -1,0 +1,134 @@
+"""The student, any timm model with as many outputs as the teacher is wide, and what is trained: student plus adapter.
+
+timm's EfficientViT computes its attention, and the division in it, in fp32 whatever autocast says
+(`timm.models.efficientvit_mit.LiteMLA`), without which fp16 gives NaN; nothing here needs to repeat it.
+
+Shapes: N tiles, H = W = `input_px`, C channels of a stage, T teacher positions, D teacher width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import TrainingError
+from pipeline.student.adapters import ADAPTERS
+
+N_STAGES = 2
+"""Feature maps given to the adapter: of the two coarsest strides (16 and 32 for most nets)."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A feature map of the student: its index among timm's intermediates, channels, and cells."""
+
+    index: int
+    channels: int
+    grid: tuple[int, int]
+
+
+class Student(nn.Module):
+    """A timm model from scratch that answers in the teacher's (standardised) space.
+
+    Raises `TrainingError` for a name timm does not know, and for a model that cannot take `input_px`, shows no feature
+    map or does not end in a linear layer.
+    """
+
+    def __init__(self, model: str, width: int, input_px: int) -> None:
+        super().__init__()
+        if not timm.is_model(model):
+            near = ", ".join(timm.list_models(f"*{model[:10]}*")[:5]) or "timm.list_models()"
+            raise TrainingError("timm has no such model", where=f"student.model: {model}", fix=f"for example {near}")
+        fixed = getattr(timm.get_pretrained_cfg(model), "fixed_input_size", False)
+        self.model_args = {"img_size": input_px} if fixed else {}
+        self.backbone = timm.create_model(model, pretrained=False, num_classes=width, **self.model_args)
+        self.mean: Tensor
+        self.std: Tensor
+        for name in ("mean", "std"):
+            value = torch.tensor(self.backbone.pretrained_cfg[name]).view(1, 3, 1, 1)
+            self.register_buffer(name, value, persistent=False)
+        self.stages = self._stages(model, input_px)
+        if self.last.bias is None:
+            fix = "choose another student.model (efficientvit_b0 …)"
+            raise TrainingError("its last layer has no bias to fold the teacher's mean into", where=model, fix=fix)
+
+    @property
+    def last(self) -> nn.Linear:
+        """The linear layer that ends in the teacher's space. Raises `TrainingError` where the head ends otherwise."""
+        layer = self.backbone.get_classifier()
+        if not isinstance(layer, nn.Linear):
+            name = self.backbone.pretrained_cfg["architecture"]
+            what = f"its head ends in {type(layer).__name__}, not a linear layer that answers in the teacher's space"
+            raise TrainingError(what, where=name, fix="choose another student.model (efficientvit_b0 …)")
+        return layer
+
+    def forward(self, image_NHWC: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """uint8 images to (embedding_ND, the maps of `stages` as (N, C, h, w)), in one pass."""
+        # Permuting NHWC leaves it in memory as it is, which is what torch calls channels_last.
+        image_NCHW = (image_NHWC.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        indices = [stage.index for stage in self.stages]
+        final, maps = self.backbone.forward_intermediates(image_NCHW, indices=indices, output_fmt="NCHW")
+        return self.backbone.forward_head(final), list(maps)
+
+    @torch.no_grad()
+    def _stages(self, model: str, input_px: int) -> tuple[Stage, ...]:
+        """The last map of each resolution, the `N_STAGES` coarsest, found by a pass over one grey tile."""
+        self.eval()
+        try:
+            grey = torch.zeros(1, 3, input_px, input_px)
+            maps = self.backbone.forward_intermediates(grey, output_fmt="NCHW", intermediates_only=True)
+        except (AttributeError, AssertionError, RuntimeError) as error:
+            fix = "choose another student.model (efficientvit_b0 …) or student.input_px"
+            raise TrainingError(f"no feature maps at {input_px} px: {error}", where=model, fix=fix) from error
+        finally:
+            self.train()
+        found = {tuple(m.shape[-2:]): Stage(i, m.shape[1], (m.shape[2], m.shape[3])) for i, m in enumerate(maps)}
+        return tuple(sorted(found.values(), key=lambda stage: stage.index)[-N_STAGES:])
+
+
+class Distiller(nn.Module):
+    """What is trained: a student, and where the patch objective is on, its adapter. One forward, so DDP can wrap it."""
+
+    def __init__(self, student: Student, adapter: nn.Module | None) -> None:
+        super().__init__()
+        self.student, self.adapter = student, adapter
+
+    def forward(self, image_NHWC: Tensor) -> tuple[Tensor, Tensor | None]:
+        """uint8 images to (embedding_ND, map_NTD or None without an adapter)."""
+        embedding_ND, maps = self.student(image_NHWC)
+        return embedding_ND, None if self.adapter is None else self.adapter(maps)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names that timm's optimiser factory leaves undecayed, besides biases and norms."""
+        names: set[str] = set()
+        for prefix, module in (("student.backbone", self.student.backbone), ("adapter", self.adapter)):
+            undecayed: Callable[[], set[str]] = getattr(module, "no_weight_decay", set)
+            names |= {f"{prefix}.{name}" for name in undecayed()}
+        return names
+
+
+def build(
+    *, model: str, width: int, input_px: int, adapter: str | None, grid: tuple[int, int], seed: int
+) -> tuple[Distiller, dict[str, Any] | None]:
+    """A distiller with weights drawn from `seed`, and the arguments its adapter was made with (None without one).
+
+    `grid` is the teacher's; `width` its D. Leaves torch's own random state as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        student = Student(model, width, input_px)
+        if adapter is None:
+            return Distiller(student, None).to(memory_format=torch.channels_last), None
+        arguments: dict[str, Any] = {
+            "channels": [stage.channels for stage in student.stages],
+            "grids": [list(stage.grid) for stage in student.stages],
+            "grid": list(grid),
+            "width": width,
+        }
+        module = ADAPTERS[adapter](**arguments)
+        return Distiller(student, module).to(memory_format=torch.channels_last), arguments

@@ -1,0 +1,98 @@
+"""In which order rows are trained on: a pure function of (seed, epoch), without I/O.
+
+A cold disk reads neighbours 2-3 times faster than single rows, so what is shuffled are *blocks* of neighbouring rows,
+over all slides; the blocks of one window (about `buffer_rows` rows) are then mixed row by row, so that a batch holds
+tiles of many slides. Example: slides of 70 and 30 rows, blocks of 32, a buffer of 64 rows:
+
+    blocks     A[0:32] A[32:64] A[64:70] B[0:30]
+    shuffled   B[0:30] A[32:64] | A[64:70] A[0:32]        two blocks a window
+    mixed      B3 A40 B29 A33 … | A1 A66 A30 …            each window permuted by itself
+
+A window is computed when it is asked for, from (seed, epoch, window), so starting in the middle of an epoch costs
+nothing, and 20 million rows need only their 625,000 blocks in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Places in the corpus, in order: `slide` (index), `row` in it, `view` of it; each (n,) int64."""
+
+    slide: Ints
+    row: Ints
+    view: Ints
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __getitem__(self, part: slice) -> Rows:
+        return Rows(self.slide[part], self.row[part], self.view[part])
+
+
+class Order:
+    """The order of every epoch over slides of `rows_per_slide` rows, each row with one of `views` views at random."""
+
+    def __init__(
+        self, rows_per_slide: Sequence[int], *, block_rows: int, buffer_rows: int, views: int = 1, seed: int = 0
+    ) -> None:
+        counts = np.asarray(rows_per_slide, np.int64)
+        blocks = -(-counts // block_rows)
+        self.slide = np.repeat(np.arange(len(counts)), blocks)
+        first = np.repeat(np.cumsum(blocks) - blocks, blocks)
+        self.start = (np.arange(len(self.slide)) - first) * block_rows
+        self.rows = np.minimum(block_rows, counts[self.slide] - self.start)
+        self.total = int(counts.sum())
+        self.window_blocks = max(1, buffer_rows // block_rows)
+        self.views, self.seed = views, seed
+
+    def epoch(self, epoch: int) -> Epoch:
+        """The order of that epoch."""
+        return Epoch(self, epoch)
+
+
+class Epoch:
+    """One epoch's order, read piece by piece; the last window made is kept, since reading goes forwards."""
+
+    def __init__(self, order: Order, epoch: int) -> None:
+        self.order, self.epoch = order, epoch
+        self.blocks = _random(order.seed, epoch).permutation(len(order.slide))
+        ends = np.cumsum(order.rows[self.blocks])
+        last = np.arange(order.window_blocks - 1, len(ends) + order.window_blocks - 1, order.window_blocks)
+        self.ends = ends[np.minimum(last, len(ends) - 1)]
+        self._kept: tuple[int, Rows] | None = None
+
+    def take(self, start: int, stop: int) -> Rows:
+        """Places start:stop of this epoch's order; 0 <= start < stop <= total rows."""
+        if not 0 <= start < stop <= self.order.total:
+            raise IndexError(f"places {start}:{stop} of {self.order.total}")
+        first, last = np.searchsorted(self.ends, [start, stop - 1], side="right")
+        parts = []
+        for window in range(int(first), int(last) + 1):
+            offset = int(self.ends[window - 1]) if window else 0
+            parts.append(self._window(window)[max(0, start - offset) : stop - offset])
+        return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("slide", "row", "view")))
+
+    def _window(self, window: int) -> Rows:
+        if self._kept is None or self._kept[0] != window:
+            order = self.order
+            blocks = self.blocks[window * order.window_blocks : (window + 1) * order.window_blocks]
+            rows = order.rows[blocks]
+            within = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
+            random = _random(order.seed, self.epoch, window + 1)
+            mixed = random.permutation(len(within))
+            slide, row = np.repeat(order.slide[blocks], rows), np.repeat(order.start[blocks], rows) + within
+            self._kept = window, Rows(slide[mixed], row[mixed], random.integers(order.views, size=len(within)))
+        return self._kept[1]
+
+
+def _random(seed: int, epoch: int, window: int = 0) -> np.random.Generator:
+    return np.random.default_rng([seed % 2**32, epoch, window])

@@ -1,0 +1,197 @@
+"""From cached tokens to a committed student: what a run depends on, the run, and what it leaves.
+
+The run is one item in the store, `checkpoints/<train key>/run`:
+
+    weights.safetensors   student.* and adapter.* (in standardised space), cls_mean, cls_std, patch_mu, patch_sigma
+    curve.csv             step, epoch, loss, cls, patch, lr, tiles_seen; no timings, so that it is the same every time
+    run.json              what was trained on what, and how it ended
+
+While it trains, checkpoints lie in its partial folder: a killed run goes on from there, and a committed one is never
+trained again, only exported again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from safetensors.torch import save_file
+
+from pipeline.errors import TrainingError
+from pipeline.manifest import Item, Manifest, write_atomic, write_json
+from pipeline.params import StudentParams
+from pipeline.partials import file_sha256
+from pipeline.store import Ref, Store, recipe_key
+from pipeline.student.checkpoint import drop_checkpoint
+from pipeline.student.corpus import Corpus, cls_statistics, open_corpus
+from pipeline.student.export import export_student
+from pipeline.student.loop import Training
+from pipeline.student.model import Distiller, build
+
+RECIPE_VERSION = 1
+KIND, ITEM = "checkpoints", "run"
+SITE_PARAMS = {"workers", "checkpoint_every"}
+"""Parameters that do not change the result."""
+CURVE_COLUMNS = ("step", "epoch", "loss", "cls", "patch", "lr", "tiles_seen")
+
+
+def train_student(
+    tiles: Manifest, tokens: Manifest, params: StudentParams, store: Store, *, out: Path, curve: Path
+) -> tuple[Manifest, dict[str, Any]]:
+    """Train (or find trained) and export to `out`; copy the curve to `curve`.
+
+    Returns the manifest (items: the exported files; summary: run.json) and the metrics of this call: `cached`, and
+    where it trained, seconds, tiles_per_s, steps, resumed_from. Every process of a distributed run calls it and gets
+    the same answer; rank 0 alone writes. Raises `TrainingError` and the store's errors.
+    """
+    corpus = open_corpus(tiles, tokens, store)
+    _check(params, corpus)
+    accelerator = Accelerator(mixed_precision="bf16" if _has_bf16() else "no")
+    recipe = train_recipe(tokens, corpus, params, int(tiles.recipe["tile_px"]))
+    ref = Ref(KIND, recipe_key(recipe), ITEM)
+    main = accelerator.is_main_process
+    (cached,) = broadcast_object_list([store.has(ref)])
+    metrics: dict[str, Any] = {"cached": cached}
+    if not cached:
+        with store.write(ref, recipe, resume=True) if main else contextlib.nullcontext() as partial:
+            (folder,) = broadcast_object_list([partial])
+            metrics |= _run(folder, recipe, tokens, corpus, params, accelerator)
+    accelerator.wait_for_everyone()
+    folder = store.open(ref, remedy="dvc repro student")
+    if main:
+        export_student(folder, out)
+        write_atomic(curve, (folder / "curve.csv").read_bytes())
+    accelerator.wait_for_everyone()
+    items = tuple(
+        Item(id=path.name, key=ITEM, digest=file_sha256(path)[:32], info={"nbytes": path.stat().st_size})
+        for path in sorted(out.iterdir())
+    )
+    summary = json.loads((folder / "run.json").read_bytes())
+    manifest = Manifest(
+        stage="student", recipe_key=ref.recipe, recipe=recipe, items=items, uses=(str(ref),), summary=summary
+    )
+    return manifest, metrics
+
+
+def train_recipe(tokens: Manifest, corpus: Corpus, params: StudentParams, tile_px: int) -> dict[str, Any]:
+    """All that the weights depend on: parameters, input side, precision, the cached answers in their order."""
+    return {
+        "student": params.model_dump(mode="json", exclude=SITE_PARAMS),
+        "input_px": params.input_px or max(32, round(tile_px / 32) * 32),
+        "precision": "bf16" if _has_bf16() else "fp32",
+        "tokens": tokens.recipe_key,
+        "items": [[item.key, item.digest] for item in corpus.items],
+        "recipe_version": RECIPE_VERSION,
+    }
+
+
+def _check(params: StudentParams, corpus: Corpus) -> None:
+    weights = params.objective
+    if weights.cls == 0 and weights.patch == 0:
+        raise TrainingError("every objective has weight 0", where="student.objective", fix="give one a weight")
+    if weights.patch > 0 and not corpus.dense:
+        fix = "set student.objective.patch to 0, or tokens.patch to int8 and run the tokens stage again"
+        raise TrainingError("no patch tokens are cached (tokens.patch is none)", where="student.objective", fix=fix)
+
+
+def _run(
+    folder: Path,
+    recipe: dict[str, Any],
+    tokens: Manifest,
+    corpus: Corpus,
+    params: StudentParams,
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    """Train and leave the item's files in `folder`; run.json comes last, and means that all is there."""
+    if (folder / "run.json").exists():
+        return {}
+    mean_D, std_D = cls_statistics(corpus)
+    distiller, arguments = build(
+        model=params.model,
+        width=corpus.width,
+        input_px=recipe["input_px"],
+        adapter=params.adapter if params.objective.patch > 0 else None,
+        grid=corpus.grid,
+        seed=params.seed,
+    )
+    training = Training(
+        distiller,
+        corpus,
+        params,
+        input_px=recipe["input_px"],
+        mean_D=mean_D,
+        std_D=std_D,
+        folder=folder,
+        accelerator=accelerator,
+    )
+    metrics = training.run()
+    if accelerator.is_main_process:
+        final = training.final()
+        extra = {"cls_mean": mean_D, "cls_std": std_D}
+        if corpus.dense:
+            reader = corpus.tokens[0]
+            extra |= {"patch_mu": np.asarray(reader.mu), "patch_sigma": np.asarray(reader.sigma)}
+        tensors = {name: value.contiguous() for name, value in final.state_dict().items()}
+        tensors |= {name: torch.tensor(value, dtype=torch.float32) for name, value in extra.items()}
+        save_file(tensors, folder / "weights.safetensors")
+        write_atomic(folder / "curve.csv", _curve(training.curve))
+        write_json(folder / "run.json", _facts(recipe, tokens, corpus, params, training, final, arguments))
+        drop_checkpoint(folder)
+    return metrics
+
+
+def _facts(
+    recipe: dict[str, Any],
+    tokens: Manifest,
+    corpus: Corpus,
+    params: StudentParams,
+    training: Training,
+    final: Distiller,
+    arguments: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """run.json: enough to build the student again, to describe it, and to say how training ended."""
+    return {
+        "model": params.model,
+        "input_px": recipe["input_px"],
+        "width": corpus.width,
+        "grid": list(corpus.grid),
+        "parameters": sum(parameter.numel() for parameter in final.student.parameters()),
+        "teacher": tokens.recipe["teacher"],
+        "student": recipe["student"],
+        "precision": recipe["precision"],
+        "adapter": arguments,
+        "train_slides": len(corpus.items),
+        "train_tiles": corpus.total,
+        "views": corpus.views,
+        "steps": training.steps,
+        "batch_size": training.loader.batch_size,
+        "tiles_seen": training.steps * training.loader.batch_size,
+        "loss": _last_epoch(training.curve),
+    }
+
+
+def _last_epoch(curve: list[dict[str, float]]) -> dict[str, float]:
+    """Each loss's mean over the curve's rows of the last epoch."""
+    rows = [row for row in curve if row["epoch"] > curve[-1]["epoch"] - 1]
+    return {name: float(np.mean([row[name] for row in rows])) for name in ("loss", "cls", "patch") if name in rows[0]}
+
+
+def _curve(rows: list[dict[str, float]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CURVE_COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: f"{value:.9g}" for name, value in row.items()})
+    return text.getvalue().encode()
+
+
+def _has_bf16() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
