@@ -120,8 +120,8 @@ def paint_fat(rng: np.random.Generator, inside_HW: NDArray[np.bool_], hematoxyli
     gap_map[rows, columns] = gap
     fine_shape = (coarse.shape[0] * _FAT_GRID, coarse.shape[1] * _FAT_GRID)
     fine = resize(gap_map, fine_shape)[: inside_HW.shape[0], : inside_HW.shape[1]]
-    membrane = np.clip(1.15 - fine / 4.2, 0, 1)[inside_HW]
-    eosin_HW[inside_HW] = 0.02 + 0.5 * membrane
+    membrane = np.clip(1.2 - fine / 5.2, 0, 1)[inside_HW]
+    eosin_HW[inside_HW] = 0.03 + 0.55 * membrane
     hematoxylin_HW[inside_HW] = 0.01 + 0.09 * membrane
     on_membrane = np.flatnonzero(gap < 2.5)
     chosen = rng.choice(on_membrane, min(len(on_membrane), len(rows) * _FAT_GRID**2 // 6000), replace=False)

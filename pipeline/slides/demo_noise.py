@@ -50,7 +50,15 @@ def tiled(texture: Field, shape: tuple[int, ...]) -> Field:
 
 
 def sampled(texture: Field, y: NDArray[np.floating], x: NDArray[np.floating]) -> Field:
-    """The periodic texture looked up at real positions (nearest pixel): a warped copy of it."""
-    rows = y.astype(np.int32) & (_TEXTURE_PX - 1)
-    columns = x.astype(np.int32) & (_TEXTURE_PX - 1)
-    return texture.ravel()[rows * _TEXTURE_PX + columns]
+    """The periodic texture looked up at real positions, linear along y, nearest along x: a warped copy of it.
+
+    Fibres run along x, so it is across them, along y, that steps would show.
+    """
+    floor = np.floor(y)
+    share = (y - floor).astype(np.float32)
+    row = floor.astype(np.int32)
+    column = x.astype(np.int32) & (_TEXTURE_PX - 1)
+    above, below = (
+        np.take(texture, (at & (_TEXTURE_PX - 1)) * _TEXTURE_PX + column) for at in (row, row + np.int32(1))
+    )
+    return np.asarray(above + (below - above) * share, np.float32)

@@ -39,7 +39,7 @@ def regions(number: int, side_px: int) -> NDArray[np.uint8]:
     at = np.arange(side_px, dtype=np.float32)
     rows = np.clip((at[:, None] + shift_y) / _COARSE, 0, side - 1).astype(np.int32)
     columns = np.clip((at[None, :] + shift_x) / _COARSE, 0, side - 1).astype(np.int32)
-    label_HW: NDArray[np.uint8] = coarse.ravel()[rows * side + columns]
+    label_HW: NDArray[np.uint8] = np.take(coarse, rows * side + columns)
     return label_HW
 
 

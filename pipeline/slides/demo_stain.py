@@ -28,7 +28,7 @@ def stain(number: int, label_HW: NDArray[np.uint8], hematoxylin_HW: Field, eosin
     """RGB (H, W, 3) uint8 of the slide, from its concentrations (0 = none, about 1 = well stained)."""
     rng = generator(number, "stain")
     shape = label_HW.shape
-    strength_h, strength_e = rng.uniform(0.8, 1.25, 2)
+    strength_h, strength_e = rng.uniform(0.72, 1.28, 2)
     table = _colours(rng, strength_h, strength_e)
     noise = tiled(grain(rng, (0.8, 0.8)), shape)
     uneven = resize(smooth(rng, (64, 64), 24), shape) * np.float32(0.05) + 1
@@ -38,7 +38,7 @@ def stain(number: int, label_HW: NDArray[np.uint8], hematoxylin_HW: Field, eosin
         level = map_HW * uneven
         level *= 1 + np.float32(0.06) * noise
         codes.append(np.clip(level * scale, 0, _STEPS - 1).astype(np.int32))
-    rgb_HWC = table[codes[0] * _STEPS + codes[1]]
+    rgb_HWC = np.take(table, codes[0] * _STEPS + codes[1], axis=0)
     if number == PEN_SLIDE:
         _pen(rng, rgb_HWC)
     return _optics(number, rgb_HWC)
@@ -46,8 +46,8 @@ def stain(number: int, label_HW: NDArray[np.uint8], hematoxylin_HW: Field, eosin
 
 def _colours(rng: np.random.Generator, strength_h: float, strength_e: float) -> NDArray[np.uint8]:
     """The colour (256 * 256, 3) of every pair of concentrations, for this slide's dyes and lamp."""
-    hematoxylin = _HEMATOXYLIN * rng.uniform(0.9, 1.1, 3) * strength_h
-    eosin = _EOSIN * rng.uniform(0.88, 1.12, 3) * strength_e
+    hematoxylin = _HEMATOXYLIN * rng.uniform(0.87, 1.13, 3) * strength_h
+    eosin = _EOSIN * rng.uniform(0.86, 1.14, 3) * strength_e
     lamp = np.array([244, 243, 245]) + rng.uniform(-6, 6) + rng.uniform(-3, 3, 3)
     level = np.linspace(0, _MAX_STAIN, _STEPS)[:, None]
     # Thin stain follows Beer-Lambert; a scanner's stray light keeps the darkest from black.
@@ -73,7 +73,7 @@ def _pen(rng: np.random.Generator, rgb_HWC: NDArray[np.uint8]) -> None:
 
 def _optics(number: int, rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The lens: everything a little soft, and on one slide a band out of focus."""
-    image = Image.fromarray(rgb_HWC).filter(ImageFilter.GaussianBlur(0.6))
+    image = Image.fromarray(rgb_HWC).filter(ImageFilter.Kernel((3, 3), (1, 3, 1, 3, 9, 3, 1, 3, 1)))
     if number == BLURRED_SLIDE:
         side = image.width
         box = (math.floor(side * 0.56), 0, math.floor(side * 0.68), image.height)

@@ -116,7 +116,8 @@ def _header(cells: list[str], path: Path) -> list[str]:
     for name in header:
         if name not in COLUMNS:
             near = difflib.get_close_matches(name, COLUMNS, n=1, cutoff=0.6)
-            fix = f"did you mean {near[0]!r}?" if near else f"comma-separated columns: {', '.join(COLUMNS)}"
+            known = near and not set(name) & set(";\t|")
+            fix = f"did you mean {near[0]!r}?" if known else f"comma-separated columns: {', '.join(COLUMNS)}"
             raise TableError(f"unknown column {name!r}", where=where, fix=fix)
     if "path" not in header or len(set(header)) < len(header):
         fix = f"each of these at most once, and path: {', '.join(COLUMNS)}"

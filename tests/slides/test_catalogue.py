@@ -1,0 +1,128 @@
+"""The catalogue: good slides stay, bad ones are listed with the reason, and no path of this machine is kept."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipeline.errors import SlideRefused, TableError
+from pipeline.manifest import Manifest
+from pipeline.params import ClusterParams, SlidesParams
+from pipeline.slides.catalogue import catalogue
+from pipeline.slides.demo import SLIDE_FILE, demo_ref
+from pipeline.slides.scan import scan
+from pipeline.slides.sources import sources
+from pipeline.store import Store
+
+
+def run(folder: Path, text: str, **params: object) -> Manifest:
+    (folder / "slides.csv").write_text(text)
+    settings = SlidesParams(table=str(folder / "slides.csv"), demo_px=512, **params)  # type: ignore[arg-type]
+    return catalogue(settings, Store(folder / "store"), ClusterParams(workers=1))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, demo_folder: Path) -> Path:
+    """a.tif, its copy, a broken slide, a folder of images."""
+    shutil.copy(demo_folder / SLIDE_FILE, tmp_path / "a.tif")
+    shutil.copy(demo_folder / SLIDE_FILE, tmp_path / "copy.tif")
+    (tmp_path / "broken.svs").write_bytes(b"II*\0nothing")
+    for name in ("x/1.png", "y/2.png", "y/3.png"):
+        (tmp_path / "tiles" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (len(name), ord(name[0]), ord(name[2]))).save(tmp_path / "tiles" / name)
+    return tmp_path
+
+
+def test_good_slides_stay_and_bad_ones_are_listed(folder: Path) -> None:
+    text = (
+        "path,label,patient\na.tif,tumour,P1\ncopy.tif,,\nbroken.svs,,\nnowhere.svs,,\ntiles,,\ndemo:8,,\ndemo:zero,,\n"
+    )
+    made = run(folder, text)
+    reasons = {refusal.id: refusal.reason for refusal in made.refused}
+    assert [item.id for item in made.items] == ["a", "tiles"]
+    assert reasons.keys() == {"copy", "broken", "nowhere", "demo-8", "demo_zero"}
+    assert reasons["copy"] == "the same slide as a" and reasons["nowhere"] == "file not found"
+    assert "no such demo" in reasons["demo_zero"] and all(refusal.fix for refusal in made.refused)
+    slide, tiles = made.items
+    assert slide.info["label"] == "tumour" and slide.info["mpp"] == pytest.approx([0.5, 0.5])
+    assert slide.info["levels"][1] == [500, 500, 2.0] and slide.n == 1
+    assert tiles.info["kind"] == "folder" and tiles.info["mpp"] is None and tiles.n == 3
+    assert {slide.info["split"], tiles.info["split"]} == {"train", "test"}
+    assert made.uses == (str(demo_ref(8, 512)),)
+
+
+def test_the_manifest_is_the_same_on_another_machine(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    text = "path\na.tif\ntiles\ndemo:2\n"
+    run(folder, text).save(folder / "slides.json")
+    other = tmp_path_factory.mktemp("other")
+    shutil.copy(folder / "a.tif", other)
+    shutil.copytree(folder / "tiles", other / "tiles")
+    run(other, text).save(other / "slides.json")
+    assert (folder / "slides.json").read_bytes() == (other / "slides.json").read_bytes()
+    assert str(folder) not in (folder / "slides.json").read_text()
+
+
+def test_on_error_fail_raises_the_first_refusal(folder: Path) -> None:
+    with pytest.raises(SlideRefused, match="broken"):
+        run(folder, "path\na.tif\nbroken.svs\nnowhere.svs\n", on_error="fail")
+    with pytest.raises(SlideRefused, match="duplicate id"):
+        run(folder, "path,slide_id\na.tif,one\nbroken.svs,one\n", on_error="fail")
+
+
+def test_nothing_usable_is_an_error_that_lists_the_reasons(folder: Path) -> None:
+    with pytest.raises(TableError, match=r"broken: OpenSlide does not open it.*nowhere: file not found"):
+        run(folder, "path\nbroken.svs\nnowhere.svs\n")
+
+
+def test_many_slides_give_what_a_few_give(folder: Path) -> None:
+    few = run(folder, "path,slide_id,split\na.tif,s0,train\n")
+    lines = [f"{'a.tif' if i == 0 else 'broken.svs'},s{i},train" for i in range(34)]
+    many = run(folder, "path,slide_id,split\n" + "\n".join(lines) + "\n")
+    assert many.items == few.items and len(many.refused) == 33
+
+
+def test_a_scanned_folder_is_a_table_that_can_be_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "deep").mkdir()
+    shutil.copy(folder / "a.tif", folder / "deep" / "a.tif")
+    text = scan(Path())
+    assert "# not recognised by OpenSlide: 'broken.svs'" in text
+    made = run(folder, text)
+    assert {item.id for item in made.items} == {"a", "tiles"}
+    assert {refusal.id for refusal in made.refused} == {"copy", "deep_a"}
+    assert scan(folder) == text
+
+
+def test_scanning_nothing_says_so(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="nothing here"):
+        scan(tmp_path)
+    with pytest.raises(TableError, match="not a folder"):
+        scan(tmp_path / "nowhere")
+
+
+def test_sources_know_where_pixels_are_and_make_lost_demo_slides_again(folder: Path) -> None:
+    (folder / "slides.csv").write_text("path,mpp\na.tif,0.25\ntiles,\ndemo:2,\nnowhere.svs,\n")
+    store, params = Store(folder / "store"), SlidesParams(demo_px=512)
+    found = sources(folder / "slides.csv", store, params)
+    assert {slide_id: source.kind for slide_id, source in found.items()} == {
+        "a": "file",
+        "tiles": "folder",
+        "demo-2": "demo",
+    }
+    assert found["a"].path == folder / "a.tif" and found["a"].mpp == 0.25
+    label_map = found["demo-2"].label_map
+    assert label_map is not None and label_map.is_file() and found["demo-2"].path.is_file()
+    store.delete(demo_ref(2, 512))
+    assert sources(folder / "slides.csv", store, params) == found and label_map.is_file()
+
+
+def test_a_temporary_experiment_finds_slides_in_the_project_it_was_made_from(folder: Path) -> None:
+    (folder / ".dvc").mkdir()
+    experiment = folder / ".dvc" / "tmp" / "exps" / "tmp123"
+    (experiment / ".dvc").mkdir(parents=True)
+    (experiment / "slides.csv").write_text("path\na.tif\ntiles\n")
+    found = sources(experiment / "slides.csv", Store(folder / "store"), SlidesParams())
+    assert found["a"].path == folder / "a.tif" and found["tiles"].path == folder / "tiles"

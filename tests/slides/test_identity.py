@@ -1,0 +1,75 @@
+"""A slide stays itself wherever it lies; other content is another slide."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipeline.errors import SlideRefused
+from pipeline.slides.demo import SLIDE_FILE
+from pipeline.slides.identity import Identity, file_identity, folder_identity
+from pipeline.slides.images import list_images
+from pipeline.slides.reader import SlideReader
+from pipeline.store import Ref
+
+
+def identity(path: Path) -> Identity:
+    with SlideReader(path) as slide:
+        return file_identity(path, slide.quickhash)
+
+
+def images(folder: Path) -> Path:
+    for i, name in enumerate(("b/2.png", "a/1.jpg", "a/deeper/3.PNG", "0.png", ".hidden/4.png", "a/.5.png")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (i * 20, 0, 0)).save(folder / name)
+    (folder / "a" / "notes.txt").write_text("not an image")
+    return folder
+
+
+def test_a_copied_renamed_and_touched_slide_is_the_same(demo_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "another name.tif"
+    shutil.copyfile(demo_folder / SLIDE_FILE, copy)
+    os.utime(copy, (1, 1))
+    assert identity(copy) == identity(demo_folder / SLIDE_FILE)
+    assert Ref("tiles", "recipe", identity(copy).key)
+
+
+def test_without_a_quickhash_the_whole_content_counts(demo_folder: Path, tmp_path: Path) -> None:
+    path, data = tmp_path / "a.tif", bytearray((demo_folder / SLIDE_FILE).read_bytes())
+    path.write_bytes(data)
+    whole = file_identity(path, None)
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert file_identity(path, None).digest != whole.digest
+
+
+def test_the_pixels_beside_a_mirax_index_count(tmp_path: Path) -> None:
+    (tmp_path / "a.mrxs").write_bytes(b"12")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "Data0000.dat").write_bytes(b"345")
+    assert file_identity(tmp_path / "a.mrxs", "ab" * 32) == Identity("ab" * 16, 5)
+
+
+def test_images_are_listed_in_order_with_the_class_of_their_first_folder(tmp_path: Path) -> None:
+    expected = [("0.png", None), ("a/1.jpg", "a"), ("a/deeper/3.PNG", "a"), ("b/2.png", "b")]
+    assert list_images(images(tmp_path)) == expected
+
+
+def test_a_folder_of_images_is_its_names_and_contents(tmp_path: Path) -> None:
+    first = folder_identity(images(tmp_path / "one"))
+    second = tmp_path / "two"
+    shutil.copytree(tmp_path / "one", second)
+    (second / "a" / "notes.txt").unlink()
+    assert folder_identity(second) == first
+    (second / "0.png").rename(second / "9.png")
+    renamed = folder_identity(second)
+    assert renamed.digest != first.digest and renamed.nbytes == first.nbytes
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SlideRefused, match="no image"):
+        folder_identity(tmp_path)
