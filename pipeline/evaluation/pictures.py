@@ -1,0 +1,64 @@
+"""Pictures of slides as data URIs, small enough that the page stays one file that opens anywhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from pipeline.manifest import Item, Manifest
+from pipeline.store import Ref, Store
+
+BUDGET_BYTES = 10_000_000
+"""Of all pictures together, before base64 makes them a third larger: the page stays below 15 MB."""
+NAMES = ("thumb.jpg", "overlay.jpg", "mosaic.jpg")
+SIDES_PX = (1024, 768, 560, 400, 280, 180, 120)
+
+
+@dataclass(frozen=True)
+class SlidePictures:
+    """Data URIs of one slide; an empty string where the store does not hold the picture."""
+
+    thumb: str
+    overlay: str
+    mosaic: str
+
+
+def slide_pictures(tiles: Manifest, items: list[Item], store: Store) -> dict[str, SlidePictures]:
+    """{slide id: pictures}, sharing the budget equally."""
+    share = BUDGET_BYTES // max(1, len(items) * len(NAMES))
+    pictures = {}
+    for item in items:
+        folder = store.path(Ref("tiles", tiles.recipe_key, item.key))
+        pictures[item.id] = SlidePictures(*(data_uri(folder / name, share) for name in NAMES))
+    return pictures
+
+
+def spread(items: tuple[Item, ...], most: int) -> list[Item]:
+    """At most `most` items, evenly spread over the list."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i * len(items) // most] for i in range(most)]
+
+
+def data_uri(path: Path, nbytes: int) -> str:
+    """The JPEG as it is where it fits, else made smaller until it does; empty where there is no such file."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return ""
+    if len(data) > nbytes:
+        with Image.open(io.BytesIO(data)) as whole:
+            rgb = whole.convert("RGB")
+        for side_px in SIDES_PX:
+            smaller = rgb.copy()
+            smaller.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+            out = io.BytesIO()
+            smaller.save(out, "JPEG", quality=82)
+            data = out.getvalue()
+            if len(data) <= nbytes:
+                break
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()

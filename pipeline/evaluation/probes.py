@@ -1,0 +1,144 @@
+"""Downstream probes: what a simple classifier can do with each model's features, under one protocol.
+
+The protocol is UNI's (Chen et al., Nature Medicine 2024, "Methods"): a 20-nearest-neighbour vote by cosine, and a
+logistic regression fitted by L-BFGS with the L2 coefficient lambda = 100 / (D K) for D channels and K classes. That
+coefficient stands beside the MEAN cross-entropy over N train tiles; scikit-learn weighs the SUM by C, so that
+
+    mean CE + lambda / 2 |W|^2   is   C sum CE + 1/2 |W|^2   with   C = 1 / (lambda N) = D K / (100 N).
+
+Every model's features are standardised with their own train statistics. `head_transfer` is the drop-in test: the
+linear head trained on the TEACHER's features, applied unchanged to the student's embeddings (standardised with the
+teacher's statistics, since that is what an existing head would do). Balanced accuracy is the mean of the recalls of the
+classes present in the held-out tiles. Each accuracy stands beside its floors: an untrained network and the majority.
+Shapes: N tiles, D channels, K classes, B resamples.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+from pipeline.evaluation.fidelity import Scale
+from pipeline.evaluation.intervals import Floats, Resampler, interval
+
+MAX_ITER = 5000
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labels and slides of some tiles, and each model's features of them: {model: (N, D)}."""
+
+    labels: Sequence[str]
+    slides: Sequence[str]
+    features: Mapping[str, Floats]
+
+    def only(self, keep_N: NDArray[np.bool_]) -> Labelled:
+        """The tiles where `keep_N` is true."""
+        chosen: list[int] = np.flatnonzero(keep_N).tolist()
+        return Labelled(
+            [self.labels[i] for i in chosen],
+            [self.slides[i] for i in chosen],
+            {name: feature_ND[chosen] for name, feature_ND in self.features.items()},
+        )
+
+
+def unmeasurable(train_labels: Sequence[str], held_labels: Sequence[str]) -> str | None:
+    """Why there is nothing to probe with these labels, or None where there is."""
+    if not train_labels:
+        return "no train tile has a label"
+    if not held_labels:
+        return "no held-out tile has a label"
+    if len(set(train_labels)) < 2:
+        return f"the train tiles have one class only ({train_labels[0]})"
+    if len(set(held_labels) & set(train_labels)) < 2:
+        return "fewer than two of the train classes occur in the held-out tiles"
+    return None
+
+
+def linear_head(feature_ND: Floats, labels: Sequence[str]) -> LogisticRegression:
+    """The logistic regression of the protocol, fitted on standardised features."""
+    n, width = feature_ND.shape
+    return LogisticRegression(C=width * len(set(labels)) / (100 * n), max_iter=MAX_ITER).fit(feature_ND, labels)
+
+
+def probe(train: Labelled, held: Labelled, knn_k: int, resamples: int, seed: int) -> dict[str, Any]:
+    """Probe the models `teacher`, `student` and `untrained` on one held-out split; `unmeasurable` must be None.
+
+    For `knn` and `linear`: per model {balanced_accuracy, interval, accuracy}, and `retention` (student / teacher of
+    balanced accuracy, with its paired interval); the same for `head_transfer`; `majority`, `chance` (1 / K), `classes`
+    (held-out tiles per class), `dropped_classes` (in the held-out tiles only, which nothing can have learnt),
+    `n_train`, `n`, `by`.
+    """
+    known = set(train.labels)
+    dropped = sorted(set(held.labels) - known)
+    held = held.only(np.array([label in known for label in held.labels], dtype=np.bool_))
+    score = _Scorer(held.labels, Resampler(held.slides, resamples, seed))
+    scales = {name: Scale.of(feature_ND) for name, feature_ND in train.features.items()}
+    heads = {name: linear_head(scales[name](x_ND), train.labels) for name, x_ND in train.features.items()}
+
+    knn, linear = {}, {}
+    for name, scale in scales.items():
+        near = KNeighborsClassifier(min(knn_k, len(train.labels)), metric="cosine", algorithm="brute")
+        near.fit(scale(train.features[name]), train.labels)
+        knn[name] = near.predict(scale(held.features[name]))
+        linear[name] = heads[name].predict(scale(held.features[name]))
+    transferred = heads["teacher"].predict(scales["teacher"](held.features["student"]))
+    majority = Counter(train.labels).most_common(1)[0][0]
+    return {
+        "knn": score.table(knn),
+        "linear": score.table(linear),
+        "head_transfer": score.table({"teacher": linear["teacher"], "student": transferred}),
+        "majority": score.figures(np.full(len(held.labels), majority)),
+        "chance": 1 / len(set(held.labels)),
+        "classes": dict(sorted(Counter(held.labels).items())),
+        "dropped_classes": dropped,
+        "n_train": len(train.labels),
+        "n": len(held.labels),
+        "by": score.resampler.by,
+    }
+
+
+class _Scorer:
+    """Balanced accuracies of predictions about the same tiles, with resamples shared by all of them."""
+
+    def __init__(self, labels: Sequence[str], resampler: Resampler) -> None:
+        self.label_N = np.asarray(labels, dtype=np.str_)
+        self.resampler = resampler
+        self.is_class_NK = self.label_N[:, None] == np.unique(self.label_N)[None, :]
+        self._total_BK = resampler.sums(self.is_class_NK.astype(np.float64))
+
+    def table(self, predictions: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        """Figures per model, and the student's retention."""
+        figures: dict[str, Any] = {name: self.figures(found_N) for name, found_N in predictions.items()}
+        teacher, student = figures["teacher"]["balanced_accuracy"], figures["student"]["balanced_accuracy"]
+        teacher_B, student_B = self._resampled(predictions["teacher"]), self._resampled(predictions["student"])
+        if teacher > 0 and teacher_B.min() > 0:
+            figures["retention"] = {"value": student / teacher, "interval": interval(student_B / teacher_B)}
+        else:
+            figures["retention"] = None
+        return figures
+
+    def figures(self, found_N: NDArray[Any]) -> dict[str, Any]:
+        """Balanced accuracy with its interval, and plain accuracy."""
+        right_N = found_N == self.label_N
+        recall_K = (self.is_class_NK & right_N[:, None]).sum(axis=0) / self.is_class_NK.sum(axis=0)
+        return {
+            "balanced_accuracy": float(recall_K.mean()),
+            "interval": interval(self._resampled(found_N)),
+            "accuracy": float(right_N.mean()),
+        }
+
+    def _resampled(self, found_N: NDArray[Any]) -> NDArray[np.float64]:
+        """Balanced accuracy of every resample, over the classes that it drew."""
+        right_NK = self.is_class_NK & (found_N == self.label_N)[:, None]
+        recall_BK = self.resampler.sums(right_NK.astype(np.float64)) / np.maximum(self._total_BK, 1)
+        drawn_BK = self._total_BK > 0
+        balanced_B: NDArray[np.float64] = (recall_BK * drawn_BK).sum(axis=1) / drawn_BK.sum(axis=1)
+        return balanced_B

@@ -1,0 +1,102 @@
+"""The figures of manifests as small tables: CSV files for `dvc plots`, and the headline for `dvc metrics`.
+
+All are pure functions of a manifest, so that they say what it says. Columns:
+
+    probes.csv    split, probe, model, balanced_accuracy, low, high, accuracy
+    fidelity.csv  split, slide, tiles, cosine, cosine_p5
+    latency.csv   model, batch, latency_ms_p50, latency_ms_p90, tiles_per_s
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.manifest import Manifest, write_atomic
+
+PROBES = {"knn": "kNN", "linear": "linear probe", "head_transfer": "teacher's head"}
+MODELS = ("teacher", "student", "untrained")
+
+
+def six_digits(value: Any) -> Any:
+    """The value with every float in it rounded to six significant digits: readable, and diffs stay small."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {key: six_digits(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [six_digits(inner) for inner in value]
+    return value
+
+
+def write_evaluate_plots(manifest: Manifest, folder: Path) -> None:
+    """Write probes.csv and fidelity.csv, headers alone where nothing was measured."""
+    columns = ("split", "probe", "model", "balanced_accuracy", "low", "high", "accuracy")
+    write_csv(folder / "probes.csv", columns, probe_rows(manifest))
+    write_csv(folder / "fidelity.csv", ("split", "slide", "tiles", "cosine", "cosine_p5"), fidelity_rows(manifest))
+
+
+def write_benchmark_plots(manifest: Manifest, folder: Path) -> None:
+    """Write latency.csv."""
+    columns = ("model", "batch", "latency_ms_p50", "latency_ms_p90", "tiles_per_s")
+    rows = (
+        {"model": name, **{key: row[key] for key in columns[1:]}}
+        for name in ("teacher", "student")
+        for row in manifest.summary[name]["rows"]
+    )
+    write_csv(folder / "latency.csv", columns, rows)
+
+
+def probe_rows(manifest: Manifest) -> list[dict[str, Any]]:
+    """A row for each split, probe and model; the majority class is a `model` of the probe `floor`."""
+    rows = []
+    for split, probes in (manifest.summary["probes"] or {}).items():
+        found = [(kind, model, probes[kind][model]) for kind in PROBES for model in MODELS if model in probes[kind]]
+        for kind, model, figures in [*found, ("floor", "majority", probes["majority"])]:
+            low, high = figures["interval"]
+            row = {"split": split, "probe": kind, "model": model, "low": low, "high": high}
+            rows.append(row | {key: figures[key] for key in ("balanced_accuracy", "accuracy")})
+    return rows
+
+
+def fidelity_rows(manifest: Manifest) -> list[dict[str, Any]]:
+    """A row for each held-out slide."""
+    return [
+        {
+            "split": item.info["split"],
+            "slide": item.id,
+            "tiles": item.n,
+            "cosine": item.info["cosine"],
+            "cosine_p5": item.info["cosine_p5"],
+        }
+        for item in manifest.items
+    ]
+
+
+def evaluate_headline(fidelity: Mapping[str, Any] | None, probes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """One split's figures without their intervals, flat, for `dvc metrics`; what was not measured is left out."""
+    headline = {key: fidelity[key] for key in ("cosine", "cosine_p5", "cosine_raw")} if fidelity else {}
+    for kind in PROBES if probes else ():
+        row = probes[kind] if probes else {}
+        headline |= {f"{kind}_{model}": row[model]["balanced_accuracy"] for model in MODELS if model in row}
+        if row["retention"]:
+            headline[f"{kind}_retention"] = row["retention"]["value"]
+    return headline
+
+
+def benchmark_headline(models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Sizes, costs and best throughputs of the models, flat, for `dvc metrics`."""
+    keys = ("params", "gmacs", "tiles_per_s", "slides_per_hour")
+    return {f"{name}_{key}": model[key] for name, model in models.items() for key in keys}
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a CSV file atomically."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue().encode())

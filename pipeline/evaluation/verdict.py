@@ -1,0 +1,116 @@
+"""The first screen of the report: how much smaller, how much faster, how much is kept, and what nobody measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.manifest import Manifest
+
+NOT_MEASURED = (
+    "energy",
+    "engines other than eager PyTorch",
+    "the dense patch tokens against the teacher's",
+    "slide-level tasks",
+    "robustness to stain, scale, blur and JPEG quality",
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One large figure: the number, what it counts, and a line that says how it was had (or why it was not)."""
+
+    number: str
+    noun: str
+    detail: str
+    measured: bool = True
+
+
+def figures(evaluate: Manifest, benchmark: Manifest) -> list[Figure]:
+    """The four figures of the verdict, in the order in which a reader asks for them."""
+    return [smaller(benchmark), faster(benchmark), kept(evaluate), likeness(evaluate)]
+
+
+def smaller(benchmark: Manifest) -> Figure:
+    """Parameters, teacher over student."""
+    teacher, student = (benchmark.summary[name]["params"] for name in ("teacher", "student"))
+    detail = f"{quantity(teacher)} parameters in the teacher, {quantity(student)} in the student"
+    return Figure(times(teacher / student), "smaller" if teacher >= student else "larger", detail)
+
+
+def faster(benchmark: Manifest) -> Figure:
+    """Best throughput, student over teacher."""
+    ratio, machine = benchmark.summary["speedup"], benchmark.summary["machine"]
+    slow, fast = (digits(benchmark.summary[name]["tiles_per_s"]) for name in ("teacher", "student"))
+    where = f"{benchmark.summary['precision']} on {machine['gpu'] or machine['cpu']}"
+    detail = f"{slow} tiles a second with the teacher, {fast} with the student; {where}"
+    return Figure(times(ratio), "faster" if ratio >= 1 else "slower", detail)
+
+
+def kept(evaluate: Manifest) -> Figure:
+    """Retention of the linear probe on the primary split."""
+    noun, split = "of the teacher’s linear probe kept", evaluate.summary["primary"]
+    probes = (evaluate.summary["probes"] or {}).get(split)
+    if not probes or not probes["linear"]["retention"]:
+        return Figure("–", noun, f"not measured: {reason(evaluate, 'probes')}", measured=False)
+    retention, linear = probes["linear"]["retention"], probes["linear"]
+    scores = [f"{linear[name]['balanced_accuracy']:.2f}" for name in ("teacher", "student")]
+    detail = (
+        f"{percent_range(retention['interval'])} with 95 % confidence; balanced accuracy {scores[0]} and {scores[1]} "
+        f"on {probes['n']:,} held-out tiles"
+    )
+    return Figure(percent(retention["value"]), noun, detail)
+
+
+def likeness(evaluate: Manifest) -> Figure:
+    """Standardised cosine on the primary split."""
+    noun, split = "standardised cosine to the teacher", evaluate.summary["primary"]
+    found = (evaluate.summary["fidelity"] or {}).get(split)
+    if not found:
+        return Figure("–", noun, f"not measured: {reason(evaluate, 'fidelity')}", measured=False)
+    low, high = found["cosine_interval"]
+    detail = f"{low:.2f} to {high:.2f} with 95 % confidence, on {found['n']:,} held-out tiles; a constant scores 0"
+    return Figure(f"{found['cosine']:.2f}", noun, detail)
+
+
+def not_measured(evaluate: Manifest, benchmark: Manifest) -> list[str]:
+    """Everything a reader might take for granted and must not."""
+    gaps = [f"{what} ({why})" for what, why in sorted(evaluate.summary["why"].items())]
+    if benchmark.summary["machine"]["gpu"] is None:
+        gaps.append("speed on a GPU")
+    return [*gaps, *NOT_MEASURED]
+
+
+def reason(evaluate: Manifest, what: str) -> str:
+    """Why the primary split lacks a figure."""
+    why: dict[str, Any] = evaluate.summary["why"]
+    return str(why.get(what) or why.get(f"{what}, {evaluate.summary['primary']}") or "nothing to measure it on")
+
+
+def times(ratio: float) -> str:
+    """A ratio in whichever direction it is above one, as 4.1×."""
+    return f"{digits(max(ratio, 1 / ratio), 2 if max(ratio, 1 / ratio) < 100 else 3)}×"
+
+
+def digits(value: float, significant: int = 3) -> str:
+    """A number to so many significant digits, never in powers of ten, with thousands apart."""
+    rounded = float(f"{value:.{significant}g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 10 ** (significant - 1) else f"{rounded:.{significant}g}"
+
+
+def quantity(value: float) -> str:
+    """A large count for people: 303 M, 4.7 M, 12 k."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{digits(value / size)} {letter}"
+    return digits(value)
+
+
+def percent(share: float) -> str:
+    """A share of one as whole percents."""
+    return f"{100 * share:.0f} %"
+
+
+def percent_range(ends: list[float]) -> str:
+    """An interval of shares as whole percents."""
+    return f"{100 * ends[0]:.0f} to {100 * ends[1]:.0f} %"

@@ -1,0 +1,171 @@
+"""Hand-made manifests of a whole run, for what only reads manifests."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.manifest import Item, Manifest, Refusal
+from pipeline.store import Ref, Store
+
+SLIDES = (
+    ("alpha", "train"),
+    ("beta", "train"),
+    ("<script>alert(1)</script>", "train"),
+    ("gamma", "test"),
+    ("delta", "test"),
+)
+
+
+def accuracy(value: float) -> dict[str, Any]:
+    return {"balanced_accuracy": value, "interval": [value - 0.04, value + 0.04], "accuracy": value}
+
+
+def probes() -> dict[str, Any]:
+    retention = {"value": 0.94, "interval": [0.91, 0.97]}
+    return {
+        "knn": {
+            "teacher": accuracy(0.86),
+            "student": accuracy(0.8),
+            "untrained": accuracy(0.38),
+            "retention": retention,
+        },
+        "linear": {
+            "teacher": accuracy(0.9),
+            "student": accuracy(0.85),
+            "untrained": accuracy(0.4),
+            "retention": retention,
+        },
+        "head_transfer": {"teacher": accuracy(0.9), "student": accuracy(0.78), "retention": retention},
+        "majority": accuracy(0.17),
+        "chance": 1 / 6,
+        "classes": {"fat": 30, "glands": 40, "stroma": 30},
+        "dropped_classes": ["necrosis"],
+        "n_train": 400,
+        "n": 100,
+        "by": "tile",
+    }
+
+
+def fidelity() -> dict[str, Any]:
+    return {
+        "cosine": 0.62,
+        "cosine_interval": [0.6, 0.64],
+        "cosine_p5": 0.3,
+        "cosine_raw": 0.93,
+        "cosine_raw_constant": 0.7,
+        "n": 100,
+        "by": "tile",
+    }
+
+
+def speed(name: str, params: int, rate: float) -> dict[str, Any]:
+    rows = [
+        {
+            "batch": b,
+            "latency_ms_p50": 1e3 * b / rate,
+            "latency_ms_p90": 1.1e3 * b / rate,
+            "tiles_per_s": rate,
+            "repeats": 9,
+        }
+        for b in (1, 8)
+    ]
+    return {
+        "name": name,
+        "params": params,
+        "gmacs": params / 1e8,
+        "input_px": 224,
+        "rows": rows,
+        "tiles_per_s": rate,
+        "slides_per_hour": rate * 3600 / 10000,
+    }
+
+
+@pytest.fixture
+def manifests() -> dict[str, Manifest]:
+    """One manifest of each stage that the report reads, as a run of five slides would leave them."""
+    refused = (
+        Refusal(id="broken", reason="OpenSlide cannot open it", fix="make it again from the scanner's file"),
+        Refusal(id="<img src=x onerror=alert(2)>", reason="no <b>mpp</b>", fix="give mpp in slides.csv"),
+    )
+    catalogue = {"width_px": 2560, "height_px": 2560, "mpp": [0.5, 0.5], "kind": "file"}
+    slides = [
+        Item(id=i, key=f"k{n}", digest="d", n=1, info=catalogue | {"split": s}) for n, (i, s) in enumerate(SLIDES)
+    ]
+    tiles = [
+        Item(
+            id=i, key=f"k{n}", digest="d", n=80 + n, info={"split": s, "label": None, "tissue_mm2": 1.1, "kind": "file"}
+        )
+        for n, (i, s) in enumerate(SLIDES)
+    ]
+    held = [
+        Item(id=i, key=f"k{n}", digest="d", n=80 + n, info={"split": s, "cosine": 0.6 - n / 50, "cosine_p5": 0.3})
+        for n, (i, s) in enumerate(SLIDES)
+        if s == "test"
+    ]
+    machine = {
+        "cpu": "A Processor", "cores": 2, "threads": 2, "memory_gb": 24.0, "gpu": None, "system": "Linux x86_64",
+        "python": "3.11.0", "versions": {"torch": "2.14.1"},
+    }  # fmt: skip
+    return {
+        "slides": Manifest(stage="slides", items=tuple(slides), refused=refused[:1]),
+        "tiles": Manifest(
+            stage="tiles", recipe_key="t" * 32, recipe={"tile_px": 224}, items=tuple(tiles), refused=refused
+        ),
+        "tokens": Manifest(stage="tokens", recipe_key="u" * 32, items=tuple(tiles), refused=refused),
+        "student": Manifest(stage="student", recipe_key="v" * 32, summary={"params": 3_400_000}),
+        "evaluate": Manifest(
+            stage="evaluate",
+            items=tuple(held),
+            summary={
+                "teacher": "demo",
+                "student": "efficientvit_b0",
+                "primary": "test",
+                "fidelity": {"test": fidelity()},
+                "probes": {"test": probes()},
+                "why": {},
+            },
+        ),
+        "benchmark": Manifest(
+            stage="benchmark",
+            summary={
+                "machine": machine,
+                "engine": "eager",
+                "precision": "fp32",
+                "slide_tiles": 10000,
+                "peak_rss_mb": 812.0,
+                "speedup": 4.1,
+                "teacher": speed("demo", 12_000_000, 40.0),
+                "student": speed("efficientvit_b0", 3_400_000, 164.0),
+            },
+        ),
+    }
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store with the pictures of every slide but the last."""
+    made = Store(tmp_path / "store")
+    random = np.random.default_rng(0)
+    for n in range(len(SLIDES) - 1):
+        with made.write(Ref("tiles", "t" * 32, f"k{n}"), {"tile_px": 224}) as folder:
+            for name in ("thumb.jpg", "overlay.jpg", "mosaic.jpg"):
+                out = io.BytesIO()
+                Image.fromarray(random.integers(150, 255, (96, 128, 3), dtype=np.uint8)).save(out, "JPEG")
+                (folder / name).write_bytes(out.getvalue())
+    return made
+
+
+@pytest.fixture
+def training_csv(tmp_path: Path) -> Path:
+    path = tmp_path / "training.csv"
+    rows = [
+        f"{i},{1.6 * 0.97**i + 0.4:.4f},{0.8 * 0.97**i + 0.15:.4f},{0.8 * 0.97**i + 0.25:.4f},0.001" for i in range(200)
+    ]
+    path.write_text("step,loss,cls,patch,lr\n" + "\n".join(rows) + "\n")
+    return path

@@ -1,0 +1,109 @@
+"""Probes: known answers, and each figure against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+from pipeline.evaluation.fidelity import Scale
+from pipeline.evaluation.probes import Labelled, linear_head, probe, unmeasurable
+
+CLASSES = ("fat", "gland", "stroma")
+WIDTH = 256
+CENTRES = np.random.default_rng(7).normal(size=(len(CLASSES), WIDTH))
+
+
+def labelled(n: int, seed: int, noise: float = 1.0, slides: int = 3) -> Labelled:
+    """Teacher: classes around distinct centres. Student: the teacher. Untrained: noise that knows nothing."""
+    random = np.random.default_rng(seed)
+    label_N = random.choice(len(CLASSES), n, p=[0.6, 0.3, 0.1])
+    teacher_ND = CENTRES[label_N] + noise * random.normal(size=(n, WIDTH))
+    return Labelled(
+        [CLASSES[i] for i in label_N],
+        [f"s{i % slides}" for i in range(n)],
+        {"teacher": teacher_ND, "student": teacher_ND.copy(), "untrained": random.normal(size=(n, WIDTH))},
+    )
+
+
+def test_a_student_equal_to_the_teacher_keeps_exactly_all():
+    found = probe(labelled(300, 0), labelled(120, 1, slides=6), 20, 200, 0)
+    for kind in ("knn", "linear", "head_transfer"):
+        assert found[kind]["retention"] == {"value": 1.0, "interval": [1.0, 1.0]}
+        assert found[kind]["student"] == found[kind]["teacher"]
+    assert found["linear"]["teacher"]["balanced_accuracy"] > 0.9
+    assert found["by"] == "slide"
+
+
+def test_features_that_know_nothing_score_near_chance():
+    found = probe(labelled(600, 0), labelled(600, 1), 20, 200, 0)
+    assert found["chance"] == pytest.approx(1 / 3)
+    assert found["linear"]["untrained"]["balanced_accuracy"] == pytest.approx(1 / 3, abs=0.08)
+    assert found["knn"]["untrained"]["balanced_accuracy"] == pytest.approx(1 / 3, abs=0.08)
+    assert found["majority"]["balanced_accuracy"] == pytest.approx(1 / 3)
+
+
+def test_figures_are_scikit_learns():
+    train, held = labelled(200, 0, noise=6.0), labelled(150, 1, noise=6.0)
+    found = probe(train, held, 20, 100, 0)["linear"]["teacher"]
+    scale = Scale.of(train.features["teacher"])
+    head = linear_head(scale(train.features["teacher"]), train.labels)
+    answer = head.predict(scale(held.features["teacher"]))
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(held.labels, answer))
+    assert found["accuracy"] == pytest.approx(accuracy_score(held.labels, answer))
+    assert found["interval"][0] < found["balanced_accuracy"] < found["interval"][1]
+
+
+def test_the_head_is_regularised_as_the_protocol_says():
+    """At the optimum of mean CE + lambda / 2 |W|^2 the gradient with respect to W is zero, lambda = 100 / (D K)."""
+    train = labelled(300, 0)
+    x_ND = Scale.of(train.features["teacher"])(train.features["teacher"])
+    head = linear_head(x_ND, train.labels)
+    error_NK = head.predict_proba(x_ND) - (np.asarray(train.labels)[:, None] == head.classes_[None, :])
+    gradient_KD = error_NK.T @ x_ND / len(x_ND) + 100 / (WIDTH * 3) * head.coef_
+    assert np.abs(gradient_KD).max() < 1e-3
+
+
+def test_a_student_in_another_space_fails_the_head_transfer_only():
+    train, held = labelled(300, 0), labelled(200, 1)
+    turned = {"teacher": 1, "student": -1, "untrained": 1}
+    found = probe(
+        Labelled(train.labels, train.slides, {name: turned[name] * x for name, x in train.features.items()}),
+        Labelled(held.labels, held.slides, {name: turned[name] * x for name, x in held.features.items()}),
+        20,
+        100,
+        0,
+    )
+    assert found["linear"]["retention"]["value"] == pytest.approx(1.0, abs=0.01)
+    assert found["head_transfer"]["retention"]["value"] < 0.6
+
+
+def test_a_class_that_only_the_held_out_tiles_have_is_dropped_and_named():
+    held = labelled(120, 1)
+    strange = Labelled(
+        ["necrosis" if i < 7 else label for i, label in enumerate(held.labels)], held.slides, held.features
+    )
+    found = probe(labelled(300, 0), strange, 20, 100, 0)
+    assert found["dropped_classes"] == ["necrosis"] and found["n"] == 113
+    assert set(found["classes"]) == set(CLASSES)
+
+
+def test_fewer_train_tiles_than_neighbours():
+    assert probe(labelled(12, 3), labelled(30, 1), 20, 100, 0)["n_train"] == 12
+
+
+@pytest.mark.parametrize(
+    ("train", "held", "words"),
+    [
+        ([], ["a"], "no train tile"),
+        (["a", "b"], [], "no held-out tile"),
+        (["a", "a"], ["a", "b"], "one class only"),
+        (["a", "b"], ["a", "c"], "fewer than two"),
+    ],
+)
+def test_what_cannot_be_probed_says_why(train: list[str], held: list[str], words: str):
+    assert words in str(unmeasurable(train, held))
+
+
+def test_two_classes_can_be_probed():
+    assert unmeasurable(["a", "b"], ["b", "a", "c"]) is None

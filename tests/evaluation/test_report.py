@@ -1,0 +1,175 @@
+"""The page: whole, self-contained, safe, and honest about what was not measured."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.errors import ManifestError
+from pipeline.evaluation.pictures import data_uri
+from pipeline.evaluation.report import build_report
+from pipeline.manifest import Manifest
+from pipeline.params import ReportParams
+from pipeline.store import Store
+
+SECTIONS = ("verdict", "slides", "refused", "training", "comparison", "tradeoff", "fidelity", "speed", "provenance")
+VOID = {"meta", "link", "img", "br", "hr", "input", "line", "circle", "polyline"}
+
+
+class Page(HTMLParser):
+    """Collects tags and attributes, and checks that tags close in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def text(manifests: dict[str, Manifest], store: Store, training_csv: Path, tmp_path: Path) -> str:
+    build_report(manifests, ReportParams(), store, tmp_path / "report.html", training_csv)
+    return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_every_section_is_there_and_the_nav_leads_to_it(text: str):
+    page = Page(text)
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    assert set(SECTIONS) <= ids
+    assert {a["href"].removeprefix("#") for t, a in page.tags if t == "a" and a.get("href")} <= ids
+
+
+def test_nothing_is_loaded_from_elsewhere(text: str):
+    for tag, attributes in Page(text).tags:
+        for name in ("src", "href", "srcset", "action", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#")), (tag, name, value)
+        assert tag != "script" and not any(name.startswith("on") for name in attributes)
+    assert not re.search(r"url\(|@import|https?://", text)
+
+
+def test_what_a_table_says_is_text_and_never_markup(text: str):
+    assert "<script>" not in text and "<img src=x" not in text and "<b>mpp</b>" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "no &lt;b&gt;mpp&lt;/b&gt;" in text and "give mpp in slides.csv" in text
+
+
+def test_pictures_and_plots_have_a_text_alternative(text: str):
+    for tag, attributes in Page(text).tags:
+        if tag == "img":
+            assert attributes["alt"]
+        if tag == "svg":
+            assert attributes["role"] == "img" and attributes["aria-label"]
+
+
+def test_headings_step_down_one_at_a_time(text: str):
+    levels = [int(tag[1]) for tag, _ in Page(text).tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_the_verdict_and_the_demo_are_stated(text: str):
+    for words in ("3.5×", "4.1×", "94 %", "0.62", "91 to 97 %", "This is the demo.", "Not measured here:"):
+        assert words in text
+
+
+def test_a_real_teacher_is_not_called_a_demo(manifests, store, tmp_path):
+    summary = manifests["evaluate"].summary | {"teacher": "vit_large_patch16_224"}
+    manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary})
+    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+    assert "This is the demo" not in (tmp_path / "r.html").read_text()
+
+
+def test_a_run_without_held_out_slides_says_so(manifests, store, tmp_path):
+    why = {"fidelity": "no slide is held out", "probes": "no slide is held out"}
+    summary = manifests["evaluate"].summary | {"fidelity": None, "probes": None, "primary": None, "why": why}
+    manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary, "items": ()})
+    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert text.count("no slide is held out") >= 4
+    Page(text)
+
+
+def test_a_larger_and_slower_student_is_called_that(manifests, store, tmp_path):
+    summary = manifests["benchmark"].summary
+    swapped = summary | {"teacher": summary["student"], "student": summary["teacher"], "speedup": 1 / 4.1}
+    manifests["benchmark"] = manifests["benchmark"].model_copy(update={"summary": swapped})
+    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert "<dt>larger</dt>" in text and "<dt>slower</dt>" in text
+
+
+def test_at_most_so_many_slides_are_shown(manifests, store, tmp_path):
+    build_report(manifests, ReportParams(max_slides=2), store, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert text.count("<article") == 2 and "2 of 5 slides are shown" in text
+
+
+def test_the_same_manifests_make_the_same_bytes(manifests, store, training_csv, tmp_path):
+    for name in ("a.html", "b.html"):
+        build_report(manifests, ReportParams(), store, tmp_path / name, training_csv)
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_a_missing_manifest_names_the_command(manifests, store, tmp_path):
+    del manifests["benchmark"]
+    with pytest.raises(ManifestError, match="dvc repro benchmark"):
+        build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+
+
+def test_a_picture_is_made_to_fit(tmp_path: Path):
+    noise = np.random.default_rng(0).integers(0, 255, (1024, 1024, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "big.jpg", quality=95)
+    assert len(data_uri(tmp_path / "big.jpg", 60_000)) < 60_000 * 4 / 3 + 100
+    assert data_uri(tmp_path / "absent.jpg", 60_000) == ""
+
+
+def test_the_report_starts_without_torch():
+    code = (
+        "import sys, pipeline.evaluation.report; print(sorted({'torch', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_it_without_horizontal_scroll(text: str, tmp_path: Path, width: int):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium here: the page is not looked at in a browser")
+    # A frame has exactly the width asked for; a headless window is never narrower than 500 px.
+    (tmp_path / "frame.html").write_text(
+        f'<iframe id="f" src="report.html" style="width:{width}px;height:900px;border:0"></iframe>'
+        '<script>document.getElementById("f").onload = (e) => {'
+        "const d = e.target.contentDocument.documentElement;"
+        'document.title = d.scrollWidth + "/" + d.clientWidth; }</script>'
+    )
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    flags += ["--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000"]
+    command = [browser, *flags, "--dump-dom", (tmp_path / "frame.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    found = re.search(r"<title>(\d+)/(\d+)</title>", done.stdout)
+    assert found, done.stdout[:500]
+    assert int(found[1]) <= int(found[2]) <= width
