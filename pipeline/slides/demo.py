@@ -21,7 +21,7 @@ from pipeline.slides.demo_stain import stain
 from pipeline.slides.demo_tissue import tissue
 from pipeline.store import Ref, Store, recipe_key
 
-DEMO_VERSION = 1
+DEMO_VERSION = 2
 """Part of the recipe: count up when the same number gives other pixels."""
 N_DEMO = 8
 CORRUPT = 8
