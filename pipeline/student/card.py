@@ -27,7 +27,7 @@ tags: [histopathology, distillation]
 # {model}, distilled from {teacher}
 
 A {model} ({parameters:.2f} M parameters) that answers in the {width}-dimensional embedding space of `{teacher}`: heads
-trained on the teacher's features can be applied to it as they are. Made by Histill, from the teacher's cached answers alone.
+trained on the teacher's features can be applied to it as they are. Made by Histill from cached answers alone.
 
 ```python
 import timm

@@ -8,6 +8,7 @@ Shapes: N tiles, H = W = `input_px`, C channels of a stage, T teacher positions,
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,8 +43,8 @@ class Student(nn.Module):
     def __init__(self, model: str, width: int, input_px: int) -> None:
         super().__init__()
         if not timm.is_model(model):
-            near = ", ".join(timm.list_models(f"*{model[:10]}*")[:5]) or "timm.list_models()"
-            raise TrainingError("timm has no such model", where=f"student.model: {model}", fix=f"for example {near}")
+            near = ", ".join(difflib.get_close_matches(model, timm.list_models(), n=3)) or "efficientvit_b0"
+            raise TrainingError("timm has no such model", where=f"student.model: {model}", fix=f"did you mean {near}?")
         fixed = getattr(timm.get_pretrained_cfg(model), "fixed_input_size", False)
         self.model_args = {"img_size": input_px} if fixed else {}
         self.backbone = timm.create_model(model, pretrained=False, num_classes=width, **self.model_args)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+from student.conftest import Cache
+from student.synthetic import tiny
+
+from pipeline.store import Ref
+from pipeline.student.adapters import ADAPTERS
+from pipeline.student.card import DEMO_LICENCE, OTHER_LICENCE, UNI_LICENCE, licence_note, model_card
+from pipeline.student.corpus import cls_statistics, open_corpus
+from pipeline.student.export import load_run
+from pipeline.student.train import train_student
+
+MODELS = ["efficientvit_b0", "test_vit"]
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def exported(
+    request: pytest.FixtureRequest, cache: Cache, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """(models/student, the committed run)."""
+    out = tmp_path_factory.mktemp("export") / "student"
+    params = tiny(model=request.param, epochs=1, input_px=64)
+    manifest, _ = train_student(cache.tiles, cache.tokens, params, cache.store, out=out, curve=out.parent / "curve.csv")
+    return out, cache.store.path(Ref("checkpoints", manifest.recipe_key, "run"))
+
+
+def images(side: int) -> torch.Tensor:
+    return torch.randint(0, 256, (3, side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_timm_alone_answers_in_the_teachers_space(exported: tuple[Path, Path], cache: Cache) -> None:
+    out, item = exported
+    mean_D, std_D = cls_statistics(open_corpus(cache.tiles, cache.tokens, cache.store))
+    _, distiller, _ = load_run(item)
+    model = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
+    config = timm.data.resolve_model_data_config(model)
+    assert list(config["input_size"]) == [3, 64, 64]
+    image_NHWC = images(64)
+    mean, std = (torch.tensor(config[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    with torch.no_grad():
+        z_ND = distiller.student(image_NHWC)[0].numpy()
+        x_ND = model((image_NHWC.permute(0, 3, 1, 2) / 255 - mean) / std).numpy()
+    np.testing.assert_allclose(x_ND, z_ND * std_D + mean_D, atol=1e-4, rtol=1e-4)
+
+
+def test_the_models_own_transform_takes_a_tile_as_it_was_trained(exported: tuple[Path, Path]) -> None:
+    model = timm.create_model(f"local-dir:{exported[0]}", pretrained=True)
+    config = timm.data.resolve_model_data_config(model)
+    assert (config["crop_pct"], config["interpolation"]) == (1.0, "bicubic")
+
+
+def test_the_adapter_answers_in_the_patch_tokens_space(exported: tuple[Path, Path]) -> None:
+    out, item = exported
+    _, distiller, targets = load_run(item)
+    described = json.loads((out / "adapter.json").read_text())
+    adapter = ADAPTERS[described["adapter"]](**described["arguments"])
+    adapter.load_state_dict(load_file(out / "adapter.safetensors"))
+    with torch.no_grad():
+        _, maps = distiller.student(images(64))
+        expected = distiller.adapter(maps) * targets["patch_sigma"] + targets["patch_mu"]
+        assert torch.allclose(adapter(maps), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("exported", ["efficientvit_b0"], indirect=True)
+def test_a_process_without_our_code_loads_it(exported: tuple[Path, Path], tmp_path: Path) -> None:
+    code = (
+        "import sys, timm, torch\n"
+        f"m = timm.create_model('local-dir:{exported[0]}', pretrained=True).eval()\n"
+        "assert m(torch.zeros(1, 3, 64, 64)).shape == (1, 24)\n"
+        "assert not any(name.split('.')[0] == 'pipeline' for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-I", "-c", code], check=True, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "note"),
+    [
+        ("hf-hub:MahmoodLab/UNI", UNI_LICENCE),
+        ("hf-hub:MahmoodLab/UNI2-h", UNI_LICENCE),
+        ("uni", UNI_LICENCE),
+        ("unireplknet_t", OTHER_LICENCE.format(teacher="unireplknet_t")),
+        ("demo", DEMO_LICENCE),
+    ],
+)
+def test_licence_follows_the_teacher(teacher: str, note: str) -> None:
+    assert licence_note(teacher) == note
+
+
+def test_the_card_is_filled_in_from_the_run(exported: tuple[Path, Path]) -> None:
+    card, facts = (exported[0] / "README.md").read_text(), json.loads((exported[1] / "run.json").read_text())
+    assert card == model_card(facts)
+    assert f"{facts['train_tiles']} tiles of 3 slides" in card and "cls x 1, patch x 1" in card

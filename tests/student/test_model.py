@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.errors import TrainingError
+from pipeline.student.model import Student, build
+
+MODELS = [
+    pytest.param("efficientvit_b0", 64, [(4, 4), (2, 2)], id="efficientvit"),
+    pytest.param("test_resnet", 96, [(6, 6), (3, 3)], id="cnn"),
+    pytest.param("test_vit", 64, [(4, 4)], id="vit, one resolution, side fixed at creation"),
+]
+
+
+def tiles(side: int, n: int = 2) -> torch.Tensor:
+    return torch.randint(0, 256, (n, side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("name", "side", "grids"), MODELS)
+def test_one_pass_gives_timms_answer_and_the_coarsest_maps(name: str, side: int, grids: list[tuple[int, int]]) -> None:
+    student = Student(name, 24, side).eval()
+    image_NHWC = tiles(side)
+    image_NCHW = (image_NHWC.permute(0, 3, 1, 2) / 255 - student.mean) / student.std
+    with torch.no_grad():
+        embedding_ND, maps = student(image_NHWC)
+        assert torch.allclose(embedding_ND, student.backbone(image_NCHW), atol=1e-5)
+    assert embedding_ND.shape == (2, 24)
+    assert [tuple(m.shape[-2:]) for m in maps] == grids == [stage.grid for stage in student.stages]
+    assert [m.shape[1] for m in maps] == [stage.channels for stage in student.stages]
+
+
+def test_weights_come_from_the_seed_and_leave_torchs_state_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    made = [
+        build(model="test_resnet", width=8, input_px=64, adapter="attention", grid=(4, 4), seed=seed)[0].state_dict()
+        for seed in (1, 1, 2)
+    ]
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
+    assert not torch.equal(made[0]["student.backbone.fc.weight"], made[2]["student.backbone.fc.weight"])
+
+
+def test_embeddings_norms_and_biases_are_not_decayed() -> None:
+    distiller, _ = build(model="test_vit", width=8, input_px=64, adapter="attention", grid=(4, 4), seed=0)
+    assert {"adapter.query", "adapter.level", "student.backbone.pos_embed"} <= distiller.no_weight_decay()
+
+
+@pytest.mark.parametrize("side", [64])
+def test_efficientvits_attention_stays_fp32_under_autocast(side: int) -> None:
+    student = Student("efficientvit_b0", 24, side).eval()
+    attention = next(m for m in student.modules() if type(m).__name__ == "LiteMLA")
+    seen = []
+    inner = attention._attn
+    attention._attn = lambda q, k, v: seen.append(torch.is_autocast_enabled("cpu")) or inner(q, k, v)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.isfinite(student(tiles(side))[0]).all()
+    assert seen == [False]
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "words"),
+    [
+        ("efficientvit_b00", 64, r"(?s)efficientvit_b00: timm has no such model.*efficientvit_b0"),
+        ("repvit_m0_9", 64, "RepVitClassifier, not a linear layer"),
+    ],
+)
+def test_what_cannot_be_a_student_says_why(name: str, side: int, words: str) -> None:
+    with pytest.raises(TrainingError, match=words):
+        Student(name, 8, side)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.student.order import Order, Rows
+
+counts = st.lists(st.integers(1, 60), min_size=1, max_size=8)
+blocks, buffers, seeds = st.integers(1, 20), st.integers(1, 90), st.integers(-5, 2**40)
+
+
+def whole(order: Order, epoch: int) -> Rows:
+    return order.epoch(epoch).take(0, order.total)
+
+
+@given(counts, blocks, buffers, seeds)
+def test_every_row_once_an_epoch(rows: list[int], block: int, buffer: int, seed: int) -> None:
+    taken = whole(Order(rows, block_rows=block, buffer_rows=buffer, seed=seed), 3)
+    places = sorted(zip(taken.slide.tolist(), taken.row.tolist(), strict=True))
+    assert places == [(slide, row) for slide, n in enumerate(rows) for row in range(n)]
+
+
+@given(counts, blocks, buffers, st.data())
+def test_a_piece_is_that_piece_of_the_whole(rows: list[int], block: int, buffer: int, data: st.DataObject) -> None:
+    order = Order(rows, block_rows=block, buffer_rows=buffer, views=8)
+    start = data.draw(st.integers(0, order.total - 1))
+    stop = data.draw(st.integers(start + 1, order.total))
+    piece, all_of_it = order.epoch(1).take(start, stop), whole(order, 1)
+    for name in ("slide", "row", "view"):
+        assert np.array_equal(getattr(piece, name), getattr(all_of_it, name)[start:stop])
+
+
+@given(counts, st.integers(1, 4), st.integers(1, 9))
+def test_ranks_are_disjoint_and_equal(rows: list[int], world: int, share: int) -> None:
+    order = Order(rows, block_rows=4, buffer_rows=16)
+    epoch, batch = order.epoch(0), world * share
+    seen: set[tuple[int, int]] = set()
+    for first in range(0, order.total - batch + 1, batch):
+        for rank in range(world):
+            part = epoch.take(first + rank * share, first + (rank + 1) * share)
+            places = set(zip(part.slide.tolist(), part.row.tolist(), strict=True))
+            assert len(places) == share and not places & seen
+            seen |= places
+
+
+def test_epochs_and_seeds_differ_and_repeat() -> None:
+    first, same = Order([50, 70], block_rows=8, buffer_rows=64), Order([50, 70], block_rows=8, buffer_rows=64)
+    other = Order([50, 70], block_rows=8, buffer_rows=64, seed=1)
+    assert np.array_equal(whole(first, 2).row, whole(same, 2).row)
+    assert not np.array_equal(whole(first, 2).row, whole(first, 3).row)
+    assert not np.array_equal(whole(first, 2).row, whole(other, 2).row)
+
+
+def test_a_batch_mixes_slides() -> None:
+    order = Order([400] * 10, block_rows=16, buffer_rows=512)
+    epoch = order.epoch(0)
+    batches = [epoch.take(start, start + 64) for start in range(0, order.total - 63, 64)]
+    assert np.mean([len(np.unique(batch.slide)) for batch in batches]) > 5
+
+
+def test_a_window_reads_blocks_of_neighbours() -> None:
+    order = Order([64, 64, 64], block_rows=16, buffer_rows=32)
+    taken = order.epoch(0).take(0, 32)
+    blocks_seen = {(int(slide), int(row) // 16) for slide, row in zip(taken.slide, taken.row, strict=True)}
+    assert len(blocks_seen) == 2
+
+
+def test_views_are_drawn_anew_each_epoch_and_all_of_them() -> None:
+    order = Order([300], block_rows=32, buffer_rows=128, views=8)
+    views = np.bincount(whole(order, 0).view, minlength=8)
+    assert len(views) == 8 and views.min() > 15
+    by_row = [dict(zip(e.row.tolist(), e.view.tolist(), strict=True)) for e in (whole(order, 0), whole(order, 1))]
+    assert by_row[0] != by_row[1]
+
+
+def test_places_outside_are_refused() -> None:
+    with pytest.raises(IndexError, match="120"):
+        Order([50, 70], block_rows=8, buffer_rows=64).epoch(0).take(100, 121)

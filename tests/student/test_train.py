@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from student.conftest import Cache, make_cache
+from student.synthetic import tiny
+
+from pipeline.arrays import ArrayWriter, MappedArray
+from pipeline.errors import TrainingError
+from pipeline.manifest import Manifest
+from pipeline.params import StudentParams
+from pipeline.store import Ref
+from pipeline.student.corpus import open_corpus
+from pipeline.student.train import train_recipe, train_student
+
+
+def train(cache: Cache, root: Path, params: StudentParams) -> tuple[Manifest, dict[str, Any]]:
+    out = root / "models" / "student"
+    return train_student(cache.tiles, cache.tokens, params, cache.store, out=out, curve=root / "plots" / "training.csv")
+
+
+def curve(root: Path) -> list[dict[str, str]]:
+    with open(root / "plots" / "training.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_loss_falls_and_the_curve_says_so(cache: Cache, tmp_path: Path) -> None:
+    manifest, metrics = train(cache, tmp_path, tiny(epochs=12, lr=5e-3))
+    rows = curve(tmp_path)
+    assert [int(row["step"]) for row in rows] == list(range(1, 61)) and metrics["steps"] == 60
+    assert (rows[-1]["epoch"], rows[-1]["tiles_seen"]) == ("12", "480")
+    start, end = (np.mean([float(row["cls"]) for row in part]) for part in (rows[:5], rows[-5:]))
+    assert end < 0.7 * start
+    assert manifest.summary["loss"]["cls"] == pytest.approx(end)
+    assert all(float(row["loss"]) == pytest.approx(float(row["cls"]) + float(row["patch"]), rel=1e-5) for row in rows)
+
+
+def test_a_finished_run_is_only_exported_again(cache: Cache, tmp_path: Path) -> None:
+    first, trained = train(cache, tmp_path / "a", tiny(seed=1))
+    second, again = train(cache, tmp_path / "b", tiny(seed=1, workers=0, checkpoint_every=50))
+    assert (trained["cached"], again) == (False, {"cached": True})
+    assert first == second
+    files = [{p.name: p.read_bytes() for p in (tmp_path / at / "models/student").iterdir()} for at in "ab"]
+    assert files[0] == files[1]
+    assert sorted(files[0]) == [item.id for item in first.items]
+    assert curve(tmp_path / "a") == curve(tmp_path / "b")
+
+
+def test_without_patch_there_is_no_adapter(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path, patch="none")
+    manifest, _ = train(cache, tmp_path, tiny(epochs=1, objective={"patch": 0}))
+    assert [item.id for item in manifest.items] == ["README.md", "config.json", "model.safetensors"]
+    assert curve(tmp_path)[0]["patch"] == ""
+
+
+def test_patch_objective_without_patch_tokens_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"(?s)no patch tokens.*student\.objective\.patch"):
+        train(make_cache(tmp_path, patch="none"), tmp_path, tiny())
+
+
+def test_no_objective_is_refused(cache: Cache, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="every objective has weight 0"):
+        train(cache, tmp_path, tiny(objective={"cls": 0, "patch": 0}))
+
+
+def test_a_loss_that_is_not_finite_names_step_objective_and_slides(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path)
+    folder = cache.store.path(Ref("tokens", cache.tokens.recipe_key, "key-beta"))
+    old = MappedArray(folder / "scale")
+    writer = ArrayWriter(folder / "scale", old.shape, old.chunk_rows, np.float16)
+    writer.write(0, np.full((len(writer.rows(0)), *old.shape[1:]), np.nan, np.float16))
+    with pytest.raises(TrainingError, match=r"step \d+: the patch loss is not finite; slides: .*beta"):
+        train(cache, tmp_path, tiny())
+
+
+def test_ema_off_exports_the_last_weights(cache: Cache, tmp_path: Path) -> None:
+    train(cache, tmp_path, tiny(ema_decay=0.0, epochs=1))
+    weights = load_file(tmp_path / "models/student/model.safetensors")
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_batch_norm_is_measured_with_the_exported_weights(cache: Cache, tmp_path: Path) -> None:
+    train(cache, tmp_path, tiny(epochs=1))
+    weights = load_file(tmp_path / "models/student/model.safetensors")
+    counted = [int(value) for name, value in weights.items() if name.endswith("num_batches_tracked")]
+    # One epoch of 5 batches is all there is, and it is counted from zero after training.
+    assert set(counted) == {5}
+
+
+def test_the_recipe_holds_what_changes_the_weights(cache: Cache) -> None:
+    corpus = open_corpus(cache.tiles, cache.tokens, cache.store)
+
+    def recipe(**changed: Any) -> dict[str, Any]:
+        return train_recipe(cache.tokens, corpus, tiny(**changed), 32)
+
+    assert recipe(workers=0) == recipe(checkpoint_every=9) == recipe()
+    for change in ({"seed": 1}, {"lr": 1e-3}, {"buffer_rows": 8}, {"objective": {"cls": 2}}, {"input_px": 64}):
+        assert recipe(**change) != recipe()
+
+
+@pytest.mark.parametrize(("tile_px", "input_px"), [(128, 128), (224, 224), (250, 256), (20, 32)])
+def test_input_side_is_the_tiles_to_the_next_multiple_of_32(cache: Cache, tile_px: int, input_px: int) -> None:
+    corpus = open_corpus(cache.tiles, cache.tokens, cache.store)
+    assert train_recipe(cache.tokens, corpus, tiny(), tile_px)["input_px"] == input_px
