@@ -21,6 +21,8 @@ THRESHOLD_RANGE = (0.06, 0.15)
 """Saturation: glass has been seen up to 0.05, the palest tissue (fat, oedema) from 0.15 on."""
 MIN_CONTRAST = 0.06
 """Mean saturation of tissue less that of glass; tinted empty glass stays below."""
+DARKEST = 40
+"""Brightest channel (of 255): below it there is no light to have a colour, and saturation is noise."""
 PEN_MARGIN_UM = 24.0
 """Ink bleeds into pale edges that look like stain: this much around a pen mark goes too."""
 _SMOOTH_UM = 16.0
@@ -43,7 +45,7 @@ def find_tissue(rgb_HWC: NDArray[np.uint8], mpp_xy: tuple[float, float], params:
     smooth = max(1, round(_SMOOTH_UM / max(mpp_xy)))
     saturation_HW = ndimage.median_filter(saturation(rgb_HWC), size=3)
     threshold = tissue_threshold(saturation_HW)
-    raw_HW = saturation_HW >= threshold
+    raw_HW = (saturation_HW >= threshold) & (rgb_HWC.max(-1) >= DARKEST)
     pen_HW = np.zeros_like(raw_HW)
     if params.exclude_pen:
         pen_HW = drop_small(pen_marks(rgb_HWC), min_px)

@@ -1,0 +1,136 @@
+"""Tissue is found, glass and ink are not, and coverage is exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_slides import tissue_picture
+from PIL import Image
+
+from pipeline.params import TilesParams, TissueParams
+from pipeline.slides.demo import make_demo_slide
+from pipeline.slides.demo_regions import CLASSES
+from pipeline.slides.reader import SlideReader
+from pipeline.tiles.tissue import coverage, drop_small, find_tissue, otsu, pen_marks
+from pipeline.tiles.whole_slide import look
+
+PARAMS = TissueParams()
+MPP = (8.0, 8.0)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    seed=st.integers(0, 999),
+    corners=st.lists(st.tuples(*[st.floats(0, 1)] * 4), min_size=1, max_size=5),
+)
+def test_coverage_is_the_exact_share_of_fractional_boxes(
+    shape: tuple[int, int], seed: int, corners: list[tuple[float, float, float, float]]
+) -> None:
+    height, width = shape
+    mask = np.random.default_rng(seed).random(shape) < 0.5
+    boxes = []
+    for xa, xb, ya, yb in corners:
+        x0, x1, y0, y1 = min(xa, xb) * width, max(xa, xb) * width, min(ya, yb) * height, max(ya, yb) * height
+        if x1 - x0 > 1e-3 and y1 - y0 > 1e-3:
+            boxes.append((x0, y0, x1, y1))
+    if not boxes:
+        return
+    expected = []
+    for x0, y0, x1, y1 in boxes:
+        in_x = np.clip(np.minimum(np.arange(width) + 1, x1) - np.maximum(np.arange(width), x0), 0, None)
+        in_y = np.clip(np.minimum(np.arange(height) + 1, y1) - np.maximum(np.arange(height), y0), 0, None)
+        expected.append((in_y[:, None] * in_x * mask).sum() / ((x1 - x0) * (y1 - y0)))
+    np.testing.assert_allclose(coverage(mask, np.array(boxes)), expected, atol=1e-6)
+
+
+def test_stained_tissue_is_found_where_it_is() -> None:
+    picture = tissue_picture(300, 200)
+    mask = find_tissue(picture, MPP, PARAMS)
+    truth = (picture < 240).any(-1)
+    assert (mask.tissue & truth).sum() / (mask.tissue | truth).sum() > 0.97
+    assert mask.area_mm2 == pytest.approx(mask.tissue.sum() * 64e-6)
+    assert not mask.pen.any()
+
+
+@pytest.mark.parametrize("noise", [0, 1, 6])
+@pytest.mark.parametrize("glass", [(255, 255, 255), (243, 243, 243), (236, 232, 225), (200, 200, 200), (0, 0, 0)])
+def test_empty_glass_has_no_tissue(glass: tuple[int, int, int], noise: int) -> None:
+    rng = np.random.default_rng(1)
+    empty = np.clip(np.full((200, 200, 3), glass) + rng.normal(0, noise, (200, 200, 3)), 0, 255).astype(np.uint8)
+    assert not find_tissue(empty, MPP, PARAMS).tissue.any()
+
+
+def test_a_picture_that_is_all_tissue_is_all_tissue() -> None:
+    assert find_tissue(tissue_picture(400, 400)[120:280, 120:280], MPP, PARAMS).tissue.mean() > 0.99
+
+
+def test_dirt_is_dropped_and_small_holes_are_filled() -> None:
+    picture = tissue_picture(300, 200)
+    picture[4:10, 4:10] = (170, 80, 160)
+    picture[100:106, 150:156] = 243
+    mask = find_tissue(picture, MPP, PARAMS)
+    assert not mask.tissue[:14, :14].any() and mask.tissue[100:106, 150:156].all()
+
+
+INKS = {
+    "blue": (30, 60, 170),
+    "green": (40, 140, 80),
+    "black": (25, 24, 28),
+    "red": (205, 25, 40),
+    "teal": (0, 120, 130),
+}
+
+
+@pytest.mark.parametrize("ink", INKS)
+def test_ink_is_not_tissue(ink: str) -> None:
+    picture = tissue_picture(300, 200)
+    picture[90:110] = INKS[ink]
+    mask = find_tissue(picture, MPP, PARAMS)
+    assert not mask.tissue[88:112].any() and mask.pen[90:110].all()
+    assert mask.tissue[60:80, 140:160].all()
+
+
+@pytest.mark.parametrize("stain", [(110, 70, 150), (230, 150, 190), (200, 90, 120), (60, 40, 90), (190, 60, 90)])
+def test_haematoxylin_eosin_and_blood_are_not_ink(stain: tuple[int, int, int]) -> None:
+    assert not pen_marks(np.full((4, 4, 3), stain, np.uint8)).any()
+
+
+def test_ink_is_kept_where_asked() -> None:
+    picture = tissue_picture(300, 200)
+    picture[90:110] = INKS["blue"]
+    mask = find_tissue(picture, MPP, TissueParams(exclude_pen=False))
+    assert mask.tissue[90:110].all() and not mask.pen.any()
+
+
+@given(low=st.floats(0.05, 0.3), gap=st.floats(0.2, 0.6), n=st.integers(5, 500))
+def test_otsu_separates_two_groups(low: float, gap: float, n: int) -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(low, 0.01, 300), rng.normal(low + gap, 0.01, n)]).clip(0, 1)
+    assert low < otsu(values.astype(np.float32)) < low + gap
+
+
+def test_parts_smaller_than_the_limit_go() -> None:
+    mask = np.zeros((9, 9), bool)
+    mask[0, 0] = mask[2:5, 2:5] = True
+    kept = drop_small(mask, 4)
+    assert kept.sum() == 9 and not kept[0, 0]
+    assert not drop_small(np.zeros((3, 3), bool), 1).any()
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_the_masks_of_demo_slides_agree_with_their_label_maps(number: int, tmp_path: Path) -> None:
+    """Fat is left out of the comparison: its cells are empty, so saturation does not see it."""
+    make_demo_slide(number, 1536, tmp_path)
+    with SlideReader(tmp_path / "slide.tif") as reader:
+        _, mask = look(reader, TilesParams())
+    height, width = mask.tissue.shape
+    with Image.open(tmp_path / "labels.png") as image:
+        label_HW = np.asarray(image.resize((width, height), Image.Resampling.NEAREST))
+    judged = (label_HW != CLASSES.index("fat")) & ~mask.pen
+    truth = label_HW > 0
+    union = (mask.tissue | truth) & judged
+    assert (mask.tissue & truth & judged).sum() / union.sum() > 0.95
