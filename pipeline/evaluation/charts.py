@@ -80,7 +80,7 @@ def padded(values: Sequence[float], least: float = 0.1) -> tuple[float, float]:
 
 def dots(rows: Sequence[tuple[str, Sequence[Mark]]], label: str, axis_label: str, low: float, high: float) -> Markup:
     """A row a name, its marks on one scale from `low` to `high`, whiskers behind the dots."""
-    left = min(190.0, 18 + CHAR_PX * max(len(name) for name, _ in rows))
+    left = min(190.0, 28 + CHAR_PX * max(len(name) for name, _ in rows))
     pitch = 12 * max(len(marks) for _, marks in rows) + 16
     height = pitch * len(rows) + 52
     x = Axis(low, high, left, WIDTH - 18)
@@ -113,7 +113,7 @@ def lines(curves: Sequence[tuple[str, Sequence[tuple[float, float]]]], label: st
 
 def scatter(points: Sequence[Point], label: str, x_label: str, y_label: str) -> Markup:
     """Named points, x logarithmic, with vertical whiskers."""
-    height, bottom, left = 300.0, 242.0, 52.0
+    height, bottom, left = 292.0, 242.0, 52.0
     xs = [point.x for point in points]
     heights = [v for p in points for v in (p.y, p.low, p.high) if v is not None]
     x_axis = Axis(min(xs) / 2.2, max(xs) * 2.2, left, WIDTH - 18, log=True)

@@ -14,6 +14,8 @@ from pipeline.store import Ref, Store
 
 BUDGET_BYTES = 10_000_000
 """Of all pictures together, before base64 makes them a third larger: the page stays below 15 MB."""
+MOST_BYTES = 150_000
+"""Of one picture: more is not seen at the size at which the page shows it."""
 NAMES = ("thumb.jpg", "overlay.jpg", "mosaic.jpg")
 SIDES_PX = (1024, 768, 560, 400, 280, 180, 120)
 
@@ -29,7 +31,7 @@ class SlidePictures:
 
 def slide_pictures(tiles: Manifest, items: list[Item], store: Store) -> dict[str, SlidePictures]:
     """{slide id: pictures}, sharing the budget equally."""
-    share = BUDGET_BYTES // max(1, len(items) * len(NAMES))
+    share = min(MOST_BYTES, BUDGET_BYTES // max(1, len(items) * len(NAMES)))
     pictures = {}
     for item in items:
         folder = store.path(Ref("tiles", tiles.recipe_key, item.key))

@@ -57,7 +57,8 @@ def build_report(
         "score": "{:.3f}".format,
         "quantity": verdict.quantity,
         "percent": verdict.percent,
-        "percent_range": verdict.percent_range,
+        "span": lambda ends: f"{ends[0]:.2f}–{ends[1]:.2f}",
+        "percent_span": lambda ends: f"{100 * ends[0]:.0f}–{100 * ends[1]:.0f} %",
         "pretty": lambda value: json.dumps(value, indent=1, sort_keys=True),
     }
     css = environment.get_template("report.css").render()
@@ -168,7 +169,7 @@ def fidelity_section(evaluate: Manifest) -> dict[str, Any] | None:
     low = min(0.0, *(row["cosine_p5"] for row in worst))
     marks = [(row["slide"], [charts.Mark("student", row["cosine"], row["cosine_p5"], row["cosine"])]) for row in worst]
     label = "Standardised cosine to the teacher by held-out slide"
-    axis_label = "standardised cosine (dot: mean, whisker: down to the 5th percentile)"
+    axis_label = "mean, and down to the 5th percentile"
     return {"plot": charts.dots(marks, label, axis_label, low, 1.0), "rows": rows, "drawn": len(worst)}
 
 

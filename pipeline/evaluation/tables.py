@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.manifest import Manifest, write_atomic
 
-PROBES = {"knn": "kNN", "linear": "linear probe", "head_transfer": "teacher's head"}
+PROBES = {"knn": "kNN", "linear": "linear probe", "head_transfer": "teacher’s head"}
 MODELS = ("teacher", "student", "untrained")
 
 
