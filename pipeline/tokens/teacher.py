@@ -26,14 +26,21 @@ class Teacher(nn.Module):
     """A frozen encoder with its preprocessing.
 
     `input_px` side of its square input; `mean`, `std` of its normalisation (inputs in 0..1); `width` D; `grid` (h, w);
-    `tokens` T; `weights_digest`; `convolutional` whether its map is convolutional (channels-last pays then).
+    `tokens` T; `weights_digest`; `convolutional` whether its map is convolutional (channels-last pays then); `uses` the
+    store items it was read from.
     """
 
     def __init__(
-        self, name: str, model: nn.Module, input_px: int, mean: tuple[float, ...], std: tuple[float, ...]
+        self,
+        name: str,
+        model: nn.Module,
+        input_px: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        uses: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
-        self.name, self.input_px, self.mean, self.std = name, input_px, mean, std
+        self.name, self.input_px, self.mean, self.std, self.uses = name, input_px, mean, std, uses
         self.model = model.eval().requires_grad_(False)
         self.weights_digest = weights_digest(model)
         features = self._probe()

@@ -1,0 +1,61 @@
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+
+from pipeline.errors import TeacherError
+from pipeline.manifest import Item
+from pipeline.store import Ref
+from pipeline.tokens.calibration import choose, load, measure, save
+
+counts = st.lists(st.integers(1, 40), min_size=1, max_size=6)
+
+
+def items(counts, split="train"):
+    return [Item(id=f"{split}-{i}", key=f"k{i}", digest="", n=n, info={"split": split}) for i, n in enumerate(counts)]
+
+
+@given(counts, st.integers(1, 60))
+def test_chosen_tiles_are_distinct_in_bounds_and_spread_over_the_slides(counts, n_tiles):
+    chosen = choose(items(counts), n_tiles)
+    assert len(chosen) == len({(item.id, row) for item, row in chosen}) == min(n_tiles, sum(counts))
+    assert all(0 <= row < item.n for item, row in chosen)
+    for item in items(counts):
+        share = len(chosen) * item.n / sum(counts)
+        assert abs(sum(other.id == item.id for other, _ in chosen) - share) <= 1
+
+
+def test_held_out_slides_are_chosen_only_where_there_are_no_others():
+    assert {item.id for item, _ in choose(items([5]) + items([50], "test"), 20)} == {"train-0"}
+    assert len(choose(items([50], "test"), 20)) == 20
+
+
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=4), st.integers(0, 1000))
+def test_mean_and_deviation_are_those_of_all_tokens_together(sizes, seed):
+    x_NTD = torch.randn(sum(sizes), 3, 5, generator=torch.Generator().manual_seed(seed)) * 3 + 100
+    found = measure(x_NTD.split(sizes), "test")
+    flat_MD = x_NTD.flatten(0, 1).double().numpy()
+    np.testing.assert_allclose(found.mu, flat_MD.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.sigma, flat_MD.std(0), rtol=1e-5)
+
+
+def test_a_dead_channel_gets_a_deviation_that_can_divide():
+    x_NTD = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0))
+    x_NTD[..., 2] = 7.0
+    assert measure([x_NTD], "test").sigma[2] > 0.005
+    assert (measure([torch.zeros(2, 2, 3)], "test").sigma > 0).all()
+
+
+def test_no_tiles_or_nan_is_an_error():
+    with pytest.raises(TeacherError, match="no tile"):
+        measure([], "test")
+    with pytest.raises(TeacherError, match="NaN"):
+        measure([torch.full((1, 2, 3), torch.nan)], "test")
+
+
+def test_what_is_stored_is_read_back_bit_for_bit(store):
+    found = measure([torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0))], "test")
+    save(store, Ref("tokens", "r", "calibration"), {}, found)
+    again = load(store.path(Ref("tokens", "r", "calibration")))
+    assert again.mu.tobytes() == found.mu.tobytes() and again.sigma.tobytes() == found.sigma.tobytes()

@@ -1,0 +1,131 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from made_tiles import SIDE_PX, file_bytes, tiles_json
+from safetensors.torch import load_file, save_file
+
+from pipeline.errors import SlideRefused, StoreFull, TeacherError
+from pipeline.store import Ref
+from pipeline.tiles.reader import TileReader
+from pipeline.tokens import plan
+from pipeline.tokens.extraction import make_tokens
+from pipeline.tokens.reader import TokenReader
+from pipeline.tokens.teacher import load_teacher
+from pipeline.tokens.views import apply_view
+
+
+def reader_of(store, manifest, slide_id) -> TokenReader:
+    return TokenReader(store.path(Ref("tokens", manifest.recipe_key, manifest.item(slide_id).key)))
+
+
+def ask_live(params, store, tiles, slide_id, element):
+    """The teacher asked directly about every tile of a slide, each turned by `element`."""
+    teacher = load_teacher(params, store, 512)
+    tile_reader = TileReader(store.path(Ref("tiles", tiles.recipe_key, tiles.item(slide_id).key)))
+    image_NHWC = np.stack([apply_view(tile_reader.image(row, SIDE_PX), element) for row in range(len(tile_reader))])
+    with torch.inference_mode():
+        cls_ND, patch_NTD = teacher(teacher.normalise(torch.from_numpy(image_NHWC)))
+    return cls_ND.numpy(), patch_NTD.numpy()
+
+
+@pytest.mark.parametrize("layout", ["int8", "fp16"])
+def test_cached_tokens_of_every_view_are_the_live_teachers(layout, tiny_params, store):
+    params = tiny_params.model_copy(update={"patch": layout, "views": 8})
+    tiles = tiles_json(store, {"a": 11})
+    reader = reader_of(store, make_tokens(tiles, params, store, 512), "a")
+    rows = np.arange(11)
+    assert (len(reader), reader.views, reader.width, reader.grid, reader.layout) == (11, 8, 24, (4, 4), layout)
+    for view in range(8):
+        cls_ND, patch_NTD = ask_live(params, store, tiles, "a", view)
+        np.testing.assert_allclose(reader.cls(rows)[:, view], cls_ND, atol=2e-3, rtol=1e-3)
+        z_NTD = reader.dequantised(rows, view)
+        live_NTD = (patch_NTD - reader.mu) / reader.sigma
+        assert np.linalg.norm(z_NTD - live_NTD) / np.linalg.norm(live_NTD) < 0.01
+
+
+def test_layout_none_keeps_the_global_embedding_alone(tiny_params, store):
+    params = tiny_params.model_copy(update={"patch": "none"})
+    manifest = make_tokens(tiles_json(store, {"a": 5}), params, store, 512)
+    folder = reader_of(store, manifest, "a").folder
+    assert sorted(path.name for path in folder.iterdir()) == ["cls", "item.json"]
+    assert not store.has(Ref("tokens", manifest.recipe_key, "calibration")) and not manifest.uses
+
+
+def test_the_arrays_are_ordinary_zarr(tiny_params, store):
+    manifest = make_tokens(tiles_json(store, {"a": 5}), tiny_params, store, 512)
+    reader = reader_of(store, manifest, "a")
+    patch = zarr.open_array(reader.folder / "patch", mode="r")
+    assert patch.shape == (5, 1, 16, 24) and patch.dtype == np.int8
+    assert np.array_equal(patch[:, 0], reader.patch(np.arange(5)))
+
+
+def test_adding_a_slide_computes_that_slide_alone(tiny_params, store, capsys):
+    before = make_tokens(tiles_json(store, {"a": 9}), tiny_params, store, 512)
+    kept = file_bytes(store, before, "a")
+    made_at = reader_of(store, before, "a").folder.stat().st_mtime_ns
+    capsys.readouterr()
+    after = make_tokens(tiles_json(store, {"a": 9, "b": 7}), tiny_params, store, 512)
+    assert "7 tiles of 1 slides to compute (9 of 16 tiles cached)" in capsys.readouterr().err
+    assert file_bytes(store, after, "a") == kept
+    assert reader_of(store, after, "a").folder.stat().st_mtime_ns == made_at
+    np.testing.assert_array_equal(reader_of(store, after, "a").mu, reader_of(store, after, "b").mu)
+
+
+def test_nothing_is_computed_twice_and_the_manifest_is_the_same(tiny_params, store, capsys):
+    tiles = tiles_json(store, {"a": 9})
+    first = make_tokens(tiles, tiny_params, store, 512)
+    capsys.readouterr()
+    assert make_tokens(tiles, tiny_params, store, 512) == first
+    assert capsys.readouterr().err == ""
+    assert first.summary["nbytes"] == sum(map(len, file_bytes(store, first, "a").values())) - len(
+        file_bytes(store, first, "a")["item.json"]
+    )
+    store.require(first)
+
+
+def test_two_ids_of_one_slide_share_its_tokens(tiny_params, store):
+    tiles = tiles_json(store, {"a": 4})
+    twice = tiles.model_copy(update={"items": (*tiles.items, tiles.items[0].model_copy(update={"id": "copy"}))})
+    manifest = make_tokens(twice, tiny_params, store, 512)
+    assert manifest.item("copy").digest == manifest.item("a").digest
+
+
+def test_a_slide_with_a_tile_that_does_not_decode_is_refused_and_the_others_go_on(tiny_params, store):
+    good = tiles_json(store, {"a": 4})
+    bad = tiles_json(store, {"bad": 4}, bad_row=2)
+    both = good.model_copy(update={"items": (*good.items, *bad.items)})
+    manifest = make_tokens(both, tiny_params, store, 512)
+    assert [item.id for item in manifest.items] == ["a"]
+    assert [refusal.id for refusal in manifest.refused] == ["bad"] and "decode" in manifest.refused[0].reason
+    with pytest.raises(SlideRefused, match="bad: the tile does not decode"):
+        make_tokens(both, tiny_params.model_copy(update={"on_error": "fail"}), store, 512)
+
+
+def test_a_teacher_that_answers_nan_leaves_nothing_in_the_store(tiny_params, tiny_weights, store, tmp_path):
+    state = load_file(tiny_weights)
+    state["norm.weight"][3] = math.nan
+    save_file(state, tmp_path / "nan.safetensors")
+    params = tiny_params.model_copy(update={"weights": str(tmp_path / "nan.safetensors")})
+    for layout, where in (("int8", "calibration tiles"), ("none", "a, rows 0-3")):
+        with pytest.raises(TeacherError, match=where):
+            make_tokens(tiles_json(store, {"a": 4}), params.model_copy(update={"patch": layout}), store, 512)
+    assert not [ref for ref in store.refs() if ref.kind == "tokens"]
+
+
+def test_tokens_that_cannot_fit_are_refused_before_anything_is_computed(tiny_params, store, monkeypatch):
+    tiles = tiles_json(store, {"a": 4})
+    monkeypatch.setattr(plan, "free_bytes", lambda _: 1000)
+    with pytest.raises(StoreFull, match=r"1\.9 kB of tokens, but 1\.0 kB free"):
+        make_tokens(tiles, tiny_params, store, 512)
+
+
+@pytest.mark.parametrize("update", [{"views": 2}, {"patch": "fp16"}, {"precision": "bf16"}, {"calibration_tiles": 9}])
+def test_what_changes_the_bytes_changes_the_recipe(update, tiny_params, store):
+    tiles = tiles_json(store, {"a": 4})
+    key = make_tokens(tiles, tiny_params, store, 512).recipe_key
+    assert make_tokens(tiles, tiny_params.model_copy(update=update), store, 512).recipe_key != key
+    same = tiny_params.model_copy(update={"batch_size": 3, "engine": "eager"})
+    assert make_tokens(tiles, same, store, 512).recipe_key == key

@@ -1,0 +1,59 @@
+"""kill -9 in the middle of a slide, in a real process, then the run that goes on."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from made_tiles import file_bytes, tiles_json
+
+from pipeline.params import TokensParams
+from pipeline.store import Store
+from pipeline.tokens.extraction import make_tokens
+
+ROOT = Path(__file__).parents[2]
+SLIDES = {"a": 2200}
+RUN = """
+import sys
+import torch
+from made_tiles import tiles_json
+from pipeline.params import TokensParams
+from pipeline.store import Store
+from pipeline.tokens.extraction import make_tokens
+torch.set_num_threads(int(sys.argv[3]))
+store = Store(sys.argv[1])
+make_tokens(tiles_json(store, {"a": 2200}), TokensParams.model_validate_json(sys.argv[2]), store, 512)
+"""
+
+
+def start(store: Store, params: TokensParams) -> subprocess.Popen[bytes]:
+    environment = {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", RUN, str(store.root), params.model_dump_json(), str(torch.get_num_threads())]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+
+
+def test_a_killed_run_goes_on_and_ends_byte_for_byte_as_an_uninterrupted_one(tiny_params, tmp_path):
+    params = tiny_params.model_copy(update={"batch_size": 48})
+    whole, killed = Store(tmp_path / "whole"), Store(tmp_path / "killed")
+    tiles = tiles_json(whole, SLIDES)
+    tiles_json(killed, SLIDES)
+    child = start(killed, params)
+    while not list(killed.root.glob("tokens/*/.*.partial/cls/c/0/0/0")):
+        assert child.poll() is None, child.communicate()[1].decode()
+        time.sleep(0.002)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    (partial,) = killed.root.glob("tokens/*/.*.partial")
+    first_chunk = partial / "patch" / "c" / "0" / "0" / "0" / "0"
+    made_at = first_chunk.stat().st_mtime_ns
+    # What a write that the kill cut short leaves behind.
+    (partial / "cls" / "c" / "1" / "0").mkdir(parents=True, exist_ok=True)
+    (partial / "cls" / "c" / "1" / "0" / ".0.4711").write_bytes(b"half a chunk")
+
+    manifests = [make_tokens(tiles, params, store, 512) for store in (whole, killed)]
+    (committed,) = killed.root.glob("tokens/*/key-a/patch/c/0/0/0/0")
+    assert committed.stat().st_mtime_ns == made_at
+    assert manifests[0] == manifests[1]
+    assert file_bytes(killed, manifests[1], "a") == file_bytes(whole, manifests[0], "a")
