@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import ParamsError
 
@@ -74,6 +74,12 @@ class TilesParams(_Frozen):
     """Of every random choice of this stage."""
     on_error: OnError = "refuse"
     """refuse goes on without a bad slide and lists it; fail stops at the first."""
+
+    @model_validator(mode="after")
+    def _overlap_leaves_a_step(self) -> TilesParams:
+        if self.overlap_px >= self.tile_px:
+            raise ValueError(f"overlap_px ({self.overlap_px}) must be smaller than tile_px ({self.tile_px})")
+        return self
 
 
 class TokensParams(_Frozen):

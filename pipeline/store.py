@@ -157,7 +157,8 @@ class Store:
 
     def refs(self) -> Iterator[Ref]:
         """Every committed item, sorted."""
-        for path in sorted(self.root.glob(f"*/*/*/{ITEM_FILE}")):
+        # `[!.]`: a partial that is about to be renamed has its item.json already.
+        for path in sorted(self.root.glob(f"*/*/[!.]*/{ITEM_FILE}")):
             yield Ref(*path.parent.relative_to(self.root).parts)
 
     def recipe(self, ref: Ref) -> dict[str, Any]:

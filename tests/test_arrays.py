@@ -12,7 +12,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.arrays import ArrayWriter, MappedArray, balanced_rows
+from pipeline.arrays import ArrayWriter, BytesWriter, MappedArray, balanced_rows
 from pipeline.errors import CorruptItem
 
 DTYPES = ("int8", "uint8", "float16", "float32", "int64")
@@ -93,3 +93,22 @@ def test_values_of_another_shape_or_type_are_refused(tmp_path: Path) -> None:
     for values in (np.zeros((4, 3), np.int8), np.zeros((4, 2), np.int16), np.zeros((3, 2), np.int8)):
         with pytest.raises(ValueError, match="chunk 0"):
             writer.write(0, values)
+
+
+@given(parts=st.lists(st.binary(max_size=40), min_size=1, max_size=20), chunk_nbytes=st.integers(1, 64))
+def test_appended_bytes_are_an_ordinary_array(parts: list[bytes], chunk_nbytes: int) -> None:
+    whole = b"".join(parts)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "a"
+        writer = BytesWriter(path, chunk_nbytes)
+        for part in parts:
+            writer.append(part)
+            assert len(writer) <= len(whole)
+        if not whole:
+            with pytest.raises(ValueError, match="no bytes"):
+                writer.close()
+            return
+        writer.close()
+        array, mapped = zarr.open_array(str(path), mode="r"), MappedArray(path)
+        assert array[:].tobytes() == mapped.slice(0, len(mapped)).tobytes() == whole
+        assert array.chunks == (min(chunk_nbytes, len(whole)),)

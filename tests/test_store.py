@@ -57,6 +57,15 @@ def test_a_failing_writer_leaves_nothing(tmp_path: Path) -> None:
     assert partials(store) == []
 
 
+def test_a_partial_that_was_about_to_be_renamed_is_no_item(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    put(store)
+    orphan = store.path(REF).with_name(f".{REF.item}.0123.partial")
+    orphan.mkdir()
+    (orphan / "item.json").write_text("{}")
+    assert list(store.refs()) == [REF]
+
+
 def test_the_digest_depends_on_the_bytes_alone(tmp_path: Path) -> None:
     one, two, other = (Store(tmp_path / name) for name in ("one", "two", "other"))
     put(one)

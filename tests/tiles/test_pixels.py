@@ -27,7 +27,7 @@ def test_a_tile_comes_back_with_its_shape_and_nearly_its_pixels(width: int, heig
     picture = tissue_picture(width, height, seed)
     back = decode_jpeg(encode_jpeg(picture, 95))
     assert back.shape == picture.shape and back.dtype == np.uint8
-    assert np.abs(back.astype(int) - picture).mean() < 6
+    assert np.abs(back.astype(int) - picture).mean() < 10
 
 
 def test_colour_is_stored_at_full_resolution() -> None:

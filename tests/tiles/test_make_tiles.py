@@ -1,0 +1,183 @@
+"""From slides.json to tiles.json: only what is missing is made, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from made_slides import make_slide, tissue_picture
+
+from pipeline.errors import SlideRefused
+from pipeline.manifest import Manifest, Refusal
+from pipeline.params import ClusterParams, SlidesParams, TilesParams, TissueParams
+from pipeline.slides.catalogue import catalogue
+from pipeline.slides.sources import Source, sources
+from pipeline.store import Ref, Store
+from pipeline.tiles.extraction import make_tiles, tiles_recipe, tiles_ref
+from pipeline.tiles.pixels import encode_jpeg
+
+PARAMS = TilesParams(tile_px=64, tissue=TissueParams(mask_mpp=4, min_area_mm2=0.001))
+ONE = ClusterParams(workers=1)
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from pipeline.manifest import Manifest
+from pipeline.params import ClusterParams, SlidesParams, TilesParams
+from pipeline.slides.sources import sources
+from pipeline.store import Store
+from pipeline.tiles.extraction import make_tiles
+folder, params = Path(sys.argv[1]), TilesParams.model_validate_json(sys.argv[2])
+store, table = Store(folder / "store"), folder / "slides.csv"
+slides = Manifest.load(folder / "slides.json", "slides")
+make_tiles(slides, sources(table, store, SlidesParams()), params, store, ClusterParams(workers=1))
+"""
+
+
+class Bench:
+    """A folder with a slide table, its slides and a store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.store, self.table = folder, Store(folder / "store"), folder / "slides.csv"
+        self.lines = ["path,slide_id,mpp"]
+
+    def add(self, name: str, seed: int, mpp: float = 0.5, table_mpp: str = "") -> None:
+        make_slide(self.folder / f"{name}.tif", tissue_picture(1000, 700, seed), (mpp, mpp))
+        self.lines.append(f"{name}.tif,{name},{table_mpp}")
+
+    def slides(self) -> tuple[Manifest, dict[str, Source]]:
+        self.table.write_text("\n".join(self.lines) + "\n")
+        params = SlidesParams(table=str(self.table))
+        manifest = catalogue(params, self.store, ONE)
+        manifest.save(self.folder / "slides.json")
+        return manifest, sources(self.table, self.store, params)
+
+    def tiles(self, params: TilesParams = PARAMS, cluster: ClusterParams = ONE) -> Manifest:
+        return make_tiles(*self.slides(), params, self.store, cluster)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def written(store: Store) -> dict[str, int]:
+    return {str(ref): (store.path(ref) / "item.json").stat().st_mtime_ns for ref in store.refs()}
+
+
+def test_good_slides_are_tiled_and_the_others_refused_with_the_reason(bench: Bench) -> None:
+    bench.add("good", 1)
+    bench.add("coarse", 2, mpp=1.0)
+    (bench.folder / "broken.tif").write_bytes(b"II*\0 no slide")
+    bench.lines.append("broken.tif,broken,")
+    (bench.folder / "set" / "x").mkdir(parents=True)
+    (bench.folder / "set" / "x" / "1.jpg").write_bytes(encode_jpeg(tissue_picture(64, 64), 90))
+    bench.lines.append("set,set,")
+    manifest = bench.tiles()
+    assert [item.id for item in manifest.items] == ["good", "set"]
+    assert {refusal.id for refusal in manifest.refused} == {"broken", "coarse"}
+    assert all(refusal.fix for refusal in manifest.refused)
+    good, folder = manifest.items
+    assert good.n > 50 and good.info["kind"] == "file" and good.info["dropped"]["glass"] > 0
+    assert folder.n == 1 and folder.info["labels"] == {"x": 1} and folder.info["tissue_mm2"] is None
+    assert {good.info["split"], folder.info["split"]} <= {"train", "test"}
+    assert manifest.summary["tiles"] == good.n + 1 and manifest.summary["nbytes"] > 10_000
+    bench.store.require(manifest)
+
+
+def test_what_the_store_has_is_not_made_again_and_needs_no_slide(bench: Bench) -> None:
+    bench.add("one", 1)
+    slides, located = bench.slides()
+    first = make_tiles(slides, located, PARAMS, bench.store, ONE)
+    before = written(bench.store)
+    (bench.folder / "one.tif").unlink()
+    assert make_tiles(slides, {}, PARAMS, bench.store, ONE) == first
+    assert written(bench.store) == before
+
+
+def test_adding_a_slide_makes_one_item(bench: Bench) -> None:
+    bench.add("one", 1)
+    bench.tiles()
+    before = written(bench.store)
+    bench.add("two", 2)
+    bench.tiles()
+    after = written(bench.store)
+    assert len(after) == 2 and before.items() <= after.items()
+
+
+def test_a_slide_whose_file_is_gone_is_refused_and_the_rest_go_on(bench: Bench) -> None:
+    bench.add("one", 1)
+    bench.add("two", 2)
+    slides, located = bench.slides()
+    del located["one"]
+    manifest = make_tiles(slides, located, PARAMS, bench.store, ONE)
+    assert [item.id for item in manifest.items] == ["two"]
+    assert manifest.refused == (Refusal.of("one", SlideRefused("its file is not here", fix=manifest.refused[0].fix)),)
+
+
+def test_on_error_fail_raises_the_first_refusal_and_names_the_slide(bench: Bench) -> None:
+    bench.add("fine", 1)
+    bench.add("coarse", 2, mpp=1.0)
+    with pytest.raises(SlideRefused, match="coarse: coarser than the target"):
+        bench.tiles(PARAMS.model_copy(update={"on_error": "fail"}))
+
+
+def test_a_slide_at_the_mpp_of_the_table_is_another_item(bench: Bench) -> None:
+    bench.add("one", 1)
+    own = bench.slides()[0].items[0]
+    bench.lines[-1] = "one.tif,one,0.25"
+    told = bench.slides()[0].items[0]
+    assert own.key == told.key and tiles_ref(own, PARAMS) != tiles_ref(told, PARAMS)
+    assert bench.tiles().items[0].n < 50
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"tile_px": 65}, False),
+        ({"target_mpp": 0.51}, False),
+        ({"tissue": TissueParams(min_coverage=0.6)}, False),
+        ({"max_tiles_per_slide": 9}, False),
+        ({"seed": 5}, True),
+        ({"on_error": "fail"}, True),
+    ],
+)
+def test_the_recipe_is_what_changes_the_bytes(change: dict[str, object], same: bool) -> None:
+    assert (tiles_recipe(PARAMS.model_copy(update=change)) == tiles_recipe(PARAMS)) == same
+
+
+def test_a_killed_run_keeps_what_was_finished_and_the_next_ends_with_the_same_bytes(bench: Bench) -> None:
+    for seed in range(3):
+        bench.add(f"slide-{seed}", seed)
+    slides, located = bench.slides()
+    command = [sys.executable, "-c", SCRIPT, str(bench.folder), PARAMS.model_dump_json()]
+    child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while child.poll() is None and not written(bench.store):
+        time.sleep(0.005)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    before = written(bench.store)
+    assert 1 <= len(before) < 3
+    resumed = make_tiles(slides, located, PARAMS, bench.store, ONE)
+    assert before.items() <= written(bench.store).items()
+    assert not list(bench.store.root.glob("*/*/.*.partial"))
+    for item in resumed.items:
+        bench.store.verify(Ref("tiles", resumed.recipe_key, item.key))
+    other = make_tiles(slides, located, PARAMS, Store(bench.folder / "other"), ONE)
+    assert other == resumed
+
+
+# Dask's scheduler leaves a socket of its own to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_two_workers_make_the_same_manifest_as_one(bench: Bench) -> None:
+    for seed in range(2):
+        bench.add(f"slide-{seed}", seed)
+    slides, located = bench.slides()
+    alone = make_tiles(slides, located, PARAMS, bench.store, ONE)
+    together = make_tiles(slides, located, PARAMS, Store(bench.folder / "other"), ClusterParams(workers=2))
+    assert together == alone
