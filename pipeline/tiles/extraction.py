@@ -13,6 +13,8 @@ from pipeline.errors import HistillError, SlideRefused
 from pipeline.manifest import Item, Manifest, Refusal
 from pipeline.params import ClusterParams, TilesParams
 from pipeline.progress import track
+from pipeline.slides.identity import file_identity, folder_identity
+from pipeline.slides.reader import SlideReader
 from pipeline.slides.sources import Source
 from pipeline.store import Ref, Store, recipe_key
 from pipeline.tiles.folder import write_folder_tiles
@@ -50,7 +52,7 @@ def tiles_recipe(params: TilesParams) -> dict[str, Any]:
 def tiles_ref(slide: Item, params: TilesParams) -> Ref:
     """Where a slide's tiles are: by its identity, and by its mpp where the table says other than the slide."""
     key = slide.key
-    if slide.info.get("mpp_from") == "table":
+    if slide.info.get("mpp_from") == "table" and slide.info["kind"] != "folder":
         key += "-mpp" + hashlib.sha256(repr(slide.info["mpp"]).encode()).hexdigest()[:8]
     return Ref("tiles", recipe_key(tiles_recipe(params)), key)
 
@@ -108,6 +110,7 @@ def extract_tiles(source: Source, slide: Item, params: TilesParams, store: Store
     """One slide's tiles: made where the store lacks them. Raises `SlideRefused`."""
     ref = tiles_ref(slide, params)
     if not store.has(ref):
+        _check_unchanged(source, slide)
         with store.write(ref, tiles_recipe(params)) as folder:
             if source.kind == "folder":
                 write_folder_tiles(source.path, folder, params)
@@ -118,6 +121,23 @@ def extract_tiles(source: Source, slide: Item, params: TilesParams, store: Store
 
 def _work(task: _Task, params: TilesParams, store: Store) -> Item:
     return extract_tiles(task.source, task.slide, params, store)
+
+
+def _check_unchanged(source: Source, slide: Item) -> None:
+    """Others will find these tiles by the slide's identity, so they must be of just that one. Raises `SlideRefused`."""
+    try:
+        if source.kind == "folder":
+            same = folder_identity(source.path).key == slide.key
+        else:
+            with SlideReader(source.path, source.mpp) as reader:
+                same = file_identity(source.path, reader.quickhash).key == slide.key
+                same = same and list(reader.mpp_xy) == slide.info["mpp"]
+    except OSError as error:
+        raise SlideRefused(f"cannot be read: {error.strerror}", fix="may you read it? is its disk whole?") from None
+    if not same:
+        raise SlideRefused(
+            "it has changed since the slides stage looked at it", fix="dvc repro slides, then tiles again"
+        )
 
 
 def _weight(slide: Item) -> int:

@@ -120,6 +120,16 @@ def test_a_slide_whose_file_is_gone_is_refused_and_the_rest_go_on(bench: Bench) 
     assert manifest.refused == (Refusal.of("one", SlideRefused("its file is not here", fix=manifest.refused[0].fix)),)
 
 
+def test_a_slide_that_changed_after_the_slides_stage_does_not_get_into_the_cache(bench: Bench) -> None:
+    bench.add("one", 1)
+    bench.add("two", 2)
+    slides, located = bench.slides()
+    make_slide(bench.folder / "one.tif", tissue_picture(1000, 700, 9))
+    manifest = make_tiles(slides, located, PARAMS, bench.store, ONE)
+    assert [item.id for item in manifest.items] == ["two"]
+    assert "changed since" in manifest.refused[0].reason
+
+
 def test_on_error_fail_raises_the_first_refusal_and_names_the_slide(bench: Bench) -> None:
     bench.add("fine", 1)
     bench.add("coarse", 2, mpp=1.0)
