@@ -77,8 +77,9 @@ def benchmark_models(
     that the cache does not come from.
     """
     teacher = load_teacher(tokens_params, store, demo_px)
-    if teacher.weights_digest != tokens.recipe["teacher"]["weights_digest"]:
-        what = "this teacher's weights are not those that the cached tokens come from"
+    cached = tokens.recipe["teacher"]
+    if (teacher.name, teacher.width, teacher.input_px) != (cached["name"], cached["width"], cached["input_px"]):
+        what = f"the cached answers are {cached['name']}'s, {cached['width']} channels at {cached['input_px']} px"
         raise EvaluationError(what, where=f"teacher {teacher.name}", fix="dvc repro tokens")
     student = features.load_student(student_folder)
     student_px = resolve_model_data_config(student)["input_size"][-1]
@@ -98,7 +99,7 @@ def benchmark_models(
         **benchmark_headline(measured),
     }
     recipe = {
-        "teacher": teacher.weights_digest,
+        "teacher": cached,
         "student": file_sha256(student_folder / "model.safetensors")[:32],
         "benchmark": params.model_dump(mode="json"),
     }

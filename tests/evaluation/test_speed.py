@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from pipeline.errors import EvaluationError
 from pipeline.evaluation import machine
-from pipeline.evaluation.speed import MIN_REPEATS, Contender, gmacs, measure
+from pipeline.evaluation.speed import MIN_REPEATS, Contender, benchmark_models, gmacs, measure
 from pipeline.evaluation.tables import benchmark_headline, six_digits, write_benchmark_plots
 from pipeline.manifest import Manifest
-from pipeline.params import BenchmarkParams
+from pipeline.params import BenchmarkParams, TokensParams
+from pipeline.store import Store
 
 
 def test_multiply_adds_of_a_linear_and_a_convolution():
@@ -58,3 +61,11 @@ def test_six_digits_reach_every_float():
         "n": 7,
         "s": "x",
     }
+
+
+def test_another_teacher_than_the_cached_one_is_refused(tmp_path):
+    save_file(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "w.safetensors")
+    params = TokensParams(teacher="test_vit", weights=str(tmp_path / "w.safetensors"))
+    tokens = Manifest(stage="tokens", recipe={"teacher": {"name": "uni", "width": 1024, "input_px": 224}})
+    with pytest.raises(EvaluationError, match="cached answers are uni's, 1024 channels"):
+        benchmark_models(tokens, tmp_path, params, BenchmarkParams(), Store(tmp_path), 512)
