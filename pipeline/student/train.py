@@ -54,7 +54,9 @@ def train_student(
     """
     corpus = open_corpus(tiles, tokens, store)
     _check(params, corpus)
-    accelerator = Accelerator(mixed_precision="bf16" if _has_bf16() else "no")
+    # Told nothing, Accelerate leaves processes on CPUs that torchrun started as strangers to one another.
+    cpu = not torch.accelerator.is_available()
+    accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if _has_bf16() else "no")
     recipe = train_recipe(tokens, corpus, params, int(tiles.recipe["tile_px"]))
     ref = Ref(KIND, recipe_key(recipe), ITEM)
     main = accelerator.is_main_process
