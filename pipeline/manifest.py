@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import HistillError, ManifestError
 
@@ -61,6 +61,8 @@ class Manifest(BaseModel):
     summary: dict[str, Any] = {}
     uses: tuple[str, ...] = ()
     version: int = VERSION
+    timings: dict[str, float] = Field(default={}, exclude=True)
+    """What this run measured of itself: for the metrics, never for the file."""
 
     def refs(self) -> set[str]:
         """Every store item that the manifest names, as kind/recipe/item."""

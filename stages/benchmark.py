@@ -20,7 +20,8 @@ from stages.command import Debug, execute, load
 
 def run(params: Params, store: Store) -> Manifest:
     """Time both models, in turn, in one run."""
-    return benchmark_models(load("tokens"), Path("models/student"), params.tokens, params.benchmark, store)
+    student, demo_px = Path("models/student"), params.slides.demo_px
+    return benchmark_models(load("tokens"), student, params.tokens, params.benchmark, store, demo_px)
 
 
 def main(debug: Debug = False) -> None:

@@ -48,7 +48,8 @@ def execute(stage: str, run: Callable[[Params, Store], Manifest], debug: bool) -
         manifest.save(ARTIFACTS / f"{stage}.json")
         numbers = {key: value for key, value in manifest.summary.items() if isinstance(value, int | float)}
         seconds = round(time.monotonic() - start, 2)
-        write_json(f"metrics/{stage}.json", {**numbers, "seconds": seconds, "refused": len(manifest.refused)})
+        measured = {**manifest.timings, "seconds": seconds, "refused": len(manifest.refused)}
+        write_json(f"metrics/{stage}.json", {**numbers, **measured})
         show_refusals(manifest)
         console.print(f"{stage}: {len(manifest.items)} items in {seconds:.1f} s", style="bold")
 

@@ -24,7 +24,9 @@ def run(params: Params, store: Store) -> Manifest:
     tiles, tokens = load("tiles"), load("tokens")
     store.require(tiles)
     store.require(tokens)
-    return train_student(tiles, tokens, params.student, store, Path("models/student"))
+    out, curve = Path("models/student"), Path("plots/training.csv")
+    manifest, timings = train_student(tiles, tokens, params.student, store, out=out, curve=curve)
+    return manifest.model_copy(update={"timings": timings})
 
 
 def main(debug: Debug = False) -> None:

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("stages", "pipeline", "kernels")
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Every module of ours: dotted name -> file."""
     found = {}
@@ -34,11 +35,12 @@ def imported(path: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def ours(path: Path) -> set[str]:
+@cache
+def ours(path: Path) -> frozenset[str]:
     """The modules of ours that a file imports, packages on the way included."""
     known = modules()
     direct = {name for name in imported(path) if name in known}
-    return direct | {package for name in direct for package in _parents(name) if package in known}
+    return frozenset(direct | {package for name in direct for package in _parents(name) if package in known})
 
 
 def closure(module: str) -> set[str]:
