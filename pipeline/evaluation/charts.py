@@ -60,7 +60,7 @@ class Axis:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             steps = [m * 10.0**d for d in decades for m in (1, 2, 5)]
             return [step for step in steps if self.low <= step <= self.high]
-        step = nice_step((self.high - self.low) / 5)
+        step = nice_step((self.high - self.low) / 6)
         first = math.ceil(self.low / step - 1e-9)
         return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 

@@ -58,7 +58,7 @@ def build_report(
         "quantity": verdict.quantity,
         "percent": verdict.percent,
         "span": lambda ends: f"{ends[0]:.2f}–{ends[1]:.2f}",
-        "percent_span": lambda ends: f"{100 * ends[0]:.0f}–{100 * ends[1]:.0f} %",
+        "percent_span": lambda ends: f"{100 * ends[0]:.0f}–{100 * ends[1]:.0f}",
         "pretty": lambda value: json.dumps(value, indent=1, sort_keys=True),
     }
     css = environment.get_template("report.css").render()
@@ -183,9 +183,8 @@ def tradeoff(evaluate: Manifest, benchmark: Manifest) -> dict[str, Any] | None:
     found = (evaluate.summary["fidelity"] or {}).get(primary)
     if probes:
         what = "balanced accuracy, linear probe"
-        values = {
-            name: (f["balanced_accuracy"], *f["interval"]) for name, f in probes["linear"].items() if name in MODELS
-        }
+        linear = probes["linear"]
+        values = {n: (linear[n]["balanced_accuracy"], *linear[n]["interval"]) for n in MODELS if n in linear}
     elif found:
         what = "standardised cosine"
         values = {"teacher": (1.0, None, None), "student": (found["cosine"], *found["cosine_interval"])}

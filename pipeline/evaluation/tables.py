@@ -2,9 +2,9 @@
 
 All are pure functions of a manifest, so that they say what it says. Columns:
 
-    probes.csv    split, probe, model, balanced_accuracy, low, high, accuracy
+    probes.csv    name (of the bar), split, probe, model, balanced_accuracy, low, high, accuracy
     fidelity.csv  split, slide, tiles, cosine, cosine_p5
-    latency.csv   model, batch, latency_ms_p50, latency_ms_p90, tiles_per_s
+    latency.csv   batch, and for teacher and student each <model>_ms_p50, <model>_ms_p90, <model>_tiles_per_s
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ def six_digits(value: Any) -> Any:
 
 def write_evaluate_plots(manifest: Manifest, folder: Path) -> None:
     """Write probes.csv and fidelity.csv, headers alone where nothing was measured."""
-    columns = ("split", "probe", "model", "balanced_accuracy", "low", "high", "accuracy")
+    columns = ("name", "split", "probe", "model", "balanced_accuracy", "low", "high", "accuracy")
     write_csv(folder / "probes.csv", columns, probe_rows(manifest))
     write_csv(folder / "fidelity.csv", ("split", "slide", "tiles", "cosine", "cosine_p5"), fidelity_rows(manifest))
 
 
 def write_benchmark_plots(manifest: Manifest, folder: Path) -> None:
     """Write latency.csv."""
-    columns = ("model", "batch", "latency_ms_p50", "latency_ms_p90", "tiles_per_s")
-    rows = (
-        {"model": name, **{key: row[key] for key in columns[1:]}}
-        for name in ("teacher", "student")
-        for row in manifest.summary[name]["rows"]
-    )
-    write_csv(folder / "latency.csv", columns, rows)
+    columns = {"ms_p50": "latency_ms_p50", "ms_p90": "latency_ms_p90", "tiles_per_s": "tiles_per_s"}
+    rows: dict[int, dict[str, Any]] = {}
+    for model in ("teacher", "student"):
+        for row in manifest.summary[model]["rows"]:
+            line = rows.setdefault(row["batch"], {"batch": row["batch"]})
+            line |= {f"{model}_{column}": row[key] for column, key in columns.items()}
+    write_csv(folder / "latency.csv", list(next(iter(rows.values()))), rows.values())
 
 
 def probe_rows(manifest: Manifest) -> list[dict[str, Any]]:
@@ -57,7 +57,8 @@ def probe_rows(manifest: Manifest) -> list[dict[str, Any]]:
         found = [(kind, model, probes[kind][model]) for kind in PROBES for model in MODELS if model in probes[kind]]
         for kind, model, figures in [*found, ("floor", "majority", probes["majority"])]:
             low, high = figures["interval"]
-            row = {"split": split, "probe": kind, "model": model, "low": low, "high": high}
+            name = model if kind == "floor" else f"{model}, {kind}"
+            row = {"name": f"{name} ({split})", "split": split, "probe": kind, "model": model, "low": low, "high": high}
             rows.append(row | {key: figures[key] for key in ("balanced_accuracy", "accuracy")})
     return rows
 

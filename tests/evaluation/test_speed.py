@@ -43,7 +43,8 @@ def test_every_cell_is_measured_and_has_its_repeats(tmp_path):
     assert found["teacher"]["params"] == sum(p.numel() for p in models["teacher"].parameters())
     assert set(benchmark_headline(found)) >= {"teacher_params", "student_gmacs", "student_tiles_per_s"}
     write_benchmark_plots(Manifest(stage="benchmark", summary=found), tmp_path)
-    assert len((tmp_path / "latency.csv").read_text().splitlines()) == 5
+    header, *lines = (tmp_path / "latency.csv").read_text().splitlines()
+    assert "teacher_tiles_per_s" in header and "student_ms_p90" in header and len(lines) == 2
 
 
 def test_the_machine_is_described_without_its_name():
