@@ -22,7 +22,7 @@ from pipeline.manifest import Item
 from pipeline.store import Ref, Store
 
 ITEM = "calibration"
-_FLOOR = 1e-2
+_FLOOR = 0.1
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def choose(items: Iterable[Item], n_tiles: int) -> list[tuple[Item, int]]:
 def measure(patch_batches: Iterable[Tensor], where: str) -> Calibration:
     """(mu, sigma) over all tokens of batches (n, T, D), summed in float64. Raises `TeacherError` for none, NaN or inf.
 
-    A channel that hardly moves gets 1% of the mean deviation: divided by its own, one stray token of it would take all
+    A channel that hardly moves gets a tenth of the mean deviation: divided by its own, one stray token would take all
     of int8's levels from the others.
     """
     n, total_D, square_D = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)

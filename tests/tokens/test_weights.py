@@ -1,17 +1,16 @@
 import subprocess
-import sys
-from pathlib import Path
+import traceback
 
+import huggingface_hub
 import pytest
 import timm
 import torch
+from huggingface_hub.errors import GatedRepoError
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import TeacherError
 from pipeline.params import TokensParams
 from pipeline.tokens.teacher import load_teacher
-
-ROOT = Path(__file__).parents[2]
 
 
 def load(params, store, **update):
@@ -90,20 +89,25 @@ def test_unknown_model_kwargs_are_refused(tiny_params, store):
         load(tiny_params, store, model_kwargs={"no_such_argument": 1})
 
 
-def test_without_weights_and_offline_nothing_is_left_at_random_and_no_token_is_shown(tmp_path):
-    code = (
-        "from pipeline.errors import TeacherError\n"
-        "from pipeline.params import TokensParams\n"
-        "from pipeline.store import Store\n"
-        "from pipeline.tokens.teacher import load_teacher\n"
-        "for name in ('vit_tiny_patch16_224', 'hf-hub:MahmoodLab/UNI'):\n"
-        "    try:\n"
-        "        load_teacher(TokensParams(teacher=name), Store('store'), 512)\n"
-        "    except TeacherError as error:\n"
-        "        print(error)\n"
-    )
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "hf-hub:MahmoodLab/UNI"])
+def test_without_weights_and_offline_nothing_is_left_at_random_and_no_token_is_shown(
+    name, store, tmp_path, monkeypatch, capfd
+):
     secret = "hf_secretsecret"
-    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "HF_TOKEN": secret, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.count("weights:") == 2 and done.stdout.count("huggingface-cli login") == 2
-    assert secret not in done.stderr + done.stdout
+    monkeypatch.setenv("HF_TOKEN", secret)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(TeacherError, match=r"cannot be fetched.*\n.*weights:.*huggingface-cli login") as caught:
+        load_teacher(TokensParams(teacher=name), store, 512)
+    assert secret not in "".join((*capfd.readouterr(), *traceback.format_exception(caught.value)))
+
+
+def test_a_gated_model_says_how_to_get_access_without_the_token(store, monkeypatch):
+    def refuse(*_, **__):
+        # Without its HTTP response, which no test should have to ask a server for.
+        raise GatedRepoError.__new__(GatedRepoError, "403 for hf_secretsecret")
+
+    monkeypatch.setattr("timm.create_model", refuse)
+    with pytest.raises(TeacherError, match=r"gated, private or misspelt\n.*accept its licence.*HF_TOKEN") as caught:
+        load_teacher(TokensParams(teacher="hf-hub:MahmoodLab/UNI"), store, 512)
+    assert "secret" not in str(caught.value)
