@@ -175,7 +175,7 @@ class EvaluateParams(_Frozen):
 class BenchmarkParams(_Frozen):
     """What is timed."""
 
-    batch_sizes: tuple[Positive, ...] = (1, 8, 32)
+    batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 8, 32)
     """Batch sizes of the latency table."""
     seconds: Annotated[float, Field(gt=0)] = 1.0
     """Time spent on each cell of the table, at least 5 repeats."""

@@ -45,11 +45,12 @@ class Batch:
     """Index of each tile's slide in the corpus, for error messages."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same on `device`; from pinned memory the copy runs beside the computation."""
+        """The same on `device`; to a GPU the copy goes from pinned memory, beside the computation."""
         if device.type == "cpu":
             return self
+        cuda = device.type == "cuda"
         moved: dict[str, Any] = {
-            name: value.pin_memory().to(device, non_blocking=True)
+            name: (value.pin_memory() if cuda else value).to(device, non_blocking=cuda)
             for name, value in vars(self).items()
             if isinstance(value, Tensor)
         }
