@@ -18,9 +18,9 @@ def each(
 ) -> Iterator[tuple[Task, Result | HistillError]]:
     """Call `work` on every task and yield (task, result or the `HistillError` it raised) as they finish.
 
-    `work` and the tasks are pickled. A worker that dies (a decoder's segfault) is started again and its task tried once
-    more; if it dies again the task ends as a `SlideRefused`. Any other exception is a bug and is raised. The order of
-    results depends on timing: sort what is kept.
+    `work` and the tasks are pickled. A worker that dies (a decoder's segfault) is started again, and what it held is
+    tried once more, one task at a time, so that only the guilty one dies again and ends as a `SlideRefused`. Any other
+    exception is a bug and is raised. The order of results depends on timing: sort what is kept.
     """
     if not tasks:
         return
@@ -33,25 +33,31 @@ def each(
     from dask.distributed import Client, KilledWorker, LocalCluster, as_completed
 
     settings = {
-        "distributed.scheduler.allowed-failures": 1,
+        "distributed.scheduler.allowed-failures": 0,
         "distributed.worker.memory.terminate": False,
         "distributed.logging.distributed": "error",
         "distributed.comm.timeouts.connect": "60s",
     }
     with dask.config.set(settings):
         if params.scheduler is None:
-            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
             client = Client(cluster)
         else:
             cluster, client = None, Client(params.scheduler)
         try:
             futures = {client.submit(_guarded, work, task, pure=False): task for task in tasks}
+            suspects = []
             for future in as_completed(futures):
                 try:
                     yield futures[future], future.result()
                 except KilledWorker:
+                    suspects.append(futures[future])
+            for task in suspects:
+                try:
+                    yield task, client.submit(_guarded, work, task, pure=False).result()
+                except KilledWorker:
                     fix = "look at the slide with another viewer; its decoder may have crashed"
-                    yield futures[future], SlideRefused("the worker process died twice on it", fix=fix)
+                    yield task, SlideRefused("the worker process died twice on it", fix=fix)
         finally:
             client.close()
             if cluster is not None:

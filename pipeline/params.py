@@ -105,7 +105,7 @@ class TokensParams(_Frozen):
     """Tiles that the frozen mean and deviation of each channel are taken from."""
     batch_size: Positive = 32
     """Tiles a forward pass."""
-    demo_teacher_steps: Positive = 250
+    demo_teacher_steps: Positive = 150
     """Training steps of the demo teacher."""
     on_error: OnError = "refuse"
     """refuse goes on without a bad slide and lists it; fail stops at the first."""

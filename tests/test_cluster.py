@@ -12,6 +12,8 @@ from pipeline.errors import HistillError, SlideRefused
 from pipeline.params import ClusterParams
 
 TWO = ClusterParams(workers=2)
+# Dask's own sockets are closed by the garbage collector when a worker has died.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 
 
 def square(n: int) -> int:
@@ -40,8 +42,8 @@ def test_results_and_refusals_come_back_with_their_tasks(workers: int) -> None:
 
 
 def test_a_task_that_kills_its_worker_is_refused_and_the_rest_go_on() -> None:
-    results = dict(each(crash_on_two, [1, 2, 3, 4], TWO))
-    assert {n: results[n] for n in (1, 3, 4)} == {1: 1, 3: 9, 4: 16}
+    results = dict(each(crash_on_two, range(1, 9), TWO))
+    assert {n: result for n, result in results.items() if n != 2} == {n: n * n for n in (1, 3, 4, 5, 6, 7, 8)}
     assert isinstance(results[2], HistillError) and "died" in results[2].what
 
 
