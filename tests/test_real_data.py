@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from project import TINY, Project
 
-pytestmark = pytest.mark.xdist_group("real")
 GOOD = ("CMU-1-Small-Region.svs", "region-40x.tif")
 
 
