@@ -125,6 +125,8 @@ class StudentParams(_Frozen):
 
     model: str = "efficientvit_b0"
     """Any timm name."""
+    model_kwargs: dict[str, Any] = {}
+    """Passed to timm.create_model, e.g. {head_widths: [256, 256]} for an EfficientViT with a narrower head."""
     input_px: Positive | None = None
     """Side the student sees; null takes the tile's."""
     objective: ObjectiveParams = ObjectiveParams()

@@ -64,6 +64,7 @@ def load_run(item: Path) -> tuple[dict[str, Any], Distiller, dict[str, Tensor]]:
         adapter=facts["student"]["adapter"] if facts["adapter"] else None,
         grid=(facts["grid"][0], facts["grid"][1]),
         seed=0,
+        model_kwargs=facts["student"]["model_kwargs"],
     )
     distiller.load_state_dict(tensors)
     return facts, distiller.eval(), targets
@@ -89,7 +90,7 @@ def timm_config(student: Student, facts: dict[str, Any]) -> dict[str, Any]:
             "description": f"distilled from {facts['teacher']['name']}; answers in its embedding space",
             "license": "other",
             "input_size": [3, side, side],
-            "fixed_input_size": bool(student.model_args),
+            "fixed_input_size": student.fixed_input,
             "pool_size": None,
             "interpolation": INTERPOLATION,
             "crop_pct": 1.0,

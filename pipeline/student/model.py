@@ -9,7 +9,7 @@ Shapes: N tiles, H = W = `input_px`, C channels of a stage, T teacher positions,
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,14 +40,18 @@ class Student(nn.Module):
     map or does not end in a linear layer.
     """
 
-    def __init__(self, model: str, width: int, input_px: int) -> None:
+    def __init__(self, model: str, width: int, input_px: int, model_kwargs: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         if not timm.is_model(model):
             near = ", ".join(difflib.get_close_matches(model, timm.list_models(), n=3)) or "efficientvit_b0"
             raise TrainingError("timm has no such model", where=f"student.model: {model}", fix=f"did you mean {near}?")
-        fixed = getattr(timm.get_pretrained_cfg(model), "fixed_input_size", False)
-        self.model_args = {"img_size": input_px} if fixed else {}
-        self.backbone = timm.create_model(model, pretrained=False, num_classes=width, **self.model_args)
+        self.fixed_input = bool(getattr(timm.get_pretrained_cfg(model), "fixed_input_size", False))
+        self.model_args = {**({"img_size": input_px} if self.fixed_input else {}), **(model_kwargs or {})}
+        try:
+            self.backbone = timm.create_model(model, pretrained=False, num_classes=width, **self.model_args)
+        except TypeError as error:
+            fix = "see the arguments of its class in timm"
+            raise TrainingError(str(error), where=f"student.model_kwargs of {model}", fix=fix) from error
         self.mean: Tensor
         self.std: Tensor
         for name in ("mean", "std"):
@@ -114,7 +118,14 @@ class Distiller(nn.Module):
 
 
 def build(
-    *, model: str, width: int, input_px: int, adapter: str | None, grid: tuple[int, int], seed: int
+    *,
+    model: str,
+    width: int,
+    input_px: int,
+    adapter: str | None,
+    grid: tuple[int, int],
+    seed: int,
+    model_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[Distiller, dict[str, Any] | None]:
     """A distiller with weights drawn from `seed`, and the arguments its adapter was made with (None without one).
 
@@ -122,7 +133,7 @@ def build(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        student = Student(model, width, input_px)
+        student = Student(model, width, input_px, model_kwargs)
         if adapter is None:
             return Distiller(student, None).to(memory_format=torch.channels_last), None
         arguments: dict[str, Any] = {

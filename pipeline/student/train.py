@@ -123,6 +123,7 @@ def _run(
         adapter=params.adapter if params.objective.patch > 0 else None,
         grid=corpus.grid,
         seed=params.seed,
+        model_kwargs=params.model_kwargs,
     )
     training = Training(
         distiller,

@@ -69,3 +69,10 @@ def test_efficientvits_attention_stays_fp32_under_autocast(side: int) -> None:
 def test_what_cannot_be_a_student_says_why(name: str, side: int, words: str) -> None:
     with pytest.raises(TrainingError, match=words):
         Student(name, 8, side)
+
+
+def test_arguments_reach_timm_and_a_wrong_one_is_named() -> None:
+    narrow = Student("efficientvit_b0", 8, 64, {"head_widths": [64, 32]})
+    assert narrow.last.in_features == 32
+    with pytest.raises(TrainingError, match=r"(?s)student.model_kwargs of efficientvit_b0.*head_width"):
+        Student("efficientvit_b0", 8, 64, {"head_width": 3})
