@@ -41,8 +41,8 @@ class SlidesParams(_Frozen):
 class TissueParams(_Frozen):
     """How tissue is told from glass."""
 
-    method: Literal["otsu"] = "otsu"
-    """Otsu threshold on saturation, then morphology."""
+    method: Literal["otsu", "hsv", "mask"] = "otsu"
+    """otsu: Otsu's threshold on saturation; hsv: fixed bounds; mask: only the masks that slides.csv names."""
     mask_mpp: Annotated[float, Field(gt=0)] = 8.0
     """Resolution of the mask, micrometres a pixel."""
     min_coverage: Fraction = 0.5
@@ -51,6 +51,8 @@ class TissueParams(_Frozen):
     """Islands smaller than this are dirt, holes smaller than this are filled."""
     exclude_pen: bool = True
     """Leave blue, green, black and red ink out of the mask."""
+    fat: bool = True
+    """Also take fat that adjoins stained tissue, by its web of membranes."""
 
 
 class TilesParams(_Frozen):
@@ -68,6 +70,10 @@ class TilesParams(_Frozen):
     """How tissue is told from glass; see below."""
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 95
     """Of the stored tiles, always 4:4:4."""
+    min_sharpness: Annotated[float, Field(ge=0)] = 0.7
+    """Tiles below are out of focus and left out: 0.7 drops a blur of sigma 2 to 3 px; 0 keeps all."""
+    min_stain: Annotated[float, Field(ge=0)] = 0.02
+    """Tiles whose optical densities of haematoxylin and eosin sum to less are blank and left out; 0 keeps all."""
     max_tiles_per_slide: Positive | None = None
     """A seeded choice spread over the tissue; null keeps all."""
     seed: int = 0

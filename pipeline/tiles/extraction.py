@@ -21,7 +21,7 @@ from pipeline.tiles.folder import write_folder_tiles
 from pipeline.tiles.reader import TileReader
 from pipeline.tiles.whole_slide import write_slide_tiles
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Count up when the same parameters give other bytes."""
 
 
@@ -42,6 +42,8 @@ def tiles_recipe(params: TilesParams) -> dict[str, Any]:
         "overlap_px": params.overlap_px,
         "edge": params.edge,
         "tissue": params.tissue.model_dump(mode="json"),
+        "min_sharpness": params.min_sharpness,
+        "min_stain": params.min_stain,
         "jpeg_quality": params.jpeg_quality,
         "max_tiles_per_slide": limit,
         # Without a limit nothing is drawn, and another seed changes no byte.

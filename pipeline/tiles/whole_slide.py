@@ -21,22 +21,25 @@ from pipeline.tiles.grid import Geometry, lay, plan, spread_choice
 from pipeline.tiles.labels import LabelMap
 from pipeline.tiles.pictures import THUMB_PX, write_mosaics, write_overlay, write_thumb
 from pipeline.tiles.pixels import encode_jpeg, resize
+from pipeline.tiles.quality import sharpness
 from pipeline.tiles.strips import strips
-from pipeline.tiles.tissue import TissueMask, coverage, find_tissue
+from pipeline.tiles.tissue import TissueMask, box_means, coverage, find_tissue
 from pipeline.tiles.writer import TileWriter
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The kept tiles in raster order: corners in level-0 pixels (N,), share of tissue (N,), and what was dropped.
+    """The kept tiles in raster order: corners in level-0 pixels (N,), share of tissue (N,), optical density of both
+    stains (N, 2), and what was dropped.
 
-    `dropped` counts tiles: `glass` too little tissue; `pen` tissue enough, but for the ink; `edge` not whole; `limit`
-    more than max_tiles_per_slide.
+    `dropped` counts tiles: `glass` too little tissue; `pen` tissue enough, but for the ink; `blank` hardly any stain;
+    `edge` not whole; `limit` more than max_tiles_per_slide; `blurred` out of focus, which only the pixels show.
     """
 
     x_l0: NDArray[np.int64]
     y_l0: NDArray[np.int64]
     tissue: NDArray[np.float64]
+    stain: NDArray[np.float64]
     dropped: dict[str, int]
 
 
@@ -58,14 +61,23 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams) -> None
             for row, box in zip(strip.rows, strip.boxes, strict=True):
                 cut_HWC = strip_HWC[box.top : box.bottom, box.left : box.right]
                 tile_HWC = resize(cut_HWC, (params.tile_px, params.tile_px), box.inner)
+                focus = sharpness(tile_HWC)
+                if focus < params.min_sharpness:
+                    choice.dropped["blurred"] += 1
+                    continue
                 x_l0, y_l0 = int(choice.x_l0[row]), int(choice.y_l0[row])
                 writer.append(
                     encode_jpeg(tile_HWC, params.jpeg_quality),
                     x_l0=x_l0,
                     y_l0=y_l0,
                     tissue=float(choice.tissue[row]),
+                    sharpness=focus,
+                    stain=(float(choice.stain[row, 0]), float(choice.stain[row, 1])),
                     label=labels.of(x_l0, y_l0) if labels else None,
                 )
+        if not len(writer):
+            fix = "look at it in a viewer; if it is in focus, lower tiles.min_sharpness"
+            raise SlideRefused(f"all {choice.dropped['blurred']} tiles with tissue are out of focus", fix=fix)
         writer.close(_meta(source, reader, geometry, mask, choice))
     thumb_HWC = write_thumb(folder, picture_HWC)
     write_overlay(folder, thumb_HWC, mask, _fractions(geometry, choice.x_l0, choice.y_l0))
@@ -98,19 +110,25 @@ def choose(geometry: Geometry, mask: TissueMask, params: TilesParams) -> Choice:
     # A tile without any tissue is never kept, even at a min_coverage of 0.
     enough = max(params.tissue.min_coverage, 1e-6)
     kept_A, inked_A = tissue_A >= enough, (either_A >= enough) & (tissue_A < enough)
-    kept = np.flatnonzero(kept_A)
+    stain_A2 = np.stack([box_means(mask.stain[..., i].astype(np.float64), box_A4) for i in range(2)], axis=1)
+    blank_A = kept_A & (stain_A2.sum(1) < params.min_stain)
+    kept = np.flatnonzero(kept_A & ~blank_A)
     if not len(kept):
         what = "no tile has enough tissue" if mask.tissue.any() else "no tissue found"
         fix = "if its thumbnail shows tissue, lower tiles.tissue.min_coverage or tiles.tissue.min_area_mm2"
+        if blank_A.any():
+            what, fix = f"all {blank_A.sum()} tiles with tissue are blank", "lower tiles.min_stain"
         raise SlideRefused(what, fix=fix)
     chosen = kept[spread_choice(len(kept), params.max_tiles_per_slide, params.seed)]
     dropped = {
         "glass": int((~kept_A & ~inked_A).sum()),
         "pen": int(inked_A.sum()),
+        "blank": int(blank_A.sum()),
         "edge": grid.lost,
         "limit": len(kept) - len(chosen),
+        "blurred": 0,
     }
-    return Choice(x_l0_A[chosen], y_l0_A[chosen], tissue_A[chosen], dropped)
+    return Choice(x_l0_A[chosen], y_l0_A[chosen], tissue_A[chosen], stain_A2[chosen], dropped)
 
 
 def _fractions(geometry: Geometry, x_l0_N: NDArray[np.int64], y_l0_N: NDArray[np.int64]) -> NDArray[np.float64]:

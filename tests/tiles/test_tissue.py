@@ -15,7 +15,10 @@ from pipeline.params import TilesParams, TissueParams
 from pipeline.slides.demo import make_demo_slide
 from pipeline.slides.demo_regions import CLASSES
 from pipeline.slides.reader import SlideReader
-from pipeline.tiles.tissue import coverage, drop_small, find_tissue, otsu, pen_marks
+from pipeline.tiles.tissue import coverage, find_tissue
+from pipeline.tiles.tissue.otsu import otsu
+from pipeline.tiles.tissue.pen import pen_marks
+from pipeline.tiles.tissue.shape import drop_small
 from pipeline.tiles.whole_slide import look
 
 PARAMS = TissueParams()
