@@ -34,6 +34,8 @@ class SlidesParams(_Frozen):
     """refuse goes on without a bad slide and lists it; fail stops at the first."""
     test_fraction: Fraction = 0.2
     """Share of patients (or slides) held out where the table has no `split`."""
+    mpp_from_objective: bool = False
+    """Take 10 / objective power as um per pixel (20x: 0.5) where neither the slide nor the table says; a guess."""
     demo_px: Annotated[int, Field(ge=512, le=16384)] = 2560
     """Side of a `demo:N` slide in pixels; only demo rows look at it."""
 
@@ -70,6 +72,8 @@ class TilesParams(_Frozen):
     """How tissue is told from glass; see below."""
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 95
     """Of the stored tiles, always 4:4:4."""
+    reader: Literal["auto", "openslide"] = "auto"
+    """auto decodes tiled TIFFs directly where that gives OpenSlide's own pixels, and keeps JPEG tiles that fit as are."""
     min_sharpness: Annotated[float, Field(ge=0)] = 0.7
     """Tiles below are out of focus and left out: 0.7 drops a blur of sigma 2 to 3 px; 0 keeps all."""
     min_stain: Annotated[float, Field(ge=0)] = 0.02
