@@ -11,6 +11,7 @@ from imports import ROOT, imported, modules, ours
 ROOMS = ("slides", "tiles", "tokens", "student", "evaluation")
 ONLY_IN = {
     "openslide": "pipeline.slides.reader",
+    "cv2": "pipeline.tiles.resample",
     "zarr": "pipeline.arrays",
     "torch_tensorrt": "pipeline.tokens.engines",
 }
