@@ -74,6 +74,11 @@ def read_table(path: Path | str) -> tuple[list[Row], list[Refusal]]:
         raise TableError("slide table not found", where=str(path), fix=fix) from None
     except UnicodeDecodeError:
         raise TableError("not UTF-8 text", where=str(path), fix="save it as CSV (UTF-8)") from None
+    return parse_table(text, path)
+
+
+def parse_table(text: str, path: Path) -> tuple[list[Row], list[Refusal]]:
+    """As `read_table`, from the table's text; `path` is for messages."""
     if "\0" in text:
         raise TableError("not a text file", where=str(path), fix="save it as CSV (UTF-8)")
     # A comment leaves a blank line behind, so that line numbers stay those of the file.

@@ -23,7 +23,8 @@ from pipeline.errors import SlideRefused
 JSON_SUFFIXES = frozenset({".geojson", ".json"})
 ASPECT_TOLERANCE = 0.02
 """A picture whose sides are in another proportion than the slide's is not of the whole slide."""
-_OVERSAMPLE = 2
+_OVERSAMPLE = 3
+"""Odd, and the pixel by which Pillow draws outlines too wide is then less than half of one here."""
 
 
 def load_mask(path: Path, slide_l0: tuple[int, int], size_px: tuple[int, int]) -> NDArray[np.bool_]:
