@@ -32,6 +32,8 @@ class Choice:
     tissue: NDArray[np.float64]
     stain: NDArray[np.float64]
     dropped: dict[str, int]
+    lost: dict[str, NDArray[np.int64]]
+    """Corners, (M, 2) in level-0 pixels, of the tiles that were dropped though they have tissue, by reason."""
 
 
 def choose(geometry: Geometry, mask: TissueMask, params: TilesParams) -> Choice:
@@ -62,7 +64,9 @@ def choose(geometry: Geometry, mask: TissueMask, params: TilesParams) -> Choice:
         "blurred": 0,
         "damaged": 0,
     }
-    return Choice(x_l0_A[chosen], y_l0_A[chosen], tissue_A[chosen], stain_A2[chosen], dropped)
+    corner_A2 = np.stack([x_l0_A, y_l0_A], axis=1)
+    lost = {"pen": corner_A2[inked_A], "blank": corner_A2[blank_A]}
+    return Choice(x_l0_A[chosen], y_l0_A[chosen], tissue_A[chosen], stain_A2[chosen], dropped, lost)
 
 
 def plan_given(levels: Sequence[tuple[int, int, float]], tiling: Tiling, params: TilesParams) -> Geometry:
@@ -104,7 +108,8 @@ def choose_given(geometry: Geometry, tiling: Tiling, mask: TissueMask, params: T
         "blurred": 0,
         "damaged": 0,
     }
-    return Choice(x_l0_A[chosen], y_l0_A[chosen], tissue_A[chosen], stain_A2[chosen], dropped)
+    lost = {"blank": np.stack([x_l0_A, y_l0_A], axis=1)[blank_A]}
+    return Choice(x_l0_A[chosen], y_l0_A[chosen], tissue_A[chosen], stain_A2[chosen], dropped, lost)
 
 
 def fractions(geometry: Geometry, x_l0_N: NDArray[np.int64], y_l0_N: NDArray[np.int64]) -> NDArray[np.float64]:

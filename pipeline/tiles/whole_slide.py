@@ -45,10 +45,13 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
         choice = choose_given(geometry, tiling, mask, params) if tiling else choose(geometry, mask, params)
         labels = LabelMap(source.label_map, geometry) if source.label_map else None
         writer, kept_as_scanned = TileWriter(folder), 0
+        kept_rows: list[int] = []
+        lost_rows: dict[str, list[int]] = {"blurred": [], "damaged": []}
         for tile in cut(reader, geometry, choice.x_l0, choice.y_l0, params.jpeg_quality):
             if tile.jpeg is None or tile.sharpness < params.min_sharpness:
-                choice.dropped["damaged" if tile.jpeg is None else "blurred"] += 1
+                lost_rows["damaged" if tile.jpeg is None else "blurred"].append(tile.row)
                 continue
+            kept_rows.append(tile.row)
             x_l0, y_l0 = int(choice.x_l0[tile.row]), int(choice.y_l0[tile.row])
             writer.append(
                 tile.jpeg,
@@ -60,6 +63,7 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
                 label=labels.of(x_l0, y_l0) if labels else None,
             )
             kept_as_scanned += tile.as_scanned
+        choice.dropped.update({reason: len(rows) for reason, rows in lost_rows.items()})
         if not len(writer):
             damaged, blurred = choice.dropped["damaged"], choice.dropped["blurred"]
             fix = "look at it in a viewer; if it is whole and in focus, lower tiles.min_sharpness"
@@ -67,7 +71,10 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
             raise SlideRefused(what, fix=fix)
         writer.close(_meta(source, reader, geometry, mask, choice, kept_as_scanned))
     thumb_HWC = write_thumb(folder, picture_HWC)
-    write_overlay(folder, thumb_HWC, mask, fractions(geometry, choice.x_l0, choice.y_l0))
+    corner_N2 = np.stack([choice.x_l0, choice.y_l0], axis=1)
+    lost = choice.lost | {reason: corner_N2[rows] for reason, rows in lost_rows.items()}
+    lost_boxes = {reason: fractions(geometry, *corner_M2.T) for reason, corner_M2 in lost.items()}
+    write_overlay(folder, thumb_HWC, mask, fractions(geometry, *corner_N2[kept_rows].T), lost_boxes)
     write_mosaics(folder)
 
 
