@@ -74,10 +74,10 @@ class TilesParams(_Frozen):
     """Of the stored tiles, always 4:4:4."""
     reader: Literal["auto", "openslide"] = "auto"
     """auto decodes tiled TIFFs directly where that gives OpenSlide's own pixels, and keeps JPEG tiles that fit as are."""
-    min_sharpness: Annotated[float, Field(ge=0)] = 0.7
-    """Tiles below are out of focus and left out: 0.7 drops a blur of sigma 2 to 3 px; 0 keeps all."""
-    min_stain: Annotated[float, Field(ge=0)] = 0.02
-    """Tiles whose optical densities of haematoxylin and eosin sum to less are blank and left out; 0 keeps all."""
+    min_sharpness: Annotated[float, Field(ge=0)] = 0.8
+    """Tiles below are out of focus and left out: 0.8 drops what a blur of sigma 2 to 3 px leaves; 0 keeps all."""
+    min_stain: Annotated[float, Field(ge=0)] = 0.005
+    """Tiles whose optical densities of haematoxylin and eosin sum to less are blank and left out (fat: 0.01)."""
     max_tiles_per_slide: Positive | None = None
     """A seeded choice spread over the tissue; null keeps all."""
     seed: int = 0

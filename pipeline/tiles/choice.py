@@ -17,14 +17,17 @@ from pipeline.tiles.coords import Tiling
 from pipeline.tiles.grid import COARSER_BY, Geometry, lay, plan, spread_choice
 from pipeline.tiles.tissue import TissueMask, box_means, coverage
 
+MAX_INK = 0.1
+"""Share of a tile that may be ink or its margin: a stroke across a corner passes, one through the tile does not."""
+
 
 @dataclass(frozen=True)
 class Choice:
     """The kept tiles in raster order: corners in level-0 pixels (N,), share of tissue (N,), both stains (N, 2).
 
-    `dropped` counts the others. `glass`: too little tissue; `pen`: tissue enough, but for the ink; `blank`: hardly any
-    stain; `edge`: not whole; `limit`: more than max_tiles_per_slide; and what only the pixels show, counted by whoever
-    reads them: `blurred`, out of focus, and `damaged`, not decodable.
+    `dropped` counts the others. `glass`: too little tissue; `pen`: tissue enough, but for the ink, or more than
+    `MAX_INK` of it; `blank`: hardly any stain; `edge`: not whole; `limit`: more than max_tiles_per_slide; and what only
+    the pixels show, counted by whoever reads them: `blurred`, out of focus, and `damaged`, not decodable.
     """
 
     x_l0: NDArray[np.int64]
@@ -44,7 +47,8 @@ def choose(geometry: Geometry, mask: TissueMask, params: TilesParams) -> Choice:
     tissue_A, either_A = coverage(mask.tissue, box_A4), coverage(mask.tissue | mask.pen, box_A4)
     # A tile without any tissue is never kept, even at a min_coverage of 0.
     enough = max(params.tissue.min_coverage, 1e-6)
-    kept_A, inked_A = tissue_A >= enough, (either_A >= enough) & (tissue_A < enough)
+    inked_A = (either_A >= enough) & ((tissue_A < enough) | (coverage(mask.pen, box_A4) > MAX_INK))
+    kept_A = (tissue_A >= enough) & ~inked_A
     stain_A2 = _stain(mask, box_A4)
     blank_A = kept_A & (stain_A2.sum(1) < params.min_stain)
     kept = np.flatnonzero(kept_A & ~blank_A)

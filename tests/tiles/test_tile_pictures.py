@@ -85,3 +85,13 @@ def test_blank_tiles_are_dropped_before_they_are_read(tmp_path: Path) -> None:
     stain = tiles.table["haematoxylin"].to_numpy() + tiles.table["eosin"].to_numpy()
     assert tiles.meta["dropped"]["blank"] > 20 and (stain >= PARAMS.min_stain).all()
     assert tiles.meta["dropped"]["glass"] == 0
+
+
+def test_tiles_with_more_than_a_tenth_of_ink_are_dropped(tmp_path: Path) -> None:
+    picture = tissue_picture(1000, 800)
+    picture[:, 480:520] = (30, 60, 170)
+    write_slide_tiles(Source("it", "file", make_slide(tmp_path / "slide.tif", picture)), tmp_path, PARAMS)
+    tiles = TileReader(tmp_path)
+    x = tiles.table["x_l0"].to_numpy()
+    assert not ((x < 510) & (x + 64 > 490)).any() and tiles.meta["dropped"]["pen"] >= 10
+    assert ((x + 64 > 380) & (x + 64 < 440)).any()

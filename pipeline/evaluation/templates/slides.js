@@ -95,7 +95,17 @@ const turn = (by) => { page += by; draw(); window.scrollTo(0, 0); };
 control("back").onclick = () => turn(-1);
 control("next").onclick = () => turn(1);
 control("close").onclick = () => control("large").close();
-for (const id of ["find", "show", "sort", "size"]) control(id).oninput = () => { page = 0; draw(); };
+// The address remembers what is shown: slides.html#sort=-lost is a link to the slides that lost most.
+const choices = ["find", "show", "sort", "size"];
+const asked = new URLSearchParams(location.hash.slice(1));
+for (const id of choices) {
+  if (asked.has(id)) control(id).value = asked.get(id);
+  control(id).oninput = () => {
+    page = 0;
+    history.replaceState(null, "", `#${new URLSearchParams(choices.map((name) => [name, control(name).value]))}`);
+    draw();
+  };
+}
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("input, select") || control("large").open) return;
   if (event.key === "ArrowRight" && !control("next").disabled) turn(1);
