@@ -24,8 +24,8 @@ from pipeline.slides.table import Mpp
 from pipeline.slides.tiff import DamagedTile, TiffLevel, TiledTiff, check_jpeg_size
 
 How = Literal["auto", "openslide", "direct"]
-CACHE_NBYTES = 320 << 20
-"""Decoded tiles kept: three rows of 256 px tiles of a slide 140,000 px wide, so that no row is decoded twice."""
+CACHE_NBYTES = 256 << 20
+"""Decoded tiles kept at most: four rows of 256 px tiles of a slide 87,000 px wide, so that none is decoded twice."""
 VENDORS = ("generic-tiff", "aperio")
 """Formats in which a level is one page and its tiles lie side by side; others overlap, shift or leave tiles out."""
 CHECKED = (0.5, 0.75, 0.95)
@@ -163,12 +163,14 @@ class DirectReader(SlideReader):
         self, level: int, tiff_level: TiffLevel, x: int, y: int, width_px: int, height_px: int
     ) -> NDArray[np.uint8]:
         """The region from decoded tiles, white outside the level. Raises `DamagedPixels`."""
-        cache = self._cache(level, tiff_level)
         rows, columns = _tiles(tiff_level, x, y, width_px, height_px)
+        cache = self._cache(level, tiff_level, len(rows) + 1)
         out_HWC = np.empty((height_px, width_px, 3), np.uint8)
         right, bottom = min(x + width_px, tiff_level.width_px), min(y + height_px, tiff_level.height_px)
         if x < 0 or y < 0 or right < x + width_px or bottom < y + height_px:
             out_HWC.fill(255)
+        if right <= max(0, x) or bottom <= max(0, y):
+            return out_HWC
         for row in rows:
             y0 = row * tiff_level.tile_h
             top, end = max(y, y0), min(bottom, y0 + tiff_level.tile_h)
@@ -196,15 +198,20 @@ class DirectReader(SlideReader):
             cache.slots.move_to_end(tile)
         return cache.slab[slot]
 
-    def _cache(self, level: int, tiff_level: TiffLevel) -> _Cache:
-        """The level's cache; there is one at a time, since levels are read one after the other."""
+    def _cache(self, level: int, tiff_level: TiffLevel, rows: int) -> _Cache:
+        """The level's cache, of so many rows of tiles; one at a time, since levels are read one after the other.
+
+        It is no larger than a grid's row needs, which leaves it in the processor's own caches and its memory in use.
+        """
+        shape = (tiff_level.tile_h, tiff_level.tile_w, 3)
+        slots = max(1, min(CACHE_NBYTES // int(np.prod(shape)), len(tiff_level.nbytes), rows * tiff_level.across))
         if self._cached is None or self._cached[0] != level:
             self._cached = None
-            shape = (tiff_level.tile_h, tiff_level.tile_w, 3)
-            slots = max(1, min(CACHE_NBYTES // int(np.prod(shape)), len(tiff_level.nbytes)))
-            # Memory is taken page by page as slots are first used.
             self._cached = level, _Cache(np.empty((slots, *shape), np.uint8), OrderedDict())
-        return self._cached[1]
+        cache = self._cached[1]
+        if len(cache.slab) < slots:
+            cache.slab = np.concatenate([cache.slab, np.empty((slots - len(cache.slab), *shape), np.uint8)])
+        return cache
 
     def _damaged(self, error: object, tile: int) -> DamagedPixels:
         return DamagedPixels(f"pixels cannot be decoded: tile {tile}: {error}", where=self.path.name, fix=DAMAGED_FIX)

@@ -53,10 +53,14 @@ class TiledTiff:
         self._tiff = tifffile.TiffFile(path)
         self._file = os.open(path, os.O_RDONLY)
         self.levels: dict[tuple[int, int], TiffLevel] = {}
-        for page in self._tiff.pages:
-            level = _level(page)
-            if level is not None:
-                self.levels.setdefault((level.width_px, level.height_px), level)
+        try:
+            for page in self._tiff.pages:
+                level = _level(page)
+                if level is not None:
+                    self.levels.setdefault((level.width_px, level.height_px), level)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         self._tiff.close()

@@ -9,6 +9,7 @@ mosaic.jpg   up to 24 tiles spread evenly over the rows
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def _outline(mask_HW: NDArray[np.bool_], size_px: tuple[int, int]) -> NDArray[np
     large = Image.fromarray(mask_HW.astype(np.uint8) * 255).resize(size_px, Image.Resampling.BICUBIC)
     inside_HW = np.asarray(large) >= 128
     padded_HW = np.pad(inside_HW, 2, mode="edge")
-    across_HW = np.logical_and.reduce([padded_HW[:, i : i + size_px[0]] for i in range(5)])
-    eroded_HW = np.logical_and.reduce([across_HW[i : i + size_px[1]] for i in range(5)])
+    across_HW = reduce(np.logical_and, [padded_HW[:, i : i + size_px[0]] for i in range(5)])
+    eroded_HW = reduce(np.logical_and, [across_HW[i : i + size_px[1]] for i in range(5)])
     border_HW: NDArray[np.bool_] = inside_HW & ~eroded_HW
     return border_HW

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from PIL import Image, ImageFilter
 
 THRESHOLD_RANGE = (0.06, 0.15)
 """Saturation: glass has been seen up to 0.05, the palest tissue (oedema) from 0.15 on."""
@@ -22,17 +22,32 @@ NOTHING = 2.0
 
 def stained_by_otsu(rgb_HWC: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], float]:
     """Which pixels are stained, (H, W) bool, and the threshold of saturation."""
-    saturation_HW = ndimage.median_filter(saturation(rgb_HWC), size=3)
+    saturation_HW = calm(saturation(rgb_HWC))
     threshold = tissue_threshold(saturation_HW)
-    return (saturation_HW >= threshold) & (rgb_HWC.max(-1) >= DARKEST), threshold
+    return (saturation_HW >= threshold) & (darkest_and_brightest(rgb_HWC)[1] >= DARKEST), threshold
 
 
 def saturation(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(max - min) / max of each pixel's channels, (H, W) float32 in 0-1."""
-    high_HW = rgb_HWC.max(-1).astype(np.float32)
-    low_HW = rgb_HWC.min(-1).astype(np.float32)
+    low_HW, high_HW = (bound_HW.astype(np.float32) for bound_HW in darkest_and_brightest(rgb_HWC))
     saturation_HW: NDArray[np.float32] = (high_HW - low_HW) / np.maximum(high_HW, 1)
     return saturation_HW
+
+
+def calm(saturation_HW: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The median of each 3 x 3 pixels, in steps of 1/255: bytes go through Pillow's filter several times faster."""
+    level_HW = np.asarray(
+        Image.fromarray((saturation_HW * 255 + 0.5).astype(np.uint8)).filter(ImageFilter.MedianFilter(3))
+    )
+    calm_HW: NDArray[np.float32] = level_HW * np.float32(1 / 255)
+    return calm_HW
+
+
+def darkest_and_brightest(rgb_HWC: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Each pixel's least and greatest channel, (H, W) uint8 both; numpy is slow at reducing an axis of three."""
+    red_HW, green_HW, blue_HW = (rgb_HWC[..., c] for c in range(3))
+    low_HW = np.minimum(np.minimum(red_HW, green_HW), blue_HW)
+    return low_HW, np.maximum(np.maximum(red_HW, green_HW), blue_HW)
 
 
 def tissue_threshold(saturation_HW: NDArray[np.float32]) -> float:
