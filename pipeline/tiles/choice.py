@@ -133,4 +133,6 @@ def _pixels(
 
 def _stain(mask: TissueMask, box_A4: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean optical density of haematoxylin and eosin over each box, (A, 2)."""
-    return np.stack([box_means(mask.stain[..., i].astype(np.float64), box_A4) for i in range(2)], axis=1)
+    (down, across), (height, width) = mask.stain.shape[:2], mask.tissue.shape
+    own_A4 = box_A4 * np.array([across / width, down / height, across / width, down / height])
+    return np.stack([box_means(mask.stain[..., i].astype(np.float64), own_A4) for i in range(2)], axis=1)

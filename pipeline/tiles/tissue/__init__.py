@@ -41,7 +41,8 @@ PEN_MARGIN_UM = 24.0
 class TissueMask:
     """`tissue` and `pen`, (H, W) bool; `area_mm2` of the tissue; `threshold` of saturation (0: from an own mask).
 
-    `stain` is the optical density of haematoxylin and eosin, (H, W, 2) float32, see quality.py.
+    `stain` is the optical density of haematoxylin and eosin on every second pixel, (H / 2, W / 2, 2) float32; see
+    quality.py.
     """
 
     tissue: NDArray[np.bool_]
@@ -78,5 +79,5 @@ def find_tissue(
         tissue_HW = drop_small(tissue_HW, min_px)
         if params.fat:
             tissue_HW |= web(rgb_HWC, tissue_HW, pen_HW, max(mpp_xy), min_px)
-    stain_HWS = stains(rgb_HWC, ~(tissue_HW | pen_HW))
+    stain_HWS = stains(rgb_HWC[::2, ::2], ~(tissue_HW | pen_HW)[::2, ::2])
     return TissueMask(tissue_HW, pen_HW, stain_HWS, float(tissue_HW.sum() * pixel_mm2), threshold)

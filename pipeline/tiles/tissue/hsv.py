@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from pipeline.tiles.tissue.otsu import DARKEST, saturation
+from pipeline.tiles.tissue.otsu import DARKEST, calm, saturation
 
 MIN_SATURATION = 0.08
 HUES = (200.0, 30.0)
@@ -21,7 +20,7 @@ BRIGHTEST = 250
 
 def stained_by_hsv(rgb_HWC: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], float]:
     """Which pixels are stained, (H, W) bool, and the threshold of saturation."""
-    saturation_HW = ndimage.median_filter(saturation(rgb_HWC), size=3)
+    saturation_HW = calm(saturation(rgb_HWC))
     hue_HW = hue(rgb_HWC)
     stained_HW = (saturation_HW >= MIN_SATURATION) & ((hue_HW >= HUES[0]) | (hue_HW <= HUES[1]))
     return stained_HW & (rgb_HWC.max(-1) >= DARKEST) & (rgb_HWC.min(-1) < BRIGHTEST), MIN_SATURATION
