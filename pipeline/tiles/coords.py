@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +37,8 @@ def read_tiling(path: Path, levels: Sequence[tuple[int, int, float]]) -> Tiling:
 
     Raises `SlideRefused` where the file cannot be read, does not say how large a tile is, or is of another slide.
     """
+    import h5py  # here, since most runs have no use for it
+
     try:
         with h5py.File(path, "r") as file:
             corner_N2, attributes = np.asarray(file["coords"]), dict(file["coords"].attrs)
@@ -61,6 +62,8 @@ def read_tiling(path: Path, levels: Sequence[tuple[int, int, float]]) -> Tiling:
 
 def write_tiling(path: Path, corner_N2: NDArray[np.int64], attributes: Mapping[str, Any]) -> None:
     """Write a tiling with the given attributes: `coords` int64, its chunks and limits as both tools write them."""
+    import h5py
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         coords = file.create_dataset("coords", data=corner_N2.astype(np.int64), maxshape=(None, 2), chunks=(1024, 2))

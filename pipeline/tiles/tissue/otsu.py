@@ -39,7 +39,7 @@ def calm(saturation_HW: NDArray[np.float32]) -> NDArray[np.float32]:
     level_HW = np.asarray(
         Image.fromarray((saturation_HW * 255 + 0.5).astype(np.uint8)).filter(ImageFilter.MedianFilter(3))
     )
-    calm_HW: NDArray[np.float32] = level_HW * np.float32(1 / 255)
+    calm_HW: NDArray[np.float32] = level_HW.astype(np.float32) / np.float32(255)
     return calm_HW
 
 
