@@ -196,7 +196,8 @@ class DirectReader(SlideReader):
             cache.slots[tile] = slot
         else:
             cache.slots.move_to_end(tile)
-        return cache.slab[slot]
+        tile_HWC: NDArray[np.uint8] = cache.slab[slot]
+        return tile_HWC
 
     def _cache(self, level: int, tiff_level: TiffLevel, rows: int) -> _Cache:
         """The level's cache, of so many rows of tiles; one at a time, since levels are read one after the other.

@@ -7,6 +7,7 @@ does not cost the rest of the slide. `direct.py` has the other implementation of
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import SlideRefused
+from pipeline.slides.levels import is_reduced
 from pipeline.slides.table import MPP_RANGE, Mpp, sane_mpp
 
 CACHE_NBYTES = 64 << 20
@@ -30,6 +32,8 @@ UM_TIMES_POWER = 10.0
 """A 20x objective usually gives 0.5 um/px, a 40x one 0.25: usually, so it is believed only when asked."""
 _UM_PER_UNIT = {"centimeter": 10_000.0, "inch": 25_400.0}
 _BLOCK_PX = 2048
+_FINEST_PX, _MAX_FAILED = 16, 150
+"""Parts of a thumbnail that do not decode are not looked at more closely than this, nor after so many of them."""
 
 
 class DamagedPixels(SlideRefused):
@@ -45,6 +49,9 @@ class SlideReader:
 
     def __init__(self, path: Path, mpp: Mpp = None) -> None:
         self.path = path
+        self.unseen: list[tuple[float, float, float, float]] = []
+        """Parts of the last thumbnail that did not decode: x0, y0, x1, y1 as fractions of the width and height."""
+        self._failed = 0
         try:
             self._slide = openslide.OpenSlide(str(path))
         except (openslide.OpenSlideError, OSError) as error:
@@ -107,29 +114,53 @@ class SlideReader:
     def thumbnail(self, max_px: int) -> NDArray[np.uint8]:
         """The whole slide as RGB (h, w, 3) uint8, its longer side at most `max_px`; never enlarged.
 
-        Reads the nearest finer level block by block, so a slide without a pyramid does not have to fit in memory.
+        Reads the nearest finer level block by block, so a slide without a pyramid does not have to fit in memory. What
+        does not decode is left white, and `unseen` then says where it is. Raises `DamagedPixels` where nothing does.
         """
         scale = max(1.0, max(self.level_dimensions[0]) / max_px)
         width, height = (max(1, round(side / scale)) for side in self.level_dimensions[0])
-        level = max(i for i, downsample in enumerate(self.level_downsamples) if i == 0 or downsample <= scale * 1.001)
-        level_width, level_height = self.level_dimensions[level]
-        thumb_HWC = np.empty((height, width, 3), np.uint8)
+        finer = [
+            i
+            for i, (size, downsample) in enumerate(zip(self.level_dimensions, self.level_downsamples, strict=True))
+            if i == 0 or (downsample <= scale * 1.001 and is_reduced(self.level_dimensions[0], size))
+        ]
+        level = max(finer, key=lambda i: self.level_downsamples[i])
+        level_height = self.level_dimensions[level][1]
+        thumb_HWC = np.full((height, width, 3), 255, np.uint8)
+        self.unseen, self._failed = [], 0
         step = max(1, int(_BLOCK_PX * height / level_height))
         for top in range(0, height, step):
             bottom = min(height, top + step)
             for left in range(0, width, step):
-                right = min(width, left + step)
-                # The box in pixels of the level is fractional; a box filter reads nothing outside it: no seams.
-                x0, x1 = left * level_width / width, right * level_width / width
-                y0, y1 = top * level_height / height, bottom * level_height / height
-                x, y = int(x0), int(y0)
-                w, h = math.ceil(x1 - 1e-6) - x, math.ceil(y1 - 1e-6) - y
-                downsample = self.level_downsamples[level]
-                block = Image.fromarray(self.read(level, round(x * downsample), round(y * downsample), w, h))
-                box = (x0 - x, y0 - y, min(w, x1 - x), min(h, y1 - y))
-                small = block.resize((right - left, bottom - top), Image.Resampling.BOX, box=box)
-                thumb_HWC[top:bottom, left:right] = np.asarray(small)
+                self._fill(thumb_HWC, level, left, top, min(width, left + step), bottom)
+        if sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in self.unseen) > 0.99:
+            raise DamagedPixels(f"nothing of level {level} can be decoded", where=self.path.name, fix=DAMAGED_FIX)
         return thumb_HWC
+
+    def _fill(self, thumb_HWC: NDArray[np.uint8], level: int, left: int, top: int, right: int, bottom: int) -> None:
+        """Part of a thumbnail, in its pixels; by quarters where some of it does not decode."""
+        height, width = thumb_HWC.shape[:2]
+        (level_width, level_height), downsample = self.level_dimensions[level], self.level_downsamples[level]
+        # The box in pixels of the level is fractional; a box filter reads nothing outside it: no seams.
+        x0, x1 = left * level_width / width, right * level_width / width
+        y0, y1 = top * level_height / height, bottom * level_height / height
+        x, y = int(x0), int(y0)
+        w, h = math.ceil(x1 - 1e-6) - x, math.ceil(y1 - 1e-6) - y
+        try:
+            block_HWC = self.read(level, round(x * downsample), round(y * downsample), w, h)
+        except DamagedPixels:
+            self._failed += 1
+            if max(right - left, bottom - top) <= _FINEST_PX or self._failed > _MAX_FAILED:
+                self.unseen.append((left / width, top / height, right / width, bottom / height))
+                return
+            xs, ys = sorted({left, (left + right) // 2, right}), sorted({top, (top + bottom) // 2, bottom})
+            for upper, lower in itertools.pairwise(ys):
+                for begin, end in itertools.pairwise(xs):
+                    self._fill(thumb_HWC, level, begin, upper, end, lower)
+            return
+        box = (x0 - x, y0 - y, min(w, x1 - x), min(h, y1 - y))
+        small = Image.fromarray(block_HWC).resize((right - left, bottom - top), Image.Resampling.BOX, box=box)
+        thumb_HWC[top:bottom, left:right] = np.asarray(small)
 
     def close(self) -> None:
         self._slide.close()

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SlideRefused
 from pipeline.params import TilesParams
+from pipeline.slides.levels import is_reduced
 
 COARSER_BY = 1.05
 """Level 0 may be this much coarser than the target (0.502 um/px passes for 0.5); beyond it, resizing would invent."""
@@ -35,8 +36,6 @@ EQUAL_WITHIN = 1.01
 """A pyramid level this close to the target counts as equal to it, and is not resized."""
 MAX_SLIDE_PX = 4e11
 """Pixels of level 0; the largest slides have a quarter of that, so a file that claims more lies."""
-_SAME_SHAPE = 0.1
-"""A level is a reduced level 0 only if both its axes are reduced alike, to within this and a pixel."""
 _EPSILON = 1e-6
 
 
@@ -106,7 +105,7 @@ def plan(levels: Sequence[tuple[int, int, float]], mpp_xy: tuple[float, float], 
     finer = [
         i
         for i, (w, h, downsample) in enumerate(levels)
-        if i == 0 or (downsample <= min(scale) * EQUAL_WITHIN and _reduced((width, height), (w, h)))
+        if i == 0 or (downsample <= min(scale) * EQUAL_WITHIN and is_reduced((width, height), (w, h)))
     ]
     level = max(finer, key=lambda i: levels[i][2])
     if all(1 / EQUAL_WITHIN <= s / levels[level][2] <= EQUAL_WITHIN for s in scale):
@@ -163,12 +162,3 @@ def spread_choice(n: int, limit: int | None, seed: int) -> NDArray[np.int64]:
         return np.arange(n)
     edges = np.arange(limit + 1) * n // limit
     return np.random.default_rng(seed).integers(edges[:-1], edges[1:])
-
-
-def _reduced(whole_px: tuple[int, int], level_px: tuple[int, int]) -> bool:
-    """Whether a level of that (width, height) can be the whole slide, smaller; files may say otherwise."""
-    if min(level_px) < 1:
-        return False
-    (width, height), (w, h) = whole_px, level_px
-    ratio = max(width / w, height / h)
-    return abs(w - width / ratio) <= 1 + _SAME_SHAPE * w and abs(h - height / ratio) <= 1 + _SAME_SHAPE * h

@@ -11,6 +11,7 @@ takes an eighth of Pillow's time, and rounds alike on every CPU.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,8 +33,8 @@ def shrink(rgb_HWC: NDArray[np.uint8], size_px: tuple[float, float], side_px: in
     if size_px == rgb_HWC.shape[1::-1] == (side_px, side_px):
         return rgb_HWC
     x, y = size_px[0] / side_px, size_px[1] / side_px
-    smooth_HWC = cv2.sepFilter2D(rgb_HWC, -1, low_pass(x), low_pass(y), borderType=cv2.BORDER_REPLICATE)
-    small_HWC = cv2.resize(smooth_HWC, None, fx=1 / x, fy=1 / y, interpolation=cv2.INTER_LINEAR)
+    smooth_HWC: NDArray[Any] = cv2.sepFilter2D(rgb_HWC, -1, low_pass(x), low_pass(y), borderType=cv2.BORDER_REPLICATE)
+    small_HWC: NDArray[Any] = cv2.resize(smooth_HWC, None, fx=1 / x, fy=1 / y, interpolation=cv2.INTER_LINEAR)
     if min(small_HWC.shape[:2]) < side_px:
         # A level may end a pixel before the tile does.
         small_HWC = cv2.resize(smooth_HWC, (side_px, side_px), interpolation=cv2.INTER_LINEAR)
@@ -55,4 +56,5 @@ def low_pass(scale: float) -> NDArray[np.float32]:
     inner, outer = ((_A + 2) * x - (_A + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * _A
     cubic = np.where(x < 1, inner, np.where(x < 2, outer, 0.0))
     taps = cubic[1:-1] - (cubic[:-2] - 2 * cubic[1:-1] + cubic[2:]) / 12
-    return (taps / taps.sum()).astype(np.float32)
+    normal: NDArray[np.float32] = (taps / taps.sum()).astype(np.float32)
+    return normal

@@ -6,6 +6,7 @@ Legend: H, W, C = height, width, RGB.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pipeline.slides.sources import Source
 from pipeline.tiles.choice import Choice, choose, choose_given, fractions, plan_given
 from pipeline.tiles.coords import read_tiling
 from pipeline.tiles.cutting import cut
-from pipeline.tiles.grid import Geometry, plan
+from pipeline.tiles.grid import Geometry, lay, plan
 from pipeline.tiles.labels import LabelMap
 from pipeline.tiles.pictures import THUMB_PX, write_mosaics, write_overlay, write_thumb
 from pipeline.tiles.pixels import resize
@@ -34,8 +35,7 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
     """Tile one slide into `folder` (see writer.py), read through `reader` where it is already open.
 
     Tiles that do not decode are left out and counted as `damaged`; none is ever stored as white. Raises `SlideRefused`:
-    the slide does not open, is coarser than the target, has no tissue, or the picture that the tissue is found on does
-    not decode.
+    the slide does not open, is coarser than the target, has no tissue, or nothing of it decodes.
     """
     with contextlib.nullcontext(reader) if reader else open_slide(source.path, source.mpp, params.reader) as reader:
         levels = [(w, h, d) for (w, h), d in zip(reader.level_dimensions, reader.level_downsamples, strict=True)]
@@ -43,6 +43,10 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
         geometry = plan_given(levels, tiling, params) if tiling else plan(levels, reader.mpp_xy, params)
         picture_HWC, mask = look(reader, params, source.mask)
         choice = choose_given(geometry, tiling, mask, params) if tiling else choose(geometry, mask, params)
+        unseen_N2 = np.empty((0, 2), np.int64)
+        if reader.unseen and not tiling:
+            unseen_N2 = _unseen(geometry, choice, params.edge, reader.unseen)
+            choice.dropped["glass"] -= len(unseen_N2)
         labels = LabelMap(source.label_map, geometry) if source.label_map else None
         writer, kept_as_scanned = TileWriter(folder), 0
         kept_rows: list[int] = []
@@ -64,6 +68,7 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
             )
             kept_as_scanned += tile.as_scanned
         choice.dropped.update({reason: len(rows) for reason, rows in lost_rows.items()})
+        choice.dropped["damaged"] += len(unseen_N2)
         if not len(writer):
             damaged, blurred = choice.dropped["damaged"], choice.dropped["blurred"]
             fix = "look at it in a viewer; if it is whole and in focus, lower tiles.min_sharpness"
@@ -73,6 +78,7 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
     thumb_HWC = write_thumb(folder, picture_HWC)
     corner_N2 = np.stack([choice.x_l0, choice.y_l0], axis=1)
     lost = choice.lost | {reason: corner_N2[rows] for reason, rows in lost_rows.items()}
+    lost["damaged"] = np.concatenate([lost["damaged"], unseen_N2])
     lost_boxes = {reason: fractions(geometry, *corner_M2.T) for reason, corner_M2 in lost.items()}
     write_overlay(folder, thumb_HWC, mask, fractions(geometry, *corner_N2[kept_rows].T), lost_boxes)
     write_mosaics(folder)
@@ -96,6 +102,21 @@ def look(
     slide_l0 = (reader.width_px, reader.height_px)
     own_HW = load_mask(own_mask, slide_l0, (width, height)) if own_mask else None
     return picture_HWC, find_tissue(small_HWC, mpp_xy, params.tissue, own_HW)
+
+
+def _unseen(
+    geometry: Geometry, choice: Choice, edge: str, boxes: Sequence[tuple[float, float, float, float]]
+) -> NDArray[np.int64]:
+    """Corners (M, 2) of tiles that touch what the thumbnail could not show: left out as glass, and perhaps are not."""
+    corner_A2 = np.stack(lay(geometry, edge).corners(), axis=1)
+    tile_A4 = fractions(geometry, *corner_A2.T)
+    touching_A = np.zeros(len(corner_A2), bool)
+    for x0, y0, x1, y1 in boxes:
+        touching_A |= (tile_A4[:, 0] < x1) & (tile_A4[:, 2] > x0) & (tile_A4[:, 1] < y1) & (tile_A4[:, 3] > y0)
+    known = {tuple(corner) for corner_N2 in choice.lost.values() for corner in corner_N2.tolist()}
+    known |= set(zip(choice.x_l0.tolist(), choice.y_l0.tolist(), strict=True))
+    rest = [i for i in np.flatnonzero(touching_A) if tuple(corner_A2[i].tolist()) not in known]
+    return corner_A2[rest[: choice.dropped["glass"]]]
 
 
 def _meta(
