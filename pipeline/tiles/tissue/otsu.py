@@ -30,7 +30,7 @@ def stained_by_otsu(rgb_HWC: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], floa
 def saturation(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(max - min) / max of each pixel's channels, (H, W) float32 in 0-1."""
     low_HW, high_HW = (bound_HW.astype(np.float32) for bound_HW in darkest_and_brightest(rgb_HWC))
-    saturation_HW: NDArray[np.float32] = np.divide(high_HW - low_HW, np.maximum(high_HW, 1), dtype=np.float32)
+    saturation_HW: NDArray[np.float32] = (high_HW - low_HW) / np.maximum(high_HW, np.float32(1))
     return saturation_HW
 
 
