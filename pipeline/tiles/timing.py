@@ -1,7 +1,9 @@
 """Times the tiles stage on one slide in a process of its own, for `pipeline.slides.bench`; the last line is JSON.
 
-The whole stage: identity, tissue mask, reading, JPEG, pictures, store. The catalogue of slides is made and libraries
-are loaded (by a run for one tile) before the clock starts: that is once a worker, not once a slide. Run: python -m pipeline.tiles.timing SLIDE TARGET_MPP TILE_PX READER
+The whole stage: identity, tissue mask, reading, JPEG, pictures, store. Before the clock starts the catalogue of slides
+is made, and libraries are loaded by a run for one tile: that is once a worker, not once a slide.
+
+Run: python -m pipeline.tiles.timing SLIDE TARGET_MPP TILE_PX READER
 """
 
 from __future__ import annotations
