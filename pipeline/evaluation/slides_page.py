@@ -32,6 +32,7 @@ def build_slides_page(
 ) -> None:
     """Write the page to `out`, and the pictures to the folder `slides` beside it; pictures of other slides go."""
     folder = out.parent / "slides"
+    folder.mkdir(parents=True, exist_ok=True)
     about = {item.id: item.info for item in slides.items}
     rows: list[dict[str, Any]] = []
     names: set[str] = set()

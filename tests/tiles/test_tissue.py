@@ -18,6 +18,7 @@ from pipeline.tiles.tissue import METHODS, coverage, find_tissue
 from pipeline.tiles.tissue.otsu import calm, otsu
 from pipeline.tiles.tissue.pen import pen_marks
 from pipeline.tiles.tissue.shape import drop_small
+from pipeline.tiles.tissue.web import _narrower, _wider
 
 PARAMS = TissueParams()
 MPP = (8.0, 8.0)
@@ -181,3 +182,11 @@ def test_calm_is_the_median_of_nine(height: int, width: int, seed: int) -> None:
     level = np.random.default_rng(seed).integers(0, 256, (height, width))
     found = calm((level / 255).astype(np.float32)) * 255
     np.testing.assert_allclose(found, ndimage.median_filter(level, size=3, mode="nearest"), atol=1e-3)
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 9), st.integers(0, 99))
+def test_wider_and_narrower_are_the_extremes_of_a_square(height: int, width: int, reach: int, seed: int) -> None:
+    picture = np.random.default_rng(seed).integers(0, 256, (height, width)).astype(np.uint8)
+    size = 2 * reach + 1
+    np.testing.assert_array_equal(_wider(picture, reach, 1), ndimage.maximum_filter(picture, size, mode="nearest"))
+    np.testing.assert_array_equal(_narrower(picture, reach, 1), ndimage.minimum_filter(picture, size, mode="nearest"))
