@@ -73,7 +73,7 @@ class TilesParams(_Frozen):
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 95
     """Of the stored tiles, always 4:4:4."""
     reader: Literal["auto", "openslide"] = "auto"
-    """auto decodes tiled TIFFs directly where that gives OpenSlide's own pixels, and keeps JPEG tiles that fit as are."""
+    """auto decodes tiled TIFFs directly where that gives OpenSlide's own pixels, and keeps JPEG tiles that fit."""
     min_sharpness: Annotated[float, Field(ge=0)] = 0.8
     """Tiles below are out of focus and left out: 0.8 drops what a blur of sigma 2 to 3 px leaves; 0 keeps all."""
     min_stain: Annotated[float, Field(ge=0)] = 0.005
