@@ -10,7 +10,7 @@ def is_reduced(whole_px: tuple[int, int], level_px: tuple[int, int]) -> bool:
     """Whether a level of that (width, height) can show a slide of `whole_px`; files have been seen to lie."""
     if min(level_px) < 1:
         return False
-    (width, height), (level_width, level_height) = whole_px, level_px
-    ratio = max(width / level_width, height / level_height)
-    off_x, off_y = abs(level_width - width / ratio), abs(level_height - height / ratio)
-    return off_x <= 1 + _TOLERANCE * level_width and off_y <= 1 + _TOLERANCE * level_height
+    # The longer axis tells the factor: rounding to whole pixels changes it least.
+    long = 0 if whole_px[0] >= whole_px[1] else 1
+    expected = whole_px[1 - long] * level_px[long] / whole_px[long]
+    return abs(level_px[1 - long] - expected) <= 1 + _TOLERANCE * expected
