@@ -87,26 +87,29 @@ class BytesWriter:
 
     def __init__(self, path: Path, chunk_nbytes: int = 8 << 20) -> None:
         self.path, self.chunk_nbytes = path, chunk_nbytes
-        self._written, self._pending = 0, bytearray()
+        self._written, self._pending, self._nbytes = 0, list[bytes](), 0
 
     def __len__(self) -> int:
-        return self._written + len(self._pending)
+        return self._written + self._nbytes
 
     def append(self, data: bytes) -> None:
-        self._pending += data
+        self._pending.append(data)
+        self._nbytes += len(data)
         # More than a chunk is kept back until there is more, so that the last one is left to `close`.
-        while len(self._pending) > self.chunk_nbytes:
+        while self._nbytes > self.chunk_nbytes:
+            pending = memoryview(b"".join(self._pending))
             file = _chunk_file(self.path, self._written // self.chunk_nbytes, 1)
-            _write_chunk(file, bytes(self._pending[: self.chunk_nbytes]), self.chunk_nbytes)
-            del self._pending[: self.chunk_nbytes]
+            _write_chunk(file, pending[: self.chunk_nbytes], self.chunk_nbytes)
+            self._pending = [bytes(pending[self.chunk_nbytes :])]
             self._written += self.chunk_nbytes
+            self._nbytes -= self.chunk_nbytes
 
     def close(self) -> None:
         """Raises `ValueError` where nothing was appended: Zarr has no chunk of no bytes."""
         if not len(self):
             raise ValueError(f"{self.path}: no bytes to write")
         array = ArrayWriter(self.path, (len(self),), self.chunk_nbytes, np.uint8)
-        array.write(array.n_chunks - 1, np.frombuffer(self._pending, np.uint8))
+        array.write(array.n_chunks - 1, np.frombuffer(b"".join(self._pending), np.uint8))
 
 
 class MappedArray:

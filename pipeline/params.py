@@ -34,6 +34,8 @@ class SlidesParams(_Frozen):
     """refuse goes on without a bad slide and lists it; fail stops at the first."""
     test_fraction: Fraction = 0.2
     """Share of patients (or slides) held out where the table has no `split`."""
+    mpp_from_objective: bool = False
+    """Take 10 / objective power as um per pixel (20x: 0.5) where neither the slide nor the table says; a guess."""
     demo_px: Annotated[int, Field(ge=512, le=16384)] = 2560
     """Side of a `demo:N` slide in pixels; only demo rows look at it."""
 
@@ -41,8 +43,8 @@ class SlidesParams(_Frozen):
 class TissueParams(_Frozen):
     """How tissue is told from glass."""
 
-    method: Literal["otsu"] = "otsu"
-    """Otsu threshold on saturation, then morphology."""
+    method: Literal["otsu", "hsv", "mask"] = "otsu"
+    """otsu: Otsu's threshold on saturation; hsv: fixed bounds; mask: only the masks that slides.csv names."""
     mask_mpp: Annotated[float, Field(gt=0)] = 8.0
     """Resolution of the mask, micrometres a pixel."""
     min_coverage: Fraction = 0.5
@@ -51,6 +53,8 @@ class TissueParams(_Frozen):
     """Islands smaller than this are dirt, holes smaller than this are filled."""
     exclude_pen: bool = True
     """Leave blue, green, black and red ink out of the mask."""
+    fat: bool = True
+    """Also take fat that adjoins stained tissue, by its web of membranes."""
 
 
 class TilesParams(_Frozen):
@@ -68,6 +72,12 @@ class TilesParams(_Frozen):
     """How tissue is told from glass; see below."""
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 95
     """Of the stored tiles, always 4:4:4."""
+    reader: Literal["auto", "openslide"] = "auto"
+    """auto decodes tiled TIFFs directly where that gives OpenSlide's own pixels, and keeps JPEG tiles that fit."""
+    min_sharpness: Annotated[float, Field(ge=0)] = 0.8
+    """Tiles below are out of focus and left out: 0.8 drops what a blur of sigma 2 to 3 px leaves; 0 keeps all."""
+    min_stain: Annotated[float, Field(ge=0)] = 0.005
+    """Tiles whose optical densities of haematoxylin and eosin sum to less are blank and left out (fat: 0.01)."""
     max_tiles_per_slide: Positive | None = None
     """A seeded choice spread over the tissue; null keeps all."""
     seed: int = 0

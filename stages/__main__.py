@@ -1,9 +1,10 @@
-"""`histill`: every stage by name, `histill scan`, `histill doctor` and the store's housekeeping."""
+"""`histill`: every stage by name, `scan`, `export` and `import`, `doctor`, and the store's housekeeping."""
 
 from __future__ import annotations
 
 import importlib
 from collections import defaultdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,15 +13,20 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import housekeeping
-from pipeline.errors import CorruptItem, StoreError
+from pipeline.errors import CorruptItem, StoreError, TableError
+from pipeline.manifest import write_atomic
 from pipeline.params import STAGES, load_params
 from pipeline.progress import track
 from pipeline.store import Store, dvc_root
-from stages.command import Debug, errors
+from stages.command import Debug, errors, load
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Distil a pathology encoder from a feature cache.")
 store_cli = typer.Typer(no_args_is_help=True, help="What the store holds, and who still names it.")
 cli.add_typer(store_cli, name="store")
+export_cli = typer.Typer(no_args_is_help=True, help="Hand results to other tools.")
+cli.add_typer(export_cli, name="export")
+import_cli = typer.Typer(no_args_is_help=True, help="Take in what other tools have made.")
+cli.add_typer(import_cli, name="import")
 
 Checkouts = Annotated[
     list[Path] | None, typer.Option("--checkout", help="Another checkout that shares the store (repeat for more).")
@@ -46,6 +52,69 @@ def scan(folder: Path, debug: Debug = False) -> None:
 
     with errors(debug):
         typer.echo(scan_folder(folder), nl=False)
+
+
+class CoordsFormat(StrEnum):
+    """Who is to read the coordinates."""
+
+    TRIDENT = "trident"
+    CLAM = "clam"
+    QUPATH = "qupath"
+
+
+@export_cli.command("coords")
+def export_coords(
+    form: Annotated[CoordsFormat, typer.Option("--format", help="trident and clam: h5; qupath: GeoJSON.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("coords"),
+    debug: Debug = False,
+) -> None:
+    """Write where each slide's tiles are, a file a slide, for TRIDENT, CLAM or QuPath."""
+    from pipeline.tiles.coords_export import export_coords as write_all
+
+    with errors(debug):
+        slides, tiles, store = load("slides"), load("tiles"), _store()
+        store.require(tiles)
+        written = write_all(slides, tiles, store, form.value, out)
+        typer.echo(f"{len(written)} files under {out}")
+
+
+@import_cli.command("coords")
+def import_coords(
+    found: Annotated[Path, typer.Argument(help="A TRIDENT or CLAM job folder, its patches folder, or one h5 file.")],
+    slides: Annotated[Path | None, typer.Option(help="Take the slides of this folder, not those of the table.")] = None,
+    table: Annotated[Path | None, typer.Option(help="The slide table; by default that of params.yaml.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write here (slides.csv itself may be given), not to stdout.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Print the slide table with its `coords` column filled, so that those tiles are taken and no grid is laid.
+
+    histill import coords JOB --slides SLIDES > slides.csv starts a table; histill import coords JOB --out slides.csv
+    fills in the one that is there.
+    """
+    from pipeline.slides.scan import scan as scan_folder
+    from pipeline.slides.table import format_table, parse_table, read_table
+    from pipeline.tiles.coords_import import with_coords
+
+    with errors(debug):
+        params = Path("params.yaml")
+        path = table or Path(load_params(params).slides.table if params.exists() else "slides.csv")
+        if slides is not None:
+            path = Path("slides.csv")
+            rows, refused = parse_table(scan_folder(slides), path)
+        elif path.exists() and not path.stat().st_size:
+            fix = "`> slides.csv` empties it before it can be read: restore it, then use --out slides.csv"
+            raise TableError("the table is empty", where=str(path), fix=fix)
+        else:
+            rows, refused = read_table(path)
+        filled, remarks = with_coords(rows, found, path.absolute().parent)
+        for remark in [*(f"left out {refusal.id}: {refusal.reason}" for refusal in refused), *remarks]:
+            typer.echo(remark, err=True)
+        if out is None:
+            typer.echo(format_table(filled), nl=False)
+        else:
+            write_atomic(out, format_table(filled).encode())
 
 
 @cli.command()

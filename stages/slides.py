@@ -1,6 +1,6 @@
 """Stage `slides`: the slide table becomes the catalogue.
 
-In:  slides.csv (path; optionally slide_id, mpp, label, split, patient), the slides it names, params `slides`.
+In:  slides.csv (path; optionally slide_id, mpp, label, split, patient, mask, coords), what it names, params `slides`.
 Out: artifacts/slides.json: identity, size, mpp, levels and vendor of each slide, and the refused ones with the reason.
      Rows `demo:N` are synthesised into the store.
 Run: dvc repro slides, or python -m stages.slides

@@ -47,11 +47,17 @@ def spread(items: tuple[Item, ...], most: int) -> list[Item]:
 
 
 def data_uri(path: Path, nbytes: int) -> str:
+    """The JPEG of at most so many bytes; empty where there is no such file."""
+    data = small_jpeg(path, nbytes)
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode() if data else ""
+
+
+def small_jpeg(path: Path, nbytes: int) -> bytes:
     """The JPEG as it is where it fits, else made smaller until it does; empty where there is no such file."""
     try:
         data = path.read_bytes()
     except OSError:
-        return ""
+        return b""
     if len(data) > nbytes:
         with Image.open(io.BytesIO(data)) as whole:
             rgb = whole.convert("RGB")
@@ -63,4 +69,4 @@ def data_uri(path: Path, nbytes: int) -> str:
             data = out.getvalue()
             if len(data) <= nbytes:
                 break
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+    return data

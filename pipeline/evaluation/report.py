@@ -1,4 +1,4 @@
-"""One self-contained HTML page from all manifests: no network, no scripts, no torch.
+"""One self-contained HTML page from all manifests: no network, no scripts, no torch. All slides: slides_page.py.
 
 The manifests say what is shown; pictures come from the tiles item of each slide in the store. The page is
 templates/report.html with templates/report.css inlined; everything that a table or a slide could have put there is
@@ -20,6 +20,7 @@ from markupsafe import Markup
 from pipeline.errors import ManifestError
 from pipeline.evaluation import charts, verdict
 from pipeline.evaluation.pictures import slide_pictures, spread
+from pipeline.evaluation.slides_page import build_slides_page
 from pipeline.evaluation.tables import MODELS, PROBES, fidelity_rows, probe_rows
 from pipeline.manifest import Manifest, Refusal, write_atomic
 from pipeline.params import ReportParams
@@ -37,7 +38,7 @@ def build_report(
     out: Path,
     training_csv: Path | None = None,
 ) -> Manifest:
-    """Write the page to `out`, atomically; the manifest says how large it is and what it shows.
+    """Write the page to `out`, atomically, and slides.html beside it; the manifest says what the page shows.
 
     `manifests` holds one of each of `STAGES`; `training_csv` has the columns step, loss, cls, patch. Raises
     `ManifestError` where a manifest is missing. A picture that the store does not hold is left out of the page.
@@ -66,6 +67,8 @@ def build_report(
         css=Markup(css), **context(manifests, params, store, training_csv)
     )
     write_atomic(out, page.encode())
+    slides_page = out.with_name("slides.html")
+    build_slides_page(environment, params.title, manifests["slides"], manifests["tiles"], store, slides_page)
     facts = {"nbytes": len(page.encode()), "slides": min(len(manifests["tiles"].items), params.max_slides)}
     return Manifest(stage="report", refused=tuple(all_refused(manifests)), summary=facts)
 

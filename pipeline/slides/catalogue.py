@@ -15,7 +15,7 @@ from pipeline.manifest import Item, Manifest, Refusal
 from pipeline.params import ClusterParams, SlidesParams
 from pipeline.progress import track
 from pipeline.slides.demo import demo_ref
-from pipeline.slides.identity import file_identity, folder_identity
+from pipeline.slides.identity import beside_identity, file_identity, folder_identity
 from pipeline.slides.images import list_images
 from pipeline.slides.reader import SlideReader
 from pipeline.slides.sources import Source, locate
@@ -119,6 +119,7 @@ def _file(source: Source) -> Item:
             "mpp_from": slide.mpp_from,
             "levels": [[width, height, downsample] for (width, height), downsample in levels],
             "nbytes": identity.nbytes,
+            **beside_identity(source.mask, source.coords),
         }
     return Item(id=source.slide_id, key=identity.key, digest=identity.digest, n=1, info=info)
 

@@ -42,3 +42,9 @@ def folder_identity(folder: Path) -> Identity:
         digest.update(f"{name}\0{file_sha256(folder / name)}\n".encode())
         nbytes += (folder / name).stat().st_size
     return Identity(digest.hexdigest()[:32], nbytes)
+
+
+def beside_identity(mask: Path | None, coords: Path | None) -> dict[str, str]:
+    """{`mask`, `coords`: 32 hex digits of the sha256} of the files that the table names beside a slide."""
+    files = {"mask": mask, "coords": coords}
+    return {name: file_sha256(path)[:32] for name, path in files.items() if path is not None}

@@ -1,11 +1,13 @@
 """Pixels and metadata of one whole-slide file. The only file that imports openslide.
 
 Levels count from 0 (full resolution). Positions are always in level-0 pixels, sizes in pixels of the level read, as in
-OpenSlide itself. After an OpenSlide error the handle is dead: every call then raises, so the slide is refused.
+OpenSlide itself. After an OpenSlide error its handle is dead, so the next read opens the file again: one damaged tile
+does not cost the rest of the slide. `direct.py` has the other implementation of the same few methods.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,25 +20,38 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import SlideRefused
-from pipeline.slides.table import MPP_RANGE, sane_mpp
+from pipeline.slides.levels import is_reduced
+from pipeline.slides.table import MPP_RANGE, Mpp, sane_mpp
 
 CACHE_NBYTES = 64 << 20
 """Decoded source tiles kept per handle: two rows of 512 px tiles of a wide slide, so that raster order pays."""
 TABLE_TOLERANCE = 0.05
 """A table's mpp within this of the slide's own says the same thing, more roughly."""
+DAMAGED_FIX = "the file is damaged: copy it again from the scanner or the archive"
+UM_TIMES_POWER = 10.0
+"""A 20x objective usually gives 0.5 um/px, a 40x one 0.25: usually, so it is believed only when asked."""
 _UM_PER_UNIT = {"centimeter": 10_000.0, "inch": 25_400.0}
 _BLOCK_PX = 2048
+_FINEST_PX, _MAX_FAILED = 16, 150
+"""Parts of a thumbnail that do not decode are not looked at more closely than this, nor after so many of them."""
+
+
+class DamagedPixels(SlideRefused):
+    """Some pixels of a slide do not decode; others may."""
 
 
 class SlideReader:
     """An open slide; a context manager. Open one a worker: the handle and its cache do not pickle.
 
-    `mpp` is the table's resolution (um per level-0 pixel), for slides that do not state theirs. Raises `SlideRefused`
-    where the file does not open or no believable resolution is known.
+    `mpp` is the table's resolution (um per level-0 pixel; see `Mpp`), for slides that do not state theirs. Raises
+    `SlideRefused` where the file does not open or no believable resolution is known.
     """
 
-    def __init__(self, path: Path, mpp: float | None = None) -> None:
+    def __init__(self, path: Path, mpp: Mpp = None) -> None:
         self.path = path
+        self.unseen: list[tuple[float, float, float, float]] = []
+        """Parts of the last thumbnail that did not decode: x0, y0, x1, y1 as fractions of the width and height."""
+        self._failed = 0
         try:
             self._slide = openslide.OpenSlide(str(path))
         except (openslide.OpenSlideError, OSError) as error:
@@ -46,6 +61,7 @@ class SlideReader:
         try:
             with self._errors():
                 self._slide.set_cache(openslide.OpenSlideCache(CACHE_NBYTES))
+                self._dead = False
                 self.level_dimensions: list[tuple[int, int]] = [(w, h) for w, h in self._slide.level_dimensions]
                 self.level_downsamples = [float(downsample) for downsample in self._slide.level_downsamples]
                 properties = {str(key): str(value) for key, value in self._slide.properties.items()}
@@ -64,12 +80,30 @@ class SlideReader:
     def height_px(self) -> int:
         return self.level_dimensions[0][1]
 
+    @property
+    def method(self) -> str:
+        """What decodes the pixels, and why."""
+        return "openslide"
+
+    def exact(self, level: int) -> bool:
+        """Whether every pixel of the level can be addressed; else `read` blends neighbours, differently by position."""
+        return self.level_downsamples[level] == round(self.level_downsamples[level])
+
+    def stored_tile(self, level: int, x: int, y: int, side_px: int) -> bytes | None:
+        """The slide's own JPEG of the square at pixel (x, y) of `level`, where the reader can hand it out."""
+        return None
+
     def read(self, level: int, x_l0: int, y_l0: int, width_px: int, height_px: int) -> NDArray[np.uint8]:
         """RGB (height_px, width_px, 3) uint8 of `level`, top left at level-0 (x_l0, y_l0); outside the slide is white.
 
-        Raises `SlideRefused` where the pixels cannot be decoded.
+        Raises `DamagedPixels` where they cannot be decoded; other regions may still be read.
         """
         with self._errors():
+            if self._dead:
+                self._slide.close()
+                self._slide = openslide.OpenSlide(str(self.path))
+                self._slide.set_cache(openslide.OpenSlideCache(CACHE_NBYTES))
+                self._dead = False
             rgba = np.asarray(self._slide.read_region((x_l0, y_l0), level, (width_px, height_px)))
         rgb_HWC, alpha_HW1 = rgba[..., :3], rgba[..., 3:]
         if alpha_HW1.min(initial=255) == 255:
@@ -80,29 +114,53 @@ class SlideReader:
     def thumbnail(self, max_px: int) -> NDArray[np.uint8]:
         """The whole slide as RGB (h, w, 3) uint8, its longer side at most `max_px`; never enlarged.
 
-        Reads the nearest finer level block by block, so a slide without a pyramid does not have to fit in memory.
+        Reads the nearest finer level block by block, so a slide without a pyramid does not have to fit in memory. What
+        does not decode is left white, and `unseen` then says where it is. Raises `DamagedPixels` where nothing does.
         """
         scale = max(1.0, max(self.level_dimensions[0]) / max_px)
         width, height = (max(1, round(side / scale)) for side in self.level_dimensions[0])
-        level = max(i for i, downsample in enumerate(self.level_downsamples) if i == 0 or downsample <= scale * 1.001)
-        level_width, level_height = self.level_dimensions[level]
-        thumb_HWC = np.empty((height, width, 3), np.uint8)
+        finer = [
+            i
+            for i, (size, downsample) in enumerate(zip(self.level_dimensions, self.level_downsamples, strict=True))
+            if i == 0 or (downsample <= scale * 1.001 and is_reduced(self.level_dimensions[0], size))
+        ]
+        level = max(finer, key=lambda i: self.level_downsamples[i])
+        level_height = self.level_dimensions[level][1]
+        thumb_HWC = np.full((height, width, 3), 255, np.uint8)
+        self.unseen, self._failed = [], 0
         step = max(1, int(_BLOCK_PX * height / level_height))
         for top in range(0, height, step):
             bottom = min(height, top + step)
             for left in range(0, width, step):
-                right = min(width, left + step)
-                # The box in pixels of the level is fractional; a box filter reads nothing outside it: no seams.
-                x0, x1 = left * level_width / width, right * level_width / width
-                y0, y1 = top * level_height / height, bottom * level_height / height
-                x, y = int(x0), int(y0)
-                w, h = math.ceil(x1 - 1e-6) - x, math.ceil(y1 - 1e-6) - y
-                downsample = self.level_downsamples[level]
-                block = Image.fromarray(self.read(level, round(x * downsample), round(y * downsample), w, h))
-                box = (x0 - x, y0 - y, min(w, x1 - x), min(h, y1 - y))
-                small = block.resize((right - left, bottom - top), Image.Resampling.BOX, box=box)
-                thumb_HWC[top:bottom, left:right] = np.asarray(small)
+                self._fill(thumb_HWC, level, left, top, min(width, left + step), bottom)
+        if sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in self.unseen) > 0.99:
+            raise DamagedPixels(f"nothing of level {level} can be decoded", where=self.path.name, fix=DAMAGED_FIX)
         return thumb_HWC
+
+    def _fill(self, thumb_HWC: NDArray[np.uint8], level: int, left: int, top: int, right: int, bottom: int) -> None:
+        """Part of a thumbnail, in its pixels; by quarters where some of it does not decode."""
+        height, width = thumb_HWC.shape[:2]
+        (level_width, level_height), downsample = self.level_dimensions[level], self.level_downsamples[level]
+        # The box in pixels of the level is fractional; a box filter reads nothing outside it: no seams.
+        x0, x1 = left * level_width / width, right * level_width / width
+        y0, y1 = top * level_height / height, bottom * level_height / height
+        x, y = int(x0), int(y0)
+        w, h = math.ceil(x1 - 1e-6) - x, math.ceil(y1 - 1e-6) - y
+        try:
+            block_HWC = self.read(level, round(x * downsample), round(y * downsample), w, h)
+        except DamagedPixels:
+            self._failed += 1
+            if max(right - left, bottom - top) <= _FINEST_PX or self._failed > _MAX_FAILED:
+                self.unseen.append((left / width, top / height, right / width, bottom / height))
+                return
+            xs, ys = sorted({left, (left + right) // 2, right}), sorted({top, (top + bottom) // 2, bottom})
+            for upper, lower in itertools.pairwise(ys):
+                for begin, end in itertools.pairwise(xs):
+                    self._fill(thumb_HWC, level, begin, upper, end, lower)
+            return
+        box = (x0 - x, y0 - y, min(w, x1 - x), min(h, y1 - y))
+        small = Image.fromarray(block_HWC).resize((right - left, bottom - top), Image.Resampling.BOX, box=box)
+        thumb_HWC[top:bottom, left:right] = np.asarray(small)
 
     def close(self) -> None:
         self._slide.close()
@@ -117,9 +175,9 @@ class SlideReader:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except openslide.OpenSlideError as error:
-            fix = "the file is damaged: copy it again from the scanner or the archive"
-            raise SlideRefused(f"pixels cannot be decoded: {error}", where=self.path.name, fix=fix) from None
+        except (openslide.OpenSlideError, OSError) as error:
+            self._dead = True
+            raise DamagedPixels(f"pixels cannot be decoded: {error}", where=self.path.name, fix=DAMAGED_FIX) from None
 
 
 def detect_vendor(path: Path) -> str | None:
@@ -128,23 +186,30 @@ def detect_vendor(path: Path) -> str | None:
     return None if vendor is None else str(vendor)
 
 
-def resolve_mpp(properties: Mapping[str, str], table: float | None, name: str) -> tuple[tuple[float, float], str]:
-    """um per level-0 pixel (x, y), and who says so: `slide`, `tiff` (resolution tags) or `table`.
+def resolve_mpp(properties: Mapping[str, str], table: Mpp, name: str) -> tuple[tuple[float, float], str]:
+    """um per level-0 pixel (x, y), and who says so: `slide`, `tiff` (resolution tags), `table` or `objective`.
 
-    The table is believed where the slide says nothing or nonsense, and where the two differ by more than 5 %. Raises
-    `SlideRefused` where nobody says anything believable.
+    The table is believed where the slide says nothing or nonsense, and where the two differ by more than 5 %. Where
+    the table says nothing either, `"objective"` in its place takes 10 um / power (20x: 0.5). Raises `SlideRefused`
+    where nobody says anything believable.
     """
     found = _pair(properties, "openslide.mpp-x", "openslide.mpp-y"), "slide"
     if found[0] is None:
         found = _tiff_resolution(properties), "tiff"
     own, source = found
+    given = None if table == "objective" else table
     if own is not None and all(map(sane_mpp, own)):
-        if table is None or all(abs(mpp / table - 1) <= TABLE_TOLERANCE for mpp in own):
+        if given is None or all(abs(mpp / given - 1) <= TABLE_TOLERANCE for mpp in own):
             return own, source
-        return (table, table), "table"
-    if table is not None:
-        return (table, table), "table"
+        return (given, given), "table"
+    if given is not None:
+        return (given, given), "table"
+    power = _pair(properties, "openslide.objective-power", "openslide.objective-power")
+    if table == "objective" and power is not None and power[0] > 0 and sane_mpp(UM_TIMES_POWER / power[0]):
+        return (UM_TIMES_POWER / power[0], UM_TIMES_POWER / power[0]), "objective"
     fix = "give its um per pixel in the mpp column of slides.csv (about 0.25 for 40x, 0.5 for 20x)"
+    if power is not None and table is None:
+        fix += f", or set slides.mpp_from_objective: its objective power is {power[0]:g}"
     if own is None:
         raise SlideRefused("no mpp in its metadata", where=name, fix=fix)
     what = f"mpp {own[0]:.4g} in its metadata is nonsense (not within {MPP_RANGE[0]} to {MPP_RANGE[1]})"

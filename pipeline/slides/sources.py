@@ -9,7 +9,7 @@ from typing import Literal
 from pipeline.errors import SlideRefused
 from pipeline.params import SlidesParams
 from pipeline.slides.demo import LABELS_FILE, SLIDE_FILE, ensure_demo_slide
-from pipeline.slides.table import Row, read_table
+from pipeline.slides.table import Mpp, Row, read_table
 from pipeline.store import Store, dvc_root
 
 
@@ -17,14 +17,17 @@ from pipeline.store import Store, dvc_root
 class Source:
     """One slide here: a slide file, a folder of images, or a synthetic slide in the store.
 
-    `mpp` is the table's (um per level-0 pixel); `label_map` a PNG of class indices at level 0 (see demo.CLASSES).
+    `mpp` is the table's, or how to do without (see table.Mpp); `label_map` a PNG of class indices at level 0 (see
+    demo.CLASSES); `mask` and `coords` are the slide's own tissue mask and tiling, where the table names them.
     """
 
     slide_id: str
     kind: Literal["file", "folder", "demo"]
     path: Path
-    mpp: float | None = None
+    mpp: Mpp = None
     label_map: Path | None = None
+    mask: Path | None = None
+    coords: Path | None = None
 
 
 def sources(table: Path, store: Store, params: SlidesParams) -> dict[str, Source]:
@@ -42,24 +45,36 @@ def sources(table: Path, store: Store, params: SlidesParams) -> dict[str, Source
 
 
 def locate(row: Row, table: Path, store: Store, params: SlidesParams) -> Source:
-    """Find one row's pixels. Raises `SlideRefused` where they are not here."""
+    """Find one row's pixels, its mask and its coordinates. Raises `SlideRefused` where they are not here."""
+    mask, coords = (_beside(name, row, table) if name else None for name in (row.mask, row.coords))
     if row.path.startswith("demo:"):
         if row.demo is None:
             raise SlideRefused(f"no such demo slide: {row.path}", where=row.slide_id, fix="demo:1, demo:2, …")
         folder = ensure_demo_slide(row.demo, params.demo_px, store)
-        return Source(row.slide_id, "demo", folder / SLIDE_FILE, row.mpp, folder / LABELS_FILE)
+        return Source(row.slide_id, "demo", folder / SLIDE_FILE, row.mpp, folder / LABELS_FILE, mask, coords)
+    path = _beside(row.path, row, table)
+    if not path.is_dir():
+        mpp: Mpp = "objective" if row.mpp is None and params.mpp_from_objective else row.mpp
+        return Source(row.slide_id, "file", path, mpp, None, mask, coords)
+    if mask or coords:
+        what = "a folder of images takes no mask and no coords"
+        raise SlideRefused(what, where=row.slide_id, fix="its images are its tiles; leave those cells empty")
+    return Source(row.slide_id, "folder", path, row.mpp)
+
+
+def _beside(name: str, row: Row, table: Path) -> Path:
+    """The file or folder that a row names, relative to the table. Raises `SlideRefused` where it is not here."""
     for base in _bases(table):
-        path = base / Path(row.path).expanduser()
+        path = base / Path(name).expanduser()
         try:
-            if path.is_dir():
-                return Source(row.slide_id, "folder", path, row.mpp)
             if path.exists():
-                return Source(row.slide_id, "file", path, row.mpp)
+                return path
         except OSError as error:
             fix = "may you read it? is the disk it lies on mounted?"
-            raise SlideRefused(f"{error.strerror}: {row.path}", where=row.slide_id, fix=fix) from None
-    fix = f"paths are relative to the table's folder; line {row.line} of {table.name} says {row.path}"
-    raise SlideRefused("file not found", where=row.slide_id, fix=fix)
+            raise SlideRefused(f"{error.strerror}: {name}", where=row.slide_id, fix=fix) from None
+    what = "file not found" if name == row.path else f"file not found: {name}"
+    fix = f"paths are relative to the table's folder; line {row.line} of {table.name} says {name}"
+    raise SlideRefused(what, where=row.slide_id, fix=fix)
 
 
 def _bases(table: Path) -> list[Path]:

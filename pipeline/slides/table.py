@@ -1,7 +1,8 @@
 """slides.csv: one row a slide, read strictly and written so that it reads back the same.
 
-Columns: `path` (required), `slide_id`, `mpp`, `label`, `split`, `patient`. Lines that start with `#` are comments. A
-problem of one row refuses that row; a problem of the header or the file refuses the table.
+Columns: `path` (required), `slide_id`, `mpp`, `label`, `split`, `patient`, `mask` (a tissue mask made elsewhere) and
+`coords` (a tiling made elsewhere). Lines that start with `#` are comments. A problem of one row refuses that row; a
+problem of the header or the file refuses the table.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from typing import Literal
 from pipeline.errors import SlideRefused, TableError
 from pipeline.manifest import Refusal
 
-COLUMNS = ("path", "slide_id", "mpp", "label", "split", "patient")
+COLUMNS = ("path", "slide_id", "mpp", "label", "split", "patient", "mask", "coords")
+RARE = ("mask", "coords")
+"""Columns that are written only where a row has a value in them."""
 MPP_RANGE = (0.05, 10.0)
 """um per pixel that a light microscope's slide can have; what lies outside is a mistake in the metadata."""
+Mpp = float | Literal["objective"] | None
+"""What to believe of a slide that does not say: um per pixel, its objective power, or nothing (refuse it)."""
 DEMO = re.compile(r"demo:([1-9][0-9]{0,3})")
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
@@ -37,6 +42,8 @@ class Row:
     label: str | None = None
     split: str | None = None
     patient: str | None = None
+    mask: str | None = None
+    coords: str | None = None
 
     @property
     def demo(self) -> int | None:
@@ -67,6 +74,11 @@ def read_table(path: Path | str) -> tuple[list[Row], list[Refusal]]:
         raise TableError("slide table not found", where=str(path), fix=fix) from None
     except UnicodeDecodeError:
         raise TableError("not UTF-8 text", where=str(path), fix="save it as CSV (UTF-8)") from None
+    return parse_table(text, path)
+
+
+def parse_table(text: str, path: Path) -> tuple[list[Row], list[Refusal]]:
+    """As `read_table`, from the table's text; `path` is for messages."""
     if "\0" in text:
         raise TableError("not a text file", where=str(path), fix="save it as CSV (UTF-8)")
     # A comment leaves a blank line behind, so that line numbers stay those of the file.
@@ -100,10 +112,11 @@ def read_table(path: Path | str) -> tuple[list[Row], list[Refusal]]:
 
 def format_table(rows: Iterable[Row]) -> str:
     """The rows as CSV text that `read_table` reads back (line numbers aside)."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerow(COLUMNS)
+    out, rows = io.StringIO(), list(rows)
+    columns = [name for name in COLUMNS if name not in RARE or any(getattr(row, name) for row in rows)]
+    csv.writer(out, lineterminator="\n").writerow(columns)
     for row in rows:
-        cells = [getattr(row, column) for column in COLUMNS]
+        cells = [getattr(row, column) for column in columns]
         # Quotes keep a path that starts with `#` from being read as a comment.
         quoting: Literal[0, 1] = csv.QUOTE_ALL if row.path.startswith("#") else csv.QUOTE_MINIMAL
         csv.writer(out, lineterminator="\n", quoting=quoting).writerow(["" if cell is None else cell for cell in cells])
@@ -151,6 +164,8 @@ def _row(header: list[str], cells: list[str], line: int, first_line: dict[str, i
         label=value.get("label"),
         split=split.lower() if split else None,
         patient=value.get("patient"),
+        mask=value.get("mask"),
+        coords=value.get("coords"),
     )
 
 

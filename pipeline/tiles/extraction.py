@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ from pipeline.errors import HistillError, SlideRefused
 from pipeline.manifest import Item, Manifest, Refusal
 from pipeline.params import ClusterParams, TilesParams
 from pipeline.progress import track
-from pipeline.slides.identity import file_identity, folder_identity
+from pipeline.slides.direct import open_slide
+from pipeline.slides.identity import beside_identity, file_identity, folder_identity
 from pipeline.slides.reader import SlideReader
 from pipeline.slides.sources import Source
 from pipeline.store import Ref, Store, recipe_key
@@ -21,7 +22,7 @@ from pipeline.tiles.folder import write_folder_tiles
 from pipeline.tiles.reader import TileReader
 from pipeline.tiles.whole_slide import write_slide_tiles
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Count up when the same parameters give other bytes."""
 
 
@@ -42,6 +43,10 @@ def tiles_recipe(params: TilesParams) -> dict[str, Any]:
         "overlap_px": params.overlap_px,
         "edge": params.edge,
         "tissue": params.tissue.model_dump(mode="json"),
+        # Only auto keeps a slide's own JPEG tiles; all other bytes are the same.
+        "reader": params.reader,
+        "min_sharpness": params.min_sharpness,
+        "min_stain": params.min_stain,
         "jpeg_quality": params.jpeg_quality,
         "max_tiles_per_slide": limit,
         # Without a limit nothing is drawn, and another seed changes no byte.
@@ -50,10 +55,11 @@ def tiles_recipe(params: TilesParams) -> dict[str, Any]:
 
 
 def tiles_ref(slide: Item, params: TilesParams) -> Ref:
-    """Where a slide's tiles are: by its identity, and by its mpp where the table says other than the slide."""
+    """Where a slide's tiles are: by its identity and what the table says of it (another mpp, a mask, coordinates)."""
     key = slide.key
     if slide.info.get("mpp_from") == "table" and slide.info["kind"] != "folder":
         key += "-mpp" + hashlib.sha256(repr(slide.info["mpp"]).encode()).hexdigest()[:8]
+    key += "".join(f"-{name}{slide.info[name][:12]}" for name in ("mask", "coords") if name in slide.info)
     return Ref("tiles", recipe_key(tiles_recipe(params)), key)
 
 
@@ -110,12 +116,15 @@ def extract_tiles(source: Source, slide: Item, params: TilesParams, store: Store
     """One slide's tiles: made where the store lacks them. Raises `SlideRefused`."""
     ref = tiles_ref(slide, params)
     if not store.has(ref):
-        _check_unchanged(source, slide)
-        with store.write(ref, tiles_recipe(params)) as folder:
-            if source.kind == "folder":
+        if source.kind == "folder":
+            _check_unchanged(lambda: folder_identity(source.path).key == slide.key)
+            with store.write(ref, tiles_recipe(params)) as folder:
                 write_folder_tiles(source.path, folder, params)
-            else:
-                write_slide_tiles(source, folder, params)
+        else:
+            with open_slide(source.path, source.mpp, params.reader) as reader:
+                _check_unchanged(lambda: _is(slide, reader, source))
+                with store.write(ref, tiles_recipe(params)) as folder:
+                    write_slide_tiles(source, folder, params, reader)
     return _item(slide, ref, store)
 
 
@@ -123,15 +132,17 @@ def _work(task: _Task, params: TilesParams, store: Store) -> Item:
     return extract_tiles(task.source, task.slide, params, store)
 
 
-def _check_unchanged(source: Source, slide: Item) -> None:
+def _is(slide: Item, reader: SlideReader, source: Source) -> bool:
+    same_file = file_identity(reader.path, reader.quickhash).key == slide.key
+    beside = {name: slide.info[name] for name in ("mask", "coords") if name in slide.info}
+    same_beside = beside_identity(source.mask, source.coords) == beside
+    return same_file and same_beside and list(reader.mpp_xy) == slide.info["mpp"]
+
+
+def _check_unchanged(is_same: Callable[[], bool]) -> None:
     """Others will find these tiles by the slide's identity, so they must be of just that one. Raises `SlideRefused`."""
     try:
-        if source.kind == "folder":
-            same = folder_identity(source.path).key == slide.key
-        else:
-            with SlideReader(source.path, source.mpp) as reader:
-                same = file_identity(source.path, reader.quickhash).key == slide.key
-                same = same and list(reader.mpp_xy) == slide.info["mpp"]
+        same = is_same()
     except OSError as error:
         raise SlideRefused(f"cannot be read: {error.strerror}", fix="may you read it? is its disk whole?") from None
     if not same:
@@ -149,5 +160,7 @@ def _item(slide: Item, ref: Ref, store: Store) -> Item:
     """The manifest's entry of a committed item; reads nothing but the store."""
     meta = TileReader(store.path(ref)).meta
     own = {name: meta[name] for name in ("kind", "tissue_mm2", "dropped", "labels")}
+    if "reader" in meta:
+        own |= {"reader": meta["reader"], "as_scanned": meta["as_scanned"]}
     info = {**own, **{name: slide.info.get(name) for name in ("split", "label", "patient")}}
     return Item(id=slide.id, key=ref.item, digest=store.digest(ref), n=meta["n"], info=info)

@@ -1,26 +1,31 @@
 """Pictures of one slide's tiles for people: what was taken, what was not, and what the tiles look like.
 
 thumb.jpg    the slide, at most 1024 px a side
-overlay.jpg  the same: kept tiles in colour under their grid, the rest faded, tissue outlined in green, ink in orange
+overlay.jpg  the same: kept tiles as they are under their grid, those dropped though they have tissue tinted by reason
+             (`LOST`), the rest faded; tissue outlined in green, ink in orange
 mosaic.jpg   up to 24 tiles spread evenly over the rows
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from pipeline.tiles.pixels import encode_jpeg, resize
 from pipeline.tiles.reader import TileReader
+from pipeline.tiles.resample import shrink
 from pipeline.tiles.tissue import TissueMask
 
 THUMB_PX = 1024
 _QUALITY = 88
 _GRID, _TISSUE, _PEN = (24, 60, 120), (0, 150, 60), (235, 120, 0)
+LOST = {"pen": (235, 120, 0), "blank": (0, 170, 200), "blurred": (190, 30, 160), "damaged": (215, 20, 20)}
+"""Colours of dropped tiles; templates/slides.css has the same."""
 _COLUMNS, _SAMPLES, _CELL_PX, _GUTTER_PX = 6, 24, 164, 6
 
 
@@ -33,26 +38,42 @@ def write_thumb(folder: Path, picture_HWC: NDArray[np.uint8]) -> NDArray[np.uint
     return thumb_HWC
 
 
-def write_overlay(folder: Path, thumb_HWC: NDArray[np.uint8], mask: TissueMask, boxes_N4: NDArray[np.float64]) -> None:
-    """overlay.jpg; `boxes_N4` are the kept tiles' x0, y0, x1, y1 as fractions of the slide's width and height."""
+def write_overlay(
+    folder: Path,
+    thumb_HWC: NDArray[np.uint8],
+    mask: TissueMask,
+    kept_N4: NDArray[np.float64],
+    lost: Mapping[str, NDArray[np.float64]],
+) -> None:
+    """overlay.jpg; boxes are x0, y0, x1, y1 as fractions of the slide's sides: the kept (N, 4), the lost by reason."""
     height, width = thumb_HWC.shape[:2]
-    pixel_N4 = np.floor(boxes_N4 * (width, height, width, height) + 0.5).astype(int)
-    kept_HW = np.zeros((height, width), bool)
+    kept_HW, lines_HW = _painted(kept_N4, width, height)
+    grey_HW1 = thumb_HWC.mean(-1, keepdims=True)
+    canvas_HWC = np.where(kept_HW[..., None], thumb_HWC, 0.45 * grey_HW1 + 0.55 * 255)
+    for reason, box_M4 in lost.items():
+        # Where tiles overlap, what is kept is kept.
+        lost_HW = _painted(box_M4, width, height)[0] & ~kept_HW
+        canvas_HWC[lost_HW] = 0.6 * canvas_HWC[lost_HW] + 0.4 * np.array(LOST[reason])
+    canvas_HWC[lines_HW] = 0.45 * canvas_HWC[lines_HW] + 0.55 * np.array(_GRID)
+    for part_HW, colour in ((mask.tissue, _TISSUE), (mask.pen, _PEN)):
+        canvas_HWC[_outline(part_HW, (width, height))] = colour
+    (folder / "overlay.jpg").write_bytes(encode_jpeg(canvas_HWC.astype(np.uint8), _QUALITY))
+
+
+def _painted(box_N4: NDArray[np.float64], width: int, height: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """What the boxes cover, (height, width), and their borders."""
+    pixel_N4 = np.floor(box_N4 * (width, height, width, height) + 0.5).astype(int)
+    covered_HW = np.zeros((height, width), bool)
     lines_HW = np.zeros((height, width), bool)
     # A grid of lines closer than this would hide what it is laid over.
     roomy = len(pixel_N4) > 0 and float(np.median(pixel_N4[:, 2] - pixel_N4[:, 0])) >= 10
     for x0, y0, x1, y1 in pixel_N4:
         right, bottom = min(x1, width - 1), min(y1, height - 1)
-        kept_HW[y0 : bottom + 1, x0 : right + 1] = True
+        covered_HW[y0 : bottom + 1, x0 : right + 1] = True
         if roomy:
             lines_HW[[y0, bottom], x0 : right + 1] = True
             lines_HW[y0 : bottom + 1, [x0, right]] = True
-    grey_HW1 = thumb_HWC.mean(-1, keepdims=True)
-    canvas_HWC = np.where(kept_HW[..., None], thumb_HWC, 0.45 * grey_HW1 + 0.55 * 255)
-    canvas_HWC[lines_HW] = 0.45 * canvas_HWC[lines_HW] + 0.55 * np.array(_GRID)
-    for part_HW, colour in ((mask.tissue, _TISSUE), (mask.pen, _PEN)):
-        canvas_HWC[_outline(part_HW, (width, height))] = colour
-    (folder / "overlay.jpg").write_bytes(encode_jpeg(canvas_HWC.astype(np.uint8), _QUALITY))
+    return covered_HW, lines_HW
 
 
 def write_mosaics(folder: Path, *, thumb: bool = False) -> None:
@@ -65,15 +86,28 @@ def write_mosaics(folder: Path, *, thumb: bool = False) -> None:
     sheet_HWC = np.full((-(-n // columns) * step + _GUTTER_PX, columns * step + _GUTTER_PX, 3), 255, np.uint8)
     for i, row in enumerate(rows):
         top, left = (i // columns) * step + _GUTTER_PX, (i % columns) * step + _GUTTER_PX
-        sheet_HWC[top : top + _CELL_PX, left : left + _CELL_PX] = tiles.image(int(row), _CELL_PX)
+        sheet_HWC[top : top + _CELL_PX, left : left + _CELL_PX] = _cell(tiles.image(int(row)))
     data = encode_jpeg(sheet_HWC, _QUALITY)
     for name in ("mosaic.jpg", "thumb.jpg") if thumb else ("mosaic.jpg",):
         (folder / name).write_bytes(data)
 
 
+def _cell(tile_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A tile in the size of the mosaic's cells; of an oblong image its middle square."""
+    height, width = tile_HWC.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return shrink(tile_HWC[top : top + side, left : left + side], (float(side), float(side)), _CELL_PX)
+
+
 def _outline(mask_HW: NDArray[np.bool_], size_px: tuple[int, int]) -> NDArray[np.bool_]:
     """The two-pixel border of a mask, enlarged smoothly to (width, height)."""
+    if not mask_HW.any():
+        return np.zeros(size_px[::-1], bool)
     large = Image.fromarray(mask_HW.astype(np.uint8) * 255).resize(size_px, Image.Resampling.BICUBIC)
     inside_HW = np.asarray(large) >= 128
-    border_HW: NDArray[np.bool_] = inside_HW & ~ndimage.binary_erosion(inside_HW, iterations=2, border_value=1)
+    padded_HW = np.pad(inside_HW, 2, mode="edge")
+    across_HW = reduce(np.logical_and, [padded_HW[:, i : i + size_px[0]] for i in range(5)])
+    eroded_HW = reduce(np.logical_and, [across_HW[i : i + size_px[1]] for i in range(5)])
+    border_HW: NDArray[np.bool_] = inside_HW & ~eroded_HW
     return border_HW

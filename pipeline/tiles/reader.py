@@ -58,7 +58,7 @@ class TileReader:
 
     @property
     def table(self) -> pa.Table:
-        """row, x_l0, y_l0, tissue, label, source (see writer.py), one row a tile."""
+        """Place, scores, label and source of each tile (columns: see writer.py), one row a tile."""
         if self._table is None:
             self._table = pq.read_table(self.folder / TABLE_FILE)
         return self._table

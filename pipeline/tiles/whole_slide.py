@@ -1,11 +1,12 @@
 """Tiles one slide file: looks at it small, chooses tiles by their tissue, then reads, resizes and stores them.
 
-Legend: H, W, C = height, width, RGB; A = all tiles of the grid; N = the kept ones.
+Legend: H, W, C = height, width, RGB.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,64 +16,77 @@ from PIL import Image
 
 from pipeline.errors import SlideRefused
 from pipeline.params import TilesParams
+from pipeline.slides.direct import open_slide
 from pipeline.slides.reader import SlideReader
 from pipeline.slides.sources import Source
-from pipeline.tiles.grid import Geometry, lay, plan, spread_choice
+from pipeline.tiles.choice import Choice, choose, choose_given, fractions, plan_given
+from pipeline.tiles.coords import read_tiling
+from pipeline.tiles.cutting import cut
+from pipeline.tiles.grid import Geometry, lay, plan
 from pipeline.tiles.labels import LabelMap
 from pipeline.tiles.pictures import THUMB_PX, write_mosaics, write_overlay, write_thumb
-from pipeline.tiles.pixels import encode_jpeg, resize
-from pipeline.tiles.strips import strips
-from pipeline.tiles.tissue import TissueMask, coverage, find_tissue
+from pipeline.tiles.pixels import resize
+from pipeline.tiles.tissue import TissueMask, find_tissue
+from pipeline.tiles.tissue.own_mask import load_mask
 from pipeline.tiles.writer import TileWriter
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The kept tiles in raster order: corners in level-0 pixels (N,), share of tissue (N,), and what was dropped.
+def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader: SlideReader | None = None) -> None:
+    """Tile one slide into `folder` (see writer.py), read through `reader` where it is already open.
 
-    `dropped` counts tiles: `glass` too little tissue; `pen` tissue enough, but for the ink; `edge` not whole; `limit`
-    more than max_tiles_per_slide.
+    Tiles that do not decode are left out and counted as `damaged`; none is ever stored as white. Raises `SlideRefused`:
+    the slide does not open, is coarser than the target, has no tissue, or nothing of it decodes.
     """
-
-    x_l0: NDArray[np.int64]
-    y_l0: NDArray[np.int64]
-    tissue: NDArray[np.float64]
-    dropped: dict[str, int]
-
-
-def write_slide_tiles(source: Source, folder: Path, params: TilesParams) -> None:
-    """Tile one slide into `folder` (see writer.py).
-
-    Raises `SlideRefused`: it does not open, is coarser than the target, has no tissue, or some of its pixels do not
-    decode; a slide never ends as fewer tiles or as white ones.
-    """
-    with SlideReader(source.path, source.mpp) as reader:
+    with contextlib.nullcontext(reader) if reader else open_slide(source.path, source.mpp, params.reader) as reader:
         levels = [(w, h, d) for (w, h), d in zip(reader.level_dimensions, reader.level_downsamples, strict=True)]
-        geometry = plan(levels, reader.mpp_xy, params)
-        picture_HWC, mask = look(reader, params)
-        choice = choose(geometry, mask, params)
+        tiling = read_tiling(source.coords, levels) if source.coords else None
+        geometry = plan_given(levels, tiling, params) if tiling else plan(levels, reader.mpp_xy, params)
+        picture_HWC, mask = look(reader, params, source.mask)
+        choice = choose_given(geometry, tiling, mask, params) if tiling else choose(geometry, mask, params)
+        unseen_N2 = np.empty((0, 2), np.int64)
+        if reader.unseen and not tiling:
+            unseen_N2 = _unseen(geometry, choice, params.edge, reader.unseen)
+            choice.dropped["glass"] -= len(unseen_N2)
         labels = LabelMap(source.label_map, geometry) if source.label_map else None
-        writer = TileWriter(folder)
-        for strip in strips(geometry, choice.x_l0, choice.y_l0):
-            strip_HWC = reader.read(geometry.level, strip.x_l0, strip.y_l0, strip.width_px, strip.height_px)
-            for row, box in zip(strip.rows, strip.boxes, strict=True):
-                cut_HWC = strip_HWC[box.top : box.bottom, box.left : box.right]
-                tile_HWC = resize(cut_HWC, (params.tile_px, params.tile_px), box.inner)
-                x_l0, y_l0 = int(choice.x_l0[row]), int(choice.y_l0[row])
-                writer.append(
-                    encode_jpeg(tile_HWC, params.jpeg_quality),
-                    x_l0=x_l0,
-                    y_l0=y_l0,
-                    tissue=float(choice.tissue[row]),
-                    label=labels.of(x_l0, y_l0) if labels else None,
-                )
-        writer.close(_meta(source, reader, geometry, mask, choice))
+        writer, kept_as_scanned = TileWriter(folder), 0
+        kept_rows: list[int] = []
+        lost_rows: dict[str, list[int]] = {"blurred": [], "damaged": []}
+        for tile in cut(reader, geometry, choice.x_l0, choice.y_l0, params.jpeg_quality):
+            if tile.jpeg is None or tile.sharpness < params.min_sharpness:
+                lost_rows["damaged" if tile.jpeg is None else "blurred"].append(tile.row)
+                continue
+            kept_rows.append(tile.row)
+            x_l0, y_l0 = int(choice.x_l0[tile.row]), int(choice.y_l0[tile.row])
+            writer.append(
+                tile.jpeg,
+                x_l0=x_l0,
+                y_l0=y_l0,
+                tissue=float(choice.tissue[tile.row]),
+                sharpness=tile.sharpness,
+                stain=(float(choice.stain[tile.row, 0]), float(choice.stain[tile.row, 1])),
+                label=labels.of(x_l0, y_l0) if labels else None,
+            )
+            kept_as_scanned += tile.as_scanned
+        choice.dropped.update({reason: len(rows) for reason, rows in lost_rows.items()})
+        choice.dropped["damaged"] += len(unseen_N2)
+        if not len(writer):
+            damaged, blurred = choice.dropped["damaged"], choice.dropped["blurred"]
+            fix = "look at it in a viewer; if it is whole and in focus, lower tiles.min_sharpness"
+            what = f"of its tiles with tissue {damaged} do not decode and {blurred} are out of focus: none is left"
+            raise SlideRefused(what, fix=fix)
+        writer.close(_meta(source, reader, geometry, mask, choice, kept_as_scanned))
     thumb_HWC = write_thumb(folder, picture_HWC)
-    write_overlay(folder, thumb_HWC, mask, _fractions(geometry, choice.x_l0, choice.y_l0))
+    corner_N2 = np.stack([choice.x_l0, choice.y_l0], axis=1)
+    lost = choice.lost | {reason: corner_N2[rows] for reason, rows in lost_rows.items()}
+    lost["damaged"] = np.concatenate([lost["damaged"], unseen_N2])
+    lost_boxes = {reason: fractions(geometry, *corner_M2.T) for reason, corner_M2 in lost.items()}
+    write_overlay(folder, thumb_HWC, mask, fractions(geometry, *corner_N2[kept_rows].T), lost_boxes)
     write_mosaics(folder)
 
 
-def look(reader: SlideReader, params: TilesParams) -> tuple[NDArray[np.uint8], TissueMask]:
+def look(
+    reader: SlideReader, params: TilesParams, own_mask: Path | None = None
+) -> tuple[NDArray[np.uint8], TissueMask]:
     """A small picture of the whole slide, (h, w, 3), and the mask at `mask_mpp` (or the slide's own mpp, if coarser).
 
     One reading serves both: a slide without a pyramid is read whole for it.
@@ -85,42 +99,29 @@ def look(reader: SlideReader, params: TilesParams) -> tuple[NDArray[np.uint8], T
     width, height = min(width, picture_HWC.shape[1]), min(height, picture_HWC.shape[0])
     small_HWC = resize(picture_HWC, (width, height), resample=Image.Resampling.BOX)
     mpp_xy = (mpp_x * reader.width_px / width, mpp_y * reader.height_px / height)
-    return picture_HWC, find_tissue(small_HWC, mpp_xy, params.tissue)
+    slide_l0 = (reader.width_px, reader.height_px)
+    own_HW = load_mask(own_mask, slide_l0, (width, height)) if own_mask else None
+    return picture_HWC, find_tissue(small_HWC, mpp_xy, params.tissue, own_HW)
 
 
-def choose(geometry: Geometry, mask: TissueMask, params: TilesParams) -> Choice:
-    """The tiles of the grid that have enough tissue. Raises `SlideRefused` where there is none."""
-    grid = lay(geometry, params.edge)
-    x_l0_A, y_l0_A = grid.corners()
-    height, width = mask.tissue.shape
-    box_A4 = _fractions(geometry, x_l0_A, y_l0_A) * (width, height, width, height)
-    tissue_A, either_A = coverage(mask.tissue, box_A4), coverage(mask.tissue | mask.pen, box_A4)
-    # A tile without any tissue is never kept, even at a min_coverage of 0.
-    enough = max(params.tissue.min_coverage, 1e-6)
-    kept_A, inked_A = tissue_A >= enough, (either_A >= enough) & (tissue_A < enough)
-    kept = np.flatnonzero(kept_A)
-    if not len(kept):
-        what = "no tile has enough tissue" if mask.tissue.any() else "no tissue found"
-        fix = "if its thumbnail shows tissue, lower tiles.tissue.min_coverage or tiles.tissue.min_area_mm2"
-        raise SlideRefused(what, fix=fix)
-    chosen = kept[spread_choice(len(kept), params.max_tiles_per_slide, params.seed)]
-    dropped = {
-        "glass": int((~kept_A & ~inked_A).sum()),
-        "pen": int(inked_A.sum()),
-        "edge": grid.lost,
-        "limit": len(kept) - len(chosen),
-    }
-    return Choice(x_l0_A[chosen], y_l0_A[chosen], tissue_A[chosen], dropped)
+def _unseen(
+    geometry: Geometry, choice: Choice, edge: str, boxes: Sequence[tuple[float, float, float, float]]
+) -> NDArray[np.int64]:
+    """Corners (M, 2) of tiles that touch what the thumbnail could not show: left out as glass, and perhaps are not."""
+    corner_A2 = np.stack(lay(geometry, edge).corners(), axis=1)
+    tile_A4 = fractions(geometry, *corner_A2.T)
+    touching_A = np.zeros(len(corner_A2), bool)
+    for x0, y0, x1, y1 in boxes:
+        touching_A |= (tile_A4[:, 0] < x1) & (tile_A4[:, 2] > x0) & (tile_A4[:, 1] < y1) & (tile_A4[:, 3] > y0)
+    known = {tuple(corner) for corner_N2 in choice.lost.values() for corner in corner_N2.tolist()}
+    known |= set(zip(choice.x_l0.tolist(), choice.y_l0.tolist(), strict=True))
+    rest = [i for i in np.flatnonzero(touching_A) if tuple(corner_A2[i].tolist()) not in known]
+    return corner_A2[rest[: choice.dropped["glass"]]]
 
 
-def _fractions(geometry: Geometry, x_l0_N: NDArray[np.int64], y_l0_N: NDArray[np.int64]) -> NDArray[np.float64]:
-    """x0, y0, x1, y1 of each tile as fractions of the slide's width and height, (N, 4)."""
-    (width, height), (width_l0, height_l0) = geometry.slide_l0, geometry.size_l0
-    box_4N = (x_l0_N / width, y_l0_N / height, (x_l0_N + width_l0) / width, (y_l0_N + height_l0) / height)
-    return np.stack(box_4N, axis=1)
-
-
-def _meta(source: Source, reader: SlideReader, geometry: Geometry, mask: TissueMask, choice: Choice) -> dict[str, Any]:
+def _meta(
+    source: Source, reader: SlideReader, geometry: Geometry, mask: TissueMask, choice: Choice, as_scanned: int
+) -> dict[str, Any]:
     return {
         "kind": source.kind,
         "tile_px": geometry.tile_px,
@@ -130,6 +131,8 @@ def _meta(source: Source, reader: SlideReader, geometry: Geometry, mask: TissueM
         "slide_l0_px": list(geometry.slide_l0),
         "read_level": geometry.level,
         "read_downsample": geometry.downsample,
+        "reader": reader.method,
+        "as_scanned": as_scanned,
         "tissue_mm2": round(mask.area_mm2, 4),
         "tissue_threshold": round(mask.threshold, 4),
         "dropped": choice.dropped,

@@ -1,6 +1,7 @@
 """Writes one slide's tiles into an item folder of the store.
 
-    tiles.parquet   row, x_l0, y_l0 (int64, level-0 pixels), tissue (float32, 0-1), label, source (string or null)
+    tiles.parquet   row, x_l0, y_l0 (int64, level-0 pixels), tissue (float32, 0-1), sharpness, haematoxylin, eosin
+                    (float32, see quality.py), label, source (string or null)
     jpeg/           uint8 (nbytes,): the tiles' JPEG files end to end
     offsets/        int64 (N + 1,): tile i is jpeg[offsets[i]:offsets[i + 1]]
     meta.json       geometry and what was dropped
@@ -30,6 +31,9 @@ _SCHEMA = pa.schema(
         ("x_l0", pa.int64()),
         ("y_l0", pa.int64()),
         ("tissue", pa.float32()),
+        ("sharpness", pa.float32()),
+        ("haematoxylin", pa.float32()),
+        ("eosin", pa.float32()),
         ("label", pa.string()),
         ("source", pa.string()),
     ]
@@ -55,11 +59,13 @@ class TileWriter:
         x_l0: int = 0,
         y_l0: int = 0,
         tissue: float = 1.0,
+        sharpness: float = 0.0,
+        stain: tuple[float, float] = (0.0, 0.0),
         label: str | None = None,
         source: str | None = None,
     ) -> None:
-        """The next tile: its JPEG file, its place in level-0 pixels, its share of tissue, what is known of it."""
-        row = (len(self), x_l0, y_l0, tissue, label, source)
+        """The next tile: its JPEG file, its place in level-0 pixels, its scores, what is known of it."""
+        row = (len(self), x_l0, y_l0, tissue, sharpness, *stain, label, source)
         for column, value in zip(self._columns.values(), row, strict=True):
             column.append(value)
         self._jpeg.append(jpeg)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.errors import SlideRefused
 from pipeline.slides.demo import SLIDE_FILE
-from pipeline.slides.reader import SlideReader, detect_vendor, resolve_mpp
+from pipeline.slides.reader import DamagedPixels, SlideReader, detect_vendor, resolve_mpp
 
 
 def write_tiff(path: Path, rgb_HWC: np.ndarray, **options: object) -> Path:
@@ -100,7 +100,7 @@ def test_a_truncated_file_is_refused(demo_folder: Path, tmp_path: Path, keep: fl
         SlideReader(path)
 
 
-def test_damaged_pixels_are_refused_by_name(demo_folder: Path, tmp_path: Path) -> None:
+def test_damaged_pixels_are_refused_by_name_and_others_are_still_read(demo_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "damaged.tif"
     shutil.copy(demo_folder / SLIDE_FILE, path)
     with tifffile.TiffFile(path) as tiff:
@@ -109,10 +109,9 @@ def test_damaged_pixels_are_refused_by_name(demo_folder: Path, tmp_path: Path) -
         file.seek(offset)
         file.write(b"\0" * nbytes)
     with SlideReader(path) as slide:
-        with pytest.raises(SlideRefused, match="cannot be decoded") as caught:
+        with pytest.raises(DamagedPixels, match="cannot be decoded") as caught:
             slide.read(0, 0, 0, slide.width_px, slide.height_px)
-        with pytest.raises(SlideRefused):
-            slide.read(0, 0, 0, 8, 8)
+        assert slide.read(0, 0, 0, 8, 8).shape == (8, 8, 3)
     assert caught.value.where == "damaged.tif"
 
 
@@ -141,3 +140,32 @@ def test_real_slides_are_read_or_refused(real_data: Path, name: str, mpp: float 
     with SlideReader(real_data / name, mpp) as slide:
         assert slide.mpp_xy == pytest.approx((expected, expected), rel=1e-3)
         assert max(slide.thumbnail(256).shape) == 256
+
+
+POWER = {"openslide.objective-power": "40"}
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        (POWER, ((0.25, 0.25), "objective")),
+        (POWER | {"openslide.mpp-x": "0.5", "openslide.mpp-y": "0.5"}, ((0.5, 0.5), "slide")),
+        (POWER | {"openslide.mpp-x": "896", "openslide.mpp-y": "896"}, ((0.25, 0.25), "objective")),
+    ],
+)
+def test_objective_power_is_believed_when_asked_and_nothing_else_is_known(
+    properties: dict[str, str], expected: tuple[tuple[float, float], str]
+) -> None:
+    assert resolve_mpp(properties, "objective", "a") == expected
+
+
+@pytest.mark.parametrize("power", [None, "0", "-20", "1000", "high"])
+def test_an_objective_power_that_says_nothing_is_no_mpp(power: str | None) -> None:
+    properties = {} if power is None else {"openslide.objective-power": power}
+    with pytest.raises(SlideRefused, match="no mpp"):
+        resolve_mpp(properties, "objective", "a")
+
+
+def test_unasked_the_objective_power_is_only_advice() -> None:
+    with pytest.raises(SlideRefused, match=r"(?s)no mpp.*mpp_from_objective: its objective power is 40"):
+        resolve_mpp(POWER, None, "a")

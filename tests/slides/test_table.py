@@ -105,3 +105,13 @@ def test_a_missing_table_and_a_binary_one_are_named(tmp_path: Path) -> None:
     (tmp_path / "slides.xls").write_bytes(b"\xd0\xcf\x11\xe0")
     with pytest.raises(TableError, match="UTF-8"):
         read_table(tmp_path / "slides.xls")
+
+
+def test_rare_columns_are_written_only_where_used(tmp_path: Path) -> None:
+    plain, masked = Row(2, "a.svs", "a"), Row(3, "b.svs", "b", mask="m.geojson", coords="b.h5")
+    assert format_table([plain]).splitlines()[0] == "path,slide_id,mpp,label,split,patient"
+    text = format_table([plain, masked])
+    assert text.splitlines()[0].endswith(",mask,coords")
+    (tmp_path / "t.csv").write_text(text)
+    rows, refused = read_table(tmp_path / "t.csv")
+    assert rows == [plain, masked] and not refused

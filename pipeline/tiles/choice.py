@@ -1,0 +1,138 @@
+"""Which tiles of a slide are kept: those of the grid that have tissue, or those of a tiling made elsewhere.
+
+Legend: A = all tiles considered; N = the kept ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import SlideRefused
+from pipeline.params import TilesParams
+from pipeline.tiles.coords import Tiling
+from pipeline.tiles.grid import COARSER_BY, Geometry, lay, plan, spread_choice
+from pipeline.tiles.tissue import TissueMask, box_means, coverage
+
+MAX_INK = 0.1
+"""Share of a tile that may be ink or its margin: a stroke across a corner passes, one through the tile does not."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The kept tiles in raster order: corners in level-0 pixels (N,), share of tissue (N,), both stains (N, 2).
+
+    `dropped` counts the others. `glass`: too little tissue; `pen`: tissue enough, but for the ink, or more than
+    `MAX_INK` of it; `blank`: hardly any stain; `edge`: not whole; `limit`: more than max_tiles_per_slide; and what only
+    the pixels show, counted by whoever reads them: `blurred`, out of focus, and `damaged`, not decodable.
+    """
+
+    x_l0: NDArray[np.int64]
+    y_l0: NDArray[np.int64]
+    tissue: NDArray[np.float64]
+    stain: NDArray[np.float64]
+    dropped: dict[str, int]
+    lost: dict[str, NDArray[np.int64]]
+    """Corners, (M, 2) in level-0 pixels, of the tiles that were dropped though they have tissue, by reason."""
+
+
+def choose(geometry: Geometry, mask: TissueMask, params: TilesParams) -> Choice:
+    """The tiles of the grid that have enough tissue. Raises `SlideRefused` where there is none."""
+    grid = lay(geometry, params.edge)
+    x_l0_A, y_l0_A = grid.corners()
+    box_A4 = _pixels(geometry, mask, x_l0_A, y_l0_A)
+    tissue_A, either_A = coverage(mask.tissue, box_A4), coverage(mask.tissue | mask.pen, box_A4)
+    # A tile without any tissue is never kept, even at a min_coverage of 0.
+    enough = max(params.tissue.min_coverage, 1e-6)
+    inked_A = (either_A >= enough) & ((tissue_A < enough) | (coverage(mask.pen, box_A4) > MAX_INK))
+    kept_A = (tissue_A >= enough) & ~inked_A
+    stain_A2 = _stain(mask, box_A4)
+    blank_A = kept_A & (stain_A2.sum(1) < params.min_stain)
+    kept = np.flatnonzero(kept_A & ~blank_A)
+    if not len(kept):
+        what = "no tile has enough tissue" if mask.tissue.any() else "no tissue found"
+        fix = "if its thumbnail shows tissue, lower tiles.tissue.min_coverage or tiles.tissue.min_area_mm2"
+        if blank_A.any():
+            what, fix = f"all {blank_A.sum()} tiles with tissue are blank", "lower tiles.min_stain"
+        raise SlideRefused(what, fix=fix)
+    chosen = kept[spread_choice(len(kept), params.max_tiles_per_slide, params.seed)]
+    dropped = {
+        "glass": int((~kept_A & ~inked_A).sum()),
+        "pen": int(inked_A.sum()),
+        "blank": int(blank_A.sum()),
+        "edge": grid.lost,
+        "limit": len(kept) - len(chosen),
+        "blurred": 0,
+        "damaged": 0,
+    }
+    corner_A2 = np.stack([x_l0_A, y_l0_A], axis=1)
+    lost = {"pen": corner_A2[inked_A], "blank": corner_A2[blank_A]}
+    return Choice(x_l0_A[chosen], y_l0_A[chosen], tissue_A[chosen], stain_A2[chosen], dropped, lost)
+
+
+def plan_given(levels: Sequence[tuple[int, int, float]], tiling: Tiling, params: TilesParams) -> Geometry:
+    """The geometry for a tiling made elsewhere: its side in level-0 pixels becomes `tile_px`, whatever the mpp.
+
+    Raises `SlideRefused` where its tiles have fewer pixels than `tile_px`: pixels are never made up.
+    """
+    scale = tiling.side_l0 / params.tile_px
+    if scale * COARSER_BY < 1:
+        what = f"its coordinates are of tiles of {tiling.side_l0:g} px, and tiles.tile_px is {params.tile_px}"
+        raise SlideRefused(what, fix=f"lower tiles.tile_px to {int(tiling.side_l0)}; nothing is ever upsampled")
+    return plan(levels, (1.0, 1.0), params.model_copy(update={"target_mpp": scale, "overlap_px": 0}))
+
+
+def choose_given(geometry: Geometry, tiling: Tiling, mask: TissueMask, params: TilesParams) -> Choice:
+    """The tiles of a tiling made elsewhere, as they are: not judged by this mask, which only fills in their scores.
+
+    Those that are not wholly on the slide are dropped (`edge`), and blank ones as anywhere. Raises `SlideRefused` where
+    none is left.
+    """
+    (width_l0, height_l0), (side_x, side_y) = geometry.slide_l0, geometry.size_l0
+    x_l0_A, y_l0_A = tiling.corner_N2.T
+    whole_A = (x_l0_A >= 0) & (y_l0_A >= 0) & (x_l0_A + side_x < width_l0 + 1) & (y_l0_A + side_y < height_l0 + 1)
+    # A side that was rounded may stick out by a fraction of a pixel.
+    x_l0_A = np.minimum(x_l0_A, int(width_l0 - side_x))[whole_A]
+    y_l0_A = np.minimum(y_l0_A, int(height_l0 - side_y))[whole_A]
+    box_A4 = _pixels(geometry, mask, x_l0_A, y_l0_A)
+    tissue_A, stain_A2 = coverage(mask.tissue, box_A4), _stain(mask, box_A4)
+    blank_A = stain_A2.sum(1) < params.min_stain
+    kept = np.flatnonzero(~blank_A)
+    if not len(kept):
+        what = f"of its {len(whole_A)} coordinates none is a whole tile with stain on it"
+        raise SlideRefused(what, fix="are they of this slide? else lower tiles.min_stain")
+    chosen = kept[spread_choice(len(kept), params.max_tiles_per_slide, params.seed)]
+    dropped = {
+        "blank": int(blank_A.sum()),
+        "edge": int((~whole_A).sum()),
+        "limit": len(kept) - len(chosen),
+        "blurred": 0,
+        "damaged": 0,
+    }
+    lost = {"blank": np.stack([x_l0_A, y_l0_A], axis=1)[blank_A]}
+    return Choice(x_l0_A[chosen], y_l0_A[chosen], tissue_A[chosen], stain_A2[chosen], dropped, lost)
+
+
+def fractions(geometry: Geometry, x_l0_N: NDArray[np.int64], y_l0_N: NDArray[np.int64]) -> NDArray[np.float64]:
+    """x0, y0, x1, y1 of each tile as fractions of the slide's width and height, (N, 4)."""
+    (width, height), (width_l0, height_l0) = geometry.slide_l0, geometry.size_l0
+    box_4N = (x_l0_N / width, y_l0_N / height, (x_l0_N + width_l0) / width, (y_l0_N + height_l0) / height)
+    return np.stack(box_4N, axis=1)
+
+
+def _pixels(
+    geometry: Geometry, mask: TissueMask, x_l0_A: NDArray[np.int64], y_l0_A: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The same in pixels of the mask."""
+    height, width = mask.tissue.shape
+    return fractions(geometry, x_l0_A, y_l0_A) * (width, height, width, height)
+
+
+def _stain(mask: TissueMask, box_A4: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean optical density of haematoxylin and eosin over each box, (A, 2)."""
+    (down, across), (height, width) = mask.stain.shape[:2], mask.tissue.shape
+    own_A4 = box_A4 * np.array([across / width, down / height, across / width, down / height])
+    return np.stack([box_means(mask.stain[..., i].astype(np.float64), own_A4) for i in range(2)], axis=1)

@@ -1,0 +1,139 @@
+"""The tiles of tiles.json for other tools: where they are on each slide, without their pixels.
+
+    trident  OUT/patches/<slide>_patches.h5   in a job folder, TRIDENT goes on from there with its feature extraction
+    clam     OUT/patches/<slide>.h5           for extract_features_fp.py --data_h5_dir OUT
+    qupath   OUT/<slide>.geojson              drop it onto the open slide
+
+Both HDF5 formats are described in coords.py; the name of a slide is its id, which by default is its file's stem, as
+the two tools have it. A size that falls between pixels is rounded, since both read whole pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.manifest import Manifest, write_atomic
+from pipeline.store import Ref, Store
+from pipeline.tiles.coords import write_tiling
+from pipeline.tiles.reader import TileReader
+
+UM_TIMES_POWER = 10.0
+"""Magnification as both tools count it: 20x is 0.5 um/px."""
+WHOLE_WITHIN = 0.0025
+"""A magnification this near to a whole number is written as it: 20.04 is 20."""
+SCORES = ("tissue", "sharpness", "haematoxylin", "eosin")
+_TILE_COLOUR = (24, 60, 120)
+
+
+def export_coords(slides: Manifest, tiles: Manifest, store: Store, form: str, out: Path) -> list[Path]:
+    """One file a slide in `form` (a key of `FORMS`); returns them. Folders of images have no coordinates: left out."""
+    levels = {item.id: item.info["levels"] for item in slides.items}
+    written = []
+    for item in tiles.items:
+        if item.info["kind"] == "folder":
+            continue
+        tile_reader = TileReader(store.path(Ref("tiles", tiles.recipe_key, item.key)))
+        corner_N2 = np.stack([tile_reader.table[name].to_numpy() for name in ("x_l0", "y_l0")], axis=1)
+        written.append(FORMS[form](item.id, tile_reader, corner_N2, tiles.recipe, levels[item.id], out))
+    return written
+
+
+def trident(
+    slide_id: str,
+    tiles: TileReader,
+    corner_N2: NDArray[np.int64],
+    recipe: Mapping[str, Any],
+    levels: list[list[float]],
+    out: Path,
+) -> Path:
+    """TRIDENT reads `patch_size` * `level0_magnification` / `target_magnification` pixels of level 0 and resizes them.
+
+    So the ratio of the two is the true scale, and not that of the magnifications' names: a slide of 0.293 um/px is
+    34.13x here, since as "40x" it would be read 17 % too large.
+    """
+    meta, path = tiles.meta, out / "patches" / f"{slide_id}_patches.h5"
+    width, height = meta["slide_l0_px"]
+    target = _power(meta["mpp"][0] * meta["size_l0_px"][0] / meta["tile_px"])
+    attributes = {
+        "patch_size": meta["tile_px"],
+        "patch_size_level0": round(meta["size_l0_px"][0]),
+        "level0_magnification": _power(meta["mpp"][0]),
+        "target_magnification": target,
+        "overlap": recipe["overlap_px"],
+        "name": slide_id,
+        "savetodir": str(out),
+        "level0_width": width,
+        "level0_height": height,
+    }
+    write_tiling(path, corner_N2, attributes)
+    return path
+
+
+def clam(
+    slide_id: str,
+    tiles: TileReader,
+    corner_N2: NDArray[np.int64],
+    recipe: Mapping[str, Any],
+    levels: list[list[float]],
+    out: Path,
+) -> Path:
+    """CLAM reads `patch_size` pixels of `patch_level`, so where tiles are rescaled that is not `tile_px`."""
+    meta, path = tiles.meta, out / "patches" / f"{slide_id}.h5"
+    width, height, downsample = levels[meta["read_level"]]
+    level_dim = np.array([width, height], np.int64)
+    attributes = {
+        "patch_size": round(meta["size_l0_px"][0] / downsample),
+        "patch_level": meta["read_level"],
+        "downsample": np.array([downsample, downsample]),
+        "downsampled_level_dim": level_dim,
+        "level_dim": level_dim,
+        "name": slide_id,
+        "save_path": str(out / "patches"),
+    }
+    write_tiling(path, corner_N2, attributes)
+    return path
+
+
+def qupath(
+    slide_id: str,
+    tiles: TileReader,
+    corner_N2: NDArray[np.int64],
+    recipe: Mapping[str, Any],
+    levels: list[list[float]],
+    out: Path,
+) -> Path:
+    """A FeatureCollection of tile objects: a square in level-0 pixels each, its scores as measurements."""
+    path = out / f"{slide_id}.geojson"
+    width, height = tiles.meta["size_l0_px"]
+    score_N = {name: tiles.table[name].to_pylist() for name in SCORES}
+    features = []
+    for row, ((x, y), label) in enumerate(zip(corner_N2.tolist(), tiles.labels, strict=True)):
+        right, bottom = round(x + width, 2), round(y + height, 2)
+        ring = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]
+        features.append(
+            {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [ring]},
+                "properties": {
+                    "objectType": "tile",
+                    "classification": {"name": label or "Tile", "color": list(_TILE_COLOUR)},
+                    "measurements": {"row": row, **{name: round(score_N[name][row], 4) for name in SCORES}},
+                },
+            }
+        )
+    write_atomic(path, json.dumps({"type": "FeatureCollection", "features": features}).encode())
+    return path
+
+
+FORMS: dict[str, Callable[..., Path]] = {"trident": trident, "clam": clam, "qupath": qupath}
+
+
+def _power(mpp: float) -> float | int:
+    power = UM_TIMES_POWER / mpp
+    return round(power) if abs(round(power) / power - 1) <= WHOLE_WITHIN else power

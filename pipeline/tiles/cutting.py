@@ -1,0 +1,78 @@
+"""The chosen tiles of a slide, one after another, as JPEG: kept as they are in the file, or read, shrunk and encoded.
+
+Where a tile is one of the scanner's own JPEG tiles, pixel for pixel, that one is stored: nothing is decoded to be
+encoded again, and there is no second loss. A tile that does not decode is given out as damaged, and the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.slides.reader import DamagedPixels, SlideReader
+from pipeline.tiles.grid import Geometry
+from pipeline.tiles.pixels import encode_jpeg
+from pipeline.tiles.quality import jpeg_sharpness, sharpness
+from pipeline.tiles.resample import shrink
+from pipeline.tiles.strips import Strip, strips
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Tile `row` of the chosen ones: its JPEG file, or None where it is damaged, and its sharpness (see quality.py)."""
+
+    row: int
+    jpeg: bytes | None
+    sharpness: float = 0.0
+    as_scanned: bool = False
+    """The JPEG is the scanner's own."""
+
+
+def cut(
+    reader: SlideReader, geometry: Geometry, x_l0_N: NDArray[np.int64], y_l0_N: NDArray[np.int64], quality: int
+) -> Iterator[Cut]:
+    """The N tiles in order, damaged ones included. `quality` of the JPEGs that are made here."""
+    for strip in strips(geometry, x_l0_N, y_l0_N, exact=reader.exact(geometry.level)):
+        own = [_own(reader, geometry, int(x_l0_N[row]), int(y_l0_N[row]), row) for row in strip.rows]
+        found = {part.row: part for part in own if part is not None}
+        if not found:
+            yield from _made(reader, geometry, strip, quality)
+            continue
+        for i, row in enumerate(strip.rows):
+            if row in found:
+                yield found[row]
+            else:
+                yield from _made(reader, geometry, strip.single(i, geometry), quality)
+
+
+def _own(reader: SlideReader, geometry: Geometry, x_l0: int, y_l0: int, row: int) -> Cut | None:
+    """The scanner's own tile, where the chosen one is just that."""
+    if not geometry.as_is:
+        return None
+    try:
+        x, y = geometry.at_level(x_l0), geometry.at_level(y_l0)
+        jpeg = reader.stored_tile(geometry.level, x, y, geometry.tile_px)
+        # The score decodes all of it, which shows whether it is whole.
+        return None if jpeg is None else Cut(row, jpeg, jpeg_sharpness(jpeg), as_scanned=True)
+    except (DamagedPixels, ValueError):
+        return Cut(row, None)
+
+
+def _made(reader: SlideReader, geometry: Geometry, strip: Strip, quality: int) -> Iterator[Cut]:
+    """The strip's tiles from its pixels; one by one where some of them do not decode."""
+    try:
+        strip_HWC = reader.read(geometry.level, strip.x_l0, strip.y_l0, strip.width_px, strip.height_px)
+    except DamagedPixels:
+        if len(strip.rows) == 1:
+            yield Cut(strip.rows[0], None)
+            return
+        for i in range(len(strip.rows)):
+            yield from _made(reader, geometry, strip.single(i, geometry), quality)
+        return
+    for row, box in zip(strip.rows, strip.boxes, strict=True):
+        whole_HWC = strip_HWC[box.top : box.bottom, box.left : box.right]
+        tile_HWC = shrink(whole_HWC, geometry.size_px, geometry.tile_px)
+        yield Cut(row, encode_jpeg(tile_HWC, quality), sharpness(tile_HWC))

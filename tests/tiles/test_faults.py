@@ -1,0 +1,269 @@
+"""Bad slides: refused with the reason, or tiled with the damaged tiles left out and counted; never white tiles."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from made_slides import tissue_picture
+from PIL import Image
+
+from pipeline.errors import HistillError, SlideRefused
+from pipeline.params import ClusterParams, SlidesParams, TilesParams, TissueParams
+from pipeline.slides.catalogue import catalogue
+from pipeline.slides.direct import How, open_slide
+from pipeline.slides.sources import Source, sources
+from pipeline.store import Store
+from pipeline.tiles.extraction import make_tiles
+from pipeline.tiles.pixels import decode_jpeg
+from pipeline.tiles.reader import TileReader
+from pipeline.tiles.whole_slide import write_slide_tiles
+
+PARAMS = TilesParams(tile_px=64, tissue=TissueParams(mask_mpp=4, min_area_mm2=0.001), min_sharpness=0)
+WIDTH, HEIGHT = 1280, 896
+
+
+def pyramid(path: Path, mpp: float = 0.5, compression: str = "jpeg", tile_px: int = 64) -> Path:
+    """Tissue in levels 1, 2, 8, so that the tissue is found on another level than the tiles are read from."""
+    level = Image.fromarray(tissue_picture(WIDTH, HEIGHT))
+    with tifffile.TiffWriter(path) as tiff:
+        for factor in (1, 2, 8):
+            tiff.write(
+                np.asarray(level.reduce(factor)),
+                tile=(tile_px, tile_px),
+                photometric="rgb",
+                compression=compression,
+                subfiletype=int(factor > 1),
+                resolution=(1e4 / mpp, 1e4 / mpp),
+                resolutionunit="CENTIMETER",
+                metadata=None,
+            )
+    return path
+
+
+def spans(path: Path, page: int = 0) -> list[tuple[int, int]]:
+    with tifffile.TiffFile(path) as tiff:
+        return list(zip(tiff.pages[page].dataoffsets, tiff.pages[page].databytecounts, strict=True))
+
+
+def put(path: Path, offset: int, data: bytes) -> None:
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def tile(path: Path, out: Path, params: TilesParams = PARAMS) -> TileReader:
+    out.mkdir()
+    write_slide_tiles(Source("it", "file", path, None), out, params)
+    return TileReader(out)
+
+
+def places(tiles: TileReader) -> dict[tuple[int, int], int]:
+    table = tiles.table
+    return {at: row for row, at in enumerate(zip(table["x_l0"].to_pylist(), table["y_l0"].to_pylist(), strict=True))}
+
+
+def all_tiles(tiles: TileReader) -> int:
+    return len(tiles) + sum(tiles.meta["dropped"].values())
+
+
+@pytest.mark.parametrize("how", ["auto", "openslide"])
+@pytest.mark.parametrize(
+    ("mpp", "compression"), [(0.5, "jpeg"), (0.293, "jpeg"), (0.25, "jpeg"), (0.5, "deflate"), (0.293, "deflate")]
+)
+def test_damaged_tiles_are_left_out_and_counted_and_the_others_are_as_ever(
+    tmp_path: Path, mpp: float, compression: str, how: How
+) -> None:
+    params = PARAMS.model_copy(update={"reader": how})
+    path = pyramid(tmp_path / "a.tif", mpp, compression)
+    whole = tile(path, tmp_path / "whole", params)
+    page = whole.meta["read_level"]
+    across = -(-WIDTH // (1, 2, 8)[page] // 64)
+    zeroed = [5 * across + 8, 5 * across + 9, 6 * across + 9] if page == 0 else [3 * across + 5]
+    for i in zeroed:
+        offset, nbytes = spans(path, page)[i]
+        put(path, offset, bytes(nbytes))
+    part = tile(path, tmp_path / "part", params)
+    lost = places(whole).keys() - places(part).keys()
+    assert len(lost) == part.meta["dropped"]["damaged"] > 0 == whole.meta["dropped"]["damaged"]
+    assert len(part) + len(lost) == len(whole)
+    # Just those that touch a damaged tile are gone, and all of them.
+    size, side = whole.meta["size_l0_px"][0], 64 * (1, 2, 8)[page]
+    bad = [((i % across) * side, (i // across) * side) for i in zeroed]
+    touching = {(x, y) for x, y in places(whole) for u, v in bad if u - size < x < u + side and v - size < y < v + side}
+    assert lost == touching
+    for at, row in places(part).items():
+        assert part.jpeg(row) == whole.jpeg(places(whole)[at])
+
+
+def test_flipped_bytes_never_become_other_tiles_in_silence(tmp_path: Path) -> None:
+    path = pyramid(tmp_path / "a.tif")
+    whole = tile(path, tmp_path / "whole")
+    rng = np.random.default_rng(0)
+    for offset, nbytes in spans(path)[60:200:4]:
+        at = offset + int(rng.integers(nbytes // 4, nbytes - 80))
+        put(path, at, rng.integers(0, 256, 64, np.uint8).tobytes())
+    part = tile(path, tmp_path / "part")
+    assert part.meta["dropped"]["damaged"] >= 20
+    assert all_tiles(part) == all_tiles(whole)
+    # What still decodes by chance is not white: flipped bits are noise.
+    for row in range(len(part)):
+        assert part.image(row).std() > 4
+
+
+@pytest.mark.parametrize("how", ["auto", "openslide"])
+def test_damage_where_the_tissue_is_looked_for_is_counted_too(tmp_path: Path, real_data: Path, how: How) -> None:
+    params = PARAMS.model_copy(update={"reader": how})
+    path = tmp_path / "one-level.svs"
+    shutil.copy(real_data / "slides" / "CMU-1-Small-Region.svs", path)
+    whole = tile(path, tmp_path / "whole", params)
+    offset, nbytes = spans(path)[44]
+    put(path, offset, bytes(nbytes))
+    part = tile(path, tmp_path / "part", params)
+    x0, y0 = 44 % 10 * 240, 44 // 10 * 240
+    touching = [(x, y) for x, y in places(whole) if x0 - 64 < x < x0 + 240 and y0 - 64 < y < y0 + 240]
+    assert len(touching) > 10 and not places(part).keys() & set(touching)
+    assert part.meta["dropped"]["damaged"] >= len(touching)
+    assert all_tiles(part) == all_tiles(whole)
+
+
+def test_two_megabytes_of_zeros_in_a_real_slide_cost_their_own_tiles(tmp_path: Path, real_data: Path) -> None:
+    path = tmp_path / "zeroed.tif"
+    shutil.copy(real_data / "slides" / "region-40x.tif", path)
+    params = TilesParams(tile_px=256)
+    whole = tile(path, tmp_path / "whole", params)
+    put(path, max(spans(path), key=lambda span: span[1])[0], bytes(2 << 20))
+    part = tile(path, tmp_path / "part", params)
+    damaged = part.meta["dropped"]["damaged"]
+    assert damaged > 20 and len(part) + damaged == len(whole)
+    same = places(whole)
+    assert all(part.jpeg(row) == whole.jpeg(same[at]) for at, row in places(part).items())
+
+
+@pytest.mark.parametrize("keep", [0.05, 0.3, 0.6, 0.9, 0.999])
+def test_a_truncated_slide_is_refused_or_its_damage_is_counted(tmp_path: Path, keep: float) -> None:
+    path = pyramid(tmp_path / "a.tif")
+    whole = tile(path, tmp_path / "whole")
+    with open(path, "r+b") as file:
+        file.truncate(int(path.stat().st_size * keep))
+    try:
+        part = tile(path, tmp_path / "part")
+    except SlideRefused as refused:
+        assert refused.fix
+    else:
+        assert all_tiles(part) == all_tiles(whole)
+
+
+def set_tag(path: Path, page: int, **tags: int) -> None:
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        for name, value in tags.items():
+            tiff.pages[page].tags[name].overwrite(value)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [(0, 0), (0, 112), (1, 1), (160, 1), (160, 12000), (1 << 30, 1 << 30)],
+    ids=lambda size: f"{size[0]}x{size[1]}",
+)
+@pytest.mark.parametrize("page", [0, 1, 2])
+def test_levels_that_lie_about_their_size_end_in_a_refusal_or_in_true_tiles(
+    tmp_path: Path, size: tuple[int, int], page: int
+) -> None:
+    path = pyramid(tmp_path / "a.tif", mpp=0.25)
+    whole = tile(path, tmp_path / "whole")
+    set_tag(path, page, ImageWidth=size[0], ImageLength=size[1])
+    try:
+        part = tile(path, tmp_path / "part")
+    except SlideRefused as refused:
+        assert refused.what
+        return
+    same = places(whole)
+    for at, row in places(part).items():
+        if at in same and part.meta["slide_l0_px"] == whole.meta["slide_l0_px"]:
+            assert np.abs(part.image(row).astype(int) - whole.image(same[at])).mean() < 12
+
+
+def test_a_last_level_of_one_pixel_is_no_trouble(tmp_path: Path) -> None:
+    level = Image.fromarray(tissue_picture(WIDTH, HEIGHT))
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        for size in ((WIDTH, HEIGHT), (1, 1)):
+            tiff.write(
+                np.asarray(level.resize(size)),
+                tile=(64, 64),
+                photometric="rgb",
+                compression="jpeg",
+                subfiletype=int(size == (1, 1)),
+                resolution=(20000, 20000),
+                resolutionunit="CENTIMETER",
+                metadata=None,
+            )
+    assert len(tile(tmp_path / "a.tif", tmp_path / "out")) > 50
+
+
+@pytest.mark.parametrize("mpp", [(0.25, 0.5), (0.5, 0.25), (0.3, 0.45)])
+def test_pixels_that_are_not_square_make_tiles_that_are(tmp_path: Path, mpp: tuple[float, float]) -> None:
+    """A disc, scanned with oblong pixels, is round again in the tiles."""
+    side_um = 400.0
+    width, height = round(side_um / mpp[0]), round(side_um / mpp[1])
+    y_H1, x_1W = np.ogrid[:height, :width]
+    inside = ((x_1W + 0.5) * mpp[0] - side_um / 2) ** 2 + ((y_H1 + 0.5) * mpp[1] - side_um / 2) ** 2 < 150**2
+    disc = np.where(inside[..., None], (170, 80, 160), 243).astype(np.uint8)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        disc,
+        tile=(64, 64),
+        photometric="rgb",
+        resolution=(1e4 / mpp[0], 1e4 / mpp[1]),
+        resolutionunit="CENTIMETER",
+        metadata=None,
+    )
+    params = PARAMS.model_copy(
+        update={"tile_px": 32, "tissue": TissueParams(mask_mpp=1, min_coverage=1e-3, min_area_mm2=0.001, fat=False)}
+    )
+    tiles = tile(tmp_path / "a.tif", tmp_path / "out", params)
+    assert tiles.meta["size_l0_px"] == pytest.approx([32 * 0.5 / mpp[0], 32 * 0.5 / mpp[1]], rel=1e-3)
+    canvas = np.full((800, 800), 243, np.uint8)
+    for (x_l0, y_l0), row in places(tiles).items():
+        x, y = round(x_l0 * mpp[0] / 0.5), round(y_l0 * mpp[1] / 0.5)
+        canvas[y : y + 32, x : x + 32] = decode_jpeg(tiles.jpeg(row))[..., 1]
+    dark = np.argwhere(canvas < 160)
+    assert np.ptp(dark[:, 0]) == pytest.approx(600, abs=6) and np.ptp(dark[:, 1]) == pytest.approx(600, abs=6)
+
+
+def table(folder: Path, names: list[str]) -> tuple[Path, SlidesParams]:
+    path = folder / "slides.csv"
+    path.write_text("path,slide_id\n" + "".join(f"{name}.tif,{name}\n" for name in names))
+    return path, SlidesParams(table=str(path))
+
+
+def test_a_killed_runs_leftovers_block_nothing(tmp_path: Path) -> None:
+    pyramid(tmp_path / "a.tif")
+    path, slides_params = table(tmp_path, ["a"])
+    store, one = Store(tmp_path / "store"), ClusterParams(workers=1)
+    slides = catalogue(slides_params, store, one)
+    made = make_tiles(slides, sources(path, store, slides_params), PARAMS, store, one)
+    item = store.root / "tiles" / made.recipe_key / made.items[0].key
+    # Killed in the middle: a partial of a process that is gone, with a chunk in it, and no item.
+    partial = item.with_name(f".{'0' * 32}.partial")
+    shutil.copytree(item, partial)
+    (partial / "item.json").unlink()
+    shutil.rmtree(item)
+    assert make_tiles(slides, sources(path, store, slides_params), PARAMS, store, one) == made
+
+
+def test_a_tiff_with_an_endless_chain_of_pages_ends(tmp_path: Path) -> None:
+    path = pyramid(tmp_path / "a.tif")
+    data = bytearray(path.read_bytes())
+    first = struct.unpack_from("<I", data, 4)[0]
+    entries = struct.unpack_from("<H", data, first)[0]
+    struct.pack_into("<I", data, first + 2 + 12 * entries, first)
+    path.write_bytes(data)
+    try:
+        with open_slide(path) as slide:
+            slide.read(0, 0, 0, 64, 64)
+    except HistillError as error:
+        assert error.what
