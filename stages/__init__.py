@@ -2,6 +2,6 @@
 
 import os
 
-# Threads that spin while they wait make two jobs on one machine several times slower than one after the other.
-# torch reads it when it is imported, so it is said here, before any stage's own imports.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# A torch thread that waits spins, by default so long that two jobs on one machine are slower than one after the other.
+# torch's OpenMP reads this when it is loaded, so it is said before any stage's own imports (docs/benchmarks.md: why 1000).
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
