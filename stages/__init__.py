@@ -3,5 +3,5 @@
 import os
 
 # A torch thread that waits spins, by default so long that two jobs on one machine are slower than one after the other.
-# torch's OpenMP reads this when it is loaded, so it is said before any stage's own imports (docs/benchmarks.md: why 1000).
+# torch's OpenMP reads this when it is loaded, so it is said ahead of all imports (why 1000: docs/benchmarks.md).
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
