@@ -35,7 +35,9 @@ def slide_pictures(tiles: Manifest, items: list[Item], store: Store) -> dict[str
     pictures = {}
     for item in items:
         folder = store.path(Ref("tiles", tiles.recipe_key, item.key))
-        pictures[item.id] = SlidePictures(*(data_uri(folder / name, share) for name in NAMES))
+        thumb, overlay, mosaic = (data_uri(folder / name, share) for name in NAMES)
+        # A folder of images has no view of a whole slide: its thumbnail is the mosaic.
+        pictures[item.id] = SlidePictures("" if item.info.get("kind") == "folder" else thumb, overlay, mosaic)
     return pictures
 
 
