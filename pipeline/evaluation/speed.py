@@ -29,7 +29,7 @@ from pipeline.params import BenchmarkParams, TokensParams
 from pipeline.partials import file_sha256
 from pipeline.progress import track
 from pipeline.store import Store, recipe_key
-from pipeline.tokens.teacher import load_teacher
+from pipeline.tokens.loading import load_teacher
 
 MIN_REPEATS = 5
 PATIENCE = 20

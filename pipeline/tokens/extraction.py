@@ -26,8 +26,9 @@ from pipeline.tokens import calibration as calibrations
 from pipeline.tokens.batches import DECODE_THREADS, decoded, split
 from pipeline.tokens.calibration import Calibration
 from pipeline.tokens.engines import Engine, build_engine, pick_device, resolve_precision
+from pipeline.tokens.loading import load_teacher
 from pipeline.tokens.plan import announce
-from pipeline.tokens.teacher import Teacher, load_teacher
+from pipeline.tokens.teacher import Teacher
 from pipeline.tokens.views import apply_view_batch
 from pipeline.tokens.writer import TokenWriter
 

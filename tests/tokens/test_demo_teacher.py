@@ -5,7 +5,7 @@ from pipeline.params import TokensParams
 from pipeline.slides.demo_regions import CLASSES
 from pipeline.store import Ref, Store
 from pipeline.tokens.demo_teacher import INPUT_PX, SLIDES, batches, build, read_slide
-from pipeline.tokens.teacher import load_teacher
+from pipeline.tokens.loading import load_teacher
 from pipeline.tokens.weights import weights_digest
 
 DEMO_PX = 640

@@ -4,7 +4,8 @@ import timm
 import torch
 
 from pipeline.tokens.engines import Eager, build_engine, pick_device, resolve_precision
-from pipeline.tokens.teacher import Teacher, load_teacher
+from pipeline.tokens.loading import load_teacher
+from pipeline.tokens.teacher import Teacher
 
 CPU = torch.device("cpu")
 

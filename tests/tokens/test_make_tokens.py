@@ -12,8 +12,8 @@ from pipeline.store import Ref
 from pipeline.tiles.reader import TileReader
 from pipeline.tokens import plan
 from pipeline.tokens.extraction import make_tokens
+from pipeline.tokens.loading import load_teacher
 from pipeline.tokens.reader import TokenReader
-from pipeline.tokens.teacher import load_teacher
 from pipeline.tokens.views import apply_view
 
 

@@ -5,7 +5,8 @@ import torch
 
 from pipeline.errors import TeacherError
 from pipeline.params import TokensParams
-from pipeline.tokens.teacher import Teacher, load_teacher
+from pipeline.tokens.loading import load_teacher
+from pipeline.tokens.teacher import Teacher
 
 HALVES = (0.5, 0.5, 0.5)
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import TeacherError
 from pipeline.params import TokensParams
-from pipeline.tokens.teacher import load_teacher
+from pipeline.tokens.loading import load_teacher
 
 
 def load(params, store, **update):
