@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_disk import small_disk
 
 from pipeline.errors import CorruptItem, MissingItem, StoreError, StoreFull, StoreReadOnly
 from pipeline.store import Ref, Store, recipe_key
@@ -149,24 +150,13 @@ def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
 
 
 def test_a_really_full_file_system(tmp_path: Path) -> None:
-    mount = tmp_path / "small"
-    mount.mkdir()
-    if (
-        os.geteuid() != 0
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(mount)], capture_output=True, check=False
-        ).returncode
-    ):
-        pytest.skip("mounting a small tmpfs needs root")
-    try:
+    with small_disk(tmp_path / "small", "256k") as mount:
         store = Store(mount / "store")
         with pytest.raises(StoreFull, match="no room left"):
             put(store, os.urandom(1_000_000))
         assert not store.has(REF) and partials(store) == []
         put(store, b"fits")
         store.verify(REF)
-    finally:
-        subprocess.run(["umount", str(mount)], check=True)
 
 
 def test_a_read_only_store_serves_and_refuses_to_write(tmp_path: Path) -> None:

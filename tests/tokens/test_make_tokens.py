@@ -6,11 +6,11 @@ import torch
 import zarr
 from made_tiles import SIDE_PX, file_bytes, tiles_json
 from safetensors.torch import load_file, save_file
+from small_disk import fill, small_disk
 
 from pipeline.errors import SlideRefused, StoreFull, TeacherError
-from pipeline.store import Ref
+from pipeline.store import Ref, Store
 from pipeline.tiles.reader import TileReader
-from pipeline.tokens import plan
 from pipeline.tokens.extraction import make_tokens
 from pipeline.tokens.loading import load_teacher
 from pipeline.tokens.reader import TokenReader
@@ -115,11 +115,14 @@ def test_a_teacher_that_answers_nan_leaves_nothing_in_the_store(tiny_params, tin
     assert not [ref for ref in store.refs() if ref.kind == "tokens"]
 
 
-def test_tokens_that_cannot_fit_are_refused_before_anything_is_computed(tiny_params, store, monkeypatch):
-    tiles = tiles_json(store, {"a": 4})
-    monkeypatch.setattr(plan, "free_bytes", lambda _: 1000)
-    with pytest.raises(StoreFull, match=r"1\.9 kB of tokens, but 1\.0 kB free"):
-        make_tokens(tiles, tiny_params, store, 512)
+def test_tokens_that_cannot_fit_are_refused_before_anything_is_computed(tiny_params, tmp_path):
+    with small_disk(tmp_path / "small", "1m") as mount:
+        store = Store(mount / "store")
+        tiles = tiles_json(store, {"a": 4})
+        fill(mount)
+        with pytest.raises(StoreFull, match=r"1\.9 kB of tokens, but 0 B free"):
+            make_tokens(tiles, tiny_params, store, 512)
+        assert not [ref for ref in store.refs() if ref.kind == "tokens"]
 
 
 @pytest.mark.parametrize("update", [{"views": 2}, {"patch": "fp16"}, {"precision": "bf16"}, {"calibration_tiles": 9}])
