@@ -21,7 +21,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-console = Console(stderr=True, highlight=False)
+# Slide ids and file names may hold brackets: nothing that is printed here is markup.
+console = Console(stderr=True, highlight=False, markup=False)
 
 
 class Advance(Protocol):
@@ -45,12 +46,12 @@ def track(label: str, total: float, unit: str) -> Iterator[Advance]:
 
 def _bar(unit: str) -> Progress:
     return Progress(
-        TextColumn("{task.description:<22}"),
+        TextColumn("{task.description:<22}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
         _Speed(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,

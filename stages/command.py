@@ -30,7 +30,7 @@ def errors(debug: bool) -> Iterator[None]:
     except HistillError as error:
         if debug:
             raise
-        console.print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
+        console.print(f"error: {error}", style="bold red", soft_wrap=True)
         raise typer.Exit(1) from None
 
 
