@@ -35,10 +35,14 @@ _CHECK_PX = 48
 
 @dataclass
 class _Cache:
-    """Decoded tiles of one level: slots of one slab, least recently used first; -1 marks a tile that is damaged."""
+    """Decoded tiles of one level: slot by tile, least recently used first, and the slots (S, tile_h, tile_w, 3).
 
-    slab: NDArray[np.uint8]
+    A slot's memory is taken when it is first written, and no more than `most` are used.
+    """
+
+    slots_SHWC: NDArray[np.uint8]
     slots: OrderedDict[int, int]
+    most: int
 
 
 class DirectReader(SlideReader):
@@ -184,11 +188,11 @@ class DirectReader(SlideReader):
     def _decoded(self, cache: _Cache, tiff_level: TiffLevel, tile: int) -> NDArray[np.uint8]:
         slot = cache.slots.get(tile)
         if slot is None:
-            full = len(cache.slots) == len(cache.slab)
+            full = len(cache.slots) >= cache.most
             slot = cache.slots.popitem(last=False)[1] if full else len(cache.slots)
             assert self._tiff is not None
             try:
-                self._tiff.decode(tiff_level, tile, cache.slab[slot])
+                self._tiff.decode(tiff_level, tile, cache.slots_SHWC[slot])
             except DamagedTile as error:
                 # The slot stays with a tile number that does not exist, so that the slots remain as many as they are.
                 cache.slots[-1 - slot] = slot
@@ -196,7 +200,7 @@ class DirectReader(SlideReader):
             cache.slots[tile] = slot
         else:
             cache.slots.move_to_end(tile)
-        tile_HWC: NDArray[np.uint8] = cache.slab[slot]
+        tile_HWC: NDArray[np.uint8] = cache.slots_SHWC[slot]
         return tile_HWC
 
     def _cache(self, level: int, tiff_level: TiffLevel, rows: int) -> _Cache:
@@ -205,13 +209,12 @@ class DirectReader(SlideReader):
         It is no larger than a grid's row needs, which leaves it in the processor's own caches and its memory in use.
         """
         shape = (tiff_level.tile_h, tiff_level.tile_w, 3)
-        slots = max(1, min(CACHE_NBYTES // int(np.prod(shape)), len(tiff_level.nbytes), rows * tiff_level.across))
+        limit = max(1, min(CACHE_NBYTES // int(np.prod(shape)), len(tiff_level.nbytes)))
         if self._cached is None or self._cached[0] != level:
             self._cached = None
-            self._cached = level, _Cache(np.empty((slots, *shape), np.uint8), OrderedDict())
+            self._cached = level, _Cache(np.empty((limit, *shape), np.uint8), OrderedDict(), 1)
         cache = self._cached[1]
-        if len(cache.slab) < slots:
-            cache.slab = np.concatenate([cache.slab, np.empty((slots - len(cache.slab), *shape), np.uint8)])
+        cache.most = max(cache.most, min(limit, rows * tiff_level.across))
         return cache
 
     def _damaged(self, error: object, tile: int) -> DamagedPixels:

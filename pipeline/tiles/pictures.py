@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageChops, ImageDraw
 
 from pipeline.tiles.pixels import encode_jpeg, resize
 from pipeline.tiles.reader import TileReader
@@ -46,34 +46,34 @@ def write_overlay(
     lost: Mapping[str, NDArray[np.float64]],
 ) -> None:
     """overlay.jpg; boxes are x0, y0, x1, y1 as fractions of the slide's sides: the kept (N, 4), the lost by reason."""
-    height, width = thumb_HWC.shape[:2]
-    kept_HW, lines_HW = _painted(kept_N4, width, height)
-    grey_HW1 = thumb_HWC.mean(-1, keepdims=True)
-    canvas_HWC = np.where(kept_HW[..., None], thumb_HWC, 0.45 * grey_HW1 + 0.55 * 255)
+    thumb = Image.fromarray(thumb_HWC)
+    kept, lines = _painted(kept_N4, thumb.size)
+    faded = thumb.convert("L").point([round(0.45 * level + 0.55 * 255) for level in range(256)]).convert("RGB")
+    canvas = Image.composite(thumb, faded, kept)
     for reason, box_M4 in lost.items():
-        # Where tiles overlap, what is kept is kept.
-        lost_HW = _painted(box_M4, width, height)[0] & ~kept_HW
-        canvas_HWC[lost_HW] = 0.6 * canvas_HWC[lost_HW] + 0.4 * np.array(LOST[reason])
-    canvas_HWC[lines_HW] = 0.45 * canvas_HWC[lines_HW] + 0.55 * np.array(_GRID)
+        if len(box_M4):
+            # Where tiles overlap, what is kept is kept.
+            lost_area = ImageChops.subtract(_painted(box_M4, thumb.size)[0], kept)
+            canvas.paste(LOST[reason], mask=lost_area.point([round(0.4 * level) for level in range(256)]))
+    canvas.paste(_GRID, mask=lines.point([round(0.55 * level) for level in range(256)]))
     for part_HW, colour in ((mask.tissue, _TISSUE), (mask.pen, _PEN)):
-        canvas_HWC[_outline(part_HW, (width, height))] = colour
-    (folder / "overlay.jpg").write_bytes(encode_jpeg(canvas_HWC.astype(np.uint8), _QUALITY))
+        canvas.paste(colour, mask=Image.fromarray(_outline(part_HW, thumb.size)))
+    (folder / "overlay.jpg").write_bytes(encode_jpeg(np.asarray(canvas), _QUALITY))
 
 
-def _painted(box_N4: NDArray[np.float64], width: int, height: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """What the boxes cover, (height, width), and their borders."""
-    pixel_N4 = np.floor(box_N4 * (width, height, width, height) + 0.5).astype(int)
-    covered_HW = np.zeros((height, width), bool)
-    lines_HW = np.zeros((height, width), bool)
+def _painted(box_N4: NDArray[np.float64], size_px: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
+    """What the boxes cover, and their borders: 255 on 0, of (width, height)."""
+    covered, lines = Image.new("L", size_px), Image.new("L", size_px)
+    pixel_N4 = np.floor(box_N4 * (*size_px, *size_px) + 0.5).astype(int)
+    pixel_N4[:, 2:] = np.minimum(pixel_N4[:, 2:], (size_px[0] - 1, size_px[1] - 1))
     # A grid of lines closer than this would hide what it is laid over.
     roomy = len(pixel_N4) > 0 and float(np.median(pixel_N4[:, 2] - pixel_N4[:, 0])) >= 10
-    for x0, y0, x1, y1 in pixel_N4:
-        right, bottom = min(x1, width - 1), min(y1, height - 1)
-        covered_HW[y0 : bottom + 1, x0 : right + 1] = True
+    draw, draw_lines = ImageDraw.Draw(covered), ImageDraw.Draw(lines)
+    for box in pixel_N4.tolist():
+        draw.rectangle(box, fill=255)
         if roomy:
-            lines_HW[[y0, bottom], x0 : right + 1] = True
-            lines_HW[y0 : bottom + 1, [x0, right]] = True
-    return covered_HW, lines_HW
+            draw_lines.rectangle(box, outline=255)
+    return covered, lines
 
 
 def write_mosaics(folder: Path, *, thumb: bool = False) -> None:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from pipeline.tiles.grid import Geometry
 
-MAX_STRIP_PX = 16 << 20
-"""Pixels of one read: 48 MiB as RGB, 64 as OpenSlide's RGBA."""
+MAX_STRIP_PX = 2 << 20
+"""Pixels of one read, where a tile has not more: 6 MiB as RGB, so that most are still cached when they are cut."""
 _EPSILON = 1e-6
 
 
