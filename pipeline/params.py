@@ -74,6 +74,8 @@ class TilesParams(_Frozen):
     """Of the stored tiles, always 4:4:4."""
     reader: Literal["auto", "openslide"] = "auto"
     """auto decodes tiled TIFFs directly where that gives OpenSlide's own pixels, and keeps JPEG tiles that fit."""
+    reduced_dct: bool = False
+    """Decode JPEG at 1/2, 1/4 or 1/8 where a level is that much finer than needed: sooner, but not the same pixels."""
     min_sharpness: Annotated[float, Field(ge=0)] = 0.8
     """Tiles below are out of focus and left out: 0.8 drops what a blur of sigma 2 to 3 px leaves; 0 keeps all."""
     min_stain: Annotated[float, Field(ge=0)] = 0.005
@@ -86,9 +88,11 @@ class TilesParams(_Frozen):
     """refuse goes on without a bad slide and lists it; fail stops at the first."""
 
     @model_validator(mode="after")
-    def _overlap_leaves_a_step(self) -> TilesParams:
+    def _fits_together(self) -> TilesParams:
         if self.overlap_px >= self.tile_px:
             raise ValueError(f"overlap_px ({self.overlap_px}) must be smaller than tile_px ({self.tile_px})")
+        if self.reduced_dct and self.reader == "openslide":
+            raise ValueError("reduced_dct is the direct reader's: set reader to auto")
         return self
 
 

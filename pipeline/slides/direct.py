@@ -221,11 +221,6 @@ class DirectReader(SlideReader):
         return DamagedPixels(f"pixels cannot be decoded: tile {tile}: {error}", where=self.path.name, fix=DAMAGED_FIX)
 
 
-def open_slide(path: Path, mpp: Mpp = None, how: How = "auto") -> SlideReader:
-    """A slide open for reading, by OpenSlide alone or as `DirectReader` does. Raises `SlideRefused`."""
-    return SlideReader(path, mpp) if how == "openslide" else DirectReader(path, mpp, how)
-
-
 def _tiles(tiff_level: TiffLevel, x: int, y: int, width_px: int, height_px: int) -> tuple[range, range]:
     """Rows and columns of the tiles that a region touches."""
     rows = range(max(0, y) // tiff_level.tile_h, min(tiff_level.down, -(-(y + height_px) // tiff_level.tile_h)))

@@ -89,6 +89,10 @@ class SlideReader:
         """Whether every pixel of the level can be addressed; else `read` blends neighbours, differently by position."""
         return self.level_downsamples[level] == round(self.level_downsamples[level])
 
+    def own(self, level: int) -> tuple[int, int]:
+        """The file's own level that a level is read from, and by what it is reduced in decoding (1: not at all)."""
+        return level, 1
+
     def stored_tile(self, level: int, x: int, y: int, side_px: int) -> bytes | None:
         """The slide's own JPEG of the square at pixel (x, y) of `level`, where the reader can hand it out."""
         return None

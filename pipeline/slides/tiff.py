@@ -44,6 +44,8 @@ class TiffLevel:
     header: bytes | None
     """Of JPEG tiles: start of image, what the components are, and the tables that the tiles share."""
     page: Any = field(repr=False)
+    dct_scale: int = 1
+    """By which its JPEG tiles are reduced as they are decoded; sizes are those of the reduced level."""
 
 
 class TiledTiff:
@@ -85,9 +87,16 @@ class TiledTiff:
         """The tile's RGB pixels into `out_HWC` (tile_h, tile_w, 3) uint8, C-contiguous. Raises `DamagedTile`."""
         data = self.compressed(level, tile)
         if level.header is not None:
-            check_jpeg_size(data, (level.tile_w, level.tile_h))
+            check_jpeg_size(data, (level.tile_w * level.dct_scale, level.tile_h * level.dct_scale))
             try:
-                simplejpeg.decode_jpeg(data, "RGB", buffer=out_HWC)
+                simplejpeg.decode_jpeg(
+                    data,
+                    "RGB",
+                    min_height=level.tile_h,
+                    min_width=level.tile_w,
+                    min_factor=level.dct_scale,
+                    buffer=out_HWC,
+                )
             except ValueError as error:
                 raise DamagedTile(str(error)) from None
             return

@@ -13,8 +13,8 @@ from pipeline.errors import HistillError, SlideRefused
 from pipeline.manifest import Item, Manifest, Refusal
 from pipeline.params import ClusterParams, TilesParams
 from pipeline.progress import track
-from pipeline.slides.direct import open_slide
 from pipeline.slides.identity import beside_identity, file_identity, folder_identity
+from pipeline.slides.opening import open_slide
 from pipeline.slides.reader import SlideReader
 from pipeline.slides.sources import Source
 from pipeline.store import Ref, Store, recipe_key
@@ -45,6 +45,7 @@ def tiles_recipe(params: TilesParams) -> dict[str, Any]:
         "tissue": params.tissue.model_dump(mode="json"),
         # Only auto keeps a slide's own JPEG tiles; all other bytes are the same.
         "reader": params.reader,
+        "reduced_dct": params.reduced_dct,
         "min_sharpness": params.min_sharpness,
         "min_stain": params.min_stain,
         "jpeg_quality": params.jpeg_quality,
@@ -121,7 +122,7 @@ def extract_tiles(source: Source, slide: Item, params: TilesParams, store: Store
             with store.write(ref, tiles_recipe(params)) as folder:
                 write_folder_tiles(source.path, folder, params)
         else:
-            with open_slide(source.path, source.mpp, params.reader) as reader:
+            with open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct) as reader:
                 _check_unchanged(lambda: _is(slide, reader, source))
                 with store.write(ref, tiles_recipe(params)) as folder:
                     write_slide_tiles(source, folder, params, reader)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.errors import SlideRefused
 from pipeline.params import TilesParams
-from pipeline.slides.direct import open_slide
+from pipeline.slides.opening import open_slide
 from pipeline.slides.reader import SlideReader
 from pipeline.slides.sources import Source
 from pipeline.tiles.choice import Choice, choose, choose_given, fractions, plan_given
@@ -37,7 +37,8 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
     Tiles that do not decode are left out and counted as `damaged`; none is ever stored as white. Raises `SlideRefused`:
     the slide does not open, is coarser than the target, has no tissue, or nothing of it decodes.
     """
-    with contextlib.nullcontext(reader) if reader else open_slide(source.path, source.mpp, params.reader) as reader:
+    opened = reader or open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct)
+    with contextlib.nullcontext(reader) if reader else opened as reader:
         levels = [(w, h, d) for (w, h), d in zip(reader.level_dimensions, reader.level_downsamples, strict=True)]
         tiling = read_tiling(source.coords, levels) if source.coords else None
         geometry = plan_given(levels, tiling, params) if tiling else plan(levels, reader.mpp_xy, params)
@@ -122,6 +123,7 @@ def _unseen(
 def _meta(
     source: Source, reader: SlideReader, geometry: Geometry, mask: TissueMask, choice: Choice, as_scanned: int
 ) -> dict[str, Any]:
+    level, dct_scale = reader.own(geometry.level)
     return {
         "kind": source.kind,
         "tile_px": geometry.tile_px,
@@ -129,8 +131,9 @@ def _meta(
         "mpp_from": reader.mpp_from,
         "size_l0_px": list(geometry.size_l0),
         "slide_l0_px": list(geometry.slide_l0),
-        "read_level": geometry.level,
-        "read_downsample": geometry.downsample,
+        "read_level": level,
+        "read_downsample": reader.level_downsamples[level],
+        "dct_scale": dct_scale,
         "reader": reader.method,
         "as_scanned": as_scanned,
         "tissue_mm2": round(mask.area_mm2, 4),

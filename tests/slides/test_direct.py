@@ -11,10 +11,11 @@ import simplejpeg
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_tiffs import KINDS, make_tiff, overwrite, picture
+from made_slides import KINDS, blobs, make_slide, overwrite
 
 from pipeline.errors import SlideRefused
-from pipeline.slides.direct import DirectReader, open_slide
+from pipeline.slides.direct import DirectReader
+from pipeline.slides.opening import open_slide
 from pipeline.slides.reader import DamagedPixels, SlideReader
 
 Pair = tuple[DirectReader, SlideReader]
@@ -25,7 +26,9 @@ REAL = ("CMU-1-Small-Region.svs", "region-40x.tif", "tcga-cr-7395-01a-01-ts1.svs
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """The same slide, of a size that is no multiple of its tiles, by both readers."""
     levels = ((150, 100), (75, 50))
-    path = make_tiff(tmp_path_factory.mktemp("pair") / "a.tif", picture(300, 200), request.param, levels)
+    path = make_slide(
+        tmp_path_factory.mktemp("pair") / "a.tif", blobs(300, 200), level_sizes=levels, kind=request.param, tile_px=64
+    )
     with DirectReader(path, how="direct") as direct, SlideReader(path) as openslide:
         yield direct, openslide
 
@@ -68,8 +71,8 @@ def test_real_slides_are_read_alike(real_data: Path, name: str) -> None:
 
 
 def test_a_level_that_level_0_cannot_address_gives_its_own_pixels(tmp_path: Path) -> None:
-    whole, half = picture(301, 203), (150, 101)
-    path = make_tiff(tmp_path / "a.tif", whole, "deflate", [half])
+    whole, half = blobs(301, 203), (150, 101)
+    path = make_slide(tmp_path / "a.tif", whole, level_sizes=[half], kind="deflate", tile_px=64)
     with tifffile.TiffFile(path) as tiff:
         level_1 = tiff.pages[1].asarray()
     with DirectReader(path) as direct, SlideReader(path) as openslide:
@@ -81,7 +84,7 @@ def test_a_level_that_level_0_cannot_address_gives_its_own_pixels(tmp_path: Path
 
 
 def test_no_tile_is_decoded_twice_for_neighbours_in_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = make_tiff(tmp_path / "a.tif", picture(640, 300), "jpeg-ycbcr-420")
+    path = make_slide(tmp_path / "a.tif", blobs(640, 300), kind="jpeg-ycbcr-420", tile_px=64)
     decoded = []
     with DirectReader(path) as direct:
         direct.read(0, 0, 0, 8, 8)
@@ -98,7 +101,7 @@ def test_no_tile_is_decoded_twice_for_neighbours_in_a_row(tmp_path: Path, monkey
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("jpeg")])
 def test_a_stored_tile_stands_alone_and_is_what_the_slide_shows(tmp_path: Path, kind: str) -> None:
-    path = make_tiff(tmp_path / "a.tif", picture(300, 200), kind, [(150, 100)])
+    path = make_slide(tmp_path / "a.tif", blobs(300, 200), level_sizes=[(150, 100)], kind=kind, tile_px=64)
     with DirectReader(path) as direct, SlideReader(path) as openslide:
         for level, x, y in ((0, 0, 0), (0, 128, 64), (1, 64, 0)):
             jpeg = direct.stored_tile(level, x, y, 64)
@@ -113,7 +116,7 @@ def test_a_stored_tile_stands_alone_and_is_what_the_slide_shows(tmp_path: Path, 
 @pytest.mark.parametrize("kind", ["jpeg-ycbcr-420", "deflate"])
 @pytest.mark.parametrize("data", [None, b"\xff\xd8\xff\xe0 no tile"], ids=["zeros", "rubbish"])
 def test_a_damaged_tile_is_an_error_and_the_others_are_not(tmp_path: Path, kind: str, data: bytes | None) -> None:
-    path = make_tiff(tmp_path / "a.tif", picture(300, 200), kind)
+    path = make_slide(tmp_path / "a.tif", blobs(300, 200), kind=kind, tile_px=64)
     with SlideReader(path) as openslide:
         whole = openslide.read(0, 0, 0, 300, 200)
     overwrite(path, [6], data)
@@ -128,7 +131,7 @@ def test_a_damaged_tile_is_an_error_and_the_others_are_not(tmp_path: Path, kind:
 
 
 def test_data_beyond_the_end_of_the_file_is_damage(tmp_path: Path) -> None:
-    path = make_tiff(tmp_path / "a.tif", picture(300, 200), "jpeg-ycbcr-420")
+    path = make_slide(tmp_path / "a.tif", blobs(300, 200), kind="jpeg-ycbcr-420", tile_px=64)
     with DirectReader(path) as direct:
         direct.read(0, 0, 0, 8, 8)
         with open(path, "r+b") as file:
@@ -140,7 +143,7 @@ def test_data_beyond_the_end_of_the_file_is_damage(tmp_path: Path) -> None:
 def test_what_is_not_the_same_is_left_to_openslide_which_is_said(tmp_path: Path) -> None:
     grey = tmp_path / "grey.tif"
     resolution = {"resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}
-    tifffile.imwrite(grey, picture(300, 200)[..., 0], tile=(64, 64), metadata=None, **resolution)
+    tifffile.imwrite(grey, blobs(300, 200)[..., 0], tile=(64, 64), metadata=None, **resolution)
     with open_slide(grey) as slide, SlideReader(grey) as openslide:
         np.testing.assert_array_equal(slide.read(0, 5, 5, 90, 90), openslide.read(0, 5, 5, 90, 90))
         assert slide.method.startswith("openslide (level 0")
@@ -149,7 +152,7 @@ def test_what_is_not_the_same_is_left_to_openslide_which_is_said(tmp_path: Path)
 
 
 def test_pixels_that_differ_are_noticed(tmp_path: Path) -> None:
-    path = make_tiff(tmp_path / "a.tif", picture(300, 200), "jpeg-rgb")
+    path = make_slide(tmp_path / "a.tif", blobs(300, 200), kind="jpeg-rgb", tile_px=64)
     with tifffile.TiffFile(path, mode="r+b") as tiff:
         # It says YCbCr: OpenSlide believes the tag, as this reader does, but not the JPEG's own marker.
         tiff.pages[0].tags["PhotometricInterpretation"].overwrite(6)

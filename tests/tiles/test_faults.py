@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from made_slides import tissue_picture
-from PIL import Image
+from made_slides import make_slide, put, spans, tissue_picture
 
 from pipeline.errors import HistillError, SlideRefused
 from pipeline.params import ClusterParams, SlidesParams, TilesParams, TissueParams
 from pipeline.slides.catalogue import catalogue
-from pipeline.slides.direct import How, open_slide
+from pipeline.slides.direct import How
+from pipeline.slides.opening import open_slide
 from pipeline.slides.sources import Source, sources
 from pipeline.store import Store
 from pipeline.tiles.extraction import make_tiles
@@ -27,33 +27,10 @@ PARAMS = TilesParams(tile_px=64, tissue=TissueParams(mask_mpp=4, min_area_mm2=0.
 WIDTH, HEIGHT = 1280, 896
 
 
-def pyramid(path: Path, mpp: float = 0.5, compression: str = "jpeg", tile_px: int = 64) -> Path:
+def pyramid(path: Path, mpp: float = 0.5, kind: str = "jpeg-rgb") -> Path:
     """Tissue in levels 1, 2, 8, so that the tissue is found on another level than the tiles are read from."""
-    level = Image.fromarray(tissue_picture(WIDTH, HEIGHT))
-    with tifffile.TiffWriter(path) as tiff:
-        for factor in (1, 2, 8):
-            tiff.write(
-                np.asarray(level.reduce(factor)),
-                tile=(tile_px, tile_px),
-                photometric="rgb",
-                compression=compression,
-                subfiletype=int(factor > 1),
-                resolution=(1e4 / mpp, 1e4 / mpp),
-                resolutionunit="CENTIMETER",
-                metadata=None,
-            )
-    return path
-
-
-def spans(path: Path, page: int = 0) -> list[tuple[int, int]]:
-    with tifffile.TiffFile(path) as tiff:
-        return list(zip(tiff.pages[page].dataoffsets, tiff.pages[page].databytecounts, strict=True))
-
-
-def put(path: Path, offset: int, data: bytes) -> None:
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        file.write(data)
+    sizes = [(WIDTH // factor, HEIGHT // factor) for factor in (2, 8)]
+    return make_slide(path, tissue_picture(WIDTH, HEIGHT), (mpp, mpp), sizes, kind, tile_px=64)
 
 
 def tile(path: Path, out: Path, params: TilesParams = PARAMS) -> TileReader:
@@ -73,13 +50,13 @@ def all_tiles(tiles: TileReader) -> int:
 
 @pytest.mark.parametrize("how", ["auto", "openslide"])
 @pytest.mark.parametrize(
-    ("mpp", "compression"), [(0.5, "jpeg"), (0.293, "jpeg"), (0.25, "jpeg"), (0.5, "deflate"), (0.293, "deflate")]
+    ("mpp", "kind"), [(0.5, "jpeg-rgb"), (0.293, "jpeg-rgb"), (0.25, "jpeg-rgb"), (0.5, "deflate"), (0.293, "deflate")]
 )
 def test_damaged_tiles_are_left_out_and_counted_and_the_others_are_as_ever(
-    tmp_path: Path, mpp: float, compression: str, how: How
+    tmp_path: Path, mpp: float, kind: str, how: How
 ) -> None:
     params = PARAMS.model_copy(update={"reader": how})
-    path = pyramid(tmp_path / "a.tif", mpp, compression)
+    path = pyramid(tmp_path / "a.tif", mpp, kind)
     whole = tile(path, tmp_path / "whole", params)
     page = whole.meta["read_level"]
     across = -(-WIDTH // (1, 2, 8)[page] // 64)
@@ -188,19 +165,7 @@ def test_levels_that_lie_about_their_size_end_in_a_refusal_or_in_true_tiles(
 
 
 def test_a_last_level_of_one_pixel_is_no_trouble(tmp_path: Path) -> None:
-    level = Image.fromarray(tissue_picture(WIDTH, HEIGHT))
-    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
-        for size in ((WIDTH, HEIGHT), (1, 1)):
-            tiff.write(
-                np.asarray(level.resize(size)),
-                tile=(64, 64),
-                photometric="rgb",
-                compression="jpeg",
-                subfiletype=int(size == (1, 1)),
-                resolution=(20000, 20000),
-                resolutionunit="CENTIMETER",
-                metadata=None,
-            )
+    make_slide(tmp_path / "a.tif", tissue_picture(WIDTH, HEIGHT), level_sizes=[(1, 1)], kind="jpeg-rgb", tile_px=64)
     assert len(tile(tmp_path / "a.tif", tmp_path / "out")) > 50
 
 
@@ -212,15 +177,7 @@ def test_pixels_that_are_not_square_make_tiles_that_are(tmp_path: Path, mpp: tup
     y_H1, x_1W = np.ogrid[:height, :width]
     inside = ((x_1W + 0.5) * mpp[0] - side_um / 2) ** 2 + ((y_H1 + 0.5) * mpp[1] - side_um / 2) ** 2 < 150**2
     disc = np.where(inside[..., None], (170, 80, 160), 243).astype(np.uint8)
-    tifffile.imwrite(
-        tmp_path / "a.tif",
-        disc,
-        tile=(64, 64),
-        photometric="rgb",
-        resolution=(1e4 / mpp[0], 1e4 / mpp[1]),
-        resolutionunit="CENTIMETER",
-        metadata=None,
-    )
+    make_slide(tmp_path / "a.tif", disc, mpp, kind="plain", tile_px=64)
     params = PARAMS.model_copy(
         update={"tile_px": 32, "tissue": TissueParams(mask_mpp=1, min_coverage=1e-3, min_area_mm2=0.001, fat=False)}
     )

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from made_slides import make_slide, tissue_picture
 
 from pipeline.params import TilesParams
-from pipeline.slides.direct import How, open_slide
+from pipeline.slides.direct import How
+from pipeline.slides.opening import open_slide
 from pipeline.tiles.grid import Geometry, lay, plan
 from pipeline.tiles.resample import shrink
 from pipeline.tiles.strips import strips
