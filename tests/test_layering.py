@@ -13,7 +13,7 @@ ONLY_IN = {
     "openslide": "pipeline.slides.reader",
     "cv2": "pipeline.tiles.resample",
     "zarr": "pipeline.arrays",
-    "torch_tensorrt": "pipeline.tokens.engines",
+    "torch_tensorrt": "pipeline.tokens.engines.tensorrt",
 }
 
 

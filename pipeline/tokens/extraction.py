@@ -136,7 +136,7 @@ class _Run:
         """The teacher on every view of a batch, as it is stored."""
         cls, patch, scale = [], [], []
         for view in range(self.params.views):
-            cls_ND, patch_NTD = self.engine(apply_view_batch(image_NHWC, view))
+            cls_ND, patch_NTD = self._tokens(apply_view_batch(image_NHWC, view))
             if not (torch.isfinite(patch_NTD).all() and (cls_ND.abs() <= _FP16_MAX).all()):
                 what, fix = "the teacher answers NaN, inf or beyond float16", "try `tokens.precision: fp32`"
                 raise TeacherError(f"{what} (view {view})", where=where, fix=fix)
@@ -154,7 +154,11 @@ class _Run:
 
     def _patch_tokens(self, image_NHWC: NDArray[np.uint8], advance: Advance) -> Tensor:
         advance()
-        return self.engine(self._to_device(image_NHWC))[1]
+        return self._tokens(self._to_device(image_NHWC))[1]
+
+    @torch.inference_mode()
+    def _tokens(self, image_NHWC: Tensor) -> tuple[Tensor, Tensor]:
+        return self.teacher.finish(self.engine(image_NHWC))
 
     def _to_device(self, image_NHWC: NDArray[np.uint8]) -> Tensor:
         return torch.from_numpy(image_NHWC).to(self.engine.device)

@@ -22,7 +22,7 @@ def test_auto_is_eager_and_says_so(tiny_params, store, capsys):
 
 def test_eager_fp32_is_the_teacher_itself(tiny_params, store):
     teacher = load_teacher(tiny_params, store, 512)
-    cls_ND, patch_NTD = Eager(teacher, CPU, "fp32")(images(3, 32))
+    cls_ND, patch_NTD = teacher.finish(Eager(teacher, CPU, "fp32")(images(3, 32)))
     with torch.inference_mode():
         expected = teacher(teacher.normalise(images(3, 32)))
     torch.testing.assert_close(cls_ND, expected[0])
@@ -31,7 +31,7 @@ def test_eager_fp32_is_the_teacher_itself(tiny_params, store):
 
 def test_bf16_is_near_and_comes_back_as_float32(tiny_params, store):
     teacher = load_teacher(tiny_params, store, 512)
-    near, exact = (Eager(teacher, CPU, precision)(images(3, 32))[1] for precision in ("bf16", "fp32"))
+    near, exact = (teacher.finish(Eager(teacher, CPU, precision)(images(3, 32)))[1] for precision in ("bf16", "fp32"))
     assert near.dtype == torch.float32 and not torch.equal(near, exact)
     assert torch.nn.functional.cosine_similarity(near, exact, dim=-1).min() > 0.99
 
@@ -42,7 +42,8 @@ def test_channels_last_changes_no_answer_of_a_cnn():
     teacher = Teacher("test_resnet", timm.create_model("test_resnet", num_classes=0), 64, halves, halves)
     with torch.inference_mode():
         expected = teacher(teacher.normalise(images(2, 64)))[1]
-    torch.testing.assert_close(Eager(teacher, CPU, "fp32")(images(2, 64))[1], expected, rtol=1e-4, atol=1e-4)
+    got = teacher.finish(Eager(teacher, CPU, "fp32")(images(2, 64)))[1]
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_auto_precision_is_fp32_without_a_gpu():

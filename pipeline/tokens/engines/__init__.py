@@ -1,7 +1,8 @@
-"""Engines: what runs the teacher's forward pass. `eager` is plain PyTorch, the reference for any other.
+"""Engines: what runs the teacher's trunk, the expensive part of its forward pass.
 
-An engine takes uint8 images as they were decoded, so that a quarter of float32's bytes cross to the device, and
-normalises there. Convolutional teachers run in channels-last: twice as fast in float32 on CPUs.
+An engine takes uint8 images as they were decoded, so that a quarter of float32's bytes cross to the device, normalises
+there, and answers what `Teacher.trunk` answers, in its own dtype. The final LayerNorm, the split into CLS and patch
+tokens and all that follows is `Teacher.finish`, outside every engine.
 """
 
 from __future__ import annotations
@@ -14,34 +15,17 @@ from torch import Tensor
 from pipeline.errors import TeacherError
 from pipeline.params import TokensParams
 from pipeline.progress import console
+from pipeline.tokens.engines.eager import Eager
 from pipeline.tokens.teacher import Teacher
 
 
 class Engine(Protocol):
-    """Runs a teacher on one device: uint8 (N, H, W, 3) there in, (cls_ND, patch_NTD) float32 there out."""
+    """Runs a teacher's trunk on one device: uint8 (N, H, W, 3) there in, raw as `Teacher.trunk` there out."""
 
     name: str
     device: torch.device
 
-    def __call__(self, image_NHWC: Tensor) -> tuple[Tensor, Tensor]: ...
-
-
-class Eager:
-    """Plain PyTorch, under bf16 autocast where the precision says so."""
-
-    name = "eager"
-
-    def __init__(self, teacher: Teacher, device: torch.device, precision: str) -> None:
-        self.device, self.precision = device, precision
-        self._format = torch.channels_last if teacher.convolutional else torch.contiguous_format
-        self._teacher = teacher.to(device).to(memory_format=self._format)
-
-    @torch.inference_mode()
-    def __call__(self, image_NHWC: Tensor) -> tuple[Tensor, Tensor]:
-        image_NCHW = self._teacher.normalise(image_NHWC).contiguous(memory_format=self._format)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            cls_ND, patch_NTD = self._teacher(image_NCHW)
-        return cls_ND, patch_NTD
+    def __call__(self, image_NHWC: Tensor) -> Tensor: ...
 
 
 def pick_device() -> torch.device:
