@@ -32,6 +32,11 @@ class Corpus:
     """Whether patch tokens are cached (layout `none` has none)."""
 
     @property
+    def rotation_block(self) -> int:
+        """How the cached patch tokens were rotated, which is the recipe's; 1 is not at all."""
+        return self.tokens[0].rotation_block
+
+    @property
     def rows(self) -> tuple[int, ...]:
         """Tiles of each slide."""
         return tuple(item.n for item in self.items)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.quantise.reference import quantise, standardise
+from kernels.epilogue import quantise, standardise
 from pipeline.errors import CorruptItem, SlideRefused, TeacherError
 from pipeline.manifest import Item, Manifest, Refusal
 from pipeline.params import TokensParams
@@ -30,9 +30,9 @@ from pipeline.tokens.loading import load_teacher
 from pipeline.tokens.plan import announce
 from pipeline.tokens.teacher import Teacher
 from pipeline.tokens.views import apply_view_batch
-from pipeline.tokens.writer import TokenWriter
+from pipeline.tokens.writer import TokenWriter, rotation_block
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Count up when the same parameters give other bytes."""
 _FP16_MAX = 65504.0
 
@@ -143,12 +143,12 @@ class _Run:
             cls.append(cls_ND.half())
             if frozen is not None:
                 mu_D, sigma_D = (torch.from_numpy(v).to(patch_NTD.device) for v in (frozen.mu, frozen.sigma))
-                z_NTD = standardise(patch_NTD, mu_D, sigma_D)
                 if self.params.patch == "int8":
-                    q_NTD, scale_NT = quantise(z_NTD)
+                    q_NTD, scale_NT = quantise(patch_NTD, mu_D, sigma_D, rotation_block("int8", len(mu_D)))
                     patch.append(q_NTD)
                     scale.append(scale_NT)
                 else:
+                    z_NTD = standardise(patch_NTD, mu_D, sigma_D)
                     patch.append(z_NTD.clamp(-_FP16_MAX, _FP16_MAX).half())
         return _views(cls), _views(patch) if patch else None, _views(scale) if scale else None
 
