@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -56,10 +57,12 @@ class Teacher(nn.Module):
     `input_px` side of its square input; `mean`, `std` of its normalisation (inputs in 0..1); `width` D; `grid` (h, w);
     `tokens` T; `n_prefix` P; `cls_is_token` whether CLS is token 0; `final_norm` the LayerNorm that `finish` applies,
     None where trunk's answer is already normed; `weights_digest`; `convolutional` whether raw is a map (channels-last
-    pays then); `uses` the store items it was read from.
+    pays then); `uses` the store items it was read from; `model_kwargs` what it was built with, as plain data.
     """
 
     trunk: Trunk
+    _mean_C: Tensor
+    _std_C: Tensor
 
     def __init__(
         self,
@@ -69,11 +72,16 @@ class Teacher(nn.Module):
         mean: tuple[float, ...],
         std: tuple[float, ...],
         uses: tuple[str, ...] = (),
+        model_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.model_kwargs = dict(model_kwargs or {})
         self.name, self.input_px, self.mean, self.std, self.uses = name, input_px, mean, std, uses
         self.model = model.eval().requires_grad_(False)
         self.weights_digest = weights_digest(model)
+        # On the device beside the weights, so that no batch waits for them to be copied there.
+        self.register_buffer("_mean_C", torch.tensor(mean), persistent=False)
+        self.register_buffer("_std_C", torch.tensor(std), persistent=False)
         self.n_prefix = int(getattr(model, "num_prefix_tokens", 0))
         has_token = getattr(model, "cls_token", None) is not None
         self.cls_is_token = has_token and getattr(model, "global_pool", "") in _TOKEN
@@ -111,9 +119,7 @@ class Teacher(nn.Module):
 
     def normalise(self, image_NHWC: Tensor) -> Tensor:
         """uint8 RGB images as the teacher takes them: float32 NCHW, on the same device."""
-        mean_C = torch.tensor(self.mean, device=image_NHWC.device)
-        std_C = torch.tensor(self.std, device=image_NHWC.device)
-        return ((image_NHWC.float() / 255 - mean_C) / std_C).permute(0, 3, 1, 2)
+        return ((image_NHWC.float() / 255 - self._mean_C) / self._std_C).permute(0, 3, 1, 2)
 
     def describe(self) -> dict[str, Any]:
         """What the teacher's answers depend on, for recipes and manifests."""
@@ -125,6 +131,7 @@ class Teacher(nn.Module):
             "input_px": self.input_px,
             "mean": list(self.mean),
             "std": list(self.std),
+            "model_kwargs": self.model_kwargs,
         }
 
     def _probe(self) -> tuple[Tensor, bool]:

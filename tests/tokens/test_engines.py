@@ -16,8 +16,8 @@ def images(n, side_px):
 
 def test_auto_is_eager_and_says_so(tiny_params, store, capsys):
     teacher = load_teacher(tiny_params, store, 512)
-    assert build_engine(teacher, tiny_params, CPU).name == "eager"
-    assert "engine auto -> eager, fp32 on cpu" in capsys.readouterr().err
+    assert build_engine(teacher, tiny_params, CPU, store).name == "eager"
+    assert "engine auto -> eager, fp32 on cpu (no GPU, " in capsys.readouterr().err
 
 
 def test_eager_fp32_is_the_teacher_itself(tiny_params, store):

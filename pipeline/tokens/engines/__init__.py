@@ -3,49 +3,61 @@
 An engine takes uint8 images as they were decoded, so that a quarter of float32's bytes cross to the device, normalises
 there, and answers what `Teacher.trunk` answers, in its own dtype. The final LayerNorm, the split into CLS and patch
 tokens and all that follows is `Teacher.finish`, outside every engine.
+
+| engine | what it is | where |
+| --- | --- | --- |
+| eager | plain PyTorch; in fp32 the reference | everywhere |
+| compile | torch.compile, CUDA graphs on a GPU | a GPU; a CPU where it is asked for by name (17 to 41 s to compile) |
+| tensorrt | one TensorRT engine, kept in the store | an NVIDIA GPU with the extra `tensorrt` |
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import importlib.util
 
 import torch
-from torch import Tensor
 
 from pipeline.errors import TeacherError
 from pipeline.params import TokensParams
 from pipeline.progress import console
+from pipeline.store import Store
+from pipeline.tokens.engines.base import Engine, pick_device, resolve_precision
 from pipeline.tokens.engines.eager import Eager
 from pipeline.tokens.teacher import Teacher
 
-
-class Engine(Protocol):
-    """Runs a teacher's trunk on one device: uint8 (N, H, W, 3) there in, raw as `Teacher.trunk` there out."""
-
-    name: str
-    device: torch.device
-
-    def __call__(self, image_NHWC: Tensor) -> Tensor: ...
+__all__ = ["Eager", "Engine", "build_engine", "choose", "pick_device", "resolve_precision"]
 
 
-def pick_device() -> torch.device:
-    """The first GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def choose(engine: str, precision: str, device: torch.device) -> tuple[str, str]:
+    """(engine, why): the one that the params name, or for `auto` the best that is there.
+
+    Raises `TeacherError` for fp8 without TensorRT.
+    """
+    if engine != "auto":
+        chosen, why = engine, "as tokens.engine says"
+    elif device.type != "cuda":
+        chosen, why = "eager", "no GPU, and compiling takes longer on a CPU than most runs"
+    elif importlib.util.find_spec("torch_tensorrt") is not None:
+        chosen, why = "tensorrt", "a GPU, and torch_tensorrt is installed"
+    else:
+        chosen, why = "compile", "a GPU, but torch_tensorrt is not installed (pip install -e '.[tensorrt]')"
+    if precision == "fp8" and chosen != "tensorrt":
+        raise TeacherError("fp8 needs TensorRT", where=f"tokens.engine: {chosen}", fix="set `tokens.engine: tensorrt`")
+    return chosen, why
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """`fp32` or `bf16`; `auto` is bf16 on a GPU that has it. The answer is part of the tokens' recipe."""
-    has_bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
-    if precision == "auto":
-        return "bf16" if device.type == "cuda" and has_bf16 else "fp32"
-    if precision == "bf16" and not has_bf16:
-        raise TeacherError("this GPU has no bf16", where=str(device), fix="set `tokens.precision: fp32`")
-    return precision
-
-
-def build_engine(teacher: Teacher, params: TokensParams, device: torch.device) -> Engine:
-    """The engine that the params name, with the teacher on `device`; says which one `auto` took."""
+def build_engine(teacher: Teacher, params: TokensParams, device: torch.device, store: Store) -> Engine:
+    """The engine that the params name, with the teacher on `device`; says which one `auto` took, and why."""
     precision = resolve_precision(params.precision, device)
+    chosen, why = choose(params.engine, precision, device)
     if params.engine == "auto":
-        console.print(f"tokens: engine auto -> eager, {precision} on {device.type}")
+        console.print(f"tokens: engine auto -> {chosen}, {precision} on {device.type} ({why})", soft_wrap=True)
+    if chosen == "tensorrt":
+        from pipeline.tokens.engines.tensorrt import TensorRT
+
+        return TensorRT(teacher, device, precision, params.batch_size, store)
+    if chosen == "compile":
+        from pipeline.tokens.engines.compiled import Compiled
+
+        return Compiled(teacher, device, precision, params.batch_size)
     return Eager(teacher, device, precision)
