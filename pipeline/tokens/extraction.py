@@ -29,7 +29,7 @@ from pipeline.tokens.engines import Engine, build_engine, pick_device, resolve_p
 from pipeline.tokens.loading import load_teacher
 from pipeline.tokens.plan import announce
 from pipeline.tokens.teacher import Teacher
-from pipeline.tokens.views import apply_view_batch
+from pipeline.tokens.views import apply_views, source_px, stores_fields, view_fields, write_fields
 from pipeline.tokens.writer import TokenWriter, rotation_block
 
 RECIPE_VERSION = 2
@@ -79,7 +79,7 @@ def tokens_recipe(tiles: Manifest, teacher: Teacher, params: TokensParams, preci
         "views": params.views,
         # Without patch tokens nothing is standardised.
         "calibration_tiles": None if params.patch == "none" else params.calibration_tiles,
-    }
+    } | ({"augment": params.augment.model_dump(mode="json")} if stores_fields(params) else {})
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,11 @@ class _Run:
     params: TokensParams
     store: Store
     pool: ThreadPoolExecutor
+
+    @property
+    def tile_px(self) -> int:
+        """Side of the tiles, as the tiles stage was asked for it."""
+        return int(self.tiles.recipe["tile_px"])
 
     def reader(self, item: Item) -> TileReader:
         """The item's tiles. Raises `MissingItem`."""
@@ -117,26 +122,30 @@ class _Run:
     def slide(self, item: Item, frozen: Calibration | None, advance: Advance) -> None:
         """Compute and commit one slide's tokens. Raises `CorruptItem` for a tile that does not decode."""
         ref, reader, teacher = Ref("tokens", recipe_key(self.recipe), item.key), self.reader(item), self.teacher
-        shape = len(reader), self.params.views, teacher.grid, teacher.width
+        shape = len(reader), self.params.n_views, teacher.grid, teacher.width
         with self.store.write(ref, self.recipe, resume=True) as folder:
+            write_fields(folder, self.params, item.key, len(reader), self.tile_px)
             writer = TokenWriter(folder, *shape, frozen, self.params.patch)
             chunks = [(chunk, split(rows, self.params.batch_size)) for chunk, rows in writer.missing()]
             advance(len(reader) - sum(len(rows) for _, batches in chunks for rows in batches), item.id)
             places = ([(reader, row) for row in rows] for _, batches in chunks for rows in batches)
-            images = decoded(places, teacher.input_px, self.pool)
+            images = decoded(places, source_px(self.params, self.tile_px, teacher.input_px), self.pool)
             for chunk, batches in chunks:
                 answers = []
                 for rows in batches:
                     where = f"{item.id}, rows {rows.start}-{rows.stop - 1}"
-                    answers.append(self._answer(self._to_device(next(images)), frozen, where))
+                    fields_NVP = view_fields(self.params, item.key, rows)
+                    answers.append(self._answer(self._to_device(next(images)), fields_NVP, frozen, where))
                     advance(len(rows), item.id)
                 writer.write(chunk, *_joined(answers))
 
-    def _answer(self, image_NHWC: Tensor, frozen: Calibration | None, where: str) -> _Answer:
+    def _answer(
+        self, image_NHWC: Tensor, fields_NVP: NDArray[np.float32], frozen: Calibration | None, where: str
+    ) -> _Answer:
         """The teacher on every view of a batch, as it is stored."""
         cls, patch, scale = [], [], []
-        for view in range(self.params.views):
-            cls_ND, patch_NTD = self._tokens(apply_view_batch(image_NHWC, view))
+        for view in range(self.params.n_views):
+            cls_ND, patch_NTD = self._tokens(apply_views(image_NHWC, fields_NVP[:, view], self.teacher.input_px))
             if not (torch.isfinite(patch_NTD).all() and (cls_ND.abs() <= _FP16_MAX).all()):
                 what, fix = "the teacher answers NaN, inf or beyond float16", "try `tokens.precision: fp32`"
                 raise TeacherError(f"{what} (view {view})", where=where, fix=fix)
@@ -212,7 +221,7 @@ def _manifest(
         summary={
             "slides": len(items),
             "tiles": sum(item.n for item in items),
-            "views": params.views,
+            "views": params.n_views,
             "width": teacher.width,
             "tokens": teacher.tokens,
             "nbytes": sum(store.nbytes(Ref("tokens", key, item_key)) for item_key in {item.key for item in items}),

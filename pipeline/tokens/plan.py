@@ -11,6 +11,7 @@ from pipeline.params import TokensParams
 from pipeline.progress import console
 from pipeline.store import Ref, Store
 from pipeline.tokens.teacher import Teacher
+from pipeline.tokens.views import fields_nbytes
 from pipeline.tokens.writer import tile_nbytes
 
 
@@ -20,7 +21,7 @@ def announce(
     """Print tiles to compute, tiles cached, bytes to write and bytes free. Raises `StoreFull` where they do not fit."""
     items = list(todo)
     n_todo, n_all = sum(item.n for item in items), sum(item.n for item in tiles.items)
-    per_tile = tile_nbytes(params.patch, params.views, teacher.tokens, teacher.width)
+    per_tile = tile_nbytes(params.patch, params.n_views, teacher.tokens, teacher.width) + fields_nbytes(params)
     written = sum(store.partial_nbytes(Ref("tokens", recipe_key, item.key)) for item in items)
     to_write, free = max(0, n_todo * per_tile - written), free_bytes(store)
     console.print(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from kernels.dequantise import dequantise
 from pipeline.arrays import MappedArray
 from pipeline.errors import CorruptItem
+from pipeline.tokens.views import StoredViews
 
 Rows = NDArray[np.integer[Any]]
 
@@ -68,6 +69,11 @@ class TokenReader:
     def rotation_block(self) -> int:
         """Channels that were rotated together before they were quantised; 1 where nothing was (layout fp16)."""
         return int(self._patch.attributes.get("rotation_block", 1))
+
+    @cached_property
+    def view_fields(self) -> StoredViews:
+        """What each view is: the exact input that its answers belong to."""
+        return StoredViews(self.folder, self.views)
 
     def cls(self, rows: Rows) -> NDArray[np.float16]:
         """The teacher's global embeddings in its own space, (n, V, D)."""
