@@ -18,7 +18,7 @@ from kernels.hadamard.reference import signs_over
 ROWS = 4
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _kernel(  # type: ignore[no-untyped-def]
     q_ptr,
     scale_ptr,
@@ -45,7 +45,7 @@ def _kernel(  # type: ignore[no-untyped-def]
 def dequantise(q_NTD: Tensor, scale_NT: Tensor, rotation_block: int = 1) -> Tensor:
     """As `reference.dequantise`, to the bit."""
     q_NTD, scale_NT, width = q_NTD.contiguous(), scale_NT.contiguous(), q_NTD.shape[-1]
-    signs_D = signs_over(width, rotation_block).to(q_NTD.device)
+    signs_D = signs_over(width, rotation_block, q_NTD.device)
     z_NTD = torch.empty(q_NTD.shape, dtype=torch.float32, device=q_NTD.device)
     grid = (triton.cdiv(scale_NT.numel(), ROWS),)
     constants = {"D": width, "P": triton.next_power_of_2(width), "BLOCK": rotation_block, "ROWS": ROWS}

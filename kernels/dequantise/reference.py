@@ -17,4 +17,4 @@ def dequantise(q_NTD: Tensor, scale_NT: Tensor, rotation_block: int = 1) -> Tens
     """The standardised tokens z = (x - mu) / sigma, float32, any leading dimensions; a block of 1 is not rotated."""
     z_NTD = transform(q_NTD.float(), rotation_block)
     z_NTD = z_NTD.mul_((scale_NT.float() * (1.0 / math.sqrt(rotation_block))).unsqueeze(-1))
-    return z_NTD if rotation_block == 1 else z_NTD.mul_(signs_over(q_NTD.shape[-1], rotation_block).to(z_NTD.device))
+    return z_NTD if rotation_block == 1 else z_NTD.mul_(signs_over(q_NTD.shape[-1], rotation_block, z_NTD.device))

@@ -20,7 +20,7 @@ _ROUND = 12582912.0
 """1.5 * 2^23: adding it leaves no bits for a fraction, so that subtracting it again has rounded half to even."""
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _patch_kernel(  # type: ignore[no-untyped-def]
     raw_ptr,
     stride_n,
@@ -66,7 +66,7 @@ def _patch_kernel(  # type: ignore[no-untyped-def]
             tl.store(scale_ptr + token, tl.where(broken == 0, scale.to(tl.float32), float("nan")).to(tl.float16))
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _cls_kernel(  # type: ignore[no-untyped-def]
     raw_ptr, stride_n, weight_ptr, bias_ptr, cls_ptr, eps, D: tl.constexpr, P: tl.constexpr, BIAS: tl.constexpr
 ):

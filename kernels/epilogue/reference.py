@@ -75,7 +75,7 @@ def folded(
 
     gain = weight / sigma * signs / sqrt(B), offset = (bias - mu) / sigma * signs / sqrt(B).
     """
-    unit_D = signs_over(len(mu_D), rotation_block).to(mu_D.device) / (sigma_D.float() * math.sqrt(rotation_block))
+    unit_D = signs_over(len(mu_D), rotation_block, mu_D.device) / (sigma_D.float() * math.sqrt(rotation_block))
     gain_D = unit_D if norm_weight_D is None else norm_weight_D.float() * unit_D
     offset_D = (-mu_D.float() if norm_bias_D is None else norm_bias_D.float() - mu_D.float()) * unit_D
     return gain_D, offset_D

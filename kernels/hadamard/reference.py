@@ -13,8 +13,6 @@ Source: QuaRot (Ashkboos et al. 2024) rotates activations so; Rudin 1959 for the
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor
 
@@ -27,26 +25,34 @@ def block_of(width: int) -> int:
     return min(width & -width, MAX_BLOCK)
 
 
-@cache
-def signs(block: int) -> Tensor:
+_SIGNS: dict[tuple[int, torch.device], Tensor] = {}
+_MATRICES: dict[tuple[int, torch.device], Tensor] = {}
+# Dictionaries, since torch.compile looks through functools.cache and would build the tables in every call.
+
+
+def signs(block: int, device: torch.device | str = "cpu") -> Tensor:
     """(B,) float32 of 1 and -1: the Rudin-Shapiro sequence, -1 where i has an odd number of adjacent 11 in binary."""
-    return torch.tensor([1.0 - 2.0 * ((i & (i >> 1)).bit_count() % 2) for i in range(block)])
+    key = block, torch.device(device)
+    if key not in _SIGNS:
+        _SIGNS[key] = torch.tensor([_sign(i & (i >> 1)) for i in range(block)], device=device)
+    return _SIGNS[key]
 
 
-@cache
-def matrix(block: int) -> Tensor:
-    """H, (B, B) float32 of 1 and -1, not normalised. `block` is a power of two."""
-    if block < 1 or block & (block - 1):
-        raise ValueError(f"a rotation's block is a power of two, not {block}")
-    one_and_minus = [[1.0 - 2.0 * ((i & j).bit_count() % 2) for j in range(block)] for i in range(block)]
-    return torch.tensor(one_and_minus)
+def matrix(block: int, device: torch.device | str = "cpu") -> Tensor:
+    """H, (B, B) float32 of 1 and -1, not normalised. Raises `ValueError` where `block` is no power of two."""
+    key = block, torch.device(device)
+    if key not in _MATRICES:
+        if block < 1 or block & (block - 1):
+            raise ValueError(f"a rotation's block is a power of two, not {block}")
+        _MATRICES[key] = torch.tensor([[_sign(i & j) for j in range(block)] for i in range(block)], device=device)
+    return _MATRICES[key]
 
 
-def signs_over(width: int, block: int) -> Tensor:
+def signs_over(width: int, block: int, device: torch.device | str = "cpu") -> Tensor:
     """(D,) the signs of every block, end to end. Raises `ValueError` where `block` does not divide D."""
     if width % block:
         raise ValueError(f"blocks of {block} do not fill {width} channels")
-    return signs(block).repeat(width // block)
+    return signs(block, device).repeat(width // block)
 
 
 def transform(x_ND: Tensor, block: int) -> Tensor:
@@ -54,4 +60,9 @@ def transform(x_ND: Tensor, block: int) -> Tensor:
     if block == 1:
         return x_ND
     blocks_MB = x_ND.reshape(-1, block)
-    return (blocks_MB @ matrix(block).to(x_ND.device)).view(x_ND.shape)
+    return (blocks_MB @ matrix(block, x_ND.device)).view(x_ND.shape)
+
+
+def _sign(bits: int) -> float:
+    """-1 where an odd number of bits is set."""
+    return -1.0 if bits.bit_count() % 2 else 1.0
