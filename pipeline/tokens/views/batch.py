@@ -2,7 +2,8 @@
 
 Held equal to tile.py by a test on the CPU; on a GPU not run.
 
-Shapes: N tiles, H = W = side, O = out_px, K taps, C = 3 colours, P fields.
+Shapes: N tiles, H = W = side, L = side of the axis that is resampled, X = of the other, O = out_px, K taps (in the
+stain's map: colours before it), C = 3 colours, P fields.
 """
 
 from __future__ import annotations
@@ -57,19 +58,21 @@ def _is_dihedral(fields_NP: NDArray[np.float32], side_px: int, out_px: int) -> b
 
 def _cropped(image_NHWC: Tensor, fields_NP: NDArray[np.float32], out_px: int) -> Tensor:
     """Pillow's resize: along x, rounded to bytes, then along y."""
-    box_NX = np.array([box_px(fields_P, image_NHWC.shape[1]) for fields_P in fields_NP])
-    tile_N1 = torch.arange(len(image_NHWC), device=image_NHWC.device)[:, None]
-    # (N, W, H, C) and (N, H, W, C) in turn: the axis that is resampled is the second, its taps whole rows of memory.
-    for start, stop in ((0, 2), (1, 3)):
-        at_NOK, weight_NOK = taps(box_NX[:, start], box_NX[:, stop], image_NHWC.shape[2 - start], out_px)
-        at_NOK, weight_NOK = (_to(image_NHWC, values) for values in (at_NOK, weight_NOK))
-        source = image_NHWC.transpose(1, 2) if start == 0 else image_NHWC
-        total = torch.full_like(source[:, :1], 1, dtype=torch.int32).expand(-1, out_px, -1, -1) << PRECISION_BITS - 1
-        for k in range(at_NOK.shape[2]):
-            total = total + source[tile_N1, at_NOK[..., k]].int() * weight_NOK[..., k, None, None]
-        resampled = (total >> PRECISION_BITS).clamp_(0, 255).to(torch.uint8)
-        image_NHWC = resampled.transpose(1, 2) if start == 0 else resampled
-    return image_NHWC
+    left_N, top_N, right_N, bottom_N = np.array([box_px(fields_P, image_NHWC.shape[1]) for fields_P in fields_NP]).T
+    across_NOHC = _resampled(image_NHWC.transpose(1, 2), left_N, right_N, out_px)
+    return _resampled(across_NOHC.transpose(1, 2), top_N, bottom_N, out_px)
+
+
+def _resampled(image_NLXC: Tensor, start_N: NDArray[np.float64], stop_N: NDArray[np.float64], out_px: int) -> Tensor:
+    """start:stop of each tile's second axis as out_px bytes, (N, O, X, C) uint8."""
+    at_NOK, weight_NOK = (_to(image_NLXC, values) for values in taps(start_N, stop_N, image_NLXC.shape[1], out_px))
+    n, _, across, colours = image_NLXC.shape
+    tile_N1 = torch.arange(n, device=image_NLXC.device)[:, None]
+    half = 1 << PRECISION_BITS - 1
+    sum_NOXC = torch.full((n, out_px, across, colours), half, dtype=torch.int32, device=image_NLXC.device)
+    for k in range(at_NOK.shape[2]):
+        sum_NOXC += image_NLXC[tile_N1, at_NOK[..., k]].int() * weight_NOK[..., k, None, None]
+    return (sum_NOXC >> PRECISION_BITS).clamp_(0, 255).to(torch.uint8)
 
 
 def _jittered(image_NHWC: Tensor, fields_NP: NDArray[np.float32]) -> Tensor:

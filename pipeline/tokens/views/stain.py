@@ -40,15 +40,14 @@ def mixes(fields_NP: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np
 
 
 def jitter(image_HWC: NDArray[np.uint8], fields_P: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A tile (H, W, 3) uint8 with the view's stain."""
+    """A tile (H, W, 3) uint8 with the view's stain; what comes out brighter than white or darker than black is cut."""
     (matrix_KC,), (shift_C,) = mixes(fields_P[None])
-    density_KM = np.ascontiguousarray(DENSITY[image_HWC.reshape(-1, 3).T])
+    density_KM = np.take(DENSITY, np.ascontiguousarray(image_HWC.reshape(-1, 3).T))
     out_MC = np.empty((density_KM.shape[1], 3), np.uint8)
     for c in range(3):
         mixed_M = density_KM[0] * matrix_KC[0, c] + shift_C[c]
         mixed_M += density_KM[1] * matrix_KC[1, c]
         mixed_M += density_KM[2] * matrix_KC[2, c]
         mixed_M >>= MIX_BITS
-        np.clip(mixed_M, 0, DARKEST, out=mixed_M)
-        out_MC[:, c] = LEVEL[mixed_M]
+        out_MC[:, c] = np.take(LEVEL, mixed_M, mode="clip")
     return out_MC.reshape(image_HWC.shape)

@@ -69,6 +69,7 @@ class StoredViews:
     def fields(self, rows: NDArray[np.integer[Any]], views: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """The fields of view `views[i]` of tile `rows[i]`, (n, P) float32."""
         if self._array is None:
-            return dihedral_fields(self.views)[views]
-        picked: NDArray[np.float32] = self._array.take(rows)[np.arange(len(rows)), views]
-        return picked
+            fields_NP: NDArray[np.float32] = dihedral_fields(self.views)[views]
+        else:
+            fields_NP = self._array.take(rows)[np.arange(len(rows)), views]
+        return fields_NP
