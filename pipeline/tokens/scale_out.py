@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 
 
 def local_workers(cluster: ClusterParams) -> int:
-    """Processes on this machine: one a GPU (at most `cluster.workers`), on a CPU as `cluster.workers` says, else one."""
+    """Processes here: one a GPU, at most `cluster.workers`; on a CPU as many as `cluster.workers` says, else one."""
     if pick_device().type == "cuda":
         return min(cluster.workers or torch.cuda.device_count(), torch.cuda.device_count())
     return cluster.workers or 1

@@ -122,11 +122,12 @@ class Worker:
         for image_NSSC in self._tiles(choice):
             n = len(image_NSSC)
             image_BSSC = F.pad(image_NSSC, (0, 0) * 3 + (0, size - n)).to(self.device)
+            patch_NTD = self.teacher.finish(self.engine(image_BSSC))[1][:n]
             advance(n)
-            yield self.teacher.finish(self.engine(image_BSSC))[1][:n]
+            yield patch_NTD
 
     def _tiles(self, choice: Choice) -> Iterator[Tensor]:
-        """The tiles as the teacher takes them, (N <= B, S, S, 3) uint8 on the host; those that do not decode left out."""
+        """The tiles as the teacher takes them, (N <= B, S, S, 3) uint8; those that do not decode left out."""
         readers, size = {item.key: self.job.reader(item) for item, _ in choice}, self.job.params.batch_size
         places = [_Tile(readers[item.key], row) for item, row in choice]
         with ThreadPoolExecutor(decode_threads(self.device), thread_name_prefix="decode") as pool:
