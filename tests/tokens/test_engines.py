@@ -1,9 +1,13 @@
+import importlib.util
+
 import numpy as np
 import pytest
 import timm
 import torch
 
-from pipeline.tokens.engines import Eager, build_engine, pick_device, resolve_precision
+from pipeline.errors import TeacherError
+from pipeline.tokens.engines import Eager, build_engine, choose, pick_device, resolve_precision
+from pipeline.tokens.engines.compiled import Compiled
 from pipeline.tokens.loading import load_teacher
 from pipeline.tokens.teacher import Teacher
 
@@ -53,3 +57,37 @@ def test_auto_precision_is_fp32_without_a_gpu():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_is_taken_where_there_is_one():
     assert pick_device().type == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "device", "chosen"),
+    [
+        ("auto", "fp32", "cpu", "eager"),
+        ("compile", "bf16", "cpu", "compile"),
+        ("auto", "bf16", "cuda", "tensorrt" if importlib.util.find_spec("torch_tensorrt") else "compile"),
+    ],
+)
+def test_auto_takes_the_best_that_is_there(engine, precision, device, chosen):
+    assert choose(engine, precision, torch.device(device))[0] == chosen
+
+
+def test_fp8_without_tensorrt_is_an_error():
+    with pytest.raises(TeacherError, match="fp8 needs TensorRT"):
+        choose("eager", "fp8", torch.device("cuda"))
+    with pytest.raises(TeacherError, match=r"fp8 does not run here\n.*Hopper"):
+        resolve_precision("fp8", CPU)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch_tensorrt") is not None, reason="torch_tensorrt is installed")
+def test_a_missing_library_names_its_extra(tiny_params, store):
+    params = tiny_params.model_copy(update={"engine": "tensorrt"})
+    with pytest.raises(TeacherError, match=r"torch_tensorrt cannot be imported.*\n.*pip install -e '\.\[tensorrt\]'"):
+        build_engine(load_teacher(tiny_params, store, 512), params, CPU, store)
+
+
+def test_a_compiled_trunk_answers_as_eager_does_for_every_batch(tiny_params, store):
+    """Traced and run as one graph; without Inductor, whose C++ takes 34 s to build here (and then answers the same)."""
+    teacher = load_teacher(tiny_params, store, 512)
+    engine = Compiled(teacher, CPU, "fp32", 4, backend="aot_eager")
+    for n in (4, 3):
+        torch.testing.assert_close(engine(images(n, 32)), Eager(teacher, CPU, "fp32")(images(n, 32)))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib.util
 
 import torch
+from torch import Tensor
 
 from pipeline.errors import TeacherError
 from pipeline.params import TokensParams
@@ -46,8 +47,13 @@ def choose(engine: str, precision: str, device: torch.device) -> tuple[str, str]
     return chosen, why
 
 
-def build_engine(teacher: Teacher, params: TokensParams, device: torch.device, store: Store) -> Engine:
-    """The engine that the params name, with the teacher on `device`; says which one `auto` took, and why."""
+def build_engine(
+    teacher: Teacher, params: TokensParams, device: torch.device, store: Store, golden_NHWC: Tensor | None = None
+) -> Engine:
+    """The engine that the params name, with the teacher on `device`; says which one `auto` took, and why.
+
+    `golden_NHWC` (uint8) is what fp8 is calibrated on; nothing else looks at it. A built engine is kept in the store.
+    """
     precision = resolve_precision(params.precision, device)
     chosen, why = choose(params.engine, precision, device)
     if params.engine == "auto":
@@ -55,7 +61,7 @@ def build_engine(teacher: Teacher, params: TokensParams, device: torch.device, s
     if chosen == "tensorrt":
         from pipeline.tokens.engines.tensorrt import TensorRT
 
-        return TensorRT(teacher, device, precision, params.batch_size, store)
+        return TensorRT(teacher, device, precision, params.batch_size, store, golden_NHWC)
     if chosen == "compile":
         from pipeline.tokens.engines.compiled import Compiled
 

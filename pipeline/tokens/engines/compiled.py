@@ -16,16 +16,21 @@ from pipeline.tokens.teacher import Teacher
 
 
 class Compiled:
-    """Normalising and the trunk as one compiled graph, under bf16 autocast where the precision says so."""
+    """Normalising and the trunk as one compiled graph, under bf16 autocast where the precision says so.
+
+    `backend` is torch.compile's; any but Inductor runs the same graph without compiling it.
+    """
 
     name = "compile"
 
-    def __init__(self, teacher: Teacher, device: torch.device, precision: str, batch_size: int) -> None:
+    def __init__(
+        self, teacher: Teacher, device: torch.device, precision: str, batch_size: int, *, backend: str = "inductor"
+    ) -> None:
         self.device, self.precision, self.batch_size = device, precision, batch_size
         self._format = torch.channels_last if teacher.convolutional else torch.contiguous_format
         self._teacher = teacher.to(device).to(memory_format=self._format)
-        mode = "max-autotune" if device.type == "cuda" else None
-        self._run = torch.compile(self._forward, mode=mode, dynamic=False)
+        mode = "max-autotune" if device.type == "cuda" and backend == "inductor" else None
+        self._run = torch.compile(self._forward, mode=mode, dynamic=False, backend=backend)
 
     @torch.inference_mode()
     def __call__(self, image_NHWC: Tensor) -> Tensor:
