@@ -19,7 +19,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -100,7 +100,7 @@ def decoded(
         yield Batch(places, image_BSSC, errors, sum(seconds for _, seconds in results))
 
 
-def ahead(source: Iterator[T], depth: int = 1) -> Iterator[T]:
+def ahead(source: Iterator[T], depth: int = 1) -> Generator[T, None, None]:
     """The items of `source` in order, made by a thread of its own up to `depth` ahead; what it raises is raised here.
 
     None must not be among them. Closing the iterator waits for the item in the making.

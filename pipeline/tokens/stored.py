@@ -60,8 +60,8 @@ class Finish:
         if teacher.convolutional or not teacher.cls_is_token:
             cls_ND, patch_NTD = teacher.finish(raw)
             return cls_ND, *quantise(patch_NTD, mu_D, sigma_D, self._block)
-        affine = (None, None, 0.0) if norm is None else (norm.weight, norm.bias, norm.eps)
-        return epilogue(raw, *affine, teacher.n_prefix, mu_D, sigma_D, self._block)
+        weight_D, bias_D, eps = (None, None, 0.0) if norm is None else (norm.weight, norm.bias, norm.eps)
+        return epilogue(raw, weight_D, bias_D, eps, teacher.n_prefix, mu_D, sigma_D, self._block)
 
 
 def all_views(views: list[Stored]) -> Stored:
@@ -69,6 +69,13 @@ def all_views(views: list[Stored]) -> Stored:
     cls, patch, scale, finite = zip(*views, strict=True)
     stacked = [None if values[0] is None else torch.stack(values, 1) for values in (patch, scale)]
     return Stored(torch.stack(cls, 1), stacked[0], stacked[1], torch.stack(finite, 1))
+
+
+def on_host(stored: Stored) -> Stored:
+    """Copied into page-locked memory, without waiting for it; on the CPU it is there already."""
+    cls, patch, scale, finite = (None if value is None else value.to("cpu", non_blocking=True) for value in stored)
+    assert cls is not None and finite is not None
+    return Stored(cls, patch, scale, finite)
 
 
 def _fits(cls_ND: Tensor) -> Tensor:

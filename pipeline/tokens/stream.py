@@ -23,7 +23,7 @@ from pipeline.errors import TeacherError
 from pipeline.tokens.batches import Batch, P
 from pipeline.tokens.engines import Engine
 from pipeline.tokens.spent import Marks, Spent
-from pipeline.tokens.stored import Finish, Stored, all_views
+from pipeline.tokens.stored import Finish, Stored, all_views, on_host
 
 _IN_FLIGHT = 2
 """Batches launched and not yet fetched."""
@@ -47,7 +47,7 @@ class Stream(Generic[P]):
         self._engine, self._views, self._finish, self._spent = engine, views, finish, spent
         self._cuda = engine.device.type == "cuda"
         if self._cuda:
-            self._in, self._out = torch.cuda.Stream(engine.device), torch.cuda.Stream(engine.device)
+            self._in, self._out = (torch.cuda.Stream(engine.device) for _ in range(2))  # type: ignore[no-untyped-call]
 
     def answers(self, batches: Iterable[Batch[P]]) -> Iterator[tuple[Batch[P], Stored]]:
         """Each batch with what is stored of it, on the host, in order; rows of no tile included.
@@ -85,10 +85,8 @@ class Stream(Generic[P]):
             stored = all_views(views)
             self._hand_over("out", [value for value in stored if value is not None])
             with self._lane("out"):
-                host = Stored(*(value if value is None else value.to("cpu", non_blocking=True) for value in stored))
-                done = torch.cuda.Event() if self._cuda else None
-                if done is not None:
-                    done.record()
+                host = on_host(stored)
+                done = torch.cuda.current_stream().record_event() if self._cuda else None
         except torch.OutOfMemoryError:
             what = f"{len(batch.image_BSSC)} tiles a batch do not fit into the memory of {self._engine.device}"
             raise TeacherError(what, where="tokens", fix="lower `tokens.batch_size`") from None
