@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.errors import SlideRefused
 from pipeline.manifest import Item, Manifest, Refusal
 from pipeline.params import ClusterParams, TokensParams
-from pipeline.progress import track
+from pipeline.progress import console, track
 from pipeline.store import Ref, Store, recipe_key
 from pipeline.tokens import calibration
 from pipeline.tokens.energy import Energy
@@ -18,6 +18,7 @@ from pipeline.tokens.loading import load_teacher
 from pipeline.tokens.plan import Estimate, announce, conclude
 from pipeline.tokens.scale_out import compute_all, precision_there
 from pipeline.tokens.teacher import Teacher
+from pipeline.tokens.teachers import mpp_warning
 from pipeline.tokens.views import stores_fields
 
 RECIPE_VERSION = 2
@@ -35,6 +36,7 @@ def make_tokens(
     """
     cluster = cluster or ClusterParams()
     teacher = load_teacher(params, store, demo_px)
+    _warn_of_mpp(tiles, teacher)
     recipe = tokens_recipe(tiles, teacher, params, precision_there(params, cluster))
     golden = tuple(calibration.choose(tiles.items, params.gate.tiles))
     job = Job(tiles.recipe, recipe, params, store, demo_px, golden)
@@ -56,6 +58,14 @@ def make_tokens(
     return _manifest(tiles, recipe, teacher, params, store, refused, tuple(uses)).model_copy(
         update={"timings": timings}
     )
+
+
+def _warn_of_mpp(tiles: Manifest, teacher: Teacher) -> None:
+    """Say so where the tiles' resolution is not the teacher's; folders of images have none."""
+    target_mpp, tile_px = tiles.recipe.get("target_mpp"), tiles.recipe.get("tile_px")
+    warning = mpp_warning(teacher.name, target_mpp, tile_px, teacher.input_px) if target_mpp and tile_px else None
+    if warning is not None:
+        console.print(f"tokens: {warning}", soft_wrap=True, style="yellow")
 
 
 def tokens_recipe(tiles: Manifest, teacher: Teacher, params: TokensParams, precision: str) -> dict[str, Any]:
