@@ -7,6 +7,7 @@ another algorithm; a test holds it equal to what `zarr.open` reads. The chunk gr
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -149,20 +150,23 @@ class MappedArray:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def take(self, rows: NDArray[np.integer[Any]], at: int | None = None) -> NDArray[Any]:
-        """The given rows, in the given order, copied; shape (len(rows), …).
+        """The given rows, in the given order, copied once; shape (len(rows), …).
 
         With `at`, only that index of the second axis is read and the axis is gone: one view of many.
         """
         rows = np.asarray(rows, np.int64)
         if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"row {rows.min()} or {rows.max()} is outside {len(self)} in {self.path}")
-        inner = self.shape[1:] if at is None else self.shape[2:]
-        out = np.empty((len(rows), *inner), self.dtype)
+        out = np.empty((len(rows), *(self.shape[1:] if at is None else self.shape[2:])), self.dtype)
         chunks = rows // self.chunk_rows
-        for chunk in np.unique(chunks):
-            here = np.flatnonzero(chunks == chunk)
-            values = self._chunk(int(chunk)) if at is None else self._chunk(int(chunk))[:, at]
-            out[here] = values[rows[here] - chunk * self.chunk_rows]
+        # Neighbouring rows of a chunk are one copy; numpy's own fancy index would copy each row twice, by way of a
+        # temporary array, since the rows of a chunk may lie anywhere in `out`.
+        cuts = np.flatnonzero((np.diff(rows) != 1) | (np.diff(chunks) != 0)) + 1
+        for begin, end in itertools.pairwise((0, *cuts.tolist(), len(rows)) if len(rows) else ()):
+            chunk = int(chunks[begin])
+            first = int(rows[begin]) - chunk * self.chunk_rows
+            values = self._chunk(chunk)[first : first + end - begin]
+            out[begin:end] = values if at is None else values[:, at]
         return out
 
     def _chunk(self, chunk: int) -> NDArray[Any]:

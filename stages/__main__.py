@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import housekeeping
-from pipeline.errors import CorruptItem, StoreError, TableError
+from pipeline.errors import StoreError, TableError
 from pipeline.manifest import write_atomic
 from pipeline.params import STAGES, load_params
 from pipeline.progress import track
@@ -118,6 +118,14 @@ def import_coords(
 
 
 @cli.command()
+def teachers() -> None:
+    """List the teachers that `tokens.teacher` knows by a short name, and what they want and give."""
+    from stages.listing import list_teachers
+
+    list_teachers()
+
+
+@cli.command()
 def summary() -> None:
     """Say where the report, the student and the figures are."""
     for what, path in (
@@ -175,19 +183,17 @@ def store_du() -> None:
 
 @store_cli.command("verify")
 def store_verify(key: Annotated[str, typer.Argument(help="Only keys that begin so.")] = "") -> None:
-    """Compare every file with its checksum; exit code 1 if one differs."""
-    store = _store()
+    """Compare every file with its checksum, name the slides and rows of what differs; exit code 1 if one does."""
+    store, named = _store(), housekeeping.named_items([dvc_root()])
     refs = housekeeping.find(store, key)
     corrupt = []
     with track("verify", len(refs), "items") as advance:
         for ref in refs:
-            try:
-                store.verify(ref)
-            except CorruptItem as error:
-                corrupt.append(error)
+            found = housekeeping.corrupt(store, ref, named)
+            corrupt += [found] if found is not None else []
             advance()
-    for found in corrupt:
-        typer.echo(f"corrupt: {found}")
+    for error in corrupt:
+        typer.echo(f"corrupt: {error}")
     typer.echo(f"{len(refs)} items checked, {len(corrupt)} corrupt")
     raise typer.Exit(1 if corrupt else 0)
 

@@ -20,7 +20,7 @@ def run(params: Params, store: Store) -> Manifest:
     """Run the teacher over the tiles whose tokens the store does not have yet."""
     tiles = load("tiles")
     store.require(tiles)
-    return make_tokens(tiles, params.tokens, store, params.slides.demo_px)
+    return make_tokens(tiles, params.tokens, store, params.slides.demo_px, params.cluster)
 
 
 def main(debug: Debug = False) -> None:

@@ -47,6 +47,9 @@ def test_the_mapped_read_equals_the_zarr_read(
         np.testing.assert_array_equal(mapped.slice(start, stop), array[start:stop])
         rows = np.array(data.draw(st.lists(st.integers(0, len(values) - 1), max_size=12)), np.int64)
         np.testing.assert_array_equal(mapped.take(rows), values[rows])
+        if len(shape) > 1:
+            at = data.draw(st.integers(0, shape[1] - 1))
+            np.testing.assert_array_equal(mapped.take(rows, at=at), values[rows, at])
 
 
 @given(n=st.integers(1, 10_000), target=st.integers(1, 2_000))

@@ -12,6 +12,7 @@ from pipeline.manifest import Item, Manifest
 from pipeline.store import Ref, Store
 from pipeline.tiles.reader import TileReader
 from pipeline.tokens.reader import TokenReader
+from pipeline.tokens.views import view_of_tile
 
 TRAIN_SPLIT = "train"
 STD_FLOOR = 1e-3
@@ -32,9 +33,20 @@ class Corpus:
     """Whether patch tokens are cached (layout `none` has none)."""
 
     @property
+    def rotation_block(self) -> int:
+        """How the cached patch tokens were rotated, which is the recipe's; 1 is not at all."""
+        return self.tokens[0].rotation_block
+
+    @property
     def rows(self) -> tuple[int, ...]:
         """Tiles of each slide."""
         return tuple(item.n for item in self.items)
+
+    def image(self, slide: int, row: int, view: int, px: int) -> NDArray[np.uint8]:
+        """What the teacher answered in that view of that tile, replayed at the student's side: (px, px, 3) uint8."""
+        stored = self.tokens[slide].view_fields
+        fields_P = stored.fields(np.array([row]), np.array([view]))[0]
+        return view_of_tile(self.tiles[slide].image(row, stored.source_px or px), fields_P, px)
 
     @property
     def total(self) -> int:

@@ -26,7 +26,6 @@ from torch import Tensor
 from pipeline.errors import TrainingError
 from pipeline.student.corpus import Corpus
 from pipeline.student.order import Order, Rows
-from pipeline.tokens.views import apply_view
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class Loader:
         n, px, corpus = len(rows), self.input_px, self.corpus
         image_NHWC = np.empty((n, px, px, 3), np.uint8)
         for i, (slide, row, view) in enumerate(zip(rows.slide, rows.row, rows.view, strict=True)):
-            image_NHWC[i] = apply_view(corpus.tiles[slide].image(int(row), px), int(view))
+            image_NHWC[i] = corpus.image(int(slide), int(row), int(view), px)
         cls_ND = np.empty((n, corpus.width), np.float16)
         patch_NTD: NDArray[np.int8 | np.float16] | None = None
         scale_NT: NDArray[np.float16] | None = None

@@ -29,7 +29,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from kernels.quantise.reference import dequantise
+from kernels.dequantise import dequantise
 from pipeline.errors import TrainingError
 from pipeline.params import StudentParams
 from pipeline.progress import track
@@ -155,7 +155,11 @@ class Training:
         terms = {"cls": cls_loss(embedding_ND, (batch.cls_ND.float() - self.mean_D) / self.std_D)}
         if map_NTD is not None and batch.patch_NTD is not None:
             scale_NT = batch.scale_NT
-            target_NTD = batch.patch_NTD.float() if scale_NT is None else dequantise(batch.patch_NTD, scale_NT)
+            target_NTD = (
+                batch.patch_NTD.float()
+                if scale_NT is None
+                else dequantise(batch.patch_NTD, scale_NT, self.corpus.rotation_block)
+            )
             terms["patch"] = patch_loss(map_NTD, target_NTD)
         return terms
 

@@ -26,9 +26,10 @@ FAINT = 4.0
 """Added to the mean square gradient, levels squared: what rounding and JPEG leave of a blank tile has no focus."""
 GLASS = 245.0
 """Level of empty glass where a picture shows none."""
-# Optical density of red, green, blue per unit of haematoxylin, eosin and a residual (DAB), each of length one.
-_STAINS_SC = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
-_UNMIX_CS = np.linalg.inv(_STAINS_SC / np.linalg.norm(_STAINS_SC, axis=1, keepdims=True))
+_RUIFROK_SC = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+STAINS_SC = _RUIFROK_SC / np.linalg.norm(_RUIFROK_SC, axis=1, keepdims=True)
+"""Optical density of red, green, blue per unit of haematoxylin, eosin and a residual (DAB), each of length one."""
+_UNMIX_CS = np.linalg.inv(STAINS_SC)
 
 
 def sharpness(image: NDArray[np.uint8]) -> float:

@@ -1,71 +1,71 @@
-"""From tiles.json to tokens.json: the teacher answers every tile that the store has no answer for, once.
-
-Shapes: N tiles, V views, T patch tokens, D channels; H = W = the teacher's input_px.
-"""
+"""From tiles.json to tokens.json: the teacher answers every tile that the store has no answer for, once."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from kernels.quantise.reference import quantise, standardise
-from pipeline.errors import CorruptItem, SlideRefused, TeacherError
+from pipeline.errors import SlideRefused
 from pipeline.manifest import Item, Manifest, Refusal
-from pipeline.params import TokensParams
-from pipeline.progress import Advance, track
+from pipeline.params import ClusterParams, TokensParams
+from pipeline.progress import console, track
 from pipeline.store import Ref, Store, recipe_key
-from pipeline.tiles.reader import TileReader
-from pipeline.tokens import calibration as calibrations
-from pipeline.tokens.batches import DECODE_THREADS, decoded, split
-from pipeline.tokens.calibration import Calibration
-from pipeline.tokens.engines import Engine, build_engine, pick_device, resolve_precision
+from pipeline.tokens import calibration
+from pipeline.tokens.energy import Energy
+from pipeline.tokens.job import Job
 from pipeline.tokens.loading import load_teacher
-from pipeline.tokens.plan import announce
+from pipeline.tokens.plan import Estimate, announce, conclude
+from pipeline.tokens.scale_out import compute_all, precision_there
 from pipeline.tokens.teacher import Teacher
-from pipeline.tokens.views import apply_view_batch
-from pipeline.tokens.writer import TokenWriter
+from pipeline.tokens.teachers import mpp_warning
+from pipeline.tokens.views import stores_fields
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Count up when the same parameters give other bytes."""
-_FP16_MAX = 65504.0
 
 
-def make_tokens(tiles: Manifest, params: TokensParams, store: Store, demo_px: int) -> Manifest:
+def make_tokens(
+    tiles: Manifest, params: TokensParams, store: Store, demo_px: int, cluster: ClusterParams | None = None
+) -> Manifest:
     """The teacher's answers for every slide of tiles.json; only what the store lacks is computed.
 
     A killed run goes on at the chunk where it was. A slide whose tiles do not decode is refused, or with
-    `on_error: fail` raises `SlideRefused`. Raises `TeacherError` where the teacher cannot be had or answers NaN, and
-    `StoreFull` before anything is computed that would not fit.
+    `on_error: fail` raises `SlideRefused`. Raises `TeacherError` where the teacher cannot be had, its engine does not
+    pass the gate or it answers NaN, and `StoreFull` before anything is computed that would not fit.
     """
+    cluster = cluster or ClusterParams()
     teacher = load_teacher(params, store, demo_px)
-    device = pick_device()
-    recipe = tokens_recipe(tiles, teacher, params, resolve_precision(params.precision, device))
-    key = recipe_key(recipe)
-    calibration_ref = Ref("tokens", key, calibrations.ITEM)
-    uses = [*teacher.uses, *([] if params.patch == "none" else [str(calibration_ref)])]
-    todo = {item.key: item for item in tiles.items if not store.has(Ref("tokens", key, item.key))}
-    errors: dict[str, SlideRefused] = {}
+    _warn_of_mpp(tiles, teacher)
+    recipe = tokens_recipe(tiles, teacher, params, precision_there(params, cluster))
+    golden = tuple(calibration.choose(tiles.items, params.gate.tiles))
+    job = Job(tiles.recipe, recipe, params, store, demo_px, golden)
+    uses = [*teacher.uses, *([] if params.patch == "none" else [str(job.calibration)])]
+    todo = {item.key: item for item in tiles.items if not store.has(job.ref(item.key))}
+    refused: dict[str, SlideRefused] = {}
+    timings: dict[str, float] = {}
     if todo or not all(store.has(Ref.parse(name)) for name in uses):
-        announce(tiles, todo.values(), key, teacher, params, store)
-        with ThreadPoolExecutor(DECODE_THREADS) as pool:
-            run = _Run(tiles, recipe, teacher, build_engine(teacher, params, device), params, store, pool)
-            frozen = None if params.patch == "none" else run.calibration(calibration_ref)
-            with track("tokens", sum(item.n for item in todo.values()), "tiles") as advance:
-                for item in sorted(todo.values(), key=lambda item: item.id):
-                    try:
-                        run.slide(item, frozen, advance)
-                    except CorruptItem as error:
-                        errors[item.key] = SlideRefused(error.what, where=item.id, fix=error.fix)
-                        if params.on_error == "fail":
-                            raise errors[item.key] from error
-    return _manifest(tiles, recipe, teacher, params, store, errors, tuple(uses))
+        announce(tiles, todo.values(), job.key, teacher, params, store)
+        choice = tuple(calibration.choose(tiles.items, params.calibration_tiles))
+        items, energy = sorted(todo.values(), key=lambda item: item.id), Energy()
+        began, total = time.monotonic(), sum(item.n for item in items)
+        with track("tokens", total, "tiles") as advance:
+            estimate = Estimate(total, advance)
+            outcome, figures = compute_all(items, job, choice, teacher, cluster, estimate)
+        refused = outcome.refused
+        nbytes = sum(store.nbytes(job.ref(key)) for key in todo if key not in refused)
+        timings = conclude(outcome, nbytes, time.monotonic() - began, energy.joules()) | figures
+    return _manifest(tiles, recipe, teacher, params, store, refused, tuple(uses)).model_copy(
+        update={"timings": timings}
+    )
+
+
+def _warn_of_mpp(tiles: Manifest, teacher: Teacher) -> None:
+    """Say so where the tiles' resolution is not the teacher's; folders of images have none."""
+    target_mpp, tile_px = tiles.recipe.get("target_mpp"), tiles.recipe.get("tile_px")
+    warning = mpp_warning(teacher.name, target_mpp, tile_px, teacher.input_px) if target_mpp and tile_px else None
+    if warning is not None:
+        console.print(f"tokens: {warning}", soft_wrap=True, style="yellow")
 
 
 def tokens_recipe(tiles: Manifest, teacher: Teacher, params: TokensParams, precision: str) -> dict[str, Any]:
@@ -73,107 +73,13 @@ def tokens_recipe(tiles: Manifest, teacher: Teacher, params: TokensParams, preci
     return {
         "recipe_version": RECIPE_VERSION,
         "tiles": tiles.recipe_key,
-        "teacher": teacher.describe() | {"model_kwargs": params.model_kwargs},
+        "teacher": teacher.describe(),
         "precision": precision,
         "patch": params.patch,
         "views": params.views,
         # Without patch tokens nothing is standardised.
         "calibration_tiles": None if params.patch == "none" else params.calibration_tiles,
-    }
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What one run of the stage holds while slides go by."""
-
-    tiles: Manifest
-    recipe: Mapping[str, Any]
-    teacher: Teacher
-    engine: Engine
-    params: TokensParams
-    store: Store
-    pool: ThreadPoolExecutor
-
-    def reader(self, item: Item) -> TileReader:
-        """The item's tiles. Raises `MissingItem`."""
-        ref = Ref("tiles", self.tiles.recipe_key, item.key)
-        return TileReader(self.store.open(ref, remedy="dvc repro tiles"))
-
-    def calibration(self, ref: Ref) -> Calibration:
-        """The recipe's frozen calibration, measured first where the store has none."""
-        if not self.store.has(ref):
-            chosen = calibrations.choose(self.tiles.items, self.params.calibration_tiles)
-            readers = {item.key: self.reader(item) for item, _ in chosen}
-            places = [(readers[item.key], row) for item, row in chosen]
-            step = self.params.batch_size
-            batches = [places[i : i + step] for i in range(0, len(places), step)]
-            images = decoded(batches, self.teacher.input_px, self.pool, skip_bad=True)
-            with track("calibration", len(batches), "batches") as advance:
-                answers = (self._patch_tokens(image_NHWC, advance) for image_NHWC in images)
-                measured = calibrations.measure(answers, f"teacher {self.teacher.name}")
-            calibrations.save(self.store, ref, self.recipe, measured)
-        return calibrations.load(self.store.path(ref))
-
-    def slide(self, item: Item, frozen: Calibration | None, advance: Advance) -> None:
-        """Compute and commit one slide's tokens. Raises `CorruptItem` for a tile that does not decode."""
-        ref, reader, teacher = Ref("tokens", recipe_key(self.recipe), item.key), self.reader(item), self.teacher
-        shape = len(reader), self.params.views, teacher.grid, teacher.width
-        with self.store.write(ref, self.recipe, resume=True) as folder:
-            writer = TokenWriter(folder, *shape, frozen, self.params.patch)
-            chunks = [(chunk, split(rows, self.params.batch_size)) for chunk, rows in writer.missing()]
-            advance(len(reader) - sum(len(rows) for _, batches in chunks for rows in batches), item.id)
-            places = ([(reader, row) for row in rows] for _, batches in chunks for rows in batches)
-            images = decoded(places, teacher.input_px, self.pool)
-            for chunk, batches in chunks:
-                answers = []
-                for rows in batches:
-                    where = f"{item.id}, rows {rows.start}-{rows.stop - 1}"
-                    answers.append(self._answer(self._to_device(next(images)), frozen, where))
-                    advance(len(rows), item.id)
-                writer.write(chunk, *_joined(answers))
-
-    def _answer(self, image_NHWC: Tensor, frozen: Calibration | None, where: str) -> _Answer:
-        """The teacher on every view of a batch, as it is stored."""
-        cls, patch, scale = [], [], []
-        for view in range(self.params.views):
-            cls_ND, patch_NTD = self.engine(apply_view_batch(image_NHWC, view))
-            if not (torch.isfinite(patch_NTD).all() and (cls_ND.abs() <= _FP16_MAX).all()):
-                what, fix = "the teacher answers NaN, inf or beyond float16", "try `tokens.precision: fp32`"
-                raise TeacherError(f"{what} (view {view})", where=where, fix=fix)
-            cls.append(cls_ND.half())
-            if frozen is not None:
-                mu_D, sigma_D = (torch.from_numpy(v).to(patch_NTD.device) for v in (frozen.mu, frozen.sigma))
-                z_NTD = standardise(patch_NTD, mu_D, sigma_D)
-                if self.params.patch == "int8":
-                    q_NTD, scale_NT = quantise(z_NTD)
-                    patch.append(q_NTD)
-                    scale.append(scale_NT)
-                else:
-                    patch.append(z_NTD.clamp(-_FP16_MAX, _FP16_MAX).half())
-        return _views(cls), _views(patch) if patch else None, _views(scale) if scale else None
-
-    def _patch_tokens(self, image_NHWC: NDArray[np.uint8], advance: Advance) -> Tensor:
-        advance()
-        return self.engine(self._to_device(image_NHWC))[1]
-
-    def _to_device(self, image_NHWC: NDArray[np.uint8]) -> Tensor:
-        return torch.from_numpy(image_NHWC).to(self.engine.device)
-
-
-_Answer = tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]
-"""cls (N, V, D), patch (N, V, T, D), scale (N, V, T)."""
-
-
-def _views(views: list[Tensor]) -> NDArray[Any]:
-    stacked: NDArray[Any] = torch.stack(views, 1).cpu().numpy()
-    return stacked
-
-
-def _joined(answers: list[_Answer]) -> _Answer:
-    """The batches of a chunk, end to end."""
-    cls, patch, scale = zip(*answers, strict=True)
-    optional = [None if values[0] is None else np.concatenate(values) for values in (patch, scale)]
-    return np.concatenate(cls), optional[0], optional[1]
+    } | ({"augment": params.augment.model_dump(mode="json")} if stores_fields(params) else {})
 
 
 def _manifest(
@@ -208,7 +114,7 @@ def _manifest(
         summary={
             "slides": len(items),
             "tiles": sum(item.n for item in items),
-            "views": params.views,
+            "views": params.n_views,
             "width": teacher.width,
             "tokens": teacher.tokens,
             "nbytes": sum(store.nbytes(Ref("tokens", key, item_key)) for item_key in {item.key for item in items}),

@@ -1,17 +1,23 @@
-"""What a run of the tokens stage will cost, said before it starts, and refused where it cannot fit."""
+"""What a run of the tokens stage will cost, said before it starts and from its first batches, and what it has cost."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from pipeline.errors import StoreFull
 from pipeline.housekeeping import free_bytes, human
 from pipeline.manifest import Item, Manifest
 from pipeline.params import TokensParams
-from pipeline.progress import console
+from pipeline.progress import Advance, console
 from pipeline.store import Ref, Store
+from pipeline.tokens.job import Outcome
 from pipeline.tokens.teacher import Teacher
+from pipeline.tokens.views import fields_nbytes
 from pipeline.tokens.writer import tile_nbytes
+
+_FIRST_BATCHES = 4
+"""After one to warm up; an estimate from fewer would be a guess."""
 
 
 def announce(
@@ -20,7 +26,7 @@ def announce(
     """Print tiles to compute, tiles cached, bytes to write and bytes free. Raises `StoreFull` where they do not fit."""
     items = list(todo)
     n_todo, n_all = sum(item.n for item in items), sum(item.n for item in tiles.items)
-    per_tile = tile_nbytes(params.patch, params.views, teacher.tokens, teacher.width)
+    per_tile = tile_nbytes(params.patch, params.n_views, teacher.tokens, teacher.width) + fields_nbytes(params)
     written = sum(store.partial_nbytes(Ref("tokens", recipe_key, item.key)) for item in items)
     to_write, free = max(0, n_todo * per_tile - written), free_bytes(store)
     console.print(
@@ -31,3 +37,44 @@ def announce(
     if to_write > free:
         fix = "set `tokens.patch: none` or fewer views, free some space (`histill store prune`), or move HISTILL_STORE"
         raise StoreFull(f"{human(to_write)} of tokens, but {human(free)} free", where=str(store.root), fix=fix)
+
+
+class Estimate:
+    """Hands progress on, and says once, from the first batches, how long the rest will take."""
+
+    def __init__(self, total: int, advance: Advance) -> None:
+        self._left, self._advance = total, advance
+        self._seen: list[tuple[float, int]] = []
+
+    def __call__(self, tiles: int, slide_id: str) -> None:
+        """`tiles` more of the slide are done, computed or found in the store."""
+        self._advance(tiles, slide_id)
+        self._left -= tiles
+        if tiles and len(self._seen) <= _FIRST_BATCHES:
+            self._seen.append((time.monotonic(), tiles))
+            if len(self._seen) == _FIRST_BATCHES + 1:
+                seconds = max(1e-6, self._seen[-1][0] - self._seen[0][0])
+                speed = sum(n for _, n in self._seen[1:]) / seconds
+                text = f"tokens: {speed:.1f} tiles/s in the first batches, so about {_time(self._left / speed)} more"
+                console.print(text, soft_wrap=True)
+
+
+def conclude(outcome: Outcome, nbytes: int, seconds: float, joules: float | None) -> dict[str, float]:
+    """Print what the run has cost, and give it as figures for the metrics; `joules` is None where no driver tells."""
+    if not outcome.tiles:
+        return {}
+    speed = outcome.tiles / max(seconds, 1e-9)
+    figures = {"tiles_per_s": round(speed, 2), "gb_written": round(nbytes / 1e9, 4)}
+    energy = "energy not measured"
+    if joules is not None:
+        figures["energy_j"] = round(joules, 1)
+        energy = f"{joules / outcome.tiles:.2f} J a tile"
+    console.print(f"tokens: {speed:.1f} tiles/s, {human(nbytes)} written, {energy}", soft_wrap=True)
+    spent = {f"{name.replace(' ', '_')}_s": round(seconds, 3) for name, seconds in sorted(outcome.spent.items())}
+    return figures | spent
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -2,7 +2,8 @@
 
 Shapes: N tiles, V views, T = h * w patch tokens in row-major order, D channels, n rows asked for.
 An item's folder holds ordinary Zarr arrays: `cls` (N, V, D) float16; `patch` (N, V, T, D) int8 or float16; `scale`
-(N, V, T) float16 for int8 alone. With layout `none` there is `cls` alone. `patch` is of standardised tokens.
+(N, V, T) float16 for int8 alone. With layout `none` there is `cls` alone. `patch` is of standardised tokens, which
+the layout int8 rotates in blocks of `rotation_block` channels (`kernels.hadamard.reference`).
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kernels.quantise.reference import dequantise
+from kernels.dequantise import dequantise
 from pipeline.arrays import MappedArray
 from pipeline.errors import CorruptItem
+from pipeline.tokens.views import StoredViews
 
 Rows = NDArray[np.integer[Any]]
 
@@ -63,6 +65,16 @@ class TokenReader:
         """Deviation of each channel, (D,): token = z * sigma + mu."""
         return np.array(self._patch.attributes["sigma"], np.float32)
 
+    @property
+    def rotation_block(self) -> int:
+        """Channels that were rotated together before they were quantised; 1 where nothing was (layout fp16)."""
+        return int(self._patch.attributes.get("rotation_block", 1))
+
+    @cached_property
+    def view_fields(self) -> StoredViews:
+        """What each view is: the exact input that its answers belong to."""
+        return StoredViews(self.folder, self.views)
+
     def cls(self, rows: Rows) -> NDArray[np.float16]:
         """The teacher's global embeddings in its own space, (n, V, D)."""
         return self._cls.take(rows)
@@ -81,7 +93,7 @@ class TokenReader:
         if stored_nTD.dtype == np.float16:
             return stored_nTD.astype(np.float32)
         scale_nT = torch.from_numpy(self.scale(rows, view))
-        back: NDArray[np.float32] = dequantise(torch.from_numpy(stored_nTD), scale_nT).numpy()
+        back: NDArray[np.float32] = dequantise(torch.from_numpy(stored_nTD), scale_nT, self.rotation_block).numpy()
         return back
 
     def _checked(self, view: int) -> int:

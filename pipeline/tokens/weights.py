@@ -15,24 +15,31 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import timm.layers
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import TeacherError
+from pipeline.tokens.dinov2_names import timm_names
 
 _ACCESS = "ask for access on its page, accept its licence, then `huggingface-cli login` or set HF_TOKEN"
 _OFFLINE = "connect once so that the hub's cache holds it, or name a local file: `weights: path/to/model.safetensors`"
+_LAYERS = ("mlp_layer", "act_layer", "norm_layer")
 _CLASSIFIERS = ("head.", "fc.", "classifier.", "head_dist.")
 
 
 def create_model(name: str, model_kwargs: Mapping[str, Any], *, pretrained: bool) -> nn.Module:
-    """timm's model of that name without its classifier; `pretrained` fetches its weights from the hub."""
+    """timm's model of that name without its classifier; `pretrained` fetches its weights from the hub.
+
+    `model_kwargs` are plain data: mlp_layer, act_layer and norm_layer are names of timm.layers or torch.nn.
+    """
     if ":" not in name and not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
         fix = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists them; `hf-hub:owner/name` too"
         raise TeacherError("timm knows no such model", where=f"teacher {name}", fix=fix)
+    kwargs = {**model_kwargs, **{key: _layer(model_kwargs[key], name) for key in _LAYERS if key in model_kwargs}}
     try:
-        model: nn.Module = timm.create_model(name, pretrained=pretrained, **{**model_kwargs, "num_classes": 0})
+        model: nn.Module = timm.create_model(name, pretrained=pretrained, **{**kwargs, "num_classes": 0})
     except TypeError as error:
         fix = "mend `tokens.model_kwargs`"
         raise TeacherError(f"timm refuses model_kwargs: {error}", where=f"teacher {name}", fix=fix) from None
@@ -41,13 +48,23 @@ def create_model(name: str, model_kwargs: Mapping[str, Any], *, pretrained: bool
     return model
 
 
+def fetch(hub: str, filename: str, name: str) -> Path:
+    """A file of a hub repository, from the hub's own cache where it is there. Raises `TeacherError`."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(hub, filename))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _unavailable(name, error) from None
+
+
 def load_weights(model: nn.Module, path: Path, name: str) -> None:
-    """Fill the model from a local safetensors or PyTorch file, in timm's own key names.
+    """Fill the model from a local safetensors or PyTorch file, in timm's key names or in transformers' of a DINOv2.
 
     The classifier's keys may be in the file; nothing else may be missing or left over.
     """
     where = f"teacher {name}, weights {path}"
-    state = _read_state(path, where)
+    state = timm_names(_read_state(path, where))
     known = model.state_dict()
     state = {key: value for key, value in state.items() if key in known or not key.startswith(_CLASSIFIERS)}
     missing, unexpected = sorted(known.keys() - state.keys()), sorted(state.keys() - known.keys())
@@ -96,6 +113,23 @@ def _read_state(path: Path, where: str) -> dict[str, Tensor]:
     return state
 
 
+def without_token(text: str) -> str:
+    """The text without any hub token: the one in use, whatever it looks like, and all that look like one."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return re.sub(r"hf_\w+", "hf_…", text.replace(token, "hf_…") if token else text)
+
+
+def _layer(layer: str, name: str) -> Any:
+    """A layer's class by its name, timm's before torch's."""
+    found = getattr(timm.layers, layer, None) or getattr(nn, layer, None)
+    if found is None:
+        fix = "take a name of timm.layers or torch.nn, such as SwiGLUPacked or SiLU"
+        raise TeacherError(f"no layer is called {layer!r}", where=f"teacher {name}, tokens.model_kwargs", fix=fix)
+    return found
+
+
 def _unavailable(name: str, error: Exception) -> TeacherError:
     """What a failed fetch means for the person who wanted it."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
@@ -103,7 +137,7 @@ def _unavailable(name: str, error: Exception) -> TeacherError:
     where = f"teacher {name}"
     if isinstance(error, GatedRepoError | RepositoryNotFoundError):
         return TeacherError("the hub does not give it to you: gated, private or misspelt", where=where, fix=_ACCESS)
-    first = re.sub(r"hf_\w+", "hf_…", str(error).splitlines()[0] if str(error) else type(error).__name__)
+    first = without_token(str(error).splitlines()[0] if str(error) else type(error).__name__)
     if isinstance(error, OSError):
         return TeacherError(f"its weights cannot be fetched: {first}", where=where, fix=f"{_OFFLINE}. Gated? {_ACCESS}")
     return TeacherError(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.hadamard.reference import block_of
 from pipeline.arrays import ArrayWriter, balanced_rows
 from pipeline.tokens.calibration import Calibration
 
@@ -23,6 +24,11 @@ _PATCH_DTYPE: dict[str, np.dtype[Any]] = {"int8": np.dtype(np.int8), "fp16": np.
 def tile_nbytes(layout: str, views: int, tokens: int, width: int) -> int:
     """Bytes that one tile takes in all arrays together."""
     return views * (width * 2 + _patch_nbytes(layout, tokens, width) + (tokens * 2 if layout == "int8" else 0))
+
+
+def rotation_block(layout: str, width: int) -> int:
+    """Channels that are rotated together before they are quantised; 1 where nothing is rotated."""
+    return block_of(width) if layout == "int8" else 1
 
 
 def chunk_rows(n: int, layout: str, views: int, tokens: int, width: int) -> int:
@@ -51,7 +57,11 @@ class TokenWriter:
         self._patch: ArrayWriter | None = None
         self._scale: ArrayWriter | None = None
         if calibration is not None:
-            frozen = {"mu": calibration.mu.tolist(), "sigma": calibration.sigma.tolist()}
+            frozen = {
+                "mu": calibration.mu.tolist(),
+                "sigma": calibration.sigma.tolist(),
+                "rotation_block": rotation_block(layout, width),
+            }
             self._patch = ArrayWriter(folder / "patch", (n, views, tokens, width), rows, _PATCH_DTYPE[layout], frozen)
         if layout == "int8":
             self._scale = ArrayWriter(folder / "scale", (n, views, tokens), rows, np.float16)

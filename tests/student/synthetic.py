@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from kernels.quantise.reference import quantise
+from kernels.epilogue import quantise
+from kernels.hadamard.reference import block_of
 from pipeline.arrays import ArrayWriter, balanced_rows
 from pipeline.manifest import Item, Manifest
 from pipeline.params import StudentParams
@@ -89,8 +90,15 @@ def _write_tokens(folder: Path, image_NHWC: np.ndarray, project: np.ndarray, vie
     both = [[answers(apply_view(image, view), project) for view in range(views)] for image in image_NHWC]
     cls_NVD = np.array([[cls for cls, _ in row] for row in both], np.float16)
     z_NVTD = torch.tensor(np.array([[tokens for _, tokens in row] for row in both]) / 3, dtype=torch.float32)
-    q_NVTD, scale_NVT = quantise(z_NVTD)
-    attributes = {"grid": list(GRID), "patch": patch, "mu": [0.0] * WIDTH, "sigma": [3.0] * WIDTH}
+    block = block_of(WIDTH) if patch == "int8" else 1
+    q_NVTD, scale_NVT = quantise(z_NVTD, torch.zeros(WIDTH), torch.ones(WIDTH), block)
+    attributes = {
+        "grid": list(GRID),
+        "patch": patch,
+        "mu": [0.0] * WIDTH,
+        "sigma": [3.0] * WIDTH,
+        "rotation_block": block,
+    }
     arrays = {"cls": cls_NVD}
     if patch == "int8":
         arrays |= {"patch": q_NVTD.numpy(), "scale": scale_NVT.numpy()}

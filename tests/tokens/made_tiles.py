@@ -11,8 +11,8 @@ from pipeline.store import Ref, Store, recipe_key
 from pipeline.tiles.pixels import encode_jpeg
 from pipeline.tiles.writer import TileWriter
 
-RECIPE = {"made": "for tests"}
 SIDE_PX = 32
+RECIPE = {"made": "for tests", "tile_px": SIDE_PX}
 
 
 def put_slide(store: Store, slide_id: str, n: int, split: str = "train", bad_row: int | None = None) -> Item:

@@ -1,9 +1,13 @@
+import importlib.util
+
 import numpy as np
 import pytest
 import timm
 import torch
 
-from pipeline.tokens.engines import Eager, build_engine, pick_device, resolve_precision
+from pipeline.errors import TeacherError
+from pipeline.tokens.engines import Eager, build_engine, choose, pick_device, resolve_precision
+from pipeline.tokens.engines.compiled import Compiled
 from pipeline.tokens.loading import load_teacher
 from pipeline.tokens.teacher import Teacher
 
@@ -16,13 +20,13 @@ def images(n, side_px):
 
 def test_auto_is_eager_and_says_so(tiny_params, store, capsys):
     teacher = load_teacher(tiny_params, store, 512)
-    assert build_engine(teacher, tiny_params, CPU).name == "eager"
-    assert "engine auto -> eager, fp32 on cpu" in capsys.readouterr().err
+    assert build_engine(teacher, tiny_params, CPU, store).name == "eager"
+    assert "engine auto -> eager, fp32 on cpu (no GPU, " in capsys.readouterr().err
 
 
 def test_eager_fp32_is_the_teacher_itself(tiny_params, store):
     teacher = load_teacher(tiny_params, store, 512)
-    cls_ND, patch_NTD = Eager(teacher, CPU, "fp32")(images(3, 32))
+    cls_ND, patch_NTD = teacher.finish(Eager(teacher, CPU, "fp32")(images(3, 32)))
     with torch.inference_mode():
         expected = teacher(teacher.normalise(images(3, 32)))
     torch.testing.assert_close(cls_ND, expected[0])
@@ -31,7 +35,7 @@ def test_eager_fp32_is_the_teacher_itself(tiny_params, store):
 
 def test_bf16_is_near_and_comes_back_as_float32(tiny_params, store):
     teacher = load_teacher(tiny_params, store, 512)
-    near, exact = (Eager(teacher, CPU, precision)(images(3, 32))[1] for precision in ("bf16", "fp32"))
+    near, exact = (teacher.finish(Eager(teacher, CPU, precision)(images(3, 32)))[1] for precision in ("bf16", "fp32"))
     assert near.dtype == torch.float32 and not torch.equal(near, exact)
     assert torch.nn.functional.cosine_similarity(near, exact, dim=-1).min() > 0.99
 
@@ -42,7 +46,8 @@ def test_channels_last_changes_no_answer_of_a_cnn():
     teacher = Teacher("test_resnet", timm.create_model("test_resnet", num_classes=0), 64, halves, halves)
     with torch.inference_mode():
         expected = teacher(teacher.normalise(images(2, 64)))[1]
-    torch.testing.assert_close(Eager(teacher, CPU, "fp32")(images(2, 64))[1], expected, rtol=1e-4, atol=1e-4)
+    got = teacher.finish(Eager(teacher, CPU, "fp32")(images(2, 64)))[1]
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_auto_precision_is_fp32_without_a_gpu():
@@ -52,3 +57,37 @@ def test_auto_precision_is_fp32_without_a_gpu():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_is_taken_where_there_is_one():
     assert pick_device().type == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "device", "chosen"),
+    [
+        ("auto", "fp32", "cpu", "eager"),
+        ("compile", "bf16", "cpu", "compile"),
+        ("auto", "bf16", "cuda", "tensorrt" if importlib.util.find_spec("torch_tensorrt") else "compile"),
+    ],
+)
+def test_auto_takes_the_best_that_is_there(engine, precision, device, chosen):
+    assert choose(engine, precision, torch.device(device))[0] == chosen
+
+
+def test_fp8_without_tensorrt_is_an_error():
+    with pytest.raises(TeacherError, match="fp8 needs TensorRT"):
+        choose("eager", "fp8", torch.device("cuda"))
+    with pytest.raises(TeacherError, match=r"fp8 does not run here\n.*Hopper"):
+        resolve_precision("fp8", CPU)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch_tensorrt") is not None, reason="torch_tensorrt is installed")
+def test_a_missing_library_names_its_extra(tiny_params, store):
+    params = tiny_params.model_copy(update={"engine": "tensorrt"})
+    with pytest.raises(TeacherError, match=r"torch_tensorrt cannot be imported.*\n.*pip install -e '\.\[tensorrt\]'"):
+        build_engine(load_teacher(tiny_params, store, 512), params, CPU, store)
+
+
+def test_a_compiled_trunk_answers_as_eager_does_for_every_batch(tiny_params, store):
+    """Traced and run as one graph; without Inductor, whose C++ takes 34 s to build here (and then answers the same)."""
+    teacher = load_teacher(tiny_params, store, 512)
+    engine = Compiled(teacher, CPU, "fp32", 4, backend="aot_eager")
+    for n in (4, 3):
+        torch.testing.assert_close(engine(images(n, 32)), Eager(teacher, CPU, "fp32")(images(n, 32)))

@@ -1,4 +1,5 @@
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import zarr
 from made_tiles import SIDE_PX, file_bytes, tiles_json
 from safetensors.torch import load_file, save_file
 from small_disk import fill, small_disk
+from torch.nn.modules.module import register_module_forward_hook
 
 from pipeline.errors import SlideRefused, StoreFull, TeacherError
 from pipeline.store import Ref, Store
@@ -14,6 +16,7 @@ from pipeline.tiles.reader import TileReader
 from pipeline.tokens.extraction import make_tokens
 from pipeline.tokens.loading import load_teacher
 from pipeline.tokens.reader import TokenReader
+from pipeline.tokens.teacher import Trunk
 from pipeline.tokens.views import apply_view
 
 
@@ -78,7 +81,7 @@ def test_nothing_is_computed_twice_and_the_manifest_is_the_same(tiny_params, sto
     tiles = tiles_json(store, {"a": 9})
     first = make_tokens(tiles, tiny_params, store, 512)
     capsys.readouterr()
-    assert make_tokens(tiles, tiny_params, store, 512) == first
+    assert make_tokens(tiles, tiny_params, store, 512).model_dump() == first.model_dump()
     assert capsys.readouterr().err == ""
     assert first.summary["nbytes"] == sum(map(len, file_bytes(store, first, "a").values())) - len(
         file_bytes(store, first, "a")["item.json"]
@@ -113,6 +116,61 @@ def test_a_teacher_that_answers_nan_leaves_nothing_in_the_store(tiny_params, tin
         with pytest.raises(TeacherError, match=where):
             make_tokens(tiles_json(store, {"a": 4}), params.model_copy(update={"patch": layout}), store, 512)
     assert not [ref for ref in store.refs() if ref.kind == "tokens"]
+
+
+def test_an_answer_beyond_float16_names_its_slide_and_keeps_nothing(tiny_params, tiny_weights, store, tmp_path):
+    state = load_file(tiny_weights)
+    state["norm.weight"][3] = 1e7
+    save_file(state, tmp_path / "huge.safetensors")
+    params = tiny_params.model_copy(update={"weights": str(tmp_path / "huge.safetensors"), "views": 2})
+    with pytest.raises(TeacherError, match=r"a, rows 0-\d.*beyond float16 for \d tiles \(view 0\)"):
+        make_tokens(tiles_json(store, {"a": 4, "b": 9}), params, store, 512)
+    assert not [ref for ref in store.refs() if ref.kind == "tokens" and ref.item != "calibration"]
+
+
+def test_a_slides_bytes_do_not_depend_on_the_slides_it_shares_batches_with(tiny_params, tmp_path):
+    params = tiny_params.model_copy(update={"views": 2})
+    alone, together = Store(tmp_path / "alone"), Store(tmp_path / "together")
+    slides = {"a": 3, "b": 13, "c": 1, "d": 6}
+    expected = make_tokens(tiles_json(together, slides), params, together, 512)
+    shutil.copytree(together.root / "tokens", alone.root / "tokens")
+    for item in expected.items:
+        alone.delete(Ref("tokens", expected.recipe_key, item.key))
+    for slide_id in ("d", "b"):
+        manifest = make_tokens(tiles_json(alone, {slide_id: slides[slide_id]}), params, alone, 512)
+        assert file_bytes(alone, manifest, slide_id) == file_bytes(together, expected, slide_id)
+
+
+def test_small_slides_share_batches_of_one_shape(tiny_params, store):
+    shapes = []
+    handle = register_module_forward_hook(
+        lambda module, images, _: shapes.append(len(images[0])) if isinstance(module, Trunk) else None
+    )
+    try:
+        params = tiny_params.model_copy(update={"patch": "none"})
+        make_tokens(tiles_json(store, {"a": 3, "b": 2, "c": 9, "d": 1}), params, store, 512)
+    finally:
+        handle.remove()
+    assert shapes == [8, 8]
+
+
+def test_a_disk_that_fills_up_in_the_middle_keeps_what_was_finished(tiny_params, tmp_path):
+    # Many small slides: their files take whole pages, which the plan's bytes do not count.
+    slides = {f"s{i:02}": 4 for i in range(24)}
+    whole = Store(tmp_path / "whole")
+    expected = make_tokens(tiles_json(whole, slides), tiny_params, whole, 512)
+    with small_disk(tmp_path / "small", "8m") as mount:
+        store = Store(mount / "store")
+        tiles = tiles_json(store, slides)
+        (mount / "filler").write_bytes(bytes(max(0, shutil.disk_usage(mount).free - 480_000)))
+        with pytest.raises(StoreFull, match="no room left"):
+            make_tokens(tiles, tiny_params, store, 512)
+        finished = [ref for ref in store.refs() if ref.kind == "tokens" and ref.item != "calibration"]
+        assert 0 < len(finished) < 24
+        (mount / "filler").unlink()
+        manifest = make_tokens(tiles, tiny_params, store, 512)
+        assert manifest.model_dump() == expected.model_dump()
+        assert all(file_bytes(store, manifest, slide) == file_bytes(whole, expected, slide) for slide in slides)
 
 
 def test_tokens_that_cannot_fit_are_refused_before_anything_is_computed(tiny_params, tmp_path):

@@ -31,6 +31,46 @@ def test_uni_geometry_gives_the_class_token_and_14_x_14_patch_tokens():
     assert torch.equal(cls_ND, features[:, 0]) and torch.equal(patch_NTD, features[:, 1:])
 
 
+@pytest.mark.parametrize(
+    ("name", "input_px", "kwargs", "normed_in_finish", "cls_is_token"),
+    [
+        ("vit_large_patch16_224", 224, {"init_values": 1e-5, "dynamic_img_size": True, "depth": 1}, True, True),
+        ("vit_tiny_patch16_224", 64, {"img_size": 64, "depth": 1, "reg_tokens": 4, "no_embed_class": True}, True, True),
+        (
+            "vit_tiny_patch16_224",
+            64,
+            {"img_size": 64, "depth": 1, "class_token": False, "global_pool": "avg"},
+            False,
+            False,
+        ),
+        ("vit_tiny_patch16_224", 64, {"img_size": 64, "depth": 1, "global_pool": "map"}, True, False),
+        ("vit_tiny_patch16_224", 64, {"img_size": 64, "depth": 1, "global_pool": "avg", "fc_norm": False}, True, False),
+        ("eva02_tiny_patch14_224", 56, {"img_size": 56, "depth": 1}, False, False),
+        ("swin_tiny_patch4_window7_224", 64, {"img_size": 64, "depths": (1, 1, 1, 1), "embed_dim": 24}, False, False),
+        ("test_resnet", 96, {}, False, False),
+    ],
+    ids=["uni", "registers", "fc-norm", "attention-pool", "mean-of-normed", "eva", "nhwc-map", "cnn"],
+)
+def test_trunk_and_finish_are_timms_own_features_bit_for_bit(name, input_px, kwargs, normed_in_finish, cls_is_token):
+    teacher = random_teacher(name, input_px, **kwargs)
+    names = list(teacher.model.state_dict())
+    assert (teacher.final_norm is not None, teacher.cls_is_token) == (normed_in_finish, cls_is_token)
+    with torch.inference_mode():
+        features = teacher.model.forward_features(images(2, input_px))
+        raw = teacher.trunk(images(2, input_px))
+        expected = teacher._split(features)
+        got = teacher.finish(raw)
+    assert torch.equal(raw, features) == (not normed_in_finish)
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+    assert [f"model.{key}" for key in names] == list(teacher.state_dict())
+
+
+def test_moving_the_teacher_moves_its_trunk():
+    teacher = random_teacher("vit_tiny_patch16_224", 64, img_size=64, depth=1).to(torch.float64)
+    with torch.inference_mode():
+        assert teacher.trunk(images(1, 64).double()).dtype == torch.float64
+
+
 def test_register_tokens_are_no_patch_tokens():
     teacher = random_teacher("vit_tiny_patch16_224", 64, img_size=64, depth=1, reg_tokens=4)
     assert teacher.model.num_prefix_tokens == 5 and teacher.tokens == 16

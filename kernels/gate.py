@@ -1,0 +1,68 @@
+"""Whether a kernel's answers are its reference's: what the tests check, and what every bench checks before it times.
+
+One tolerance everywhere, interpreter and GPU. The epilogue's sums run in another order than the reference's, so a value
+next to a rounding tie may fall on its other side: no int differs by more than one level, at most one in a hundred
+differs at all, and scales are float16 neighbours. Dequantising is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kernels.dequantise import reference as dequantise_reference
+from kernels.epilogue import reference as epilogue_reference
+
+MAX_LEVELS, MAX_SHARE, SCALE_RTOL, CLS_TOL = 1, 0.01, 1e-3, 1e-5
+
+Epilogue = Callable[..., tuple[Tensor, Tensor, Tensor]]
+Dequantise = Callable[[Tensor, Tensor, int], Tensor]
+
+
+def hidden_state(
+    n: int, length: int, width: int, dtype: torch.dtype, device: str, seed: int = 0
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """(raw_NLD, (weight, bias, mu, sigma) (D,) each) of seeded noise with a few massive channels, as ViTs have."""
+    generator = torch.Generator().manual_seed(seed)
+    raw_NLD = torch.randn(n, length, width, generator=generator) * 2 + 0.5
+    raw_NLD[..., :: max(2, width // 4)] *= 30
+    weight_D, sigma_D = (torch.rand(width, generator=generator) + 0.5 for _ in range(2))
+    bias_D, mu_D = (torch.randn(width, generator=generator) for _ in range(2))
+    channels = tuple(values_D.to(device) for values_D in (weight_D, bias_D, mu_D, sigma_D))
+    return raw_NLD.to(device, dtype), channels
+
+
+def epilogue_agrees(
+    kernel: Epilogue,
+    raw_NLD: Tensor,
+    norm_weight_D: Tensor | None,
+    norm_bias_D: Tensor | None,
+    eps: float,
+    n_prefix: int,
+    mu_D: Tensor,
+    sigma_D: Tensor,
+    rotation_block: int,
+) -> None:
+    """Raises `AssertionError` that says by how much the kernel's answer differs from the reference's."""
+    arguments = (raw_NLD, norm_weight_D, norm_bias_D, eps, n_prefix, mu_D, sigma_D, rotation_block)
+    (cls_ND, q_NTD, scale_NT), expected = kernel(*arguments), epilogue_reference.epilogue(*arguments)
+    torch.testing.assert_close(cls_ND, expected[0], rtol=CLS_TOL, atol=CLS_TOL, equal_nan=True)
+    ints_agree(q_NTD, scale_NT, *expected[1:])
+
+
+def ints_agree(q_NTD: Tensor, scale_NT: Tensor, expected_q_NTD: Tensor, expected_scale_NT: Tensor) -> None:
+    """The same for ints and scales; a token that is not finite must be known as such, its ints do not matter."""
+    torch.testing.assert_close(scale_NT.float(), expected_scale_NT.float(), rtol=SCALE_RTOL, atol=0.0, equal_nan=True)
+    levels_MD = (q_NTD.int() - expected_q_NTD.int()).abs()[torch.isfinite(expected_scale_NT)]
+    worst, share = int(levels_MD.max()), float((levels_MD > 0).float().mean())
+    if worst > MAX_LEVELS or share > MAX_SHARE:
+        raise AssertionError(f"ints differ by up to {worst} levels, {share:.2%} of them at all")
+
+
+def dequantise_agrees(kernel: Dequantise, q_NTD: Tensor, scale_NT: Tensor, rotation_block: int) -> None:
+    """Raises `AssertionError` where a single bit differs."""
+    z_NTD = kernel(q_NTD, scale_NT, rotation_block)
+    expected_NTD = dequantise_reference.dequantise(q_NTD, scale_NT, rotation_block)
+    torch.testing.assert_close(z_NTD, expected_NTD, rtol=0.0, atol=0.0)

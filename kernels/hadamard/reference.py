@@ -1,0 +1,68 @@
+"""The rotation in plain PyTorch: signs, then a Hadamard matrix, in blocks of channels.
+
+    rotated = block * signs @ H / sqrt(B)        block = H @ rotated * signs / sqrt(B)        per block of B channels
+
+H is Sylvester's Hadamard matrix (`scipy.linalg.hadamard`): entries of 1 and -1, symmetric, H @ H = B. A token whose
+absmax belongs to a few channels (a CNN's ReLU6 maps) leaves int8 a handful of levels for the others; rotated, its
+entries are near Gaussian. Without the signs every block's mean would pile up in its first entry, since the tokens of
+such maps lie mostly on one side of their mean; the Rudin-Shapiro signs are the ones whose own Hadamard transform is
+flat (exactly where B is a power of four, as 64 is), so the mean too is spread evenly.
+
+Source: QuaRot (Ashkboos et al. 2024) rotates activations so; Rudin 1959 for the signs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+MAX_BLOCK = 64
+"""On a CNN's tokens blocks of 32, 64, 128, 256 lose 0.97, 0.87, 0.83, 0.80 %; undoing 128 costs a CPU twice as much."""
+
+
+def block_of(width: int) -> int:
+    """The block for D channels: the largest power of two that divides it, at most `MAX_BLOCK`; 1 is no rotation."""
+    return min(width & -width, MAX_BLOCK)
+
+
+_SIGNS: dict[tuple[int, torch.device], Tensor] = {}
+_MATRICES: dict[tuple[int, torch.device], Tensor] = {}
+# Dictionaries, since torch.compile looks through functools.cache and would build the tables in every call.
+
+
+def signs(block: int, device: torch.device | str = "cpu") -> Tensor:
+    """(B,) float32 of 1 and -1: the Rudin-Shapiro sequence, -1 where i has an odd number of adjacent 11 in binary."""
+    key = block, torch.device(device)
+    if key not in _SIGNS:
+        _SIGNS[key] = torch.tensor([_sign(i & (i >> 1)) for i in range(block)], device=device)
+    return _SIGNS[key]
+
+
+def matrix(block: int, device: torch.device | str = "cpu") -> Tensor:
+    """H, (B, B) float32 of 1 and -1, not normalised. Raises `ValueError` where `block` is no power of two."""
+    key = block, torch.device(device)
+    if key not in _MATRICES:
+        if block < 1 or block & (block - 1):
+            raise ValueError(f"a rotation's block is a power of two, not {block}")
+        _MATRICES[key] = torch.tensor([[_sign(i & j) for j in range(block)] for i in range(block)], device=device)
+    return _MATRICES[key]
+
+
+def signs_over(width: int, block: int, device: torch.device | str = "cpu") -> Tensor:
+    """(D,) the signs of every block, end to end. Raises `ValueError` where `block` does not divide D."""
+    if width % block:
+        raise ValueError(f"blocks of {block} do not fill {width} channels")
+    return signs(block, device).repeat(width // block)
+
+
+def transform(x_ND: Tensor, block: int) -> Tensor:
+    """x @ H in each block of channels, neither signed nor normalised; float32, a copy unless the block is 1."""
+    if block == 1:
+        return x_ND
+    blocks_MB = x_ND.reshape(-1, block)
+    return (blocks_MB @ matrix(block, x_ND.device)).view(x_ND.shape)
+
+
+def _sign(bits: int) -> float:
+    """-1 where an odd number of bits is set."""
+    return -1.0 if bits.bit_count() % 2 else 1.0

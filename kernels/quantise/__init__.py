@@ -1,1 +1,0 @@
-"""Standardise and quantise tokens to int8 with one scale a token, and back."""

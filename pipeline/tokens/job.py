@@ -1,0 +1,75 @@
+"""What all processes of a run of the tokens stage are told, and what they answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.errors import SlideRefused
+from pipeline.manifest import Item
+from pipeline.params import TokensParams
+from pipeline.store import Ref, Store, recipe_key
+from pipeline.tiles.reader import TileReader
+from pipeline.tokens import calibration
+from pipeline.tokens.calibration import Calibration
+from pipeline.tokens.spent import Spent
+
+Choice = tuple[tuple[Item, int], ...]
+"""Tiles picked out of several slides: (slide's item, row)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run. `golden` tiles are the gate's; `threads` each process computes with, None leaves them as they are."""
+
+    tiles_recipe: dict[str, Any]
+    recipe: dict[str, Any]
+    params: TokensParams
+    store: Store
+    demo_px: int
+    golden: Choice = ()
+    threads: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The recipe's key in the store."""
+        return recipe_key(self.recipe)
+
+    @property
+    def tile_px(self) -> int:
+        """Side of the tiles, as the tiles stage was asked for it."""
+        return int(self.tiles_recipe["tile_px"])
+
+    @property
+    def calibration(self) -> Ref:
+        """Where the frozen calibration is, or will be."""
+        return self.ref(calibration.ITEM)
+
+    def ref(self, item_key: str) -> Ref:
+        """Where a slide's tokens are, or will be."""
+        return Ref("tokens", self.key, item_key)
+
+    def reader(self, item: Item) -> TileReader:
+        """The slide's tiles. Raises `MissingItem`."""
+        ref = Ref("tiles", recipe_key(self.tiles_recipe), item.key)
+        return TileReader(self.store.open(ref, remedy="dvc repro tiles"))
+
+    def frozen(self) -> Calibration | None:
+        """The calibration that the store holds; None where only CLS is kept."""
+        return None if self.params.patch == "none" else calibration.load(self.store.path(self.calibration))
+
+
+@dataclass
+class Outcome:
+    """What became of some slides: tiles computed, slides refused by their key, where the time went."""
+
+    tiles: int = 0
+    refused: dict[str, SlideRefused] = field(default_factory=dict)
+    spent: Spent = field(default_factory=Spent)
+
+    def add(self, other: Outcome) -> None:
+        """Another process's slides and seconds too."""
+        self.tiles += other.tiles
+        self.refused |= other.refused
+        for name, seconds in other.spent.items():
+            self.spent.add(name, seconds)

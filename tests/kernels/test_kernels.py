@@ -1,0 +1,58 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from kernels import gate
+from kernels.epilogue import reference
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | ({} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"})
+
+
+def python(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *words]
+    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+
+
+def test_the_kernels_answer_as_their_references():
+    pytest.importorskip("triton")
+    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/kernels/interpreted.py")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="times the kernels")
+@pytest.mark.parametrize("kernel", ["epilogue", "dequantise"])
+def test_without_a_gpu_a_bench_checks_the_answers_and_says_that_it_measured_nothing(kernel):
+    pytest.importorskip("triton")
+    done = python("-m", f"kernels.{kernel}.bench")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["kernel"] == kernel and told["gate"] == "passed"
+    assert told["measured"] is False and told["gpu"] == "not measured"
+    assert all(row["kernel"] is None for row in told["rows"]) and "not measured" in done.stdout.splitlines()[-2]
+
+
+@pytest.mark.parametrize("wrong", ["ints", "scale", "cls", "nan"])
+def test_the_gate_fails_a_kernel_that_is_wrong(wrong):
+    def kernel(*arguments):
+        cls_ND, q_NTD, scale_NT = reference.epilogue(*arguments)
+        if wrong == "ints":
+            q_NTD[0, 0] += 2
+        elif wrong == "scale":
+            scale_NT *= 1.01
+        elif wrong == "cls":
+            cls_ND += 1e-3
+        else:
+            scale_NT[0, 0] = torch.nan
+        return cls_ND, q_NTD, scale_NT
+
+    raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = gate.hidden_state(2, 10, 24, torch.float32, "cpu")
+    arguments = (raw_NLD, weight_D, bias_D, 1e-6, 1, mu_D, sigma_D, 8)
+    gate.epilogue_agrees(reference.epilogue, *arguments)
+    with pytest.raises(AssertionError):
+        gate.epilogue_agrees(kernel, *arguments)

@@ -1,0 +1,64 @@
+"""What a run says of its cost: from its first batches, and afterwards; energy from the driver's own files."""
+
+import pytest
+from made_tiles import tiles_json
+
+from pipeline.tokens.energy import Energy
+from pipeline.tokens.extraction import make_tokens
+from pipeline.tokens.job import Outcome
+from pipeline.tokens.plan import Estimate, conclude
+
+
+def test_the_first_batches_tell_once_how_long_the_rest_takes(capsys):
+    seen = []
+    estimate = Estimate(1000, lambda n, note: seen.append((n, note)))
+    for _ in range(8):
+        estimate(10, "a")
+    printed = capsys.readouterr().err
+    assert printed.count("tiles/s in the first batches, so about") == 1
+    assert seen == [(10, "a")] * 8
+
+
+def test_tiles_that_were_cached_before_the_first_batch_do_not_count_as_speed(capsys):
+    estimate = Estimate(100, lambda n, note: None)
+    for _ in range(9):
+        estimate(0, "a")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_ends_with_its_speed_bytes_and_phases_in_the_metrics(tiny_params, store, capsys):
+    timings = make_tokens(tiles_json(store, {"a": 20}), tiny_params, store, 512).timings
+    assert timings["tiles_per_s"] > 0 and timings["gb_written"] >= 0
+    assert {"forward_s", "decode_s", "write_s", "commit_s", "waiting_s"} <= timings.keys()
+    assert "tiles/s, " in capsys.readouterr().err
+
+
+def test_a_run_that_computed_nothing_has_no_speed():
+    assert conclude(Outcome(), 0, 1.0, None) == {}
+
+
+def zone(folder, name, micro_joules):
+    folder.mkdir()
+    for file, value in (("name", name), ("energy_uj", micro_joules), ("max_energy_range_uj", 10_000_000)):
+        (folder / file).write_text(f"{value}\n")
+
+
+def test_energy_is_the_packages_counters_over_their_range_cores_not_twice(tmp_path):
+    zone(tmp_path / "intel-rapl:0", "package-0", 9_000_000)
+    zone(tmp_path / "intel-rapl:1", "package-1", 1_000_000)
+    zone(tmp_path / "intel-rapl:0:0", "core", 0)
+    energy = Energy(tmp_path)
+    for number, now in ((0, 500_000), (1, 3_000_000)):
+        (tmp_path / f"intel-rapl:{number}" / "energy_uj").write_text(f"{now}\n")
+    (tmp_path / "intel-rapl:0:0" / "energy_uj").write_text("7000000\n")
+    joules = energy.joules()
+    assert joules is not None and joules >= 1.5 + 2.0 - 1e-9
+
+
+def test_energy_that_no_driver_tells_is_not_made_up(tmp_path):
+    import importlib.util
+
+    if importlib.util.find_spec("pynvml") is None:
+        assert Energy(tmp_path).joules() is None
+    else:
+        pytest.skip("pynvml is installed: its GPUs may be counted")

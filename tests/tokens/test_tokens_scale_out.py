@@ -1,0 +1,74 @@
+"""Two worker processes, one of them killed: the same bytes as one process makes."""
+
+import os
+import signal
+import threading
+
+import psutil
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from made_tiles import file_bytes, tiles_json
+
+from pipeline.manifest import Item
+from pipeline.params import ClusterParams
+from pipeline.store import Store
+from pipeline.tokens.extraction import make_tokens
+from pipeline.tokens.scale_out import local_workers, split
+
+SLIDES = {f"s{i}": n for i, n in enumerate((900, 700, 500, 40, 9, 3))}
+
+
+def kill_an_owner(store: Store, killed: list[int], give_up: threading.Event) -> None:
+    """kill -9 a process of ours that holds a partial folder in which something is written already."""
+    while not killed and not give_up.wait(0.01):
+        for child in psutil.Process().children(recursive=True):
+            try:
+                held = [file.path for file in child.open_files() if ".partial" in file.path]
+            except psutil.Error:
+                continue
+            if held and list(store.root.glob("tokens/*/.*.partial/cls/c/0/0/0")):
+                killed.append(child.pid)
+                os.kill(child.pid, signal.SIGKILL)
+                return
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_a_lost_workers_slides_are_redone_and_the_bytes_are_one_processs(tiny_params, tmp_path):
+    params = tiny_params.model_copy(update={"batch_size": 16, "views": 4})
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    tiles = tiles_json(one, SLIDES)
+    tiles_json(two, SLIDES)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+    expected = make_tokens(tiles, params, one, 512)
+    torch.set_num_threads(threads)
+    killed, give_up = list[int](), threading.Event()
+    killer = threading.Thread(target=kill_an_owner, args=(two, killed, give_up))
+    killer.start()
+    try:
+        manifest = make_tokens(tiles, params, two, 512, ClusterParams(workers=2))
+    finally:
+        give_up.set()
+        killer.join()
+    assert killed, "no worker was at work on a slide"
+    assert manifest.model_dump() == expected.model_dump()
+    assert all(file_bytes(two, manifest, slide) == file_bytes(one, expected, slide) for slide in SLIDES)
+    assert manifest.timings["tiles_per_s"] > 0
+
+
+def test_without_a_word_a_cpu_has_one_process():
+    if not torch.cuda.is_available():
+        assert local_workers(ClusterParams()) == 1 and local_workers(ClusterParams(workers=3)) == 3
+
+
+@given(sizes=st.lists(st.integers(1, 5000), max_size=30), batch=st.integers(1, 64), workers=st.integers(1, 4))
+def test_lists_hold_each_slide_once_the_largest_first(sizes, batch, workers):
+    items = [Item(id=f"s{i}", key=f"k{i}", digest="", n=n) for i, n in enumerate(sizes)]
+    lists = split(items, batch, workers)
+    assert sorted(item.id for some in lists for item in some) == sorted(item.id for item in items)
+    flat = [item.n for some in lists for item in some]
+    assert flat == sorted(flat, reverse=True) and all(lists)
+    if len(items) >= workers and len(set(sizes)) == 1:
+        assert len(lists) >= min(workers, len(items))
