@@ -6,8 +6,7 @@
     adapter.json          its arguments
     README.md             the model card
 
-Training answers z in standardised space; the teacher's space is x = z * std + mean. The last layer is z = W h + b, so
-W' = diag(std) W and b' = std * b + mean answer x directly.
+Training answers z in standardised space; `targets.Standardiser` folds the way back into the last layer.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -27,6 +25,7 @@ from pipeline.manifest import write_atomic, write_json
 from pipeline.student.adapters import AttentionAdapter
 from pipeline.student.card import model_card
 from pipeline.student.model import Distiller, Student, build
+from pipeline.student.targets import Standardiser
 
 INTERPOLATION = "bicubic"
 """What `pipeline.tiles.pixels` resizes with."""
@@ -35,7 +34,7 @@ INTERPOLATION = "bicubic"
 def export_student(item: Path, out: Path) -> None:
     """Write the committed run in `item` to the folder `out`, replacing it whole; the same run gives the same bytes."""
     facts, distiller, targets = load_run(item)
-    fold(distiller.student.last, targets["cls_mean"], targets["cls_std"])
+    Standardiser.from_tensors("cls", targets).fold_into(distiller.student.last)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
@@ -70,13 +69,6 @@ def load_run(item: Path) -> tuple[dict[str, Any], Distiller, dict[str, Tensor]]:
     return facts, distiller.eval(), targets
 
 
-@torch.no_grad()
-def fold(linear: nn.Linear, mean_D: Tensor, std_D: Tensor) -> None:
-    """Make a layer that answers z answer z * std + mean, in place."""
-    linear.weight.copy_((linear.weight.double() * std_D.double()[:, None]).float())
-    linear.bias.copy_((linear.bias.double() * std_D.double() + mean_D.double()).float())
-
-
 def timm_config(student: Student, facts: dict[str, Any]) -> dict[str, Any]:
     """config.json as timm's own hub models have it: how to build the model, and what input it was trained on."""
     own, side = student.backbone.pretrained_cfg, facts["input_px"]
@@ -109,7 +101,7 @@ def _write(folder: Path, facts: dict[str, Any], distiller: Distiller, targets: d
     _save(folder / "model.safetensors", distiller.student.backbone)
     adapter = distiller.adapter
     if isinstance(adapter, AttentionAdapter):
-        fold(adapter.last, targets["patch_mu"], targets["patch_sigma"])
+        Standardiser.from_tensors("patch", targets).fold_into(adapter.last)
         _save(folder / "adapter.safetensors", adapter)
         stages = [stage.index for stage in distiller.student.stages]
         arguments = {"adapter": facts["student"]["adapter"], "arguments": facts["adapter"], "stages": stages}

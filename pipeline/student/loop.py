@@ -1,6 +1,4 @@
-"""The training loop: AdamW, cosine schedule with warm-up, clipping, moving average, exact resume.
-
-    loss = w_cls * cls(embedding, CLS*) + w_patch * patch(map, tokens*)         * standardised per channel, fp32
+"""The training loop: AdamW, cosine schedule with warm-up, clipping, moving average, exact resume. Losses: `terms`.
 
 One process or many (Hugging Face Accelerate); bf16 autocast on a GPU that has it, fp32 elsewhere. All randomness of a
 step is seeded by (seed, step, rank) and the learning rate is a function of the step, so a checkpoint holds only tensors
@@ -19,17 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from kernels.quantise.reference import dequantise
 from pipeline.errors import TrainingError
 from pipeline.params import StudentParams
 from pipeline.progress import track
@@ -37,8 +32,8 @@ from pipeline.student.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.student.corpus import Corpus
 from pipeline.student.loader import Batch, Loader
 from pipeline.student.model import Distiller
-from pipeline.student.objectives import cls_loss, patch_loss
 from pipeline.student.order import Order
+from pipeline.student.terms import Terms
 
 CURVE_ROWS = 1000
 """At most about this many rows in the curve; each is the mean over the steps since the row before."""
@@ -50,7 +45,7 @@ LR_FLOOR = 0.01
 class Training:
     """One training of `distiller` on `corpus`, from a fresh start or from the checkpoint in `folder`.
 
-    `mean_D`, `std_D` standardise the CLS targets. Every process makes one and calls `run`; rank 0 writes to `folder`.
+    `terms` gives the loss. Every process makes one and calls `run`; rank 0 writes to `folder`.
     """
 
     def __init__(
@@ -60,14 +55,12 @@ class Training:
         params: StudentParams,
         *,
         input_px: int,
-        mean_D: NDArray[np.float32],
-        std_D: NDArray[np.float32],
+        terms: Terms,
         folder: Path,
         accelerator: Accelerator,
     ) -> None:
         self.params, self.corpus, self.folder, self.accelerator = params, corpus, folder, accelerator
-        device = accelerator.device
-        self.mean_D, self.std_D = torch.from_numpy(mean_D).to(device), torch.from_numpy(std_D).to(device)
+        self.terms = terms
         order = Order(
             corpus.rows,
             block_rows=params.block_rows,
@@ -86,7 +79,7 @@ class Training:
             workers=params.workers,
         )
         self.steps = params.epochs * self.loader.steps_per_epoch
-        self.raw = distiller.to(device)
+        self.raw = distiller.to(accelerator.device)
         # Before `prepare`, which wraps the forward that the copy must not have.
         self.average = ModelEmaV3(self.raw, decay=params.ema_decay, use_warmup=True) if params.ema_decay else None
         optimizer = create_optimizer_v2(self.raw, opt="adamw", lr=params.lr, weight_decay=params.weight_decay)
@@ -132,11 +125,8 @@ class Training:
     def _step(self, step: int, batch: Batch) -> dict[str, float]:
         torch.manual_seed((self.params.seed % 2**20 * 2**30 + step) * 2**12 + self.accelerator.process_index)
         batch = batch.to(self.accelerator.device)
-        terms = self._terms(batch)
-        weights = self.params.objective
-        loss = weights.cls * terms["cls"]
-        if "patch" in terms:
-            loss = loss + weights.patch * terms["patch"]
+        terms = self.terms(batch, *self.model(batch.image_NHWC))
+        loss = self.terms.total(terms)
         values = {name: float(term.detach()) for name, term in (("loss", loss), *terms.items())}
         for name in reversed(values):
             if not math.isfinite(values[name]):
@@ -149,15 +139,6 @@ class Training:
         if self.average is not None:
             self.average.update(self.raw, step=step + 1)
         return values
-
-    def _terms(self, batch: Batch) -> dict[str, Tensor]:
-        embedding_ND, map_NTD = self.model(batch.image_NHWC)
-        terms = {"cls": cls_loss(embedding_ND, (batch.cls_ND.float() - self.mean_D) / self.std_D)}
-        if map_NTD is not None and batch.patch_NTD is not None:
-            scale_NT = batch.scale_NT
-            target_NTD = batch.patch_NTD.float() if scale_NT is None else dequantise(batch.patch_NTD, scale_NT)
-            terms["patch"] = patch_loss(map_NTD, target_NTD)
-        return terms
 
     def _diverged(self, step: int, objective: str, batch: Batch) -> TrainingError:
         ids = sorted({self.corpus.items[slide].id for slide in batch.slide_N})

@@ -2,7 +2,7 @@
 
 The run is one item in the store, `checkpoints/<train key>/run`:
 
-    weights.safetensors   student.* and adapter.* (in standardised space), cls_mean, cls_std, patch_mu, patch_sigma
+    weights.safetensors   student.* and adapter.* (in standardised space), cls_* and patch_* of `targets.Standardiser`
     curve.csv             step, epoch, loss, cls, patch, lr, tiles_seen; no timings, so that it is the same every time
     run.json              what was trained on what, and how it ended
 
@@ -31,12 +31,14 @@ from pipeline.params import StudentParams
 from pipeline.partials import file_sha256
 from pipeline.store import Ref, Store, recipe_key
 from pipeline.student.checkpoint import drop_checkpoint
-from pipeline.student.corpus import Corpus, cls_statistics, open_corpus
+from pipeline.student.corpus import Corpus, open_corpus
 from pipeline.student.export import export_student
 from pipeline.student.loop import Training
 from pipeline.student.model import Distiller, build
+from pipeline.student.targets import cls_standardiser, patch_standardiser
+from pipeline.student.terms import Terms
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 KIND, ITEM = "checkpoints", "run"
 SITE_PARAMS = {"workers", "checkpoint_every"}
 """Parameters that do not change the result."""
@@ -115,7 +117,7 @@ def _run(
     """Train and leave the item's files in `folder`; run.json comes last, and means that all is there."""
     if (folder / "run.json").exists():
         return {}
-    mean_D, std_D = cls_statistics(corpus)
+    cls = cls_standardiser(corpus)
     distiller, arguments = build(
         model=params.model,
         width=corpus.width,
@@ -130,20 +132,16 @@ def _run(
         corpus,
         params,
         input_px=recipe["input_px"],
-        mean_D=mean_D,
-        std_D=std_D,
+        terms=Terms(params.objective, corpus, cls, accelerator.device),
         folder=folder,
         accelerator=accelerator,
     )
     metrics = training.run()
     if accelerator.is_main_process:
         final = training.final()
-        extra = {"cls_mean": mean_D, "cls_std": std_D}
+        tensors = {name: value.contiguous() for name, value in final.state_dict().items()} | cls.tensors("cls")
         if corpus.dense:
-            reader = corpus.tokens[0]
-            extra |= {"patch_mu": np.asarray(reader.mu), "patch_sigma": np.asarray(reader.sigma)}
-        tensors = {name: value.contiguous() for name, value in final.state_dict().items()}
-        tensors |= {name: torch.tensor(value, dtype=torch.float32) for name, value in extra.items()}
+            tensors |= patch_standardiser(corpus).tensors("patch")
         save_file(tensors, folder / "weights.safetensors")
         write_atomic(folder / "curve.csv", _curve(training.curve))
         write_json(folder / "run.json", _facts(recipe, tokens, corpus, params, training, final, arguments))
