@@ -109,7 +109,7 @@ class Training:
         with track(label, self.steps * size if main else 0, "tiles") as advance:
             advance(first * size)
             for step, batch in enumerate(self.loader.batches(first, self.steps), start=first):
-                losses = self._step(step, batch)
+                losses = self.step(step, batch)
                 for name, value in losses.items():
                     self.sums[name] = self.sums.get(name, 0.0) + value
                 done = step + 1
@@ -122,7 +122,8 @@ class Training:
         speed = (self.steps - first) * size / max(seconds, 1e-9)
         return {"seconds": seconds, "tiles_per_s": speed, "steps": self.steps, "resumed_from": first}
 
-    def _step(self, step: int, batch: Batch) -> dict[str, float]:
+    def step(self, step: int, batch: Batch) -> dict[str, float]:
+        """One optimiser step; every objective's value on this process's share of the batch."""
         torch.manual_seed((self.params.seed % 2**20 * 2**30 + step) * 2**12 + self.accelerator.process_index)
         batch = batch.to(self.accelerator.device)
         terms = self.terms(batch, *self.model(batch.image_NHWC))
