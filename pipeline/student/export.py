@@ -2,6 +2,7 @@
 
     config.json           architecture, width, input side, mean and std: what timm.create_model("local-dir:…") reads
     model.safetensors     the student; answers in the teacher's own space
+    model.onnx            the same model for any runtime (`onnx_export`)
     adapter.safetensors   the dense adapter, answering in the teacher's patch-token space; only with `patch`
     adapter.json          its arguments
     README.md             the model card
@@ -22,9 +23,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.manifest import write_atomic, write_json
-from pipeline.student.adapters import AttentionAdapter
 from pipeline.student.card import model_card
 from pipeline.student.model import Distiller, Student, build
+from pipeline.student.onnx_export import onnx_bytes
 from pipeline.student.targets import Standardiser
 
 INTERPOLATION = "bicubic"
@@ -99,8 +100,9 @@ def timm_config(student: Student, facts: dict[str, Any]) -> dict[str, Any]:
 def _write(folder: Path, facts: dict[str, Any], distiller: Distiller, targets: dict[str, Tensor]) -> None:
     write_json(folder / "config.json", timm_config(distiller.student, facts))
     _save(folder / "model.safetensors", distiller.student.backbone)
+    write_atomic(folder / "model.onnx", onnx_bytes(distiller.student.backbone, facts["input_px"]))
     adapter = distiller.adapter
-    if isinstance(adapter, AttentionAdapter):
+    if adapter is not None:
         Standardiser.from_tensors("patch", targets).fold_into(adapter.last)
         _save(folder / "adapter.safetensors", adapter)
         stages = [stage.index for stage in distiller.student.stages]
