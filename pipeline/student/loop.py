@@ -6,14 +6,18 @@ and a resumed run repeats an uninterrupted one bit for bit on a CPU.
 
 Batch norm: the exported weights are the moving average, whose activations no single step has seen. Its batch-norm
 statistics are therefore measured at the end, over `BN_TILES` train tiles with those very weights
-(`torch.optim.swa_utils.update_bn`), not averaged along the way; rank 0 alone does it.
+(`torch.optim.swa_utils.update_bn`), not averaged along the way; rank 0 alone does it. While training, each process
+normalises by its own share of the batch: with 32 tiles a process or more that is as good as synchronising, and costs
+nothing. `freeze_batch_norm` measures the statistics once, at step 0, with the first weights, and normalises by them to
+the end: then no tile's answer depends on its neighbours, and N processes train what one does within rounding.
+
+On a GPU the model is compiled (`student.compile`), which has run nowhere yet.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,7 @@ from accelerate import Accelerator
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from pipeline.errors import TrainingError
@@ -33,11 +37,13 @@ from pipeline.student.corpus import Corpus
 from pipeline.student.loader import Batch, Loader
 from pipeline.student.model import Distiller
 from pipeline.student.order import Order
+from pipeline.student.scalars import scalar_log
 from pipeline.student.terms import Terms
 
 CURVE_ROWS = 1000
 """At most about this many rows in the curve; each is the mean over the steps since the row before."""
-BN_TILES = 1024
+BN_TILES, BN_BATCH = 1024, 256
+"""Tiles that batch norm is measured on, and how many at a time; never more than a training batch holds."""
 LR_FLOOR = 0.01
 """The schedule ends at this share of the top learning rate."""
 
@@ -58,7 +64,9 @@ class Training:
         terms: Terms,
         folder: Path,
         accelerator: Accelerator,
+        log: Path | None = None,
     ) -> None:
+        self.log = log
         self.params, self.corpus, self.folder, self.accelerator = params, corpus, folder, accelerator
         self.terms = terms
         order = Order(
@@ -77,6 +85,7 @@ class Training:
             rank=accelerator.process_index,
             world=accelerator.num_processes,
             workers=params.workers,
+            pin=accelerator.device.type == "cuda",
         )
         self.steps = params.epochs * self.loader.steps_per_epoch
         self.raw = distiller.to(accelerator.device)
@@ -93,6 +102,9 @@ class Training:
             t_in_epochs=False,
         )
         self.model, self.optimizer = accelerator.prepare(self.raw, optimizer)
+        if params.compile == "auto" and accelerator.device.type == "cuda":
+            # In place, so that names in checkpoints stay as they are.
+            self.raw.compile()
         self.curve: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
 
@@ -104,9 +116,13 @@ class Training:
         begun, first = time.perf_counter(), self._resume()
         every = max(1, math.ceil(self.steps / CURVE_ROWS))
         size = self.loader.batch_size
-        self.model.train()
+        self._train_mode(fresh=first == 0)
         label, main = f"student {self.params.model}", self.accelerator.is_main_process
-        with track(label, self.steps * size if main else 0, "tiles") as advance:
+        watched = self.params.log if main else "none"
+        with (
+            track(label, self.steps * size if main else 0, "tiles") as advance,
+            scalar_log(watched, self.log, first) as write,
+        ):
             advance(first * size)
             for step, batch in enumerate(self.loader.batches(first, self.steps), start=first):
                 losses = self.step(step, batch)
@@ -114,7 +130,7 @@ class Training:
                     self.sums[name] = self.sums.get(name, 0.0) + value
                 done = step + 1
                 if done % every == 0 or done == self.steps:
-                    self._log(done, (done - 1) % every + 1)
+                    write(done, self._row(done, (done - 1) % every + 1))
                 if done % self.params.checkpoint_every == 0 and main:
                     self._save(done)
                 advance(size, note=f"loss {losses['loss']:.4f}")
@@ -147,7 +163,7 @@ class Training:
         fix = "lower student.lr or student.clip_norm; where it is always the same slides, histill store verify"
         return TrainingError(f"the {objective} loss is not finite; slides: {shown}", where=f"step {step}", fix=fix)
 
-    def _log(self, done: int, steps: int) -> None:
+    def _row(self, done: int, steps: int) -> dict[str, float]:
         """Add a row to the curve: the mean of each loss over the last `steps` steps and over all processes."""
         names = sorted(self.sums)
         means = torch.tensor([self.sums[name] / steps for name in names], device=self.accelerator.device)
@@ -156,6 +172,7 @@ class Training:
         row |= {"lr": self.optimizer.param_groups[0]["lr"], "tiles_seen": done * self.loader.batch_size}
         self.curve.append(row)
         self.sums = {}
+        return row
 
     def _save(self, done: int) -> None:
         state = {
@@ -180,22 +197,39 @@ class Training:
         self.curve, self.sums = state["curve"], state["sums"]
         return int(state["step"])
 
+    def _train_mode(self, fresh: bool) -> None:
+        """Training mode; with frozen batch norm, its statistics measured where training is `fresh`, and held."""
+        self.model.train()
+        if not self.params.freeze_batch_norm:
+            return
+        if fresh:
+            self._measure_batch_norm(self.raw)
+            if self.average is not None:
+                self.average.set(self.raw)
+        for module in self.raw.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
     def final(self) -> Distiller:
         """The moving average (or the last weights without one), batch norm measured, in evaluation mode, on the CPU."""
         model: nn.Module = self.raw if self.average is None else self.average.module
-        with torch.no_grad():
-            update_bn(self._calibration(), model)
+        if not self.params.freeze_batch_norm:
+            self._measure_batch_norm(model)
         distiller = model.eval().cpu()
         assert isinstance(distiller, Distiller)
         return distiller
 
-    def _calibration(self) -> Iterator[Tensor]:
-        """Images of an epoch that training did not come to."""
+    @torch.no_grad()
+    def _measure_batch_norm(self, model: nn.Module) -> None:
+        """Over images of an epoch that training does not come to; the same whatever the number of processes."""
         own = self.loader
+        size = min(own.batch_size, BN_BATCH)
         loader = Loader(
-            self.corpus, own.order, input_px=own.input_px, batch_size=own.share, dense=False, workers=own.workers
+            self.corpus, own.order, input_px=own.input_px, batch_size=size, dense=False, workers=own.workers
         )
         batches = max(1, min(loader.steps_per_epoch, BN_TILES // loader.batch_size))
         first = self.params.epochs * loader.steps_per_epoch
-        for batch in loader.batches(first, first + batches):
-            yield batch.to(self.accelerator.device).image_NHWC
+        # Dropout, where a model has it, must not depend on which step this process ran before.
+        torch.manual_seed(self.params.seed)
+        images = (batch.to(self.accelerator.device).image_NHWC for batch in loader.batches(first, first + batches))
+        update_bn(images, model)
