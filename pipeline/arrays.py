@@ -11,14 +11,22 @@ import itertools
 import json
 import math
 import os
+import weakref
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pipeline.errors import CorruptItem
+
+MAPS_MAX = 16_384
+"""Files that a process maps at a time; beyond, the map made first is given up.
+
+Linux allows 65,530 maps a process, and the patch tokens of 20 million tiles are 63,000 chunk files.
+"""
 
 
 def balanced_rows(n: int, target: int) -> int:
@@ -116,6 +124,8 @@ class BytesWriter:
 class MappedArray:
     """Reads an array through maps of its chunk files. Pickles only its path; each process maps lazily for itself."""
 
+    _made: ClassVar[deque[tuple[weakref.ref[MappedArray], int]]] = deque()
+
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
@@ -170,13 +180,21 @@ class MappedArray:
         return out
 
     def _chunk(self, chunk: int) -> NDArray[Any]:
-        if chunk not in self._maps:
+        values = self._maps.get(chunk)
+        if values is None:
             file = _chunk_file(self.path, chunk, len(self.shape))
             try:
-                self._maps[chunk] = np.memmap(file, self.dtype, "r", shape=(self.chunk_rows, *self.shape[1:]))
+                mapped = np.memmap(file, self.dtype, "r", shape=(self.chunk_rows, *self.shape[1:]))
             except (FileNotFoundError, ValueError) as error:
                 raise CorruptItem(f"chunk {chunk}: {error}", where=str(self.path), fix="histill store verify") from None
-        return self._maps[chunk]
+            # As a plain array, whose slices cost a tenth of a memmap's.
+            values = self._maps[chunk] = np.asarray(mapped)
+            self._made.append((weakref.ref(self), chunk))
+            while len(self._made) > MAPS_MAX:
+                owner, oldest = self._made.popleft()
+                if (array := owner()) is not None:
+                    array._maps.pop(oldest, None)
+        return values
 
 
 def _write_chunk(file: Path, data: bytes | memoryview, nbytes: int) -> None:

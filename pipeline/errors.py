@@ -75,3 +75,7 @@ class TrainingError(HistillError):
 
 class EvaluationError(HistillError):
     """A comparison that would be meaningless or unfair."""
+
+
+class StudyError(HistillError):
+    """A study's plan cannot be read, or one of its experiments failed."""

@@ -169,12 +169,22 @@ class TokensParams(_Frozen):
 
 
 class ObjectiveParams(_Frozen):
-    """Weights of the objectives; 0 switches one off."""
+    """What is matched: a weight each (0 switches one off), and how."""
 
     cls: Annotated[float, Field(ge=0)] = 1.0
     """The global embedding."""
     patch: Annotated[float, Field(ge=0)] = 1.0
     """The dense tokens, through the adapter."""
+    relation: Annotated[float, Field(ge=0)] = 0.0
+    """Which other tiles each tile is like."""
+    cls_kind: Literal["cosine", "mse"] = "cosine"
+    """How embeddings are compared; cosine: 0.9 (1 - cosine) + 0.1 smooth-L1."""
+    token_weight: Literal["none", "norm"] = "none"
+    """norm leaves out patch tokens of outlying norm, a large ViT's artefacts."""
+    relation_queue: Positive = 4096
+    """Cached tiles with which each tile is compared."""
+    relation_temperature: Annotated[float, Field(gt=0)] = 0.1
+    """Of the softmax over similarities."""
 
 
 class StudentParams(_Frozen):
@@ -187,8 +197,10 @@ class StudentParams(_Frozen):
     input_px: Positive | None = None
     """Side the student sees; null takes the tile's."""
     objective: ObjectiveParams = ObjectiveParams()
-    """Weights of the objectives; see below."""
-    adapter: Literal["attention"] = "attention"
+    """What is matched; see below."""
+    standardise: Literal["channel", "phi-s"] = "channel"
+    """CLS targets: each channel by its own deviation, or rotated so that all are alike (PHI-S)."""
+    adapter: Literal["attention", "fuse", "bilinear", "pool"] = "attention"
     """From the student's feature maps to the teacher's token grid."""
     epochs: Positive = 20
     """Passes over the training tiles."""
@@ -204,6 +216,10 @@ class StudentParams(_Frozen):
     """Largest norm of the gradient."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """0 switches the moving average of the weights off."""
+    freeze_batch_norm: bool = False
+    """Measure batch norm once, before training, and leave it so; false lets each process follow its own batches."""
+    compile: Literal["auto", "off"] = "auto"
+    """auto = torch.compile on a GPU; CPUs always run eager."""
     block_rows: Positive = 32
     """Neighbouring rows that the loader reads together."""
     buffer_rows: Positive = 4096
@@ -212,6 +228,8 @@ class StudentParams(_Frozen):
     """Steps between checkpoints."""
     workers: Annotated[int, Field(ge=0)] = 1
     """Threads that decode tiles and gather tokens."""
+    log: Literal["none", "tensorboard"] = "none"
+    """Where losses and learning rate are also written; tensorboard: reports/tensorboard, which DVC does not track."""
     seed: int = 0
     """Of every random choice of this stage."""
 

@@ -3,7 +3,8 @@
 In:  artifacts/tiles.json, artifacts/tokens.json, tiles and tokens in the store, params `student`.
 Out: models/student/ (timm folder, adapter, model card), artifacts/student.json, plots/training.csv; checkpoints in the
      store, so that a killed run goes on and a finished one is never repeated.
-Run: dvc repro student, or python -m stages.student, or accelerate launch -m stages.student
+Run: dvc repro student, or python -m stages.student, or accelerate launch -m stages.student, or
+     torchrun --nproc-per-node N -m stages.student
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def run(params: Params, store: Store) -> Manifest:
     store.require(tiles)
     store.require(tokens)
     out, curve = Path("models/student"), Path("plots/training.csv")
-    manifest, timings = train_student(tiles, tokens, params.student, store, out=out, curve=curve)
+    log = Path("reports/tensorboard")
+    manifest, timings = train_student(tiles, tokens, params.student, store, out=out, curve=curve, log=log)
     return manifest.model_copy(update={"timings": timings})
 
 

@@ -115,3 +115,17 @@ def test_appended_bytes_are_an_ordinary_array(parts: list[bytes], chunk_nbytes: 
         array, mapped = zarr.open_array(str(path), mode="r"), MappedArray(path)
         assert array[:].tobytes() == mapped.slice(0, len(mapped)).tobytes() == whole
         assert array.chunks == (min(chunk_nbytes, len(whole)),)
+
+
+def test_maps_are_bounded_and_reading_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.arrays.MAPS_MAX", 3)
+    values, found = np.arange(40, dtype=np.int64).reshape(20, 2), []
+    for name in ("a", "b"):
+        writer = ArrayWriter(tmp_path / name, values.shape, 2, np.int64)
+        for chunk in range(writer.n_chunks):
+            writer.write(chunk, values[2 * chunk : 2 * chunk + 2])
+        found.append(MappedArray(tmp_path / name))
+    for _ in range(2):
+        for array in found:
+            assert np.array_equal(array.take(np.arange(19, -1, -1)), values[::-1])
+    assert sum(len(array._maps) for array in found) <= 3

@@ -88,7 +88,7 @@ def model_card(facts: dict[str, Any]) -> str:
         teacher_px=teacher.get("input_px", "?"),
         grid=grid,
         parameters=facts["parameters"] / 1e6,
-        objectives=", ".join(f"{name} x {weight:g}" for name, weight in weights.items() if weight > 0),
+        objectives=", ".join(f"{name} x {weights[name]:g}" for name in facts["loss"] if weights.get(name, 0) > 0),
         batch_size=facts["batch_size"],
         steps=facts["steps"],
         precision=facts["precision"],

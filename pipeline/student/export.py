@@ -2,12 +2,12 @@
 
     config.json           architecture, width, input side, mean and std: what timm.create_model("local-dir:…") reads
     model.safetensors     the student; answers in the teacher's own space
+    model.onnx            the same model for any runtime (`onnx_export`)
     adapter.safetensors   the dense adapter, answering in the teacher's patch-token space; only with `patch`
     adapter.json          its arguments
     README.md             the model card
 
-Training answers z in standardised space; the teacher's space is x = z * std + mean. The last layer is z = W h + b, so
-W' = diag(std) W and b' = std * b + mean answer x directly.
+Training answers z in standardised space; `targets.Standardiser` folds the way back into the last layer.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.manifest import write_atomic, write_json
-from pipeline.student.adapters import AttentionAdapter
 from pipeline.student.card import model_card
 from pipeline.student.model import Distiller, Student, build
+from pipeline.student.onnx_export import onnx_bytes
+from pipeline.student.targets import Standardiser
 
 INTERPOLATION = "bicubic"
 """What `pipeline.tiles.pixels` resizes with."""
@@ -35,7 +35,7 @@ INTERPOLATION = "bicubic"
 def export_student(item: Path, out: Path) -> None:
     """Write the committed run in `item` to the folder `out`, replacing it whole; the same run gives the same bytes."""
     facts, distiller, targets = load_run(item)
-    fold(distiller.student.last, targets["cls_mean"], targets["cls_std"])
+    Standardiser.from_tensors("cls", targets).fold_into(distiller.student.last)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
@@ -70,13 +70,6 @@ def load_run(item: Path) -> tuple[dict[str, Any], Distiller, dict[str, Tensor]]:
     return facts, distiller.eval(), targets
 
 
-@torch.no_grad()
-def fold(linear: nn.Linear, mean_D: Tensor, std_D: Tensor) -> None:
-    """Make a layer that answers z answer z * std + mean, in place."""
-    linear.weight.copy_((linear.weight.double() * std_D.double()[:, None]).float())
-    linear.bias.copy_((linear.bias.double() * std_D.double() + mean_D.double()).float())
-
-
 def timm_config(student: Student, facts: dict[str, Any]) -> dict[str, Any]:
     """config.json as timm's own hub models have it: how to build the model, and what input it was trained on."""
     own, side = student.backbone.pretrained_cfg, facts["input_px"]
@@ -107,9 +100,10 @@ def timm_config(student: Student, facts: dict[str, Any]) -> dict[str, Any]:
 def _write(folder: Path, facts: dict[str, Any], distiller: Distiller, targets: dict[str, Tensor]) -> None:
     write_json(folder / "config.json", timm_config(distiller.student, facts))
     _save(folder / "model.safetensors", distiller.student.backbone)
+    write_atomic(folder / "model.onnx", onnx_bytes(distiller.student.backbone, facts["input_px"]))
     adapter = distiller.adapter
-    if isinstance(adapter, AttentionAdapter):
-        fold(adapter.last, targets["patch_mu"], targets["patch_sigma"])
+    if adapter is not None:
+        Standardiser.from_tensors("patch", targets).fold_into(adapter.last)
         _save(folder / "adapter.safetensors", adapter)
         stages = [stage.index for stage in distiller.student.stages]
         arguments = {"adapter": facts["student"]["adapter"], "arguments": facts["adapter"], "stages": stages}

@@ -20,12 +20,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from pipeline.errors import TrainingError
 from pipeline.student.corpus import Corpus
 from pipeline.student.order import Order, Rows
+
+_TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.int8): torch.int8, np.dtype(np.float16): torch.float16}
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,12 @@ class Batch:
     """Index of each tile's slide in the corpus, for error messages."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same on `device`; to a GPU the copy goes from pinned memory, beside the computation."""
+        """The same on `device`; from pinned memory the copy goes beside the computation."""
         if device.type == "cpu":
             return self
-        cuda = device.type == "cuda"
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         moved: dict[str, Any] = {
-            name: (value.pin_memory() if cuda else value).to(device, non_blocking=cuda)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
+            name: value.to(device, non_blocking=value.is_pinned()) for name, value in tensors.items()
         }
         return replace(self, **moved)
 
@@ -60,7 +60,8 @@ class Loader:
     """Endless batches over a corpus, epoch after epoch.
 
     `batch_size` is over all `world` processes; the tail of an epoch that fills no batch is left out (another tail each
-    epoch). A corpus smaller than one batch shrinks the batch. Raises `TrainingError` where no batch is possible.
+    epoch). A corpus smaller than one batch shrinks the batch. With `pin` batches are made in page-locked memory, from
+    which a GPU fetches them itself (not measured). Raises `TrainingError` where no batch is possible.
     """
 
     def __init__(
@@ -74,9 +75,10 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         workers: int = 1,
+        pin: bool = False,
     ) -> None:
         self.corpus, self.order, self.input_px, self.dense = corpus, order, input_px, dense
-        self.rank, self.workers = rank, workers
+        self.rank, self.workers, self.pin = rank, workers, pin
         self.share = min(batch_size, order.total) // world
         self.batch_size = self.share * world
         # Batch norm over a single tile has no variance to speak of.
@@ -116,32 +118,29 @@ class Loader:
 
     def _read(self, rows: Rows) -> Batch:
         n, px, corpus = len(rows), self.input_px, self.corpus
-        image_NHWC = np.empty((n, px, px, 3), np.uint8)
+        image_NHWC, cls_ND = self._empty((n, px, px, 3), np.uint8), self._empty((n, corpus.width), np.float16)
+        patch_NTD: Tensor | None = None
+        scale_NT: Tensor | None = None
         for i, (slide, row, view) in enumerate(zip(rows.slide, rows.row, rows.view, strict=True)):
-            image_NHWC[i] = corpus.image(int(slide), int(row), int(view), px)
-        cls_ND = np.empty((n, corpus.width), np.float16)
-        patch_NTD: NDArray[np.int8 | np.float16] | None = None
-        scale_NT: NDArray[np.float16] | None = None
+            image_NHWC.numpy()[i] = corpus.image(int(slide), int(row), int(view), px)
         places = rows.slide * corpus.views + rows.view
         for place in np.unique(places):
             at = np.flatnonzero(places == place)
             slide, view = divmod(int(place), corpus.views)
             reader, wanted = corpus.tokens[slide], rows.row[at]
-            cls_ND[at] = reader.cls(wanted)[:, view]
+            cls_ND.numpy()[at] = reader.cls(wanted)[:, view]
             if not self.dense:
                 continue
             patch = reader.patch(wanted, view)
             if patch_NTD is None:
-                patch_NTD = np.empty((n, *patch.shape[1:]), patch.dtype)
-            patch_NTD[at] = patch
+                patch_NTD = self._empty((n, *patch.shape[1:]), patch.dtype)
+            patch_NTD.numpy()[at] = patch
             if patch.dtype == np.int8:
                 if scale_NT is None:
-                    scale_NT = np.empty((n, patch.shape[1]), np.float16)
-                scale_NT[at] = reader.scale(wanted, view)
-        return Batch(
-            torch.from_numpy(image_NHWC),
-            torch.from_numpy(cls_ND),
-            None if patch_NTD is None else torch.from_numpy(patch_NTD),
-            None if scale_NT is None else torch.from_numpy(scale_NT),
-            rows.slide,
-        )
+                    scale_NT = self._empty((n, patch.shape[1]), np.float16)
+                scale_NT.numpy()[at] = reader.scale(wanted, view)
+        return Batch(image_NHWC, cls_ND, patch_NTD, scale_NT, rows.slide)
+
+    def _empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Tensor:
+        """Memory for a part of a batch, to be filled through `.numpy()`."""
+        return torch.empty(shape, dtype=_TORCH[np.dtype(dtype)], pin_memory=self.pin)

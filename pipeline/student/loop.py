@@ -1,6 +1,4 @@
-"""The training loop: AdamW, cosine schedule with warm-up, clipping, moving average, exact resume.
-
-    loss = w_cls * cls(embedding, CLS*) + w_patch * patch(map, tokens*)         * standardised per channel, fp32
+"""The training loop: AdamW, cosine schedule with warm-up, clipping, moving average, exact resume. Losses: `terms`.
 
 One process or many (Hugging Face Accelerate); bf16 autocast on a GPU that has it, fp32 elsewhere. All randomness of a
 step is seeded by (seed, step, rank) and the learning rate is a function of the step, so a checkpoint holds only tensors
@@ -8,28 +6,29 @@ and a resumed run repeats an uninterrupted one bit for bit on a CPU.
 
 Batch norm: the exported weights are the moving average, whose activations no single step has seen. Its batch-norm
 statistics are therefore measured at the end, over `BN_TILES` train tiles with those very weights
-(`torch.optim.swa_utils.update_bn`), not averaged along the way; rank 0 alone does it.
+(`torch.optim.swa_utils.update_bn`), not averaged along the way; rank 0 alone does it. While training, each process
+normalises by its own share of the batch: with 32 tiles a process or more that is as good as synchronising, and costs
+nothing. `freeze_batch_norm` measures the statistics once, at step 0, with the first weights, and normalises by them to
+the end: then no tile's answer depends on its neighbours, and N processes train what one does within rounding.
+
+On a GPU the model is compiled (`student.compile`), which has run nowhere yet.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from kernels.dequantise import dequantise
 from pipeline.errors import TrainingError
 from pipeline.params import StudentParams
 from pipeline.progress import track
@@ -37,12 +36,14 @@ from pipeline.student.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.student.corpus import Corpus
 from pipeline.student.loader import Batch, Loader
 from pipeline.student.model import Distiller
-from pipeline.student.objectives import cls_loss, patch_loss
 from pipeline.student.order import Order
+from pipeline.student.scalars import scalar_log
+from pipeline.student.terms import Terms
 
 CURVE_ROWS = 1000
 """At most about this many rows in the curve; each is the mean over the steps since the row before."""
-BN_TILES = 1024
+BN_TILES, BN_BATCH = 1024, 256
+"""Tiles that batch norm is measured on, and how many at a time; never more than a training batch holds."""
 LR_FLOOR = 0.01
 """The schedule ends at this share of the top learning rate."""
 
@@ -50,7 +51,7 @@ LR_FLOOR = 0.01
 class Training:
     """One training of `distiller` on `corpus`, from a fresh start or from the checkpoint in `folder`.
 
-    `mean_D`, `std_D` standardise the CLS targets. Every process makes one and calls `run`; rank 0 writes to `folder`.
+    `terms` gives the loss. Every process makes one and calls `run`; rank 0 writes to `folder`.
     """
 
     def __init__(
@@ -60,14 +61,14 @@ class Training:
         params: StudentParams,
         *,
         input_px: int,
-        mean_D: NDArray[np.float32],
-        std_D: NDArray[np.float32],
+        terms: Terms,
         folder: Path,
         accelerator: Accelerator,
+        log: Path | None = None,
     ) -> None:
+        self.log = log
         self.params, self.corpus, self.folder, self.accelerator = params, corpus, folder, accelerator
-        device = accelerator.device
-        self.mean_D, self.std_D = torch.from_numpy(mean_D).to(device), torch.from_numpy(std_D).to(device)
+        self.terms = terms
         order = Order(
             corpus.rows,
             block_rows=params.block_rows,
@@ -84,9 +85,10 @@ class Training:
             rank=accelerator.process_index,
             world=accelerator.num_processes,
             workers=params.workers,
+            pin=accelerator.device.type == "cuda",
         )
         self.steps = params.epochs * self.loader.steps_per_epoch
-        self.raw = distiller.to(device)
+        self.raw = distiller.to(accelerator.device)
         # Before `prepare`, which wraps the forward that the copy must not have.
         self.average = ModelEmaV3(self.raw, decay=params.ema_decay, use_warmup=True) if params.ema_decay else None
         optimizer = create_optimizer_v2(self.raw, opt="adamw", lr=params.lr, weight_decay=params.weight_decay)
@@ -100,6 +102,9 @@ class Training:
             t_in_epochs=False,
         )
         self.model, self.optimizer = accelerator.prepare(self.raw, optimizer)
+        if params.compile == "auto" and accelerator.device.type == "cuda":
+            # In place, so that names in checkpoints stay as they are.
+            self.raw.compile()
         self.curve: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
 
@@ -111,17 +116,21 @@ class Training:
         begun, first = time.perf_counter(), self._resume()
         every = max(1, math.ceil(self.steps / CURVE_ROWS))
         size = self.loader.batch_size
-        self.model.train()
+        self._train_mode(fresh=first == 0)
         label, main = f"student {self.params.model}", self.accelerator.is_main_process
-        with track(label, self.steps * size if main else 0, "tiles") as advance:
+        watched = self.params.log if main else "none"
+        with (
+            track(label, self.steps * size if main else 0, "tiles") as advance,
+            scalar_log(watched, self.log, first) as write,
+        ):
             advance(first * size)
             for step, batch in enumerate(self.loader.batches(first, self.steps), start=first):
-                losses = self._step(step, batch)
+                losses = self.step(step, batch)
                 for name, value in losses.items():
                     self.sums[name] = self.sums.get(name, 0.0) + value
                 done = step + 1
                 if done % every == 0 or done == self.steps:
-                    self._log(done, (done - 1) % every + 1)
+                    write(done, self._row(done, (done - 1) % every + 1))
                 if done % self.params.checkpoint_every == 0 and main:
                     self._save(done)
                 advance(size, note=f"loss {losses['loss']:.4f}")
@@ -129,14 +138,12 @@ class Training:
         speed = (self.steps - first) * size / max(seconds, 1e-9)
         return {"seconds": seconds, "tiles_per_s": speed, "steps": self.steps, "resumed_from": first}
 
-    def _step(self, step: int, batch: Batch) -> dict[str, float]:
+    def step(self, step: int, batch: Batch) -> dict[str, float]:
+        """One optimiser step; every objective's value on this process's share of the batch."""
         torch.manual_seed((self.params.seed % 2**20 * 2**30 + step) * 2**12 + self.accelerator.process_index)
         batch = batch.to(self.accelerator.device)
-        terms = self._terms(batch)
-        weights = self.params.objective
-        loss = weights.cls * terms["cls"]
-        if "patch" in terms:
-            loss = loss + weights.patch * terms["patch"]
+        terms = self.terms(batch, *self.model(batch.image_NHWC))
+        loss = self.terms.total(terms)
         values = {name: float(term.detach()) for name, term in (("loss", loss), *terms.items())}
         for name in reversed(values):
             if not math.isfinite(values[name]):
@@ -150,26 +157,13 @@ class Training:
             self.average.update(self.raw, step=step + 1)
         return values
 
-    def _terms(self, batch: Batch) -> dict[str, Tensor]:
-        embedding_ND, map_NTD = self.model(batch.image_NHWC)
-        terms = {"cls": cls_loss(embedding_ND, (batch.cls_ND.float() - self.mean_D) / self.std_D)}
-        if map_NTD is not None and batch.patch_NTD is not None:
-            scale_NT = batch.scale_NT
-            target_NTD = (
-                batch.patch_NTD.float()
-                if scale_NT is None
-                else dequantise(batch.patch_NTD, scale_NT, self.corpus.rotation_block)
-            )
-            terms["patch"] = patch_loss(map_NTD, target_NTD)
-        return terms
-
     def _diverged(self, step: int, objective: str, batch: Batch) -> TrainingError:
         ids = sorted({self.corpus.items[slide].id for slide in batch.slide_N})
         shown = ", ".join(ids[:20]) + (f" and {len(ids) - 20} more" if len(ids) > 20 else "")
         fix = "lower student.lr or student.clip_norm; where it is always the same slides, histill store verify"
         return TrainingError(f"the {objective} loss is not finite; slides: {shown}", where=f"step {step}", fix=fix)
 
-    def _log(self, done: int, steps: int) -> None:
+    def _row(self, done: int, steps: int) -> dict[str, float]:
         """Add a row to the curve: the mean of each loss over the last `steps` steps and over all processes."""
         names = sorted(self.sums)
         means = torch.tensor([self.sums[name] / steps for name in names], device=self.accelerator.device)
@@ -178,6 +172,7 @@ class Training:
         row |= {"lr": self.optimizer.param_groups[0]["lr"], "tiles_seen": done * self.loader.batch_size}
         self.curve.append(row)
         self.sums = {}
+        return row
 
     def _save(self, done: int) -> None:
         state = {
@@ -202,22 +197,39 @@ class Training:
         self.curve, self.sums = state["curve"], state["sums"]
         return int(state["step"])
 
+    def _train_mode(self, fresh: bool) -> None:
+        """Training mode; with frozen batch norm, its statistics measured where training is `fresh`, and held."""
+        self.model.train()
+        if not self.params.freeze_batch_norm:
+            return
+        if fresh:
+            self._measure_batch_norm(self.raw)
+            if self.average is not None:
+                self.average.set(self.raw)
+        for module in self.raw.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
     def final(self) -> Distiller:
         """The moving average (or the last weights without one), batch norm measured, in evaluation mode, on the CPU."""
         model: nn.Module = self.raw if self.average is None else self.average.module
-        with torch.no_grad():
-            update_bn(self._calibration(), model)
+        if not self.params.freeze_batch_norm:
+            self._measure_batch_norm(model)
         distiller = model.eval().cpu()
         assert isinstance(distiller, Distiller)
         return distiller
 
-    def _calibration(self) -> Iterator[Tensor]:
-        """Images of an epoch that training did not come to."""
+    @torch.no_grad()
+    def _measure_batch_norm(self, model: nn.Module) -> None:
+        """Over images of an epoch that training does not come to; the same whatever the number of processes."""
         own = self.loader
+        size = min(own.batch_size, BN_BATCH)
         loader = Loader(
-            self.corpus, own.order, input_px=own.input_px, batch_size=own.share, dense=False, workers=own.workers
+            self.corpus, own.order, input_px=own.input_px, batch_size=size, dense=False, workers=own.workers
         )
         batches = max(1, min(loader.steps_per_epoch, BN_TILES // loader.batch_size))
         first = self.params.epochs * loader.steps_per_epoch
-        for batch in loader.batches(first, first + batches):
-            yield batch.to(self.accelerator.device).image_NHWC
+        # Dropout, where a model has it, must not depend on which step this process ran before.
+        torch.manual_seed(self.params.seed)
+        images = (batch.to(self.accelerator.device).image_NHWC for batch in loader.batches(first, first + batches))
+        update_bn(images, model)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import TrainingError
-from pipeline.student.adapters import ADAPTERS
+from pipeline.student.adapters import ADAPTERS, Adapter
 
 N_STAGES = 2
 """Feature maps given to the adapter: of the two coarsest strides (16 and 32 for most nets)."""
@@ -99,7 +99,7 @@ class Student(nn.Module):
 class Distiller(nn.Module):
     """What is trained: a student, and where the patch objective is on, its adapter. One forward, so DDP can wrap it."""
 
-    def __init__(self, student: Student, adapter: nn.Module | None) -> None:
+    def __init__(self, student: Student, adapter: Adapter | None) -> None:
         super().__init__()
         self.student, self.adapter = student, adapter
 

@@ -2,8 +2,8 @@
 
 The run is one item in the store, `checkpoints/<train key>/run`:
 
-    weights.safetensors   student.* and adapter.* (in standardised space), cls_mean, cls_std, patch_mu, patch_sigma
-    curve.csv             step, epoch, loss, cls, patch, lr, tiles_seen; no timings, so that it is the same every time
+    weights.safetensors   student.* and adapter.* (in standardised space), cls_* and patch_* of `targets.Standardiser`
+    curve.csv             step, epoch, loss, each objective, lr, tiles_seen; no timings, so that it is always the same
     run.json              what was trained on what, and how it ended
 
 While it trains, checkpoints lie in its partial folder: a killed run goes on from there, and a committed one is never
@@ -31,22 +31,32 @@ from pipeline.params import StudentParams
 from pipeline.partials import file_sha256
 from pipeline.store import Ref, Store, recipe_key
 from pipeline.student.checkpoint import drop_checkpoint
-from pipeline.student.corpus import Corpus, cls_statistics, open_corpus
+from pipeline.student.corpus import Corpus, open_corpus
 from pipeline.student.export import export_student
 from pipeline.student.loop import Training
 from pipeline.student.model import Distiller, build
+from pipeline.student.objectives import OBJECTIVES
+from pipeline.student.targets import cls_standardiser, patch_standardiser
+from pipeline.student.terms import Terms
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 KIND, ITEM = "checkpoints", "run"
-SITE_PARAMS = {"workers", "checkpoint_every"}
+SITE_PARAMS = {"workers", "checkpoint_every", "log"}
 """Parameters that do not change the result."""
-CURVE_COLUMNS = ("step", "epoch", "loss", "cls", "patch", "lr", "tiles_seen")
+CURVE_COLUMNS = ("step", "epoch", "loss", *OBJECTIVES, "lr", "tiles_seen")
 
 
 def train_student(
-    tiles: Manifest, tokens: Manifest, params: StudentParams, store: Store, *, out: Path, curve: Path
+    tiles: Manifest,
+    tokens: Manifest,
+    params: StudentParams,
+    store: Store,
+    *,
+    out: Path,
+    curve: Path,
+    log: Path | None = None,
 ) -> tuple[Manifest, dict[str, Any]]:
-    """Train (or find trained) and export to `out`; copy the curve to `curve`.
+    """Train (or find trained) and export to `out`; copy the curve to `curve`; TensorBoard's files go below `log`.
 
     Returns the manifest (items: the exported files; summary: run.json) and the metrics of this call: `cached`, and
     where it trained, seconds, tiles_per_s, steps, resumed_from. Every process of a distributed run calls it and gets
@@ -65,7 +75,7 @@ def train_student(
     if not cached:
         with store.write(ref, recipe, resume=True) if main else contextlib.nullcontext() as partial:
             (folder,) = broadcast_object_list([partial])
-            metrics |= _run(folder, recipe, tokens, corpus, params, accelerator)
+            metrics |= _run(folder, recipe, tokens, corpus, params, accelerator, log / ref.recipe[:12] if log else None)
     accelerator.wait_for_everyone()
     folder = store.open(ref, remedy="dvc repro student")
     if main:
@@ -97,7 +107,7 @@ def train_recipe(tokens: Manifest, corpus: Corpus, params: StudentParams, tile_p
 
 def _check(params: StudentParams, corpus: Corpus) -> None:
     weights = params.objective
-    if weights.cls == 0 and weights.patch == 0:
+    if not any(getattr(weights, name) for name in OBJECTIVES):
         raise TrainingError("every objective has weight 0", where="student.objective", fix="give one a weight")
     if weights.patch > 0 and not corpus.dense:
         fix = "set student.objective.patch to 0, or tokens.patch to int8 and run the tokens stage again"
@@ -111,11 +121,14 @@ def _run(
     corpus: Corpus,
     params: StudentParams,
     accelerator: Accelerator,
+    log: Path | None,
 ) -> dict[str, Any]:
     """Train and leave the item's files in `folder`; run.json comes last, and means that all is there."""
     if (folder / "run.json").exists():
         return {}
-    mean_D, std_D = cls_statistics(corpus)
+    # A rotation from an eigendecomposition may differ between machines: one process makes it for all.
+    made = cls_standardiser(corpus, params.standardise) if accelerator.is_main_process else None
+    (cls,) = broadcast_object_list([made])
     distiller, arguments = build(
         model=params.model,
         width=corpus.width,
@@ -130,20 +143,17 @@ def _run(
         corpus,
         params,
         input_px=recipe["input_px"],
-        mean_D=mean_D,
-        std_D=std_D,
+        terms=Terms(params.objective, corpus, cls, accelerator.device, params.seed),
         folder=folder,
         accelerator=accelerator,
+        log=log,
     )
     metrics = training.run()
     if accelerator.is_main_process:
         final = training.final()
-        extra = {"cls_mean": mean_D, "cls_std": std_D}
+        tensors = {name: value.contiguous() for name, value in final.state_dict().items()} | cls.tensors("cls")
         if corpus.dense:
-            reader = corpus.tokens[0]
-            extra |= {"patch_mu": np.asarray(reader.mu), "patch_sigma": np.asarray(reader.sigma)}
-        tensors = {name: value.contiguous() for name, value in final.state_dict().items()}
-        tensors |= {name: torch.tensor(value, dtype=torch.float32) for name, value in extra.items()}
+            tensors |= patch_standardiser(corpus).tensors("patch")
         save_file(tensors, folder / "weights.safetensors")
         write_atomic(folder / "curve.csv", _curve(training.curve))
         write_json(folder / "run.json", _facts(recipe, tokens, corpus, params, training, final, arguments))
@@ -184,7 +194,7 @@ def _facts(
 def _last_epoch(curve: list[dict[str, float]]) -> dict[str, float]:
     """Each loss's mean over the curve's rows of the last epoch."""
     rows = [row for row in curve if row["epoch"] > curve[-1]["epoch"] - 1]
-    return {name: float(np.mean([row[name] for row in rows])) for name in ("loss", "cls", "patch") if name in rows[0]}
+    return {name: float(np.mean([row[name] for row in rows])) for name in ("loss", *OBJECTIVES) if name in rows[0]}
 
 
 def _curve(rows: list[dict[str, float]]) -> bytes:

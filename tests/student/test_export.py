@@ -67,7 +67,7 @@ def test_the_adapter_answers_in_the_patch_tokens_space(exported: tuple[Path, Pat
     adapter.load_state_dict(load_file(out / "adapter.safetensors"))
     with torch.no_grad():
         _, maps = distiller.student(images(64))
-        expected = distiller.adapter(maps) * targets["patch_sigma"] + targets["patch_mu"]
+        expected = distiller.adapter(maps) * targets["patch_scale"] + targets["patch_mean"]
         assert torch.allclose(adapter(maps), expected, atol=1e-4)
 
 

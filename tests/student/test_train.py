@@ -55,7 +55,7 @@ def test_a_finished_run_is_only_exported_again(cache: Cache, tmp_path: Path) -> 
 def test_without_patch_there_is_no_adapter(tmp_path: Path) -> None:
     cache = make_cache(tmp_path, patch="none")
     manifest, _ = train(cache, tmp_path, tiny(epochs=1, objective={"patch": 0}))
-    assert [item.id for item in manifest.items] == ["README.md", "config.json", "model.safetensors"]
+    assert [item.id for item in manifest.items] == ["README.md", "config.json", "model.onnx", "model.safetensors"]
     assert curve(tmp_path)[0]["patch"] == ""
 
 
@@ -91,6 +91,29 @@ def test_batch_norm_is_measured_with_the_exported_weights(cache: Cache, tmp_path
     counted = [int(value) for name, value in weights.items() if name.endswith("num_batches_tracked")]
     # One epoch of 5 batches is all there is, and it is counted from zero after training.
     assert set(counted) == {5}
+
+
+def test_frozen_batch_norm_is_measured_once_with_the_first_weights(cache: Cache, tmp_path: Path) -> None:
+    found = []
+    for lr in (1e-9, 1e-2):
+        train(cache, tmp_path, tiny(epochs=1, lr=lr, freeze_batch_norm=True))
+        weights = load_file(tmp_path / "models/student/model.safetensors")
+        found.append({name: value for name, value in weights.items() if "running_" in name})
+    assert found[0] and all(value.abs().max() > 0 for value in found[0].values())
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+def test_tensorboard_gets_the_curves_rows_and_changes_nothing(cache: Cache, tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    plain, _ = train(cache, tmp_path, tiny(seed=4))
+    cache.store.delete(Ref("checkpoints", plain.recipe_key, "run"))
+    log, out = tmp_path / "log", tmp_path / "models" / "student"
+    settings = {"out": out, "curve": tmp_path / "plots" / "training.csv", "log": log}
+    logged, _ = train_student(cache.tiles, cache.tokens, tiny(seed=4, log="tensorboard"), cache.store, **settings)
+    assert logged == plain
+    found = event_accumulator.EventAccumulator(str(log / plain.recipe_key[:12])).Reload()
+    events = [(event.step, event.value) for event in found.Scalars("loss")]
+    assert events == [(int(row["step"]), pytest.approx(float(row["loss"]))) for row in curve(tmp_path)]
 
 
 def test_the_recipe_holds_what_changes_the_weights(cache: Cache) -> None:

@@ -22,15 +22,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.student.adapters.adapter import Adapter, tokens
+
 LOCALITY = 8.0
 """Logit of a query for a key at its own centre, at the start; at one cell's distance it is about 3 lower."""
 
 
-class AttentionAdapter(nn.Module):
-    """Maps (N, C_s, h_s, w_s), one a stage, to (N, T, D) on the teacher's grid.
+class AttentionAdapter(Adapter):
+    """Cross-attention of one query a teacher position over the tokens of all stages.
 
-    `channels` and `grids` of the stages in the order the maps come, `grid` = (h, w) of the teacher, T = h * w, `width`
-    D, `dim` the inner width, divided among `heads`; dim / heads is a multiple of 4 (sine and cosine of x and of y).
+    `dim` is the inner width, divided among `heads`; dim / heads is a multiple of 4 (sine and cosine of x and of y).
     """
 
     def __init__(
@@ -68,10 +69,9 @@ class AttentionAdapter(nn.Module):
         return {"query", "level"}
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Stage maps (N, C_s, h_s, w_s), any float, to patch_NTD."""
         tokens_NKd = torch.cat(
             [
-                enter(map_NCHW.flatten(2).transpose(1, 2)) + level
+                enter(tokens(map_NCHW)) + level
                 for map_NCHW, enter, level in zip(maps, self.enter, self.level, strict=True)
             ],
             dim=1,
@@ -94,7 +94,6 @@ class AttentionAdapter(nn.Module):
 
     @property
     def last(self) -> nn.Linear:
-        """The linear layer that ends in the teacher's space."""
         linear = self.leave[-1]
         assert isinstance(linear, nn.Linear)
         return linear

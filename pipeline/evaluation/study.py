@@ -1,0 +1,150 @@
+"""A study: arms of one plan, each over several seeds, run as DVC experiments in a clone that shares the store.
+
+A plan is a YAML file (docs/study.yaml is one):
+
+    table: |            the clone's slides.csv; {data} stands for the folder that the command is given
+    seeds: [0, 1, 2]    each arm is run once for each
+    base: {…}           parameters by dotted name that hold for every arm
+    arms:               name: {parameters by dotted name}; the first is what the others are compared with
+      both: {}
+      global only: {student.objective.patch: 0}
+
+The clone is a git repository of its own beside the results, so that nothing in the user's workspace changes; tiles,
+tokens and finished students come from the shared store. A run that was stopped goes on: an arm's seed is done when its
+result lies in `results/`, under a name that its parameters give.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import StudyError
+from pipeline.manifest import write_atomic
+from pipeline.progress import console
+from pipeline.store import recipe_key
+
+Overrides = Mapping[str, Any]
+STAGE = "evaluate"
+"""Where an arm ends: what a study compares is in this stage's manifest."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run: the clone's slide table, seeds, parameters of all arms and of each."""
+
+    table: str
+    seeds: tuple[int, ...]
+    base: Overrides
+    arms: Mapping[str, Overrides]
+
+    def runs(self) -> Iterator[Run]:
+        """Every arm with the first seed, then every arm with the second: a study that is stopped has whole rounds."""
+        for seed in self.seeds:
+            for arm, overrides in self.arms.items():
+                yield Run(arm, seed, {**overrides, "student.seed": seed}, self._digest(overrides, seed))
+
+    def _digest(self, overrides: Overrides, seed: int) -> str:
+        told = {"table": self.table, "base": dict(self.base), "arm": dict(overrides), "seed": seed}
+        return recipe_key(told)[:16]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm under one seed; `name` is its experiment's and its result's."""
+
+    arm: str
+    seed: int
+    overrides: Overrides
+    digest: str
+
+    @property
+    def name(self) -> str:
+        slug = "".join(letter if letter.isalnum() else "-" for letter in self.arm.lower())
+        return f"{slug}-s{self.seed}-{self.digest}"
+
+
+def read_plan(path: Path, data: Path) -> Plan:
+    """The plan in `path`, with {data} filled in. Raises `StudyError` with the file and what is wrong."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8").replace("{data}", str(data.resolve())))
+    except FileNotFoundError:
+        raise StudyError("no such plan", where=str(path), fix="docs/study.yaml is one to start from") from None
+    except yaml.YAMLError as error:
+        raise StudyError(f"not valid YAML: {error}", where=str(path), fix="mend the line it names") from None
+    known = {"table", "seeds", "base", "arms"}
+    if not isinstance(raw, dict) or set(raw) != known:
+        found = sorted(raw) if isinstance(raw, dict) else type(raw).__name__
+        raise StudyError(
+            f"a plan has the keys {sorted(known)}, not {found}", where=str(path), fix="see docs/study.yaml"
+        )
+    if not raw["arms"] or not raw["seeds"]:
+        raise StudyError("no arms, or no seeds", where=str(path), fix="see docs/study.yaml")
+    arms = {str(name): dict(overrides or {}) for name, overrides in raw["arms"].items()}
+    return Plan(str(raw["table"]), tuple(int(seed) for seed in raw["seeds"]), dict(raw["base"] or {}), arms)
+
+
+def run_study(plan: Plan, project: Path, out: Path, store: Path) -> Path:
+    """Run what has no result yet, and return the folder of results: one evaluate.json a run, named by `Run.name`.
+
+    `project` is the checkout whose committed code is studied; `out` gets `clone/` and `results/`. Raises `StudyError`
+    with the end of the output of an experiment that fails; what was finished stays.
+    """
+    results = out / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    todo = [run for run in plan.runs() if not (results / f"{run.name}.json").exists()]
+    if todo:
+        clone = _clone(plan, project, out / "clone")
+    for number, run in enumerate(todo, start=1):
+        console.print(f"study: {number} of {len(todo)}: {run.arm}, seed {run.seed}")
+        settings = [word for item in run.overrides.items() for word in ("-S", _setting(*item))]
+        _call(["dvc", "exp", "run", "--force", "--name", run.name, *settings, STAGE], clone, HISTILL_STORE=str(store))
+        write_atomic(results / f"{run.name}.json", (clone / "artifacts" / f"{STAGE}.json").read_bytes())
+        write_atomic(results / f"{run.name}.student.json", (clone / "metrics" / "student.json").read_bytes())
+    return results
+
+
+def _clone(plan: Plan, project: Path, clone: Path) -> Path:
+    """The project's committed code, the plan's table and parameters, as one commit of the clone."""
+    if clone.exists():
+        shutil.rmtree(clone)
+    _call(["git", "clone", "--quiet", str(project.resolve()), str(clone)], project)
+    params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
+    for name, value in plan.base.items():
+        *sections, key = name.split(".")
+        inner = params
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[key] = value
+    write_atomic(clone / "params.yaml", yaml.safe_dump(params, sort_keys=False).encode())
+    write_atomic(clone / "slides.csv", plan.table.encode())
+    who = ["-c", "user.name=histill", "-c", "user.email=histill@localhost"]
+    _call(["git", *who, "commit", "--quiet", "--all", "--message", "the study's table and parameters"], clone)
+    return clone
+
+
+def _setting(name: str, value: Any) -> str:
+    """`name=value` as `dvc exp run -S` reads it (Hydra's grammar, whose null, true and numbers are JSON's)."""
+    return f"{name}={json.dumps(value)}"
+
+
+def _call(command: list[str], folder: Path, **environment: str) -> None:
+    """Run a command of this interpreter's environment in `folder`; its output is shown only where it fails."""
+    words = [sys.executable, "-m", *command] if command[0] == "dvc" else command
+    # The clone's modules, not those of an editable installation, are what its stages import.
+    paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    full = {**os.environ, **environment, "PATH": paths, "PYTHONPATH": str(folder.resolve())}
+    done = subprocess.run(words, cwd=folder, env=full, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        tail = "\n".join(done.stdout.decode(errors="replace").splitlines()[-30:])
+        fix = "mend what it says and give the same command again: finished runs are kept"
+        raise StudyError(f"{' '.join(command)} failed:\n{tail}", where=str(folder), fix=fix)

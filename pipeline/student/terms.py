@@ -1,0 +1,61 @@
+"""The loss of a step: each objective's value on a batch, and their weighted sum.
+
+    loss = w_cls * cls(embedding, CLS*) + w_patch * patch(map, tokens*) + w_relation * relation(embedding, CLS*, bank*)
+    * standardised, fp32
+
+Shapes: N tiles, K tiles of the bank, T teacher positions, D teacher width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kernels.dense_loss import token_norm
+from pipeline.params import ObjectiveParams
+from pipeline.student.corpus import Corpus
+from pipeline.student.loader import Batch
+from pipeline.student.objectives import OBJECTIVES, cls_loss, patch_loss, relation_loss, unremarkable
+from pipeline.student.targets import Standardiser, draw_cls
+
+
+class Terms:
+    """The objectives with all that they need besides batch and answers: weights, the targets' statistics, the bank.
+
+    The bank is drawn from the corpus once, by the seed, and no step changes it, so a checkpoint needs nothing of it. A
+    value that is not finite is the loop's to refuse.
+    """
+
+    def __init__(
+        self, params: ObjectiveParams, corpus: Corpus, cls: Standardiser, device: torch.device, seed: int = 0
+    ) -> None:
+        self.params = params
+        self.weights: dict[str, float] = {name: getattr(params, name) for name in OBJECTIVES}
+        self.cls = cls.to(device)
+        self.rotation_block = corpus.rotation_block if corpus.dense else 1
+        self.bank_KD: Tensor | None = None
+        if params.relation > 0:
+            drawn_KD = torch.from_numpy(draw_cls(corpus, params.relation_queue, seed)).to(device)
+            self.bank_KD = F.normalize(self.cls.forward(drawn_KD), dim=-1)
+
+    def __call__(self, batch: Batch, embedding_ND: Tensor, map_NTD: Tensor | None) -> dict[str, Tensor]:
+        """Objective -> its unweighted value on this process's share of the batch, a scalar in fp32.
+
+        `batch` lies on the device of the answers. `cls` is always there, `patch` with a map (an adapter), `relation`
+        where it has a weight.
+        """
+        cls_ND = self.cls.forward(batch.cls_ND)
+        terms = {"cls": cls_loss(embedding_ND, cls_ND, self.params.cls_kind)}
+        if map_NTD is not None and batch.patch_NTD is not None:
+            mask_NT = None
+            if self.params.token_weight == "norm":
+                mask_NT = unremarkable(token_norm(batch.patch_NTD, batch.scale_NT))
+            terms["patch"] = patch_loss(map_NTD, batch.patch_NTD, batch.scale_NT, mask_NT, self.rotation_block)
+        if self.bank_KD is not None:
+            terms["relation"] = relation_loss(embedding_ND, cls_ND, self.bank_KD, self.params.relation_temperature)
+        return terms
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """The weighted sum that is minimised."""
+        return torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()

@@ -1,0 +1,88 @@
+"""A study: its plan is checked, its arms are real experiments, its table says what the results say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from project import TINY, Project
+from scipy import stats
+
+from pipeline.errors import StudyError
+from pipeline.evaluation.study import Plan, read_plan, run_study
+from pipeline.evaluation.study_table import interval, markdown, results_of
+from pipeline.params import Params
+
+ROOT = Path(__file__).parents[2]
+PLAN = Plan("path\n", (0, 1, 2), {}, {"both": {}, "global only": {"student.objective.patch": 0}})
+
+
+def test_the_shipped_plan_names_only_parameters_that_exist() -> None:
+    plan = read_plan(ROOT / "docs" / "study.yaml", ROOT)
+    for overrides in (plan.base, *plan.arms.values()):
+        for name in overrides:
+            part = Params()
+            for key in name.split("."):
+                assert key in type(part).model_fields, name
+                part = getattr(part, key)
+
+
+@pytest.mark.parametrize("text", ["arms: [", "arms: {}", "table: x\nseeds: [0]\nbase: {}\narms: {}\n"])
+def test_a_plan_that_cannot_be_run_is_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(StudyError, match=r"plan\.yaml"):
+        read_plan(tmp_path / "plan.yaml", tmp_path)
+
+
+def test_a_run_s_name_changes_with_all_that_it_depends_on() -> None:
+    other = Plan(PLAN.table, PLAN.seeds, {"student.epochs": 3}, PLAN.arms)
+    names = [run.name for plan in (PLAN, other) for run in plan.runs()]
+    assert len(set(names)) == len(names) == 12
+
+
+def result(folder: Path, name: str, student: float) -> None:
+    told = {model: {"balanced_accuracy": value} for model, value in (("teacher", 0.8), ("untrained", 0.4))}
+    probe = told | {"student": {"balanced_accuracy": student}, "retention": {"value": student / 0.8}}
+    summary = {
+        "probes": {"test": {"linear": probe, "knn": probe, "head_transfer": probe}},
+        "fidelity": {"test": {"cosine": 0.5}},
+    }
+    (folder / f"{name}.json").write_text(json.dumps({"summary": summary}))
+
+
+def test_the_table_gives_means_over_seeds_and_paired_differences(tmp_path: Path) -> None:
+    scores = {"both": (0.70, 0.72, 0.74), "global only": (0.72, 0.74, 0.76)}
+    for run in PLAN.runs():
+        result(tmp_path, run.name, scores[run.arm][run.seed])
+    table = markdown(results_of(PLAN, tmp_path, "test"), "test").splitlines()
+    assert table[2].startswith("| both | 3 | 0.500 ± 0.000 | 0.720 ± 0.050 | 90.0 % ± 6.2 |")
+    assert "| +0.020 ± 0.000 |" in table[4]
+    assert table[-1].startswith("linear probe: teacher 0.800, untrained student 0.400")
+
+
+def test_a_study_that_was_stopped_is_tabulated_as_far_as_it_went(tmp_path: Path) -> None:
+    result(tmp_path, next(PLAN.runs()).name, 0.6)
+    found = results_of(PLAN, tmp_path, "test")
+    assert [len(by_seed) for by_seed in found.values()] == [1, 0]
+    assert "| global only | 0 | – |" in markdown(found, "test")
+
+
+def test_the_interval_is_student_s() -> None:
+    values = [0.1, 0.4, 0.35]
+    mean, half = interval(values)
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert (mean - half, mean + half) == pytest.approx((low, high))
+
+
+def test_arms_run_as_experiments_and_are_not_run_again(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", TINY, "path\ndemo:1\n")
+    plan = Plan("path,split\ndemo:1,train\ndemo:2,test\n", (0,), {"student.epochs": 1}, {"one": {}})
+    results = run_study(plan, project.root, tmp_path / "study", tmp_path / "store")
+    found = results_of(plan, results, "test")
+    assert 0 < found["one"][0]["linear"] <= 1
+    written = {path.name: path.stat().st_mtime_ns for path in results.iterdir()}
+    run_study(plan, project.root, tmp_path / "study", tmp_path / "store")
+    assert {path.name: path.stat().st_mtime_ns for path in results.iterdir()} == written
+    assert (project.root / "slides.csv").read_text() == "path\ndemo:1\n"

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from student.conftest import Cache
+from torch import Tensor
+
+from kernels.dequantise import dequantise
+from pipeline.params import ObjectiveParams
+from pipeline.student.corpus import Corpus, open_corpus
+from pipeline.student.loader import Batch, Loader
+from pipeline.student.objectives import OBJECTIVES, cls_loss, patch_loss
+from pipeline.student.order import Order
+from pipeline.student.targets import cls_standardiser
+from pipeline.student.terms import Terms
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def corpus(cache: Cache) -> Corpus:
+    return open_corpus(cache.tiles, cache.tokens, cache.store)
+
+
+@pytest.fixture(scope="module")
+def batch(corpus: Corpus) -> Batch:
+    order = Order(corpus.rows, block_rows=4, buffer_rows=16, views=corpus.views, seed=0)
+    return next(Loader(corpus, order, input_px=32, batch_size=8, dense=True, workers=0).batches(0, 1))
+
+
+def terms(corpus: Corpus, **params: Any) -> Terms:
+    return Terms(ObjectiveParams(**params), corpus, cls_standardiser(corpus), CPU)
+
+
+def answers(corpus: Corpus, n: int = 8) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(n, corpus.width, generator=generator), torch.randn(n, 16, corpus.width, generator=generator)
+
+
+def test_every_objective_has_a_weight_in_params() -> None:
+    assert all(isinstance(getattr(ObjectiveParams(), name), float) for name in OBJECTIVES)
+
+
+def test_cls_and_patch_are_against_what_is_cached(corpus: Corpus, batch: Batch) -> None:
+    embedding_ND, map_NTD = answers(corpus)
+    found = terms(corpus)(batch, embedding_ND, map_NTD)
+    assert batch.patch_NTD is not None and batch.scale_NT is not None
+    assert list(found) == ["cls", "patch"]
+    assert torch.equal(found["cls"], cls_loss(embedding_ND, cls_standardiser(corpus).forward(batch.cls_ND)))
+    assert torch.equal(found["patch"], patch_loss(map_NTD, dequantise(batch.patch_NTD, batch.scale_NT)))
+
+
+def test_total_is_the_weighted_sum(corpus: Corpus, batch: Batch) -> None:
+    made = terms(corpus, cls=0.5, patch=2.0, relation=3.0)
+    found = made(batch, *answers(corpus))
+    assert list(found) == list(OBJECTIVES)
+    expected = 0.5 * found["cls"] + 2 * found["patch"] + 3 * found["relation"]
+    assert made.total(found).item() == pytest.approx(expected.item())
+
+
+def test_the_teachers_own_answers_cost_nothing(corpus: Corpus, batch: Batch) -> None:
+    made = terms(corpus, relation=1.0)
+    assert batch.patch_NTD is not None and batch.scale_NT is not None
+    perfect = made.cls.forward(batch.cls_ND), dequantise(batch.patch_NTD, batch.scale_NT)
+    assert all(abs(value.item()) < 1e-5 for value in made(batch, *perfect).values())
+
+
+def test_the_bank_is_the_same_after_a_restart_and_of_the_asked_size(corpus: Corpus) -> None:
+    banks = [terms(corpus, relation=1.0, relation_queue=size).bank_KD for size in (16, 16, 10_000)]
+    assert banks[0] is not None and banks[1] is not None and banks[2] is not None
+    assert torch.equal(banks[0], banks[1])
+    assert (len(banks[0]), len(banks[2])) == (16, corpus.total * corpus.views)
+    torch.testing.assert_close(banks[0].norm(dim=1), torch.ones(16))
+
+
+def test_mse_is_a_key(corpus: Corpus, batch: Batch) -> None:
+    embedding_ND, _ = answers(corpus)
+    found = terms(corpus, cls_kind="mse", patch=0)(batch, embedding_ND, None)
+    assert list(found) == ["cls"]
+    target_ND = cls_standardiser(corpus).forward(batch.cls_ND)
+    assert found["cls"].item() == pytest.approx((embedding_ND - target_ND).square().mean().item())
+
+
+def test_an_artefact_is_left_out_where_params_say_so(corpus: Corpus, batch: Batch) -> None:
+    embedding_ND, map_NTD = answers(corpus)
+    assert batch.scale_NT is not None
+    scale_NT = batch.scale_NT.clone()
+    scale_NT[:, 5] = 100.0
+    spoilt = Batch(batch.image_NHWC, batch.cls_ND, batch.patch_NTD, scale_NT, batch.slide_N)
+    moved_NTD = map_NTD.clone()
+    moved_NTD[:, 5] += 1
+    for token_weight, same in (("norm", True), ("none", False)):
+        made = terms(corpus, token_weight=token_weight)
+        before, after = (made(spoilt, embedding_ND, m)["patch"] for m in (map_NTD, moved_NTD))
+        assert torch.equal(before, after) == same
+
+
+@pytest.mark.parametrize("params", [{}, {"relation": 1.0, "token_weight": "norm"}], ids=["default", "all"])
+def test_a_batch_is_the_mean_of_its_halves(corpus: Corpus, batch: Batch, params: dict[str, Any]) -> None:
+    made, (embedding_ND, map_NTD) = terms(corpus, **params), answers(corpus)
+    assert batch.patch_NTD is not None and batch.scale_NT is not None
+    whole = made(batch, embedding_ND, map_NTD)
+    halves = []
+    for at in (slice(0, 4), slice(4, 8)):
+        share = Batch(
+            batch.image_NHWC[at], batch.cls_ND[at], batch.patch_NTD[at], batch.scale_NT[at], np.array(batch.slide_N[at])
+        )
+        halves.append(made(share, embedding_ND[at], map_NTD[at]))
+    for name, value in whole.items():
+        assert value.item() == pytest.approx((halves[0][name] + halves[1][name]).item() / 2, rel=1e-5)
