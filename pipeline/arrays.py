@@ -197,6 +197,25 @@ class MappedArray:
         return values
 
 
+def rows_of_file(item: Path, name: str) -> range | None:
+    """The rows that a file of an item holds, by its name in it (`patch/c/3/0/0/0`); None where it is no chunk.
+
+    Of `jpeg`, whose rows are bytes, the tiles that `offsets` beside it puts there. Raises `CorruptItem` or `ValueError`
+    where the metadata that would tell is broken itself.
+    """
+    array, _, key = name.partition("/c/")
+    if not key:
+        return None
+    mapped, chunk = MappedArray(item / array), int(key.split("/")[0])
+    start, stop = chunk * mapped.chunk_rows, min(len(mapped), (chunk + 1) * mapped.chunk_rows)
+    if array == "jpeg" and (item / "offsets").is_dir():
+        offsets = MappedArray(item / "offsets")
+        ends = offsets.slice(1, len(offsets))
+        first, last = np.searchsorted(ends, (start, stop - 1), side="right")
+        return range(int(first), int(last) + 1)
+    return range(start, stop)
+
+
 def _write_chunk(file: Path, data: bytes | memoryview, nbytes: int) -> None:
     """Write a chunk's file atomically, padded with zeros to `nbytes`."""
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -17,8 +17,9 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from pipeline.errors import StoreError
-from pipeline.manifest import Manifest
+from pipeline.arrays import rows_of_file
+from pipeline.errors import CorruptItem, StoreError
+from pipeline.manifest import STORED, Manifest
 from pipeline.store import Ref, Store
 
 KIND_STAGE = {"slides": "slides", "tiles": "tiles", "tokens": "tokens", "teachers": "tokens", "checkpoints": "student"}
@@ -29,10 +30,15 @@ class Named:
     """Store items by who names them: ref text -> places (`workspace`, `main`, an experiment's name …)."""
 
     by: dict[str, list[str]] = field(default_factory=dict)
+    slides: dict[str, str] = field(default_factory=dict)
+    """Slide ids by ref text, of the items that are a slide's."""
     unknown: list[str] = field(default_factory=list)
     """Manifests that a ref names but DVC's cache does not hold, so that nobody knows what they name."""
 
     def add(self, manifest: Manifest, place: str) -> None:
+        if manifest.stage in STORED:
+            for item in manifest.items:
+                self.slides.setdefault(f"{manifest.stage}/{manifest.recipe_key}/{item.key}", item.id)
         for ref in manifest.refs():
             places = self.by.setdefault(ref, [])
             if place not in places:
@@ -64,6 +70,17 @@ def prunable(store: Store, named: Named) -> list[Ref]:
     return [ref for ref in store.refs() if str(ref) not in named.by]
 
 
+def corrupt(store: Store, ref: Ref, named: Named) -> CorruptItem | None:
+    """What is wrong with an item, by slide and rows where the manifests and the arrays tell; None where nothing is."""
+    faults = store.faults(ref)
+    if not faults:
+        return None
+    wrong = "; ".join(f"{name}{_rows(store.path(ref), name)} {what}" for name, what in faults.items())
+    slide = named.slides.get(str(ref))
+    fix = f"delete {store.path(ref)} and run its stage again"
+    return CorruptItem(wrong, where=f"slide {slide}, {ref}" if slide is not None else str(ref), fix=fix)
+
+
 def find(store: Store, key: str) -> list[Ref]:
     """Items whose recipe or item key begins with `key`, or whose whole name is `key`."""
     return [ref for ref in store.refs() if ref.recipe.startswith(key) or ref.item.startswith(key) or str(ref) == key]
@@ -84,6 +101,14 @@ def human(nbytes: float) -> str:
             return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
         nbytes /= 1000
     return f"{nbytes:.1f} TB"
+
+
+def _rows(item: Path, name: str) -> str:
+    try:
+        rows = rows_of_file(item, name)
+    except (CorruptItem, ValueError, LookupError):
+        return " (rows unknown: the metadata is broken too)"
+    return "" if rows is None else f" (rows {rows.start}-{rows.stop - 1})"
 
 
 def _add(named: Named, path: Path, place: str) -> None:

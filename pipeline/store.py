@@ -175,18 +175,22 @@ class Store:
 
     def verify(self, ref: Ref) -> None:
         """Compare every file with its checksum. Raises `CorruptItem` that names each differing file."""
-        folder, files = self.path(ref), self._files(ref)
-        wrong = []
-        for name, entry in files.items():
-            file = folder / name
-            if not file.is_file():
-                wrong.append(f"{name} is missing")
-            elif file.stat().st_size != entry["nbytes"]:
-                wrong.append(f"{name} has {file.stat().st_size} bytes, not {entry['nbytes']}")
-            elif file_sha256(file) != entry["sha256"]:
-                wrong.append(f"{name} has another checksum")
+        wrong = [f"{name} {what}" for name, what in self.faults(ref).items()]
         if wrong:
-            raise CorruptItem("; ".join(wrong), where=str(ref), fix=f"delete {folder} and run its stage again")
+            raise CorruptItem("; ".join(wrong), where=str(ref), fix=f"delete {self.path(ref)} and run its stage again")
+
+    def faults(self, ref: Ref) -> dict[str, str]:
+        """What is wrong with each of the item's files that is not as it was committed, by name."""
+        wrong = {}
+        for name, entry in self._files(ref).items():
+            file = self.path(ref) / name
+            if not file.is_file():
+                wrong[name] = "is missing"
+            elif file.stat().st_size != entry["nbytes"]:
+                wrong[name] = f"has {file.stat().st_size} bytes, not {entry['nbytes']}"
+            elif file_sha256(file) != entry["sha256"]:
+                wrong[name] = "has another checksum"
+        return wrong
 
     def partial_nbytes(self, ref: Ref) -> int:
         """Bytes that unfinished writers of this item have on the disk already."""

@@ -120,7 +120,7 @@ def import_coords(
 @cli.command()
 def teachers() -> None:
     """List the teachers that `tokens.teacher` knows by a short name, and what they want and give."""
-    from stages.listing import list_teachers
+    from pipeline.tokens.listing import list_teachers
 
     list_teachers()
 

@@ -1,4 +1,4 @@
-"""Tables that `histill` prints of what is known before anything is loaded."""
+"""The table of teachers that `histill teachers` prints; nothing is loaded."""
 
 from __future__ import annotations
 
