@@ -21,11 +21,13 @@ def each(
     `work` and the tasks are pickled. A worker that dies (a decoder's segfault) is started again, and what it held is
     tried once more, one task at a time, so that only the guilty one dies again and ends as a `SlideRefused`. Any other
     exception is a bug and is raised. The order of results depends on timing: sort what is kept.
+
+    Only where the params ask for one worker does the work run in this process, which then dies with it.
     """
     if not tasks:
         return
     workers = min(len(tasks), params.workers or os.cpu_count() or 1)
-    if params.scheduler is None and workers == 1:
+    if params.scheduler is None and params.workers == 1:
         for task in tasks:
             yield task, _guarded(work, task)
         return

@@ -282,7 +282,7 @@ class ClusterParams(_Frozen):
     scheduler: str | None = None
     """Address of a running Dask scheduler (tcp://host:8786); null starts a local cluster."""
     workers: Positive | None = None
-    """Local worker processes; null = one a core."""
+    """Local worker processes; null = one a core; 1 = this process, which a crashing decoder then ends."""
 
 
 class Params(_Frozen):

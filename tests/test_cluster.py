@@ -28,6 +28,10 @@ def crash_on_two(n: int) -> int:
     return n * n
 
 
+def process_of(n: int) -> int:
+    return os.getpid()
+
+
 def bug(n: int) -> int:
     return n // 0
 
@@ -55,3 +59,16 @@ def test_a_bug_is_raised(workers: int) -> None:
 
 def test_no_tasks_start_no_cluster() -> None:
     assert list(each(square, [], TWO)) == []
+
+
+def test_a_scheduler_that_is_already_running_is_used() -> None:
+    from dask.distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
+        results = dict(each(process_of, [1, 2], ClusterParams(scheduler=cluster.scheduler_address)))
+    assert results[1] == results[2] != os.getpid()
+
+
+def test_one_task_has_a_process_of_its_own_unless_one_worker_is_asked_for() -> None:
+    assert dict(each(process_of, [1], ClusterParams()))[1] != os.getpid()
+    assert dict(each(process_of, [1], ClusterParams(workers=1)))[1] == os.getpid()

@@ -11,7 +11,8 @@ the two tools have it. A size that falls between pixels is rounded, since both r
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,18 @@ SCORES = ("tissue", "sharpness", "haematoxylin", "eosin")
 _TILE_COLOUR = (24, 60, 120)
 
 
+@dataclass(frozen=True)
+class Tiled:
+    """One slide as the formats want it: its tiles, their meta.json and corners (N, 2), its `levels` as slides.json."""
+
+    slide_id: str
+    tiles: TileReader
+    meta: dict[str, Any]
+    corner_N2: NDArray[np.int64]
+    overlap_px: int
+    levels: list[list[float]]
+
+
 def export_coords(slides: Manifest, tiles: Manifest, store: Store, form: str, out: Path) -> list[Path]:
     """One file a slide in `form` (a key of `FORMS`); returns them. Folders of images have no coordinates: left out."""
     levels = {item.id: item.info["levels"] for item in slides.items}
@@ -38,26 +51,20 @@ def export_coords(slides: Manifest, tiles: Manifest, store: Store, form: str, ou
     for item in tiles.items:
         if item.info["kind"] == "folder":
             continue
-        tile_reader = TileReader(store.path(Ref("tiles", tiles.recipe_key, item.key)))
-        corner_N2 = np.stack([tile_reader.table[name].to_numpy() for name in ("x_l0", "y_l0")], axis=1)
-        written.append(FORMS[form](item.id, tile_reader, corner_N2, tiles.recipe, levels[item.id], out))
+        reader = TileReader(store.path(Ref("tiles", tiles.recipe_key, item.key)))
+        corner_N2 = np.stack([reader.table[name].to_numpy() for name in ("x_l0", "y_l0")], axis=1)
+        tiled = Tiled(item.id, reader, reader.meta, corner_N2, int(tiles.recipe["overlap_px"]), levels[item.id])
+        written.append(FORMS[form](tiled, out))
     return written
 
 
-def trident(
-    slide_id: str,
-    tiles: TileReader,
-    corner_N2: NDArray[np.int64],
-    recipe: Mapping[str, Any],
-    levels: list[list[float]],
-    out: Path,
-) -> Path:
+def trident(tiled: Tiled, out: Path) -> Path:
     """TRIDENT reads `patch_size` * `level0_magnification` / `target_magnification` pixels of level 0 and resizes them.
 
     So the ratio of the two is the true scale, and not that of the magnifications' names: a slide of 0.293 um/px is
     34.13x here, since as "40x" it would be read 17 % too large.
     """
-    meta, path = tiles.meta, out / "patches" / f"{slide_id}_patches.h5"
+    meta, path = tiled.meta, out / "patches" / f"{tiled.slide_id}_patches.h5"
     width, height = meta["slide_l0_px"]
     target = _power(meta["mpp"][0] * meta["size_l0_px"][0] / meta["tile_px"])
     attributes = {
@@ -65,27 +72,20 @@ def trident(
         "patch_size_level0": round(meta["size_l0_px"][0]),
         "level0_magnification": _power(meta["mpp"][0]),
         "target_magnification": target,
-        "overlap": recipe["overlap_px"],
-        "name": slide_id,
+        "overlap": tiled.overlap_px,
+        "name": tiled.slide_id,
         "savetodir": str(out),
         "level0_width": width,
         "level0_height": height,
     }
-    write_tiling(path, corner_N2, attributes)
+    write_tiling(path, tiled.corner_N2, attributes)
     return path
 
 
-def clam(
-    slide_id: str,
-    tiles: TileReader,
-    corner_N2: NDArray[np.int64],
-    recipe: Mapping[str, Any],
-    levels: list[list[float]],
-    out: Path,
-) -> Path:
+def clam(tiled: Tiled, out: Path) -> Path:
     """CLAM reads `patch_size` pixels of `patch_level`, so where tiles are rescaled that is not `tile_px`."""
-    meta, path = tiles.meta, out / "patches" / f"{slide_id}.h5"
-    width, height, downsample = levels[meta["read_level"]]
+    meta, path = tiled.meta, out / "patches" / f"{tiled.slide_id}.h5"
+    width, height, downsample = tiled.levels[meta["read_level"]]
     level_dim = np.array([width, height], np.int64)
     attributes = {
         "patch_size": round(meta["size_l0_px"][0] / downsample),
@@ -93,27 +93,20 @@ def clam(
         "downsample": np.array([downsample, downsample]),
         "downsampled_level_dim": level_dim,
         "level_dim": level_dim,
-        "name": slide_id,
+        "name": tiled.slide_id,
         "save_path": str(out / "patches"),
     }
-    write_tiling(path, corner_N2, attributes)
+    write_tiling(path, tiled.corner_N2, attributes)
     return path
 
 
-def qupath(
-    slide_id: str,
-    tiles: TileReader,
-    corner_N2: NDArray[np.int64],
-    recipe: Mapping[str, Any],
-    levels: list[list[float]],
-    out: Path,
-) -> Path:
+def qupath(tiled: Tiled, out: Path) -> Path:
     """A FeatureCollection of tile objects: a square in level-0 pixels each, its scores as measurements."""
-    path = out / f"{slide_id}.geojson"
-    width, height = tiles.meta["size_l0_px"]
-    score_N = {name: tiles.table[name].to_pylist() for name in SCORES}
+    path = out / f"{tiled.slide_id}.geojson"
+    width, height = tiled.meta["size_l0_px"]
+    score_N = {name: tiled.tiles.table[name].to_pylist() for name in SCORES}
     features = []
-    for row, ((x, y), label) in enumerate(zip(corner_N2.tolist(), tiles.labels, strict=True)):
+    for row, ((x, y), label) in enumerate(zip(tiled.corner_N2.tolist(), tiled.tiles.labels, strict=True)):
         right, bottom = round(x + width, 2), round(y + height, 2)
         ring = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]
         features.append(
@@ -131,7 +124,7 @@ def qupath(
     return path
 
 
-FORMS: dict[str, Callable[..., Path]] = {"trident": trident, "clam": clam, "qupath": qupath}
+FORMS: dict[str, Callable[[Tiled, Path], Path]] = {"trident": trident, "clam": clam, "qupath": qupath}
 
 
 def _power(mpp: float) -> float | int:

@@ -66,7 +66,7 @@ def measure(
             tiles[name] = [None if one.jpeg is None else decode_jpeg(one.jpeg) for one in cuts]
         tiles["pillow"] = _by_pillow(reader, whole, choice, params.jpeg_quality)
     intact = [i for i, one in enumerate(tiles["whole"]) if one is not None]
-    pixel_NHWC = {name: np.stack([some[i] for i in intact if some[i] is not None]) for name, some in tiles.items()}
+    pixel_NHWC = {name: np.stack([one for i in intact if (one := some[i]) is not None]) for name, some in tiles.items()}
     engine = build_engine(teacher, tokens, pick_device())
     answers = {name: _answers(engine, image_NHWC, tokens.batch_size) for name, image_NHWC in pixel_NHWC.items()}
     cls_ND, patch_NTD = answers["whole"]

@@ -153,6 +153,7 @@ def test_a_slide_at_the_mpp_of_the_table_is_another_item(bench: Bench) -> None:
         ({"target_mpp": 0.51}, False),
         ({"tissue": TissueParams(min_coverage=0.6)}, False),
         ({"max_tiles_per_slide": 9}, False),
+        ({"reduced_dct": True}, False),
         ({"seed": 5}, True),
         ({"on_error": "fail"}, True),
     ],
