@@ -8,7 +8,7 @@ Shapes: N tiles, H = W input side, T patch tokens of the teacher, D the teacher'
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from pipeline.errors import EvaluationError
 from pipeline.evaluation.datasets import Sample
 from pipeline.progress import Advance
 from pipeline.student.adapters import ADAPTERS
+from pipeline.tiles.pixels import fit_square
 from pipeline.tiles.reader import TileReader
 from pipeline.tokens.reader import TokenReader
 
@@ -150,6 +151,36 @@ def dense_features(
             tokens = {name: (x_nTD - reader.mu) / reader.sigma for name, x_nTD in answers.items()}
             yield {"teacher": reader.dequantised(rows), **tokens}
             advance(len(rows))
+
+
+def answering(
+    model: Callable[[NDArray[np.uint8]], NDArray[np.float32]], side_px: int, batch_size: int
+) -> Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]:
+    """Images of any size to (N, D): the middle square, resized as tiles are when they are read."""
+
+    def answer(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        parts = []
+        for start in range(0, len(images), batch_size):
+            batch = [fit_square(rgb_HWC, side_px) for rgb_HWC in images[start : start + batch_size]]
+            parts.append(model(np.stack(batch)))
+        return np.concatenate(parts)
+
+    return answer
+
+
+def answering_student(
+    model: nn.Module, batch_size: int
+) -> Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]:
+    """The same for an exported student."""
+    look = Eye(model)
+    placed = look.place(model)
+
+    @torch.inference_mode()
+    def run(image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        answer_ND: NDArray[np.float32] = placed(look(image_NHWC)).float().cpu().numpy()
+        return answer_ND
+
+    return answering(run, look.side_px, batch_size)
 
 
 def _batches(samples: Sequence[Sample], side_px: int, batch_size: int) -> Iterator[NDArray[np.uint8]]:
