@@ -1,7 +1,7 @@
 """Stage `evaluate`: what the student keeps of the teacher, on slides it was not trained on.
 
-In:  artifacts/{tiles,tokens,student}.json, models/student/, params `evaluate`; the labelled data sets that it names; for
-     them and for robustness the teacher itself (params `tokens`).
+In:  artifacts/{tiles,tokens,student}.json, models/student/, params `evaluate`; the labelled data sets that it names;
+     for them and for robustness the teacher itself (params `tokens`).
 Out: artifacts/evaluate.json (fidelity, probes of both under one protocol, retention), plots/{fidelity,probes}.csv; in
      the store, tiles and tokens of the data sets.
 Run: dvc repro evaluate, or python -m stages.evaluate

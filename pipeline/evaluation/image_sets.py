@@ -68,9 +68,9 @@ def list_set(params: DatasetParams) -> dict[str, list[Picture]]:
 
 
 def _check_groups(params: DatasetParams, found: dict[str, list[Picture]]) -> None:
-    learnt = {picture.group for picture in found[TRAIN]} - {None}
-    for split, pictures in found.items():
-        shared = sorted(learnt & {picture.group for picture in pictures} - {None} if split != TRAIN else set())
+    groups = {split: {p.group for p in pictures if p.group is not None} for split, pictures in found.items()}
+    for split in set(found) - {TRAIN}:
+        shared = sorted(groups[TRAIN] & groups[split])
         if shared:
             what = f"group {shared[0]!r} is in {TRAIN!r} and in {split!r} ({len(shared)} such groups)"
             raise _error(params, what, "give all images of a patient or slide the same split")

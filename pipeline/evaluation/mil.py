@@ -109,7 +109,8 @@ def fit(
         for _ in range(epochs):
             for i in torch.randperm(len(train)).tolist():
                 optimiser.zero_grad()
-                nn.functional.cross_entropy(model(train[i])[None], truth[i : i + 1]).backward()
+                loss = nn.functional.cross_entropy(model(train[i])[None], truth[i : i + 1])
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 schedule.step()
         with torch.inference_mode():

@@ -44,7 +44,8 @@ def restain(rgb_HWC: Image_HWC, gain_3: NDArray[np.float64], shift_3: NDArray[np
     density_HWC = -np.log10(np.maximum(rgb_HWC.astype(np.float64), 1) / 255)
     stains_HWS = density_HWC @ np.linalg.inv(RGB_FROM_HED)
     back_HWC = (stains_HWS * gain_3 + shift_3) @ RGB_FROM_HED
-    return np.clip(np.rint(255 * 10.0**-back_HWC), 0, 255).astype(np.uint8)
+    stained_HWC: Image_HWC = np.clip(np.rint(255 * 10.0**-back_HWC), 0, 255).astype(np.uint8)
+    return stained_HWC
 
 
 def larger(rgb_HWC: Image_HWC, seed: int) -> Image_HWC:

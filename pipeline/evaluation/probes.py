@@ -63,7 +63,7 @@ def unmeasurable(train_labels: Sequence[str], held_labels: Sequence[str]) -> str
     return None
 
 
-def linear_head(feature_ND: Floats, labels: Sequence[str]) -> LogisticRegression:
+def linear_head(feature_ND: Floats, labels: Sequence[str] | NDArray[Any]) -> LogisticRegression:
     """The logistic regression of the protocol, fitted on standardised features."""
     n, width = feature_ND.shape
     return LogisticRegression(C=width * len(set(labels)) / (100 * n), max_iter=MAX_ITER).fit(feature_ND, labels)

@@ -28,7 +28,8 @@ class Scorer:
 
     def right(self, found_N: NDArray[Any]) -> NDArray[np.float64]:
         """1 where the predicted label is the tile's, else 0."""
-        return (found_N == self.label_N).astype(np.float64)
+        right_N: NDArray[np.float64] = (found_N == self.label_N).astype(np.float64)
+        return right_N
 
     def table(self, right: Mapping[str, Floats]) -> dict[str, Any]:
         """{model: figures} and the student's `retention` {value, interval}, or None where the teacher gets nothing."""
