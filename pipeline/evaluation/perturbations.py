@@ -5,7 +5,7 @@ Each takes and gives (H, W, 3) uint8 RGB of one square tile and is deterministic
     stain      haematoxylin and eosin each scaled by 1 +- 0.2 and shifted by +- 0.02 in optical density
                (the HED jitter of Tellez et al. 2018, "light"), in the stain space of Ruifrok & Johnston 2001
     scale      seen 10 % larger (the middle cut out) and 10 % smaller (the border mirrored outwards): another mpp
-    blur       a Gaussian of sigma 1 px of a 224 px tile: slightly out of focus
+    blur       a Gaussian of sigma 1 px of the stored tile: slightly out of focus
     jpeg       stored again at quality 50, colour halved (4:2:0)
     dihedral   a mirror and two turns: tissue has no up
 """
@@ -29,7 +29,7 @@ Change = Callable[[Image_HWC, int], Image_HWC]
 
 RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 """Optical density of haematoxylin, eosin and DAB in R, G, B: Ruifrok & Johnston 2001, as scikit-image has it."""
-STAIN_SCALE, STAIN_SHIFT, LARGER, BLUR_SIGMA, JPEG_QUALITY = 0.2, 0.02, 1.1, 1 / 224, 50
+STAIN_SCALE, STAIN_SHIFT, LARGER, BLUR_SIGMA, JPEG_QUALITY = 0.2, 0.02, 1.1, 1.0, 50
 
 
 def stain(rgb_HWC: Image_HWC, seed: int) -> Image_HWC:
@@ -64,8 +64,7 @@ def smaller(rgb_HWC: Image_HWC, seed: int) -> Image_HWC:
 
 def blur(rgb_HWC: Image_HWC, seed: int) -> Image_HWC:
     """Slightly out of focus."""
-    sigma = BLUR_SIGMA * len(rgb_HWC)
-    blurred_HWC = gaussian_filter(rgb_HWC.astype(np.float32), (sigma, sigma, 0), mode="reflect")
+    blurred_HWC = gaussian_filter(rgb_HWC.astype(np.float32), (BLUR_SIGMA, BLUR_SIGMA, 0), mode="reflect")
     return np.clip(np.rint(blurred_HWC), 0, 255).astype(np.uint8)
 
 
