@@ -20,6 +20,8 @@ from pipeline.evaluation.probes import Labelled
 from pipeline.evaluation.scoring import Scorer
 
 SHOTS = (1, 2, 4, 8, 16, 32)
+TOGETHER = 20
+"""Episodes answered by one matrix product."""
 
 
 def shots_possible(labels: Sequence[str]) -> list[int]:
@@ -60,11 +62,12 @@ def _right(
 ) -> NDArray[np.bool_]:
     """Whether each episode's nearest centroid is each held-out tile's class, (E, N)."""
     right_EN = np.empty((len(drawn_EKS), len(query_ND)), np.bool_)
-    for row_N, drawn_KS in zip(right_EN, drawn_EKS, strict=True):
-        centroid_KD = support_ND[drawn_KS].mean(axis=1)
+    for start in range(0, len(drawn_EKS), TOGETHER):
+        centroid_EKD = support_ND[drawn_EKS[start : start + TOGETHER]].mean(axis=2)
+        product_NEK = (query_ND @ centroid_EKD.reshape(-1, query_ND.shape[1]).T).reshape(-1, *centroid_EKD.shape[:2])
         # |q - c|^2 without |q|^2, which is the same for every class.
-        distance_NK = np.square(centroid_KD).sum(axis=1) - 2 * query_ND @ centroid_KD.T
-        row_N[:] = classes[distance_NK.argmin(axis=1)] == label_N
+        distance_NEK = np.square(centroid_EKD).sum(axis=2) - 2 * product_NEK
+        right_EN[start : start + TOGETHER] = (classes[distance_NEK.argmin(axis=2)] == label_N[:, None]).T
     return right_EN
 
 
