@@ -8,6 +8,7 @@ unknown key is refused with the nearest known one. Sections named after stages a
 from __future__ import annotations
 
 import difflib
+import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -234,19 +235,47 @@ class StudentParams(_Frozen):
     """Of every random choice of this stage."""
 
 
+class DatasetParams(_Frozen):
+    """A labelled data set besides the slides, for probes alone: the student is never trained on it."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
+    """What its figures are called."""
+    kind: Literal["folder", "csv", "masks", "h5"]
+    """folder: SPLIT/CLASS/images; csv: path, label, split, group; masks: SPLIT/images and SPLIT/masks; h5: as PCam."""
+    path: str
+    """The folder or the CSV file; relative to the project."""
+
+
 class EvaluateParams(_Frozen):
     """What is compared, and how sure to be."""
 
+    datasets: tuple[DatasetParams, ...] = ()
+    """Labelled data sets besides the slides: name, kind and path of each, as below."""
     knn_k: Positive = 20
     """Neighbours of the kNN probe."""
+    episodes: Positive = 100
+    """Few-shot episodes behind each figure."""
+    mil_epochs: Positive = 20
+    """Passes over the train slides of the attention model for slide labels."""
     max_probe_tiles: Positive = 20000
     """Tiles a probe is trained and tested on at most, evenly spread."""
+    max_dense_tiles: Positive = 2000
+    """Tiles at most of which patch tokens are compared, and of which CKA, neighbours and RankMe are taken."""
+    robustness_tiles: Annotated[int, Field(ge=0)] = 64
+    """Held-out tiles that are stained, scaled, blurred and turned; the teacher runs 10 times over each. 0 = none."""
     bootstrap: Annotated[int, Field(ge=100)] = 1000
     """Resamples behind each interval."""
     batch_size: Positive = 64
     """Tiles a forward pass."""
     seed: int = 0
     """Of every random choice of this stage."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> EvaluateParams:
+        names = [dataset.name for dataset in self.datasets]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two datasets have one name: {', '.join(sorted(names))}")
+        return self
 
 
 class BenchmarkParams(_Frozen):
@@ -335,7 +364,8 @@ def _advice(kind: str, loc: tuple[int | str, ...], got: object) -> str:
         return f"found {got!r}; docs/parameters.md lists what is allowed"
     model: Any = Params
     for part in loc[:-1]:
-        model = model.model_fields[part].annotation
+        # A number is a place in a list of sections: tuple[Section, ...].
+        model = typing.get_args(model)[0] if isinstance(part, int) else model.model_fields[part].annotation
     known = sorted(model.model_fields)
     near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import typing
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
 from pipeline.params import SITE_SECTIONS, STAGES, Params
 
@@ -40,12 +42,23 @@ def _section(name: str, model: Any, depth: int) -> str:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             nested.append(_section(f"{name}.{key}", field.annotation, depth + 1))
             lines.append(f"| `{key}` | | section | {text} |")
+        elif section := _listed(field.annotation):
+            nested.append(_section(f"{name}.{key}[]", section, depth + 1))
+            lines.append(f"| `{key}` | `{_default(field.default)}` | list of sections | {text} |")
         else:
             lines.append(f"| `{key}` | `{_default(field.default)}` | {_type(field)} | {text} |")
     return "\n".join([*lines, "", *nested])
 
 
+def _listed(annotation: Any) -> type[BaseModel] | None:
+    """The section of which the field holds a list, or None."""
+    first = next(iter(typing.get_args(annotation)), None)
+    return first if isinstance(first, type) and issubclass(first, BaseModel) else None
+
+
 def _default(value: Any) -> str:
+    if value is PydanticUndefined:
+        return "required"
     return "null" if value is None else str(value).replace("(", "[").replace(")", "]")
 
 

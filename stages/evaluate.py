@@ -1,7 +1,9 @@
 """Stage `evaluate`: what the student keeps of the teacher, on slides it was not trained on.
 
-In:  artifacts/{tiles,tokens,student}.json, models/student/, params `evaluate`.
-Out: artifacts/evaluate.json (fidelity, probes of both under one protocol, retention), plots/{fidelity,probes}.csv.
+In:  artifacts/{tiles,tokens,student}.json, models/student/, params `evaluate`; the labelled data sets that it names;
+     for them and for robustness the teacher itself (params `tokens`).
+Out: artifacts/evaluate.json (fidelity, probes of both under one protocol, retention), plots/{fidelity,probes}.csv; in
+     the store, tiles and tokens of the data sets.
 Run: dvc repro evaluate, or python -m stages.evaluate
 """
 
@@ -12,6 +14,7 @@ from pathlib import Path
 import typer
 
 from pipeline.evaluation.evaluate import evaluate_student
+from pipeline.evaluation.teacher_source import TeacherSource
 from pipeline.manifest import Manifest
 from pipeline.params import Params
 from pipeline.store import Store
@@ -23,7 +26,8 @@ def run(params: Params, store: Store) -> Manifest:
     tiles, tokens = load("tiles"), load("tokens")
     store.require(tiles)
     store.require(tokens)
-    return evaluate_student(tiles, tokens, Path("models/student"), params.evaluate, store)
+    teacher = TeacherSource(params.tokens, params.slides.demo_px)
+    return evaluate_student(tiles, tokens, load("student"), Path("models/student"), params.evaluate, teacher, store)
 
 
 def main(debug: Debug = False) -> None:

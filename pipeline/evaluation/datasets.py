@@ -6,7 +6,7 @@ A split that shares a slide or a patient with the training is no held-out split:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +22,25 @@ TRAIN = "train"
 
 @dataclass(frozen=True)
 class Sample:
-    """Chosen tiles of one slide: `rows` (n,) int64 of its items in the store, and their labels."""
+    """Chosen tiles of one slide: `rows` (n,) int64 of its items in the store, and their labels.
+
+    `slide_label` is the label of the slide as a whole; `groups` say which tiles belong together where one item holds
+    tiles of many patients or slides (a data set of images).
+    """
 
     slide: str
     tiles: Path
     tokens: Path
     rows: NDArray[np.int64]
     labels: tuple[str | None, ...]
+    slide_label: str | None = None
+    groups: tuple[str, ...] | None = None
 
     def take(self, chosen: NDArray[np.int64]) -> Sample:
         """The tiles at these positions."""
-        return Sample(self.slide, self.tiles, self.tokens, self.rows[chosen], tuple(self.labels[i] for i in chosen))
+        labels = tuple(self.labels[i] for i in chosen)
+        groups = None if self.groups is None else tuple(self.groups[i] for i in chosen)
+        return replace(self, rows=self.rows[chosen], labels=labels, groups=groups)
 
 
 def splits(tiles: Manifest, tokens: Manifest, store: Store) -> dict[str, list[Sample]]:
@@ -47,7 +55,8 @@ def splits(tiles: Manifest, tokens: Manifest, store: Store) -> dict[str, list[Sa
         token_folder = store.open(Ref("tokens", tokens.recipe_key, item.key), remedy="dvc repro tokens")
         labels = tuple(TileReader(tile_folder).labels)
         rows = np.arange(item.n, dtype=np.int64)
-        found.setdefault(item.info["split"], []).append(Sample(item.id, tile_folder, token_folder, rows, labels))
+        sample = Sample(item.id, tile_folder, token_folder, rows, labels, item.info.get("label"))
+        found.setdefault(item.info["split"], []).append(sample)
     return found
 
 
@@ -81,6 +90,11 @@ def labelled(samples: Sequence[Sample]) -> list[Sample]:
     return [sample for sample in chosen if len(sample.rows)]
 
 
+def worth_fitting(samples: Sequence[Sample]) -> list[Sample]:
+    """The tiles that a probe of tile labels or of slide labels can learn from."""
+    return [part for s in samples for part in ([s] if s.slide_label is not None else labelled([s]))]
+
+
 def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
     """At most `most` tiles, evenly spread over all of them, slide after slide."""
     total = sum(len(sample.rows) for sample in samples)
@@ -101,8 +115,8 @@ def count(samples: Sequence[Sample]) -> int:
 
 
 def slide_of_tiles(samples: Sequence[Sample]) -> list[str]:
-    """The slide of each tile, in order."""
-    return [sample.slide for sample in samples for _ in sample.rows]
+    """The slide (or group) of each tile, in order."""
+    return [name for sample in samples for name in sample.groups or (sample.slide,) * len(sample.rows)]
 
 
 def label_of_tiles(samples: Sequence[Sample]) -> list[str]:

@@ -3,10 +3,16 @@
 Its summary:
 
     teacher, student, primary   names, and the split that leads (null where nothing is held out)
-    fidelity   {split: see fidelity.py}, or null
-    probes     {split: see probes.py}, or null
-    why        {what is missing: the reason}; "fidelity", "probes" for all splits, "probes, <split>" for one
-    …          the primary split's leading figures, flat, so that `dvc metrics` shows them (see tables.py)
+    fidelity       {split: see fidelity.py; `patch`: patch_fidelity.py; `structure`: structure.py}, or null
+    probes         {split: see probes.py}, or null
+    few_shot       {split: see few_shot.py}, or null
+    slide_labels   {split: see mil.py}, or null
+    sets           {data set: {split: its fidelity, probes, few_shot or dense}}; see labelled_sets.py
+    robustness     see robustness.py, or null
+    why            {what is missing: the reason}; "fidelity" for all splits, "probes, <split>" for one
+    warnings       what a reader must know to trust a figure
+    trained_on_test  held-out slides and sets that the student was trained on: their figures flatter it
+    …              the primary split's leading figures, flat, so that `dvc metrics` shows them (see tables.py)
 
 Its items are the held-out slides: n tiles compared, info {split, cosine, cosine_p5}.
 """
@@ -17,36 +23,40 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pipeline.errors import EvaluationError
+from pipeline.errors import EvaluationError, HistillError
 from pipeline.evaluation import datasets, features
+from pipeline.evaluation.comparison import Comparison, Models, compare, spare_tiles
 from pipeline.evaluation.datasets import TRAIN, Sample
-from pipeline.evaluation.fidelity import Scale, fidelity
-from pipeline.evaluation.intervals import Floats
-from pipeline.evaluation.probes import Labelled, probe, unmeasurable
+from pipeline.evaluation.fidelity import Scale
+from pipeline.evaluation.labelled_sets import SetFigures, evaluate_set
+from pipeline.evaluation.leaks import identical, near_duplicates
+from pipeline.evaluation.robustness import MIN_TILES, check_same_teacher, robustness
 from pipeline.evaluation.tables import evaluate_headline, six_digits, write_evaluate_plots
+from pipeline.evaluation.teacher_source import TeacherSource
 from pipeline.manifest import Item, Manifest
 from pipeline.params import EvaluateParams
 from pipeline.partials import file_sha256
 from pipeline.progress import track
 from pipeline.store import Store, recipe_key
+from pipeline.tiles.reader import TileReader
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 NOTHING_HELD_OUT = "every slide is in split 'train'; give some slides another split in the slide table"
 
 
 def evaluate_student(
     tiles: Manifest,
     tokens: Manifest,
+    student: Manifest,
     student_folder: Path,
     params: EvaluateParams,
+    teacher: TeacherSource,
     store: Store,
     plots: Path = Path("plots"),
 ) -> Manifest:
-    """Compare them on every held-out split, and write probes.csv and fidelity.csv to `plots`.
+    """Compare them on every held-out split and data set, and write probes.csv and fidelity.csv to `plots`.
 
-    Raises `EvaluationError` on a leak between train and held-out slides, where there is no train slide, and where the
+    Raises `EvaluationError` on a leak between train and held-out tiles, where there is no train slide, and where the
     student does not answer in the teacher's space. With nothing held out the figures are null and `why` says so.
     """
     samples = datasets.splits(tiles, tokens, store)
@@ -54,99 +64,130 @@ def evaluate_student(
         raise EvaluationError("no slide is in split 'train'", where="tokens", fix="mend `split` in the slide table")
     train = samples.pop(TRAIN)
     held = {split: datasets.spread(samples[split], params.max_probe_tiles) for split in sorted(samples)}
-    scale = Scale.of(features.teacher_features(datasets.spread(train, params.max_probe_tiles)))
-    train_labelled = datasets.spread(datasets.labelled(train), params.max_probe_tiles)
-    why = {} if held else {"fidelity": NOTHING_HELD_OUT, "probes": NOTHING_HELD_OUT}
-    for split, chosen in held.items():
-        reason = unmeasurable(*(datasets.label_of_tiles(datasets.labelled(part)) for part in (train_labelled, chosen)))
-        why |= {f"probes, {split}": reason} if reason else {}
-    probed = [split for split in held if f"probes, {split}" not in why]
-    names, answers = _answers(student_folder, tokens, params, held, {TRAIN: train_labelled} if probed else {}, probed)
-
-    likeness = {
-        split: fidelity(
-            answers[split]["teacher"],
-            answers[split]["student"],
-            datasets.slide_of_tiles(chosen),
-            scale,
-            params.bootstrap,
-            params.seed,
-        )
-        for split, chosen in held.items()
+    models = Models.load(student_folder, int(tokens.recipe["teacher"]["width"]), params.seed)
+    learnt = datasets.spread(train, params.max_probe_tiles)
+    near = _check_images(learnt, held)
+    with track("evaluate", spare_tiles(held, train, params), "tiles") as advance:
+        slides = compare(models, train, held, params, advance)
+    slides.why |= {} if held else {"fidelity": NOTHING_HELD_OUT, "probes": NOTHING_HELD_OUT}
+    sets = {
+        dataset.name: evaluate_set(dataset, params, models, learnt, tiles, tokens, teacher, store)
+        for dataset in params.datasets
     }
-    probes = {}
-    for split in probed:
-        fitted, compared = _labelled(train_labelled, answers[TRAIN]), _labelled(held[split], answers[split])
-        probes[split] = probe(fitted, compared, params.knn_k, params.bootstrap, params.seed)
     lead = datasets.primary(list(held))
-    by_slide = {slide: figures for found in likeness.values() for slide, figures in found.pop("slides").items()}
-    manifest = _manifest(
-        {
-            **names,
-            "primary": lead,
-            "fidelity": likeness or None,
-            "probes": probes or None,
-            "why": why,
-            **evaluate_headline(likeness.get(lead or ""), probes.get(lead or "")),
-        },
-        {
-            "tokens": tokens.recipe_key,
-            "student": file_sha256(student_folder / "model.safetensors")[:32],
-            "evaluate": params.model_dump(exclude={"batch_size"}),
-            "recipe_version": RECIPE_VERSION,
-        },
-        tokens,
-        by_slide,
-    )
-    write_evaluate_plots(manifest, plots)
-    return manifest
+    steady = _robustness(models, held.get(lead or "", []), tokens, teacher, store, params, slides)
+    slides.warnings += near
+    return _manifest(tokens, student, student_folder, params, models, slides, sets, steady, lead, plots)
 
 
-def _answers(
-    student_folder: Path,
+def _check_images(train: Sequence[Sample], held: Mapping[str, Sequence[Sample]]) -> list[str]:
+    """Raise `EvaluationError` for an image that is in train and held out; warnings about those that nearly are."""
+    scale = Scale.of(features.teacher_features(train))
+    train_ND, warnings = scale(features.teacher_features(train)), []
+    for split, chosen in held.items():
+        same = identical(train, chosen)
+        if same:
+            what = f"{len(same)} tiles of split {split!r} are in {TRAIN!r} too (the first is {same[0][1]})"
+            raise EvaluationError(
+                what, where=same[0][0], fix="are the slides cuts of one another? keep them in one split"
+            )
+        near = near_duplicates(train, chosen, train_ND, scale(features.teacher_features(chosen)))
+        if near:
+            pair = f"{near[0][0]} and {near[0][1]}"
+            warnings.append(f"{split}: {len(near)} tiles are nearly the same as one in {TRAIN} (such as {pair})")
+    return warnings
+
+
+def _robustness(
+    models: Models,
+    held: Sequence[Sample],
     tokens: Manifest,
+    source: TeacherSource,
+    store: Store,
     params: EvaluateParams,
-    held: Mapping[str, Sequence[Sample]],
-    fit_on: Mapping[str, Sequence[Sample]],
-    probed: Sequence[str],
-) -> tuple[dict[str, str], dict[str, dict[str, Floats]]]:
-    """Names of the models, and {split: {model: features}}; the untrained twin answers where it is a probe's floor."""
-    student = features.load_student(student_folder)
-    name, width = features.architecture(student), tokens.recipe["teacher"]["width"]
-    if getattr(student, "num_classes", None) != width:
-        what = f"answers in {getattr(student, 'num_classes', None)} channels, the teacher in {width}"
-        raise EvaluationError(what, where=str(student_folder), fix="dvc repro student")
-    twin = features.untrained_twin(student_folder, params.seed)
-    work = {**fit_on, **held}
-    answers: dict[str, dict[str, Floats]] = {}
-    with track("evaluate", sum(datasets.count(chosen) for chosen in work.values()), "tiles") as advance:
-        for split, chosen in work.items():
-            models = {"student": student} | ({"untrained": twin} if split in probed or split in fit_on else {})
-            found = features.student_features(list(models.values()), chosen, params.batch_size, advance)
-            answers[split] = {"teacher": features.teacher_features(chosen), **dict(zip(models, found, strict=True))}
-    return {"teacher": tokens.recipe["teacher"]["name"], "student": name}, answers
+    found: Comparison,
+) -> dict[str, Any] | None:
+    """How steady both are on held-out tiles, or None with the reason in `found.why`."""
+    chosen = datasets.spread(held, params.robustness_tiles) if params.robustness_tiles else []
+    n = datasets.count(chosen)
+    if n < MIN_TILES:
+        found.why["robustness"] = f"{n} held-out tiles (at least {MIN_TILES}; evaluate.robustness_tiles)"
+        return None
+    try:
+        teacher = source.load(tokens, store)
+    except HistillError as error:
+        found.why["robustness"] = f"the teacher cannot be run here: {error.what}"
+        return None
+    images = [reader.image(row) for s in chosen for reader in (TileReader(s.tiles),) for row in s.rows.tolist()]
+    answers = {
+        "teacher": features.answering(teacher, teacher.side_px, params.batch_size),
+        "student": features.answering_student(models.student, params.batch_size),
+    }
+    check_same_teacher(answers["teacher"](images[:MIN_TILES]), features.teacher_features(chosen)[:MIN_TILES])
+    with track("robustness", n * 10, "tiles") as advance:
+        names = datasets.slide_of_tiles(chosen)
+        return robustness(images, answers, names, params.bootstrap, params.seed, advance)
 
 
-def _labelled(samples: Sequence[Sample], answers: Mapping[str, Floats]) -> Labelled:
-    """The tiles of a split that have a label, with every model's features."""
-    labels = [label for sample in samples for label in sample.labels]
-    every = Labelled([str(label) for label in labels], datasets.slide_of_tiles(samples), answers)
-    return every.only(np.array([label is not None for label in labels], dtype=np.bool_))
+def _trained_on(student: Manifest, tokens: Manifest, sets: Mapping[str, SetFigures]) -> list[str]:
+    """Held-out slides that are among the items the student was trained on, and sets that share images with them."""
+    keys = {item[0] for item in student.recipe.get("items", [])}
+    slides = [item.id for item in tokens.items if item.info["split"] != TRAIN and item.key in keys]
+    return [*(f"slide {slide}" for slide in slides), *(what for found in sets.values() for what in found.trained_on)]
 
 
 def _manifest(
-    summary: dict[str, Any], recipe: dict[str, Any], tokens: Manifest, by_slide: Mapping[str, dict[str, Any]]
+    tokens: Manifest,
+    student: Manifest,
+    student_folder: Path,
+    params: EvaluateParams,
+    models: Models,
+    slides: Comparison,
+    sets: Mapping[str, SetFigures],
+    steady: dict[str, Any] | None,
+    lead: str | None,
+    plots: Path,
 ) -> Manifest:
-    """The manifest; each held-out slide is an item, with the key and digest of the answers it was compared with."""
+    """The manifest, and the plots from it; each held-out slide is an item, with the key and digest of its answers."""
+    by_slide = {slide: figures for found in slides.fidelity.values() for slide, figures in found.pop("slides").items()}
+    for found in slides.fidelity.values():
+        (found["patch"] or {}).pop("slides", None)
+    for figures in sets.values():
+        for split in figures.splits.values():
+            (split["fidelity"]["patch"] or {}).pop("slides", None)
+    summary = {
+        "teacher": tokens.recipe["teacher"]["name"],
+        "student": features.architecture(models.student),
+        "primary": lead,
+        "fidelity": slides.fidelity or None,
+        "probes": slides.probes or None,
+        "few_shot": slides.few_shot or None,
+        "slide_labels": slides.slide_labels or None,
+        "sets": {name: found.splits for name, found in sets.items()},
+        "robustness": steady,
+        "why": slides.why | {f"{w}, {n}": why for n, found in sets.items() for w, why in found.why.items()},
+        "warnings": [*slides.warnings, *(f"{n}, {w}" for n, found in sets.items() for w in found.warnings)],
+        "trained_on_test": _trained_on(student, tokens, sets),
+    }
+    recipe = {
+        "tokens": tokens.recipe_key,
+        "student": file_sha256(student_folder / "model.safetensors")[:32],
+        "evaluate": params.model_dump(mode="json", exclude={"batch_size": True, "datasets": {"__all__": {"path"}}}),
+        "sets": {name: found.items for name, found in sets.items()},
+        "recipe_version": RECIPE_VERSION,
+    }
     items = []
     for slide, figures in by_slide.items():
         cached = tokens.item(slide)
         info = {"split": cached.info["split"], "cosine": figures["cosine"], "cosine_p5": figures["cosine_p5"]}
         items.append(Item(id=slide, key=cached.key, digest=cached.digest, n=figures["n"], info=six_digits(info)))
-    return Manifest(
+    manifest = Manifest(
         stage="evaluate",
         recipe_key=recipe_key(recipe),
         recipe=recipe,
         items=tuple(items),
-        summary=six_digits(summary),
+        summary=six_digits({**summary, **evaluate_headline(summary)}),
+        uses=tuple(sorted({use for found in sets.values() for use in found.uses})),
     )
+    write_evaluate_plots(manifest, plots)
+    return manifest

@@ -1,12 +1,14 @@
 """Embeddings of chosen tiles: the teacher's from the cache, a student's by running it as a user would.
 
 The student is loaded by timm alone from its exported folder, with the input side, mean and deviation that its
-config.json states: what is measured is what is shipped. Shapes: N tiles, H = W input side, D the teacher's width.
+config.json states: what is measured is what is shipped. Its dense tokens come through the adapter exported beside it.
+Shapes: N tiles, H = W input side, T patch tokens of the teacher, D the teacher's width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,15 @@ import numpy as np
 import timm
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.datasets import Sample
 from pipeline.progress import Advance
+from pipeline.student.adapters import ADAPTERS
+from pipeline.tiles.pixels import fit_square
 from pipeline.tiles.reader import TileReader
 from pipeline.tokens.reader import TokenReader
 
@@ -46,6 +51,34 @@ def untrained_twin(folder: Path, seed: int) -> nn.Module:
         return _create(folder, pretrained=False)
 
 
+class Dense(nn.Module):
+    """A student with its adapter: normalised images to patch tokens (N, T, D) in the teacher's space."""
+
+    def __init__(self, backbone: nn.Module, adapter: nn.Module, stages: Sequence[int]) -> None:
+        super().__init__()
+        self.backbone, self.adapter, self.stages = backbone, adapter, list(stages)
+
+    def forward(self, image_NCHW: Tensor) -> Tensor:
+        maps = self.backbone.forward_intermediates(  # type: ignore[operator]
+            image_NCHW, indices=self.stages, output_fmt="NCHW", intermediates_only=True
+        )
+        patch_NTD: Tensor = self.adapter(maps)
+        return patch_NTD
+
+
+def load_dense(folder: Path, backbone: nn.Module, *, trained: bool = True, seed: int = 0) -> Dense | None:
+    """The student with its exported adapter (or one drawn from `seed`); None where none was trained."""
+    if not (folder / "adapter.json").is_file():
+        return None
+    facts = json.loads((folder / "adapter.json").read_bytes())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapter: nn.Module = ADAPTERS[facts["adapter"]](**facts["arguments"])
+    if trained:
+        adapter.load_state_dict(load_file(folder / "adapter.safetensors"))
+    return Dense(backbone, adapter, facts["stages"]).eval().requires_grad_(False)
+
+
 def architecture(model: nn.Module) -> str:
     """timm's name of the model."""
     return str(model.pretrained_cfg["architecture"])  # type: ignore[index]
@@ -64,14 +97,11 @@ def student_features(
 
     The models take the same input. Raises `EvaluationError` where an answer is not finite.
     """
-    config: dict[str, Any] = resolve_model_data_config(models[0])
-    here = device()
-    mean_C, std_C = (torch.tensor(config[name], device=here) for name in ("mean", "std"))
-    placed = [model.to(here, memory_format=torch.channels_last) for model in models]  # type: ignore[call-overload]
+    look = Eye(models[0])
+    placed = [look.place(model) for model in models]
     answers: list[list[Tensor]] = [[] for _ in models]
-    for image_NHWC in _batches(samples, config["input_size"][-1], batch_size):
-        scaled_NHWC = (torch.from_numpy(image_NHWC).to(here).float() / 255 - mean_C) / std_C
-        image_NCHW = scaled_NHWC.permute(0, 3, 1, 2)
+    for image_NHWC in _batches(samples, look.side_px, batch_size):
+        image_NCHW = look(image_NHWC)
         for model, parts in zip(placed, answers, strict=True):
             parts.append(model(image_NCHW).float().cpu())
         advance(len(image_NHWC))
@@ -81,6 +111,76 @@ def student_features(
             where, fix = architecture(model), "look at the training curve; train again with a lower student.lr"
             raise EvaluationError("its answers are not all finite numbers", where=where, fix=fix)
     return features
+
+
+class Eye:
+    """How a timm model wants its images: uint8 (n, H, W, 3) in, normalised NCHW on the device out."""
+
+    def __init__(self, model: nn.Module) -> None:
+        config: dict[str, Any] = resolve_model_data_config(model)
+        self.side_px, self.device = int(config["input_size"][-1]), device()
+        self._mean_C, self._std_C = (torch.tensor(config[name], device=self.device) for name in ("mean", "std"))
+
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> Tensor:
+        scaled_NHWC = torch.from_numpy(image_NHWC).to(self.device).float() / 255
+        return ((scaled_NHWC - self._mean_C) / self._std_C).permute(0, 3, 1, 2)
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """The model on the device, channels last."""
+        placed: nn.Module = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return placed
+
+
+@torch.inference_mode()
+def dense_features(
+    models: Mapping[str, Dense], samples: Sequence[Sample], batch_size: int, advance: Advance
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Batch after batch of patch tokens, {`teacher` and each model: (n, T, D) float32}; no batch crosses a sample.
+
+    All are standardised by the frozen statistics of the cache, z = (x - mu) / sigma. Raises `CorruptItem` where the
+    cache has no patch tokens.
+    """
+    look = Eye(next(iter(models.values())).backbone)
+    placed = {name: look.place(model) for name, model in models.items()}
+    for sample in samples:
+        reader, done = TokenReader(sample.tokens), 0
+        for image_NHWC in _batches([sample], look.side_px, batch_size):
+            rows = sample.rows[done : done + len(image_NHWC)]
+            done += len(rows)
+            answers = {name: model(look(image_NHWC)).float().cpu().numpy() for name, model in placed.items()}
+            tokens = {name: (x_nTD - reader.mu) / reader.sigma for name, x_nTD in answers.items()}
+            yield {"teacher": reader.dequantised(rows), **tokens}
+            advance(len(rows))
+
+
+def answering(
+    model: Callable[[NDArray[np.uint8]], NDArray[np.float32]], side_px: int, batch_size: int
+) -> Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]:
+    """Images of any size to (N, D): the middle square, resized as tiles are when they are read."""
+
+    def answer(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        parts = []
+        for start in range(0, len(images), batch_size):
+            batch = [fit_square(rgb_HWC, side_px) for rgb_HWC in images[start : start + batch_size]]
+            parts.append(model(np.stack(batch)))
+        return np.concatenate(parts)
+
+    return answer
+
+
+def answering_student(
+    model: nn.Module, batch_size: int
+) -> Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]:
+    """The same for an exported student."""
+    look = Eye(model)
+    placed = look.place(model)
+
+    @torch.inference_mode()
+    def run(image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        answer_ND: NDArray[np.float32] = placed(look(image_NHWC)).float().cpu().numpy()
+        return answer_ND
+
+    return answering(run, look.side_px, batch_size)
 
 
 def _batches(samples: Sequence[Sample], side_px: int, batch_size: int) -> Iterator[NDArray[np.uint8]]:

@@ -54,7 +54,7 @@ def fidelity(
 ) -> dict[str, Any]:
     """The figures of one held-out split.
 
-    `cosine` (mean over tiles, with `cosine_interval`), `cosine_p5` (5th percentile), `cosine_raw`,
+    `cosine` (mean over tiles, with `cosine_interval`), `cosine_p5` (5th percentile, with its interval), `cosine_raw`,
     `cosine_raw_constant` (what the teacher's train mean scores), `n`, `by` (what the interval resampled), and
     `slides`: {slide: {cosine, cosine_p5, n}}.
     """
@@ -73,6 +73,7 @@ def fidelity(
         "cosine": float(cosine_N.mean()),
         "cosine_interval": resampler.mean_interval(cosine_N),
         "cosine_p5": float(np.percentile(cosine_N, 5)),
+        "cosine_p5_interval": resampler.percentile_interval(cosine_N, np.arange(len(cosine_N)), 5),
         "cosine_raw": float(cosine(teacher_ND, student_ND).mean()),
         "cosine_raw_constant": float(cosine(teacher_ND, train_scale.mean_D).mean()),
         "n": len(cosine_N),

@@ -3,18 +3,25 @@
 Tiles of one slide resemble one another, so a resample draws whole slides where there are enough of them; with fewer
 than `MIN_SLIDES` it draws tiles and says so, and the interval then speaks of these slides only. One resampler gives all
 figures of a split the same draws: a ratio of two models is then paired, and of a model with itself exactly 1.
+
+A resample holds copies, and a figure that compares tiles with one another (CKA, an effective rank) takes a copy for
+structure: its bootstrap lies beside its value. Such figures get a jackknife instead, which leaves out a block of slides
+(or of neighbouring tiles) at a time (Efron & Tibshirani 1993, chapter 11).
 Shapes: N tiles, G groups, K columns, B resamples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 MIN_SLIDES = 5
+MAX_BLOCKS = 20
+NORMAL_95 = 1.96
 Floats = NDArray[np.floating[Any]]
 
 
@@ -24,28 +31,68 @@ class Resampler:
     def __init__(self, slide_N: Sequence[str], resamples: int, seed: int) -> None:
         names, group_N = np.unique(np.asarray(slide_N, dtype=np.str_), return_inverse=True)
         self.by: Literal["slide", "tile"] = "slide" if len(names) >= MIN_SLIDES else "tile"
-        self._group_N = group_N if self.by == "slide" else np.arange(len(slide_N))
+        self.group_N = group_N if self.by == "slide" else np.arange(len(slide_N))
         self._groups = len(names) if self.by == "slide" else len(slide_N)
         self.resamples, self.seed = resamples, seed
+
+    @cached_property
+    def count_BG(self) -> NDArray[np.float32]:  # noqa: N802
+        """How often each resample drew each group."""
+        random = np.random.default_rng(self.seed)
+        count_BG = np.empty((self.resamples, self._groups), np.float32)
+        for row_G in count_BG:
+            row_G[:] = np.bincount(random.integers(self._groups, size=self._groups), minlength=self._groups)
+        return count_BG
 
     def sums(self, value_NK: Floats) -> NDArray[np.float64]:
         """Column sums of every resample, (B, K) float64."""
         group_GK = np.zeros((self._groups, value_NK.shape[1]))
-        np.add.at(group_GK, self._group_N, value_NK)
-        random = np.random.default_rng(self.seed)
-        out_BK = np.empty((self.resamples, value_NK.shape[1]))
-        for row_K in out_BK:
-            drawn = random.integers(self._groups, size=self._groups)
-            row_K[:] = np.bincount(drawn, minlength=self._groups) @ group_GK
-        return out_BK
+        np.add.at(group_GK, self.group_N, value_NK)
+        # In slices, so that the counts never stand in memory as float64 as a whole.
+        parts = [self.count_BG[i : i + 64].astype(np.float64) @ group_GK for i in range(0, self.resamples, 64)]
+        return np.concatenate(parts)
 
     def mean_interval(self, value_N: Floats) -> list[float]:
         """95 % interval of the mean over tiles."""
+        return interval(self.means(value_N))
+
+    def means(self, value_N: Floats) -> NDArray[np.float64]:
+        """The mean over the tiles of every resample, (B,)."""
         sum_B2 = self.sums(np.stack([value_N, np.ones_like(value_N)], axis=1))
-        return interval(sum_B2[:, 0] / sum_B2[:, 1])
+        mean_B: NDArray[np.float64] = sum_B2[:, 0] / sum_B2[:, 1]
+        return mean_B
+
+    def percentile_interval(self, value_M: Floats, tile_M: NDArray[np.integer[Any]], percent: float) -> list[float]:
+        """95 % interval of a percentile of M values, each of which belongs to the tile `tile_M` names."""
+        order_M = np.argsort(value_M, kind="stable")
+        sorted_M, group_M = value_M[order_M], self.group_N[tile_M[order_M]]
+        found_B = np.empty(self.resamples)
+        for b, count_G in enumerate(self.count_BG):
+            cumulative_M = np.cumsum(count_G[group_M], dtype=np.float64)
+            # As numpy would interpolate it in the list with every copy written out.
+            place = percent / 100 * (cumulative_M[-1] - 1)
+            low, high = np.searchsorted(cumulative_M, [np.floor(place), np.ceil(place)], side="right")
+            found_B[b] = sorted_M[low] + (place % 1) * (sorted_M[high] - sorted_M[low])
+        return interval(found_B)
 
 
 def interval(value_B: Floats) -> list[float]:
     """The 2.5th and 97.5th percentile of the resampled values."""
     low, high = np.percentile(value_B, [2.5, 97.5])
     return [float(low), float(high)]
+
+
+def blocks(slide_N: Sequence[str]) -> NDArray[np.int64]:
+    """The jackknife's block of each tile, (N,): whole slides where there are enough, else runs of tiles."""
+    names, slide = np.unique(np.asarray(slide_N, dtype=np.str_), return_inverse=True)
+    unit_N = slide if len(names) >= MIN_SLIDES else np.arange(len(slide_N))
+    units = int(unit_N.max()) + 1
+    block_N: NDArray[np.int64] = unit_N * min(MAX_BLOCKS, units) // units
+    return block_N
+
+
+def jackknife(value: float, without_K: Sequence[float]) -> list[float]:
+    """95 % interval of a figure from its values without each of the K blocks."""
+    left = np.asarray(without_K, np.float64)
+    deviation = float(np.sqrt((len(left) - 1) / len(left) * np.square(left - left.mean()).sum()))
+    return [value - NORMAL_95 * deviation, value + NORMAL_95 * deviation]

@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
 
 from pipeline.evaluation.fidelity import Scale
-from pipeline.evaluation.intervals import Floats, Resampler, interval
+from pipeline.evaluation.intervals import Floats, Resampler
+from pipeline.evaluation.neighbours import nearest
+from pipeline.evaluation.scoring import Scorer
 
 MAX_ITER = 5000
 
@@ -62,10 +63,19 @@ def unmeasurable(train_labels: Sequence[str], held_labels: Sequence[str]) -> str
     return None
 
 
-def linear_head(feature_ND: Floats, labels: Sequence[str]) -> LogisticRegression:
+def linear_head(feature_ND: Floats, labels: Sequence[str] | NDArray[Any]) -> LogisticRegression:
     """The logistic regression of the protocol, fitted on standardised features."""
     n, width = feature_ND.shape
     return LogisticRegression(C=width * len(set(labels)) / (100 * n), max_iter=MAX_ITER).fit(feature_ND, labels)
+
+
+def vote(train_ND: Floats, labels: Sequence[str], query_ND: Floats, k: int) -> NDArray[Any]:
+    """The most frequent label among the k nearest train tiles by cosine; of equals the first by name."""
+    classes, class_N = np.unique(np.asarray(labels, dtype=np.str_), return_inverse=True)
+    index_Nk, _ = nearest(query_ND, train_ND, min(k, len(labels)))
+    votes_NK = (class_N[index_Nk][:, :, None] == np.arange(len(classes))).sum(axis=1)
+    found_N: NDArray[Any] = classes[votes_NK.argmax(axis=1)]
+    return found_N
 
 
 def probe(train: Labelled, held: Labelled, knn_k: int, resamples: int, seed: int) -> dict[str, Any]:
@@ -79,23 +89,22 @@ def probe(train: Labelled, held: Labelled, knn_k: int, resamples: int, seed: int
     known = set(train.labels)
     dropped = sorted(set(held.labels) - known)
     held = held.only(np.array([label in known for label in held.labels], dtype=np.bool_))
-    score = _Scorer(held.labels, Resampler(held.slides, resamples, seed))
+    score = Scorer(held.labels, Resampler(held.slides, resamples, seed))
     scales = {name: Scale.of(feature_ND) for name, feature_ND in train.features.items()}
     heads = {name: linear_head(scales[name](x_ND), train.labels) for name, x_ND in train.features.items()}
 
     knn, linear = {}, {}
     for name, scale in scales.items():
-        near = KNeighborsClassifier(min(knn_k, len(train.labels)), metric="cosine", algorithm="brute")
-        near.fit(scale(train.features[name]), train.labels)
-        knn[name] = near.predict(scale(held.features[name]))
-        linear[name] = heads[name].predict(scale(held.features[name]))
-    transferred = heads["teacher"].predict(scales["teacher"](held.features["student"]))
+        held_ND = scale(held.features[name])
+        knn[name] = score.right(vote(scale(train.features[name]), train.labels, held_ND, knn_k))
+        linear[name] = score.right(heads[name].predict(held_ND))
+    transferred = score.right(heads["teacher"].predict(scales["teacher"](held.features["student"])))
     majority = Counter(train.labels).most_common(1)[0][0]
     return {
         "knn": score.table(knn),
         "linear": score.table(linear),
         "head_transfer": score.table({"teacher": linear["teacher"], "student": transferred}),
-        "majority": score.figures(np.full(len(held.labels), majority)),
+        "majority": score.figures(score.right(np.full(len(held.labels), majority))),
         "chance": 1 / len(set(held.labels)),
         "classes": dict(sorted(Counter(held.labels).items())),
         "dropped_classes": dropped,
@@ -103,42 +112,3 @@ def probe(train: Labelled, held: Labelled, knn_k: int, resamples: int, seed: int
         "n": len(held.labels),
         "by": score.resampler.by,
     }
-
-
-class _Scorer:
-    """Balanced accuracies of predictions about the same tiles, with resamples shared by all of them."""
-
-    def __init__(self, labels: Sequence[str], resampler: Resampler) -> None:
-        self.label_N = np.asarray(labels, dtype=np.str_)
-        self.resampler = resampler
-        self.is_class_NK = self.label_N[:, None] == np.unique(self.label_N)[None, :]
-        self._total_BK = resampler.sums(self.is_class_NK.astype(np.float64))
-
-    def table(self, predictions: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-        """Figures per model, and the student's retention."""
-        figures: dict[str, Any] = {name: self.figures(found_N) for name, found_N in predictions.items()}
-        teacher, student = figures["teacher"]["balanced_accuracy"], figures["student"]["balanced_accuracy"]
-        teacher_B, student_B = self._resampled(predictions["teacher"]), self._resampled(predictions["student"])
-        if teacher > 0 and teacher_B.min() > 0:
-            figures["retention"] = {"value": student / teacher, "interval": interval(student_B / teacher_B)}
-        else:
-            figures["retention"] = None
-        return figures
-
-    def figures(self, found_N: NDArray[Any]) -> dict[str, Any]:
-        """Balanced accuracy with its interval, and plain accuracy."""
-        right_N = found_N == self.label_N
-        recall_K = (self.is_class_NK & right_N[:, None]).sum(axis=0) / self.is_class_NK.sum(axis=0)
-        return {
-            "balanced_accuracy": float(recall_K.mean()),
-            "interval": interval(self._resampled(found_N)),
-            "accuracy": float(right_N.mean()),
-        }
-
-    def _resampled(self, found_N: NDArray[Any]) -> NDArray[np.float64]:
-        """Balanced accuracy of every resample, over the classes that it drew."""
-        right_NK = self.is_class_NK & (found_N == self.label_N)[:, None]
-        recall_BK = self.resampler.sums(right_NK.astype(np.float64)) / np.maximum(self._total_BK, 1)
-        drawn_BK = self._total_BK > 0
-        balanced_B: NDArray[np.float64] = (recall_BK * drawn_BK).sum(axis=1) / drawn_BK.sum(axis=1)
-        return balanced_B

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from pipeline.errors import ManifestError
 from pipeline.evaluation import charts, verdict
+from pipeline.evaluation.details import detail_rows
 from pipeline.evaluation.pictures import slide_pictures, spread
 from pipeline.evaluation.slides_page import build_slides_page
 from pipeline.evaluation.tables import MODELS, PROBES, fidelity_rows, probe_rows
@@ -28,7 +29,7 @@ from pipeline.store import Store
 
 STAGES = ("slides", "tiles", "tokens", "student", "evaluate", "benchmark")
 MOST_DOTS = 24
-CURVES = {"loss": "together", "cls": "global embedding", "patch": "dense tokens"}
+CURVES = {"loss": "together", "cls": "global embedding", "patch": "dense tokens", "relation": "relations"}
 
 
 def build_report(
@@ -99,6 +100,7 @@ def context(
         "probe_names": PROBES,
         "models": MODELS,
         "slide_fidelity": fidelity_section(evaluate),
+        "details": detail_rows(evaluate.summary),
         "tradeoff": tradeoff(evaluate, benchmark),
         "manifests": {stage: manifests[stage] for stage in STAGES},
     }

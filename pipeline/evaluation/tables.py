@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.manifest import Manifest, write_atomic
 
 PROBES = {"knn": "kNN", "linear": "linear probe", "head_transfer": "teacher’s head"}
+HEADLINE_SHOTS = ("1", "4", "16")
 MODELS = ("teacher", "student", "untrained")
 
 
@@ -77,14 +78,50 @@ def fidelity_rows(manifest: Manifest) -> list[dict[str, Any]]:
     ]
 
 
-def evaluate_headline(fidelity: Mapping[str, Any] | None, probes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """One split's figures without their intervals, flat, for `dvc metrics`; what was not measured is left out."""
-    headline = {key: fidelity[key] for key in ("cosine", "cosine_p5", "cosine_raw")} if fidelity else {}
-    for kind in PROBES if probes else ():
-        row = probes[kind] if probes else {}
+def evaluate_headline(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The primary split's figures without their intervals, flat, for `dvc metrics`; what was not measured is left out.
+
+    Of data sets, the student's balanced accuracy (or mIoU) and what it keeps, as <set>_<split>_….
+    """
+    lead, headline = summary["primary"], {}
+    found = (summary["fidelity"] or {}).get(lead)
+    if found:
+        headline = {key: found[key] for key in ("cosine", "cosine_p5", "cosine_raw")}
+        if found["patch"]:
+            headline |= {f"patch_{key}": found["patch"][key] for key in ("cosine", "cosine_p5")}
+        if found["structure"]:
+            headline |= {key: found["structure"][key]["student"]["value"] for key in ("cka", "neighbours", "rankme")}
+            headline["rankme_teacher"] = found["structure"]["rankme"]["teacher"]["value"]
+    rows = {kind: row for kind, row in ((summary["probes"] or {}).get(lead) or {}).items() if kind in PROBES}
+    rows |= {
+        f"shots_{shots}": row
+        for shots, row in ((summary["few_shot"] or {}).get(lead) or {}).items()
+        if shots in HEADLINE_SHOTS
+    }
+    if (summary["slide_labels"] or {}).get(lead):
+        rows["slide_labels"] = summary["slide_labels"][lead]
+    for kind, row in rows.items():
         headline |= {f"{kind}_{model}": row[model]["balanced_accuracy"] for model in MODELS if model in row}
         if row["retention"]:
             headline[f"{kind}_retention"] = row["retention"]["value"]
+    for name, change in ((summary["robustness"] or {}).get("changes") or {}).items():
+        headline |= {f"{name}_agreement_{model}": change[model]["agreement"] for model in ("teacher", "student")}
+    for name, splits in summary["sets"].items():
+        for split, figures in splits.items():
+            headline |= {f"{name}_{split}_{key}": value for key, value in _set_headline(figures).items()}
+    return headline
+
+
+def _set_headline(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """One split of a data set: the probes that it has."""
+    headline: dict[str, Any] = {"cosine": figures["fidelity"]["cosine"]}
+    probes, dense = figures.get("probes") or {}, figures.get("dense") or {}
+    for prefix, key, found in (("", "balanced_accuracy", probes), ("dense_", "miou", dense)):
+        for kind in PROBES:
+            row = found.get(kind)
+            if row:
+                headline |= {f"{prefix}{kind}_{model}": row[model][key] for model in MODELS if model in row}
+                headline |= {f"{prefix}{kind}_retention": row["retention"]["value"]} if row["retention"] else {}
     return headline
 
 

@@ -10,9 +10,6 @@ from pipeline.manifest import Manifest
 NOT_MEASURED = (
     "energy",
     "engines other than eager PyTorch",
-    "the dense patch tokens against the teacher’s",
-    "slide-level tasks",
-    "robustness to stain, scale, blur and JPEG quality",
 )
 
 

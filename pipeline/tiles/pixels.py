@@ -30,7 +30,12 @@ def decode_jpeg(data: bytes, side_px: int | None = None) -> NDArray[np.uint8]:
     rgb_HWC = _turbo(data) if data.startswith(_JPEG) else None
     if rgb_HWC is None:
         rgb_HWC = _pillow(data)
-    if side_px is None or rgb_HWC.shape[:2] == (side_px, side_px):
+    return rgb_HWC if side_px is None else fit_square(rgb_HWC, side_px)
+
+
+def fit_square(rgb_HWC: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    """(side_px, side_px, 3): the middle square where the image is not square, resized where its side differs."""
+    if rgb_HWC.shape[:2] == (side_px, side_px):
         return rgb_HWC
     height, width = rgb_HWC.shape[:2]
     side = min(height, width)

@@ -59,8 +59,22 @@ def fidelity() -> dict[str, Any]:
         "cosine_p5": 0.3,
         "cosine_raw": 0.93,
         "cosine_raw_constant": 0.7,
+        "cosine_p5_interval": [0.2, 0.35],
+        "patch": None,
+        "structure": structure(),
         "n": 100,
         "by": "tile",
+    }
+
+
+def structure() -> dict[str, Any]:
+    found = {"value": 0.7, "interval": [0.6, 0.8]}
+    return {
+        "cka": {"student": found, "untrained": found},
+        "neighbours": {"student": found, "untrained": found},
+        "rankme": {"teacher": found, "student": found, "untrained": found},
+        "neighbours_chance": 0.1,
+        "n": 100,
     }
 
 
@@ -128,7 +142,13 @@ def manifests() -> dict[str, Manifest]:
                 "primary": "test",
                 "fidelity": {"test": fidelity()},
                 "probes": {"test": probes()},
+                "few_shot": {"test": {"4": probes()["linear"], "16": probes()["knn"]}},
+                "slide_labels": None,
+                "sets": {"crc": {"test": {"fidelity": fidelity(), "probes": probes(), "few_shot": None}}},
+                "robustness": None,
                 "why": {},
+                "warnings": ["test: 2 tiles are nearly the same"],
+                "trained_on_test": [],
             },
         ),
         "benchmark": Manifest(

@@ -19,15 +19,17 @@ from pipeline.errors import EvaluationError
 from pipeline.evaluation import features
 from pipeline.evaluation.datasets import Sample, check_leaks, count, spread
 from pipeline.evaluation.evaluate import evaluate_student
+from pipeline.evaluation.teacher_source import TeacherSource
 from pipeline.manifest import Item, Manifest
-from pipeline.params import EvaluateParams
+from pipeline.params import EvaluateParams, TokensParams
 from pipeline.store import Ref, Store
 from pipeline.tiles.pixels import encode_jpeg
 from pipeline.tiles.writer import TileWriter
 
 WIDTH, SIDE_PX, TILES = 24, 64, 20
 CLASSES = {"fat": (240, 235, 240), "gland": (150, 80, 160), "stroma": (230, 150, 190)}
-PARAMS = EvaluateParams(bootstrap=100, batch_size=16)
+PARAMS = EvaluateParams(bootstrap=100, batch_size=16, episodes=5)
+NOWHERE = TeacherSource(TokensParams(teacher="a teacher that nobody has"), 512)
 SPLITS = ("train", "train", "test", "shift")
 
 
@@ -87,7 +89,8 @@ def make(root: Path, *, splits: tuple[str, ...] = SPLITS, labelled: bool = True,
 
 
 def evaluate(run: Run, plots: Path) -> Manifest:
-    return evaluate_student(run.tiles, run.tokens, run.student, PARAMS, run.store, plots)
+    student = Manifest(stage="student")
+    return evaluate_student(run.tiles, run.tokens, student, run.student, PARAMS, NOWHERE, run.store, plots)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +107,18 @@ def test_a_student_equal_to_the_teacher_keeps_everything(equal: Run, tmp_path: P
         for kind in ("knn", "linear", "head_transfer"):
             assert found["probes"][split][kind]["retention"]["value"] == pytest.approx(1.0)
         assert found["probes"][split]["n"] == TILES - 1
-    assert found["linear_retention"] == pytest.approx(1.0) and found["why"] == {}
+        for shots in ("1", "2", "4"):
+            assert found["few_shot"][split][shots]["retention"]["value"] == pytest.approx(1.0)
+        assert found["fidelity"][split]["structure"]["cka"]["student"]["value"] == pytest.approx(1.0, abs=1e-3)
+        assert found["fidelity"][split]["structure"]["neighbours"]["student"]["value"] > 0.95
+    assert found["linear_retention"] == pytest.approx(1.0)
+
+
+def test_what_cannot_be_had_says_why(equal: Run, tmp_path: Path):
+    found = evaluate(equal, tmp_path).summary
+    assert found["robustness"] is None and "cannot be run here" in found["why"]["robustness"]
+    assert found["fidelity"]["test"]["patch"] is None and "no dense adapter" in found["why"]["patch, test"]
+    assert found["slide_labels"] is None and "no train slide has a label" in found["why"]["slide_labels, test"]
 
 
 def test_the_manifest_and_the_plots_repeat_byte_for_byte(equal: Run, tmp_path: Path):
@@ -140,7 +154,7 @@ def test_without_labels_the_probes_say_why(tmp_path: Path):
 def test_without_held_out_slides_the_run_goes_on_and_says_so(tmp_path: Path):
     manifest = evaluate(make(tmp_path / "run", splits=("train",)), tmp_path)
     assert manifest.items == () and manifest.summary["fidelity"] is None and manifest.summary["primary"] is None
-    assert set(manifest.summary["why"]) == {"fidelity", "probes"}
+    assert set(manifest.summary["why"]) == {"fidelity", "probes", "robustness"}
 
 
 def test_a_student_of_another_width_is_refused(equal: Run, tmp_path: Path):

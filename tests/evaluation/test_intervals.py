@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import bootstrap
 
-from pipeline.evaluation.intervals import MIN_SLIDES, Resampler, interval
+from pipeline.evaluation.intervals import MIN_SLIDES, Resampler, blocks, interval, jackknife
 
 
 @pytest.mark.parametrize(("many", "by"), [(1, "tile"), (MIN_SLIDES - 1, "tile"), (MIN_SLIDES, "slide")])
@@ -34,3 +35,29 @@ def test_the_interval_of_a_mean_is_that_of_theory():
 
 def test_interval_takes_the_middle_95_percent():
     assert interval(np.arange(1001) / 1000) == pytest.approx([0.025, 0.975])
+
+
+def test_the_interval_of_a_percentile_is_scipys():
+    value_N = np.random.default_rng(0).normal(size=500)
+    found = Resampler(["a"] * 500, 2000, 0).percentile_interval(value_N, np.arange(500), 5)
+    theirs = bootstrap(
+        (value_N,), lambda x, axis: np.percentile(x, 5, axis=axis), n_resamples=2000, method="percentile", rng=1
+    )
+    assert found == pytest.approx(list(theirs.confidence_interval), abs=0.1)
+    assert found[0] < np.percentile(value_N, 5) < found[1]
+
+
+def test_the_jackknife_of_a_mean_is_that_of_theory():
+    value_N = np.random.default_rng(0).normal(size=20)
+    without = [float(np.delete(value_N, i).mean()) for i in range(20)]
+    low, high = jackknife(float(value_N.mean()), without)
+    assert high - low == pytest.approx(2 * 1.96 * value_N.std(ddof=1) / np.sqrt(20))
+
+
+def test_blocks_are_whole_slides_or_neighbouring_tiles():
+    of_slides = blocks([f"s{i % 40:02d}" for i in range(400)])
+    assert set(of_slides) == set(range(20))
+    assert all(len({of_slides[i] for i in range(n, 400, 40)}) == 1 for n in range(40))
+    of_tiles = blocks(["a"] * 100)
+    assert (np.diff(of_tiles) >= 0).all() and set(np.bincount(of_tiles)) == {5}
+    assert blocks(["a"] * 3).tolist() == [0, 1, 2]

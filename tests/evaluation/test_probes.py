@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.neighbors import KNeighborsClassifier
 
 from pipeline.evaluation.fidelity import Scale
-from pipeline.evaluation.probes import Labelled, linear_head, probe, unmeasurable
+from pipeline.evaluation.probes import Labelled, linear_head, probe, unmeasurable, vote
 
 CLASSES = ("fat", "gland", "stroma")
 WIDTH = 256
@@ -107,3 +108,10 @@ def test_what_cannot_be_probed_says_why(train: list[str], held: list[str], words
 
 def test_two_classes_can_be_probed():
     assert unmeasurable(["a", "b"], ["b", "a", "c"]) is None
+
+
+def test_the_vote_is_scikit_learns():
+    train, held = labelled(200, 0, noise=6.0), labelled(300, 1, noise=6.0)
+    x_ND, query_ND = train.features["teacher"], held.features["teacher"]
+    theirs = KNeighborsClassifier(20, metric="cosine", algorithm="brute").fit(x_ND, train.labels).predict(query_ND)
+    assert (vote(x_ND, train.labels, query_ND, 20) == theirs).all()

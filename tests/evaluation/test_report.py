@@ -114,6 +114,20 @@ def test_a_run_without_held_out_slides_says_so(manifests, store, tmp_path):
     Page(text)
 
 
+def test_a_student_that_was_trained_on_the_test_is_named_in_red(manifests, store, tmp_path):
+    summary = manifests["evaluate"].summary | {"trained_on_test": ["slide gamma"]}
+    manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary})
+    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert 'class="alarm" role="alert"' in text and "slide gamma" in text
+
+
+def test_every_figure_is_in_one_table(text: str):
+    for words in ("linear CKA", "few shots, 16 a class", "crc, test", "2 tiles are nearly the same"):
+        assert words in text
+    assert 'class="alarm"' not in text
+
+
 def test_a_larger_and_slower_student_is_called_that(manifests, store, tmp_path):
     summary = manifests["benchmark"].summary
     swapped = summary | {"teacher": summary["student"], "student": summary["teacher"], "speedup": 1 / 4.1}

@@ -1,0 +1,79 @@
+"""Every figure of evaluate.json as rows of one table: teacher, student, the untrained floor, and what is kept.
+
+A cell is {value, low, high} or None. Pure functions of the manifest's summary; no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline.evaluation.tables import MODELS, PROBES
+
+Cell = dict[str, Any] | None
+
+
+def detail_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """{where, what, teacher, student, untrained, kept} of every figure: slides, data sets, robustness."""
+    rows: list[dict[str, Any]] = []
+    for split, found in (summary["fidelity"] or {}).items():
+        rows += [{"where": split, **row} for row in _fidelity(found)]
+    for split, shots in (summary["few_shot"] or {}).items():
+        rows += [{"where": split, **row} for row in _few_shot(shots)]
+    for split, found in (summary["slide_labels"] or {}).items():
+        rows.append({"where": split, **_accuracy("slide labels, attention", found)})
+    for name, splits in summary["sets"].items():
+        for split, found in splits.items():
+            rows += [{"where": f"{name}, {split}", **row} for row in _of_set(found)]
+    robust = summary["robustness"] or {"changes": {}}
+    for change, found in robust["changes"].items():
+        cells = {model: _cell(found[model], "agreement", "interval") for model in ("teacher", "student")}
+        where = f"{robust['n']} tiles"
+        rows.append({"where": where, "what": f"agreement, {change}", **cells, "untrained": None, "kept": None})
+    return rows
+
+
+def _fidelity(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    yield _row("cosine", student=_cell(found, "cosine", "cosine_interval"))
+    yield _row("cosine, 5th percentile", student=_cell(found, "cosine_p5", "cosine_p5_interval"))
+    patch = found["patch"]
+    if patch:
+        yield _row("patch cosine", student=_cell(patch, "cosine", "cosine_interval"))
+        yield _row("patch cosine, 5th percentile", student=_cell(patch, "cosine_p5", "cosine_p5_interval"))
+    shape = found["structure"] or {}
+    for key, name in (("cka", "linear CKA"), ("neighbours", "mutual 10 neighbours"), ("rankme", "RankMe")):
+        if key in shape:
+            yield _row(name, **{model: _cell(shape[key].get(model), "value", "interval") for model in MODELS})
+
+
+def _few_shot(shots: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for n in sorted(shots, key=int):
+        yield _accuracy(f"few shots, {n} a class", shots[n])
+
+
+def _of_set(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    yield _row("cosine", student=_cell(found["fidelity"], "cosine", "cosine_interval"))
+    for kind, name in PROBES.items():
+        if found.get("probes"):
+            yield _accuracy(name, found["probes"][kind])
+    yield from _few_shot(found.get("few_shot") or {})
+    for kind in ("linear", "head_transfer"):
+        if found.get("dense"):
+            row = found["dense"][kind]
+            for key, name in (("miou", "mIoU"), ("dice", "Dice")):
+                cells = {model: _cell(row.get(model), key, f"{key}_interval") for model in MODELS}
+                kept = _cell(row["retention"], "value", "interval") if key == "miou" else None
+                yield _row(f"{name}, dense {PROBES[kind]}", kept=kept, **cells)
+
+
+def _accuracy(what: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    cells = {model: _cell(found.get(model), "balanced_accuracy", "interval") for model in MODELS}
+    return _row(what, kept=_cell(found["retention"], "value", "interval"), **cells)
+
+
+def _row(what: str, **cells: Cell) -> dict[str, Any]:
+    return {"what": what, **dict.fromkeys((*MODELS, "kept")), **cells}
+
+
+def _cell(found: Mapping[str, Any] | None, key: str, interval: str) -> Cell:
+    return None if found is None else {"value": found[key], "low": found[interval][0], "high": found[interval][1]}

@@ -1,0 +1,178 @@
+"""The labelled data sets of `evaluate.datasets`: tiles and tokens through the store, leaks, then the comparison.
+
+Figures of a set: {split: {fidelity, probes, few_shot}} for labelled images, {split: {fidelity, dense}} for masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import EvaluationError
+from pipeline.evaluation import datasets, features
+from pipeline.evaluation.comparison import Models, compare, spare_tiles, unmeasurable_patch
+from pipeline.evaluation.datasets import TRAIN, Sample
+from pipeline.evaluation.dense_probe import Batches, dense_probe, gather
+from pipeline.evaluation.fidelity import Scale
+from pipeline.evaluation.image_sets import Picture, list_set
+from pipeline.evaluation.intervals import Floats
+from pipeline.evaluation.leaks import identical, near_duplicates
+from pipeline.evaluation.set_tiles import Masks, evenly, pictures_of_tiles, write_set
+from pipeline.evaluation.teacher_source import TeacherSource
+from pipeline.manifest import Manifest
+from pipeline.params import DatasetParams, EvaluateParams
+from pipeline.progress import Advance, track
+from pipeline.store import Ref, Store
+from pipeline.tokens.reader import TokenReader
+
+
+@dataclass
+class SetFigures:
+    """What one set told; `uses` are its store items."""
+
+    splits: dict[str, Any] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    trained_on: list[str] = field(default_factory=list)
+    uses: list[str] = field(default_factory=list)
+    items: dict[str, str] = field(default_factory=dict)
+    """{split: digest} of the tokens that were compared: part of what the figures depend on."""
+
+
+def evaluate_set(
+    params: DatasetParams,
+    limits: EvaluateParams,
+    models: Models,
+    student_train: Sequence[Sample],
+    tiles: Manifest,
+    tokens: Manifest,
+    teacher: TeacherSource,
+    store: Store,
+) -> SetFigures:
+    """Compare teacher and student on one set.
+
+    `student_train` are the tiles the student learnt from: a set that shares images with them is named as trained on.
+    Raises `EvaluationError` for a set that is not as its kind says, and for an image both in train and held out.
+    """
+    found = SetFigures()
+    listed = {split: evenly(pictures, limits.max_probe_tiles) for split, pictures in list_set(params).items()}
+    items = {split: write_set(params.name, split, pictures, tiles, store) for split, pictures in listed.items()}
+    teacher.answer(list(items.values()), tiles, tokens, store)
+    samples = {}
+    for split, item in items.items():
+        refs = [Ref(kind, key, item.key) for kind, key in (("tiles", tiles.recipe_key), ("tokens", tokens.recipe_key))]
+        found.uses += [str(ref) for ref in refs]
+        found.items[split] = store.digest(refs[1])
+        samples[split] = _sample(params.name, refs, listed[split], store)
+        _warn_of_pictures(found, split, listed[split], samples[split], params.kind)
+    train, held = [samples.pop(TRAIN)], {split: [sample] for split, sample in samples.items()}
+    _check_leaks(params.name, found, train, held, student_train)
+    with track(f"evaluate {params.name}", spare_tiles(held, train, limits), "tiles") as advance:
+        whole = compare(models, train, held, limits, advance)
+    found.warnings += whole.warnings
+    for split in held:
+        whole.fidelity[split].pop("slides")
+        found.splits[split] = {"fidelity": whole.fidelity[split]}
+        if params.kind == "masks":
+            found.splits[split] |= {"dense": None, "probes": None}
+        else:
+            found.splits[split] |= {"probes": whole.probes.get(split), "few_shot": whole.few_shot.get(split)}
+    # A set of images has no slides to label; masks have no tile labels.
+    dropped = ("slide_labels", "probes") if params.kind == "masks" else ("slide_labels",)
+    found.why = {what: why for what, why in whole.why.items() if what.split(",")[0] not in dropped}
+    if params.kind == "masks":
+        _dense(found, models, train, held, listed, tiles, limits)
+    return found
+
+
+def _sample(name: str, refs: Sequence[Ref], pictures: Sequence[Picture], store: Store) -> Sample:
+    tile_folder, token_folder = (store.open(ref, remedy="dvc repro evaluate") for ref in refs)
+    shown = pictures_of_tiles(tile_folder, pictures)
+    # Tiles of one picture belong together; pictures without a group are their own where others have one.
+    grouped = any(p.group for p in pictures) or any(p.mask for p in pictures)
+    groups = tuple(p.group or p.name for p in shown) if grouped else None
+    rows = np.arange(len(shown), dtype=np.int64)
+    return Sample(name, tile_folder, token_folder, rows, tuple(p.label for p in shown), None, groups)
+
+
+def _warn_of_pictures(found: SetFigures, split: str, pictures: Sequence[Picture], sample: Sample, kind: str) -> None:
+    shown = len(pictures_of_tiles(sample.tiles, pictures))
+    if kind != "masks":
+        if shown < len(pictures):
+            found.warnings.append(f"{split}: {len(pictures) - shown} images do not decode and were left out")
+        without = sum(label is None for label in sample.labels)
+        if without:
+            found.warnings.append(f"{split}: {without} images have no label and were left out of the probes")
+
+
+def _check_leaks(
+    name: str,
+    found: SetFigures,
+    train: Sequence[Sample],
+    held: Mapping[str, Sequence[Sample]],
+    student_train: Sequence[Sample],
+) -> None:
+    scale = Scale.of(features.teacher_features(train))
+    train_ND = scale(features.teacher_features(train))
+    for split, chosen in held.items():
+        same = identical(train, chosen)
+        if same:
+            what = f"{len(same)} images of {split!r} are in {TRAIN!r} too (the first: {same[0][0]} is {same[0][1]})"
+            raise EvaluationError(what, where=f"evaluate.datasets: {name}", fix="drop the copies from one of the two")
+        near = near_duplicates(train, chosen, train_ND, scale(features.teacher_features(chosen)))
+        if near:
+            pair = f"{near[0][0]} and {near[0][1]}"
+            found.warnings.append(f"{split}: {len(near)} images are nearly the same as one in {TRAIN} (such as {pair})")
+        learnt = identical(student_train, chosen)
+        if learnt:
+            found.trained_on.append(f"{name}, {split}: {len(learnt)} of its images are among the student's train tiles")
+
+
+def _dense(
+    found: SetFigures,
+    models: Models,
+    train: Sequence[Sample],
+    held: Mapping[str, Sequence[Sample]],
+    listed: Mapping[str, Sequence[Picture]],
+    tiles: Manifest,
+    limits: EvaluateParams,
+) -> None:
+    """The dense probe of every held-out split of a set with masks."""
+    reason = unmeasurable_patch(models, train)
+    if reason:
+        found.why |= {f"dense, {split}": reason for split in held}
+        return
+    masks, side = Masks(listed[TRAIN]), int(tiles.recipe["tile_px"])
+    grid = TokenReader(train[0].tokens).grid
+    total = sum(min(limits.max_dense_tiles, datasets.count(s)) for s in (train, *held.values()))
+    with track("dense probe", total, "tiles") as advance:
+
+        def batches(split: str, chosen: Sequence[Sample]) -> tuple[list[Sample], Batches]:
+            sample = datasets.spread(chosen, limits.max_dense_tiles)
+            mask_NHW = masks.of_tiles(sample[0].tiles, listed[split], side)[sample[0].rows]
+            return sample, _batches(models, sample, mask_NHW, limits.batch_size, advance)
+
+        sample, learnt = batches(TRAIN, train)
+        heads = gather(learnt, grid, datasets.count(sample))
+        if len(set(heads.label_M.tolist())) < 2:
+            found.why |= {f"dense, {split}": "the train masks' tokens are of one class only" for split in held}
+            return
+        for split, chosen in held.items():
+            sample, answers = batches(split, chosen)
+            images = datasets.slide_of_tiles(sample)
+            figures = dense_probe(heads, answers, images, grid, limits.bootstrap, limits.seed)
+            found.splits[split]["dense"] = figures | {"values": masks.values}
+
+
+def _batches(
+    models: Models, samples: Sequence[Sample], mask_NHW: NDArray[np.uint8], batch_size: int, advance: Advance
+) -> Iterator[tuple[Mapping[str, Floats], NDArray[np.uint8]]]:
+    done = 0
+    for answers in features.dense_features(models.dense, samples, batch_size, advance):
+        n = len(answers["teacher"])
+        yield answers, mask_NHW[done : done + n]
+        done += n

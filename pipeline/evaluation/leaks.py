@@ -1,0 +1,71 @@
+"""Whether the held-out tiles are really new: identical images are an error, images that nearly are a warning.
+
+Identical: the same stored JPEG bytes (equal files, and equal pixels of any lossless format). Blank tiles do not count:
+two pieces of glass may well be equal. Nearly identical: the teacher's nearest train tile is closer than `NEAR_COSINE`
+(standardised) AND their 64-bit difference hashes differ in at most `NEAR_BITS` bits; either alone is common between
+different tiles of one tissue.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.evaluation.datasets import Sample
+from pipeline.evaluation.intervals import Floats
+from pipeline.evaluation.neighbours import nearest
+from pipeline.tiles.pixels import resize
+from pipeline.tiles.reader import TileReader
+
+NEAR_COSINE, NEAR_BITS = 0.98, 6
+BLANK_DEVIATION = 4.0
+"""Grey levels; tiles that vary less show no tissue."""
+
+
+def identical(train: Sequence[Sample], held: Sequence[Sample]) -> list[tuple[str, str]]:
+    """(held-out tile, train tile) of every pair of equal images, as `slide, tile row`; blank tiles left out."""
+    learnt = {digest: name for name, digest, _, _ in _digests(train)}
+    return [
+        (name, learnt[digest])
+        for name, digest, reader, row in _digests(held)
+        if digest in learnt and float(reader.image(row).std()) >= BLANK_DEVIATION
+    ]
+
+
+def near_duplicates(
+    train: Sequence[Sample], held: Sequence[Sample], train_ND: Floats, held_ND: Floats
+) -> list[tuple[str, str]]:
+    """(held-out tile, train tile) of nearly the same images; embeddings are the teacher's, standardised."""
+    index_N1, cosine_N1 = nearest(held_ND, train_ND, 1)
+    close = np.flatnonzero(cosine_N1[:, 0] >= NEAR_COSINE)
+    train_tiles, held_tiles = list(_tiles(train)), list(_tiles(held))
+    found = []
+    for i in close.tolist():
+        (name, reader, row), (other, other_reader, other_row) = held_tiles[i], train_tiles[int(index_N1[i, 0])]
+        bits = difference_hash(reader.image(row)) != difference_hash(other_reader.image(other_row))
+        if int(bits.sum()) <= NEAR_BITS:
+            found.append((name, other))
+    return found
+
+
+def difference_hash(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """dHash: whether each cell of an 8 x 9 grey miniature is brighter than the one to its left, (64,)."""
+    grey_HW = np.asarray(Image.fromarray(resize(rgb_HWC, (9, 8))).convert("L")).astype(np.int16)
+    brighter: NDArray[np.bool_] = (np.diff(grey_HW, axis=1) > 0).ravel()
+    return brighter
+
+
+def _digests(samples: Sequence[Sample]) -> Iterator[tuple[str, bytes, TileReader, int]]:
+    for name, reader, row in _tiles(samples):
+        yield name, hashlib.sha256(reader.jpeg(row)).digest(), reader, row
+
+
+def _tiles(samples: Sequence[Sample]) -> Iterator[tuple[str, TileReader, int]]:
+    for sample in samples:
+        reader = TileReader(sample.tiles)
+        for row in sample.rows.tolist():
+            yield f"{sample.slide}, tile {row}", reader, row

@@ -1,0 +1,72 @@
+"""The teacher itself, for what the cache does not hold: a new data set, and images that were changed on purpose.
+
+It must be the teacher whose answers the student was trained on; another one is an error, never a figure.
+Shapes: N tiles, H = W the teacher's input side, D channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.errors import EvaluationError
+from pipeline.manifest import Item, Manifest
+from pipeline.params import TokensParams
+from pipeline.store import Ref, Store
+from pipeline.tokens.extraction import make_tokens
+from pipeline.tokens.loading import load_teacher
+from pipeline.tokens.teacher import Teacher
+
+FIX = "set `tokens` in params.yaml as it was when the tokens were made, or: dvc repro tokens student"
+
+
+@dataclass(frozen=True)
+class TeacherSource:
+    """The params that name the teacher; nothing is loaded before it is needed."""
+
+    params: TokensParams
+    demo_px: int
+
+    def load(self, tokens: Manifest, store: Store) -> LiveTeacher:
+        """The teacher of these tokens. Raises `TeacherError` where it cannot be had, `EvaluationError` for another."""
+        teacher, known = load_teacher(self.params, store, self.demo_px), tokens.recipe["teacher"]
+        if teacher.weights_digest != known["weights_digest"] or teacher.input_px != known["input_px"]:
+            what = "the teacher that params.yaml names is not the one whose tokens are cached"
+            raise EvaluationError(what, where=f"teacher {teacher.name}", fix=FIX)
+        return LiveTeacher(teacher, str(tokens.recipe["precision"]))
+
+    def answer(self, items: Sequence[Item], tiles: Manifest, tokens: Manifest, store: Store) -> None:
+        """Put the tokens of these tiles into the store, under the recipe of `tokens`, where it lacks them."""
+        missing = [item for item in items if not store.has(Ref("tokens", tokens.recipe_key, item.key))]
+        if not missing:
+            return
+        self.load(tokens, store)
+        # `auto` may mean another precision on this machine than on the one that made the tokens.
+        params = self.params.model_copy(update={"precision": tokens.recipe["precision"], "on_error": "fail"})
+        of_sets = Manifest(stage="tiles", recipe_key=tiles.recipe_key, recipe=tiles.recipe, items=tuple(missing))
+        made = make_tokens(of_sets, params, store, self.demo_px)
+        if made.recipe_key != tokens.recipe_key:
+            what = "the `tokens` section is not the one by which the cached tokens were made"
+            raise EvaluationError(what, where="params.yaml", fix=FIX)
+
+
+class LiveTeacher:
+    """The teacher on the device, answering images with its global embedding."""
+
+    def __init__(self, teacher: Teacher, precision: str) -> None:
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._teacher, self._precision = teacher.to(self._device), precision
+        self.side_px = teacher.input_px
+
+    @torch.inference_mode()
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 (N, side_px, side_px, 3) to (N, D) float32."""
+        image_NCHW = self._teacher.normalise(torch.from_numpy(image_NHWC).to(self._device))
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+            cls_ND, _ = self._teacher(image_NCHW)
+        answer_ND: NDArray[np.float32] = cls_ND.float().cpu().numpy()
+        return answer_ND
