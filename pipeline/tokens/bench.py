@@ -19,6 +19,7 @@ Run: python -m pipeline.tokens.bench [--teacher NAME]; the last line is one JSON
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import json
 import os
@@ -31,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.manifest import Item, Manifest
@@ -44,6 +46,7 @@ from pipeline.tokens.engines import pick_device, resolve_precision
 from pipeline.tokens.extraction import tokens_recipe
 from pipeline.tokens.job import Job, Outcome
 from pipeline.tokens.teacher import Teacher
+from pipeline.tokens.teachers import entry_of
 from pipeline.tokens.weights import create_model
 from pipeline.tokens.worker import Worker
 
@@ -58,12 +61,15 @@ _MATMUL, _MATMUL_REPEATS = 8192, 20
 
 
 def random_teacher(name: str) -> Teacher:
-    """timm's model of that name with seeded random weights."""
+    """A teacher of the registry, or timm's model of that name, with seeded random weights."""
     torch.manual_seed(0)
-    model = create_model(name, {}, pretrained=False)
+    entry = entry_of(name)
+    architecture, kwargs = (name, {}) if entry is None else (entry.architecture or name, dict(entry.model_kwargs))
+    model = create_model(architecture, kwargs, pretrained=False)
     cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    input_px = cfg.get("input_size", (3, 224, 224))[-1] if entry is None else entry.input_px
     mean, std = cfg.get("mean", (0.5,) * 3), cfg.get("std", (0.5,) * 3)
-    return Teacher(name, model, int(cfg.get("input_size", (3, 224, 224))[-1]), tuple(mean), tuple(std))
+    return Teacher(name, model, int(input_px), tuple(mean), tuple(std))
 
 
 def make_tiles(store: Store, n: int, side_px: int, folder: Path) -> tuple[Manifest, list[Path]]:
@@ -112,7 +118,9 @@ def _finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def measure(worker: Worker, tiles: Manifest, paths: list[Path], rounds: int, folder: Path) -> dict[str, Any]:
+def measure(
+    worker: Worker, plain_model: nn.Module, tiles: Manifest, paths: list[Path], rounds: int, folder: Path
+) -> dict[str, Any]:
     """Tiles/s of each contender by round, and where the last stream's time went."""
     job, device, n = worker.job, worker.device, len(paths)
     size, side_px, teacher = job.params.batch_size, worker.teacher.input_px, worker.teacher
@@ -128,7 +136,7 @@ def measure(worker: Worker, tiles: Manifest, paths: list[Path], rounds: int, fol
 
     def plain() -> None:
         out = folder / "features.h5"
-        plain_loop.run(teacher.model, device, paths, size, side_px, teacher.mean, teacher.std, out)
+        plain_loop.run(plain_model, device, paths, size, side_px, teacher.mean, teacher.std, out)
 
     contenders = {"forward": forward, "stream": stream, "plain loop": plain}
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -146,7 +154,9 @@ def measure(worker: Worker, tiles: Manifest, paths: list[Path], rounds: int, fol
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="the tokens stream against the forward pass alone and the plain loop")
-    parser.add_argument("--teacher", default=DEFAULT_TEACHER, help="a timm name; its weights are random")
+    parser.add_argument(
+        "--teacher", default=DEFAULT_TEACHER, help="one of `histill teachers` or a timm name; random weights"
+    )
     parser.add_argument("--batch", type=int, help="tiles a forward pass (256 on a GPU, 16 on a CPU)")
     parser.add_argument("--tiles", type=int, help="made full batches of (64 batches on a GPU, 8 on a CPU)")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp8"))
@@ -157,6 +167,8 @@ def main(arguments: list[str] | None = None) -> None:
     size = options.batch or (256 if device.type == "cuda" else 16)
     n = -(-(options.tiles or size * (64 if device.type == "cuda" else 8)) // size) * size
     teacher = random_teacher(options.teacher)
+    # Before an engine lays the weights out its own way.
+    plain_model = copy.deepcopy(teacher.model).to(device)
     params = TokensParams(
         teacher=options.teacher, batch_size=size, precision=options.precision, engine=options.engine, gate=_NO_GATE
     )
@@ -167,7 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
         golden = tuple(calibration.choose(tiles.items, 8))
         worker = Worker(Job(tiles.recipe, recipe, params, store, 0, golden), teacher, device)
         worker.calibrate(golden)
-        result = measure(worker, tiles, paths, options.rounds, Path(folder))
+        result = measure(worker, plain_model, tiles, paths, options.rounds, Path(folder))
     speed = {name: statistics.median(values) for name, values in result["speeds"].items()}
     ratios = [s / f for s, f in zip(result["speeds"]["stream"], result["speeds"]["forward"], strict=True)]
     gpu = {}

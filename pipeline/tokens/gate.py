@@ -103,7 +103,7 @@ def _answers(engine: Engine, teacher: Teacher, image_NHWC: Tensor) -> tuple[Tens
     """cls (N, D) and patch (N, T, D), float32 on the CPU."""
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for part_NHWC in image_NHWC.split(min(_BATCH, getattr(engine, "batch_size", _BATCH))):
+        for part_NHWC in torch.split(image_NHWC, min(_BATCH, getattr(engine, "batch_size", _BATCH))):
             cls_ND, patch_NTD = teacher.finish(engine(part_NHWC.to(engine.device)))
             yield cls_ND.cpu(), patch_NTD.cpu()
 

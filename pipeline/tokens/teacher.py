@@ -154,8 +154,8 @@ class Teacher(nn.Module):
                 hook.remove()
         if not isinstance(features, Tensor) or features.ndim not in (3, 4):
             raise self._refused(f"forward_features gives {getattr(features, 'shape', type(features).__name__)}")
-        norm_is_last = isinstance(norm, nn.LayerNorm) and features.ndim == 3 and len(normed) == 1
-        return features, norm_is_last and normed[0] is features and len(norm.normalized_shape) == 1
+        over_channels = isinstance(norm, nn.LayerNorm) and features.ndim == 3 and len(norm.normalized_shape) == 1
+        return features, over_channels and len(normed) == 1 and normed[0] is features
 
     def _grid(self, features: Tensor) -> tuple[int, int]:
         """(h, w) of the token map of a square image."""

@@ -38,7 +38,7 @@ class Compiled:
         n = len(image_NHWC)
         if n < self.batch_size:
             image_NHWC = F.pad(image_NHWC, (0, 0) * 3 + (0, self.batch_size - n))
-        torch.compiler.cudagraph_mark_step_begin()
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         try:
             raw: Tensor = self._run(image_NHWC)
         except torch._dynamo.exc.TorchDynamoException as error:
@@ -53,4 +53,5 @@ class Compiled:
     def _forward(self, image_NHWC: Tensor) -> Tensor:
         image_NCHW = self._teacher.normalise(image_NHWC).contiguous(memory_format=self._format)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self._teacher.trunk(image_NCHW)
+            raw: Tensor = self._teacher.trunk(image_NCHW)
+        return raw

@@ -26,4 +26,5 @@ class Eager:
         """The trunk's answer for uint8 images (N, H, W, 3) on the engine's device."""
         image_NCHW = self._teacher.normalise(image_NHWC).contiguous(memory_format=self._format)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self._teacher.trunk(image_NCHW)
+            raw: Tensor = self._teacher.trunk(image_NCHW)
+        return raw

@@ -90,7 +90,7 @@ class TensorRT:
             raise TeacherError("fp8 is calibrated on golden tiles, and there are none", where=f"teacher {teacher.name}")
 
         def calibrate(model: nn.Module) -> None:
-            for part_NHWC in golden_NHWC.split(self.batch_size):
+            for part_NHWC in torch.split(golden_NHWC, self.batch_size):
                 model(teacher.normalise(part_NHWC.to(self.device)).to(self._dtype))
 
         with torch.no_grad():
