@@ -79,3 +79,7 @@ class EvaluationError(HistillError):
 
 class StudyError(HistillError):
     """A study's plan cannot be read, or one of its experiments failed."""
+
+
+class EmbedError(HistillError):
+    """Images cannot be embedded as asked."""

@@ -98,7 +98,7 @@ class TilesParams(_Frozen):
 
 
 class AugmentParams(_Frozen):
-    """Views beside the dihedral ones, each tile's own: a random element, crop and stain that the teacher answers too."""
+    """Views beside the dihedral ones, each tile's own: a random element, crop and stain."""
 
     views: Annotated[int, Field(ge=0, le=64)] = 0
     """Further views of every tile."""

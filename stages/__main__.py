@@ -17,8 +17,8 @@ from pipeline.errors import StoreError, TableError
 from pipeline.manifest import write_atomic
 from pipeline.params import STAGES, load_params
 from pipeline.progress import track
-from pipeline.store import Store, dvc_root
-from stages.command import Debug, errors, load
+from pipeline.store import Ref, Store, dvc_root
+from stages.command import ARTIFACTS, Debug, errors, load
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Distil a pathology encoder from a feature cache.")
 store_cli = typer.Typer(no_args_is_help=True, help="What the store holds, and who still names it.")
@@ -118,11 +118,28 @@ def import_coords(
 
 
 @cli.command()
+<<<<<<< HEAD
 def teachers() -> None:
     """List the teachers that `tokens.teacher` knows by a short name, and what they want and give."""
     from pipeline.tokens.listing import list_teachers
 
     list_teachers()
+=======
+def embed(
+    what: Annotated[list[str], typer.Argument(help="Images, folders of images, tiles items, or slide ids with tiles.")],
+    out: Annotated[Path, typer.Option(help="The file to write: .h5, .npz or .parquet.")],
+    student: Annotated[Path, typer.Option(help="An exported student.")] = Path("models/student"),
+    dense: Annotated[bool, typer.Option("--dense", help="Patch tokens in the teacher's space as well.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 64,
+    debug: Debug = False,
+) -> None:
+    """Embed images or tiles with the exported student: histill embed FOLDER --out embeddings.h5."""
+    with errors(debug):
+        from pipeline.student.embed import embed as embed_all
+
+        n = embed_all([_images_or_tiles(name) for name in what], student, out, dense=dense, batch_size=batch_size)
+        typer.echo(f"{n} images embedded in {out}")
+>>>>>>> i5
 
 
 @cli.command()
@@ -239,6 +256,16 @@ def store_why(key: str, debug: Debug = False) -> None:
                 typer.echo(f"  {name}: {value}")
             for ref in items:
                 typer.echo(f"  item {ref.item}: named by {', '.join(named.by.get(str(ref), ['nobody']))}")
+
+
+def _images_or_tiles(name: str) -> Path:
+    """A path as it is; a slide id of artifacts/tiles.json as its item in the store."""
+    path = Path(name)
+    if path.exists() or not (ARTIFACTS / "tiles.json").exists():
+        return path
+    tiles = load("tiles")
+    refs = [Ref("tiles", tiles.recipe_key, item.key) for item in tiles.items if item.id == name]
+    return _store().open(refs[0], remedy="dvc repro tiles") if refs else path
 
 
 def _store() -> Store:

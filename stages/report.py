@@ -1,7 +1,7 @@
 """Stage `report`: everything on one page.
 
 In:  all manifests, the pictures in the store, plots/training.csv, params `report`.
-Out: reports/report.html, self-contained; artifacts/report.json.
+Out: reports/report.html, self-contained; reports/model_card.md; artifacts/report.json.
 Run: dvc repro report, or python -m stages.report
 """
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import typer
 
+from pipeline.evaluation.card_figures import write_card
 from pipeline.evaluation.report import build_report
 from pipeline.manifest import Manifest
 from pipeline.params import STAGES, Params
@@ -19,8 +20,9 @@ from stages.command import Debug, execute, load
 
 
 def run(params: Params, store: Store) -> Manifest:
-    """Write the page."""
+    """Write the page and the model card."""
     manifests = {stage: load(stage) for stage in STAGES if stage != "report"}
+    write_card(manifests["student"], manifests["evaluate"], Path("reports/model_card.md"))
     return build_report(manifests, params.report, store, Path("reports/report.html"), Path("plots/training.csv"))
 
 

@@ -17,6 +17,13 @@ DEMO_LICENCE = (
     "The teacher is Histill's demo teacher, trained on synthetic slides: a demonstration, of no clinical use."
 )
 
+FIGURES = "## Figures"
+NOT_YET = f"""\
+{FIGURES}
+
+Measured after this folder was written: reports/model_card.md is this card with them, reports/report.html shows them.
+"""
+
 TEMPLATE = """\
 ---
 library_name: timm
@@ -37,6 +44,9 @@ transform = timm.data.create_transform(**config, is_training=False)
 embedding = model(transform(tile).unsqueeze(0))  # tile: PIL image; embedding: (1, {width})
 ```
 
+`model.onnx` (opset 18) is the same model for other runtimes: input `image` (batch, 3, {input_px}, {input_px}),
+float32, normalised with the mean and std of `config.json`; output `embedding` (batch, {width}).
+
 | | |
 | --- | --- |
 | teacher | `{teacher}`, weights {digest}, input {teacher_px} px, {grid} patch tokens of {width} |
@@ -48,6 +58,7 @@ embedding = model(transform(tile).unsqueeze(0))  # tile: PIL image; embedding: (
 | training loss at the end | {losses} |
 
 {dense}
+{figures}
 ## Intended use
 
 Research on features of H&E tiles where the teacher is too slow. Compare it with its teacher on your own task first: the
@@ -63,20 +74,27 @@ DENSE = """\
 ## Dense features
 
 `adapter.safetensors` (arguments in `adapter.json`) turns the student's feature maps into the teacher's {grid} grid of
-patch tokens, in the teacher's space. It needs Histill: `pipeline.student.adapters`.
+patch tokens, in the teacher's space. It needs Histill: `histill embed IMAGES --dense --out FILE.h5`.
 """
 
 
-def licence_note(teacher: str) -> str:
-    """What the teacher's name says about the student's licence."""
-    name = teacher.lower()
+def licence_note(teacher: dict[str, Any]) -> str:
+    """What the student's licence inherits: from the teacher's `licence` where the tokens say it, and from its name."""
+    name = str(teacher["name"]).lower()
     if "mahmoodlab" in name or name.split("/")[-1].split("-")[0] in ("uni", "uni2"):
-        return UNI_LICENCE
-    return DEMO_LICENCE if name == "demo" else OTHER_LICENCE.format(teacher=teacher)
+        note = UNI_LICENCE
+    else:
+        note = DEMO_LICENCE if name == "demo" else OTHER_LICENCE.format(teacher=teacher["name"])
+    if "licence" not in teacher:
+        return note
+    return f"The teacher's licence: {teacher['licence']}. {teacher.get('licence_note', '')}".strip() + f"\n\n{note}"
 
 
-def model_card(facts: dict[str, Any]) -> str:
-    """README.md of the exported folder, from a run's run.json; the same run gives the same text."""
+def model_card(facts: dict[str, Any], figures: str = NOT_YET) -> str:
+    """README.md of the exported folder, from a run's run.json; the same run gives the same text.
+
+    `figures` is the section that tells what was measured, Markdown.
+    """
     teacher, recipe = facts["teacher"], facts["student"]
     grid = " x ".join(str(side) for side in facts["grid"])
     weights = recipe["objective"]
@@ -94,5 +112,6 @@ def model_card(facts: dict[str, Any]) -> str:
         precision=facts["precision"],
         losses=", ".join(f"{name} {value:.4f}" for name, value in facts["loss"].items()),
         dense=DENSE.format(grid=grid) if facts["adapter"] else "",
-        licence=licence_note(teacher["name"]),
+        licence=licence_note(teacher),
+        figures=figures,
     )

@@ -13,8 +13,9 @@ for the same operators; its file also names the machine's paths in every node.
 
 from __future__ import annotations
 
-import io
 import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 import torch
@@ -33,8 +34,8 @@ def onnx_bytes(backbone: nn.Module, input_px: int) -> bytes:
     """
     # Two images: traced with one, a model may take the batch for a constant 1.
     image_NCHW = torch.zeros(2, 3, input_px, input_px)
-    file = io.BytesIO()
-    with warnings.catch_warnings():
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        file = Path(folder) / "model.onnx"
         # What they say concerns the tracer itself, or shapes that the input's fixed side makes constant.
         warnings.simplefilter("ignore")
         try:
@@ -51,5 +52,6 @@ def onnx_bytes(backbone: nn.Module, input_px: int) -> bytes:
         except torch.onnx.errors.OnnxExporterError as error:
             fix = "choose another student.model (efficientvit_b0 …)"
             raise TrainingError(f"it cannot be written as ONNX: {error}", where="student.model", fix=fix) from error
-    onnx.checker.check_model(file.getvalue())
-    return file.getvalue()
+        data = file.read_bytes()
+    onnx.checker.check_model(data)
+    return data

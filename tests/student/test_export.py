@@ -93,7 +93,9 @@ def test_a_process_without_our_code_loads_it(exported: tuple[Path, Path], tmp_pa
     ],
 )
 def test_licence_follows_the_teacher(teacher: str, note: str) -> None:
-    assert licence_note(teacher) == note
+    assert licence_note({"name": teacher}) == note
+    stated = licence_note({"name": teacher, "licence": "CC-BY-4.0"})
+    assert stated.endswith(note) and "CC-BY-4.0" in stated
 
 
 def test_the_card_is_filled_in_from_the_run(exported: tuple[Path, Path]) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.student.order import Order, Rows
+from pipeline.student.order import Epoch, Order, Rows
 
 counts = st.lists(st.integers(1, 60), min_size=1, max_size=8)
 blocks, buffers, seeds = st.integers(1, 20), st.integers(1, 90), st.integers(-5, 2**40)
@@ -78,3 +78,36 @@ def test_views_are_drawn_anew_each_epoch_and_all_of_them() -> None:
 def test_places_outside_are_refused() -> None:
     with pytest.raises(IndexError, match="120"):
         Order([50, 70], block_rows=8, buffer_rows=64).epoch(0).take(100, 121)
+
+
+def test_twenty_million_rows_take_bytes_a_block_not_a_row() -> None:
+    order = Order([10_000] * 2000, block_rows=32, buffer_rows=4096, views=8)
+    epoch = order.epoch(0)
+    held = sum(value.nbytes for at in (order, epoch) for value in vars(at).values() if isinstance(value, np.ndarray))
+    assert order.total == 20_000_000 and held < 25_000_000
+
+
+@given(st.integers(0, 20_000_000 - 64), st.integers(0, 3))
+def test_starting_anywhere_makes_two_windows_at_most(start: int, number: int) -> None:
+    order = Order([10_000] * 2000, block_rows=512, buffer_rows=4096)
+    made: list[int] = []
+
+    class Counted(Epoch):
+        def _window(self, window: int) -> Rows:
+            made.append(window)
+            return super()._window(window)
+
+    assert len(Counted(order, number).take(start, start + 64)) == 64 and len(made) <= 2
+
+
+@given(counts, st.integers(2, 4), st.integers(1, 5), seeds)
+def test_ranks_together_are_one_process_with_the_whole_batch(
+    rows: list[int], world: int, share: int, seed: int
+) -> None:
+    one, many = (Order(rows, block_rows=4, buffer_rows=16, views=4, seed=seed).epoch(1) for _ in range(2))
+    for first in range(0, one.order.total - world * share + 1, world * share):
+        parts = [many.take(first + rank * share, first + (rank + 1) * share) for rank in range(world)]
+        whole_batch = one.take(first, first + world * share)
+        for name in ("slide", "row", "view"):
+            together = np.concatenate([getattr(part, name) for part in parts])
+            assert np.array_equal(together, getattr(whole_batch, name))

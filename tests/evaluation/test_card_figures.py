@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.evaluation.card_figures import figures, write_card
+from pipeline.manifest import Manifest
+
+INTERVAL = [0.81, 0.9]
+ROW = {"accuracy": 0.85, "balanced_accuracy": 0.854, "interval": INTERVAL}
+PROBE = {"teacher": ROW, "student": ROW, "untrained": ROW, "retention": {"value": 0.97, "interval": [0.95, 0.99]}}
+PROBES = {
+    "knn": PROBE,
+    "linear": PROBE,
+    "head_transfer": {"teacher": ROW, "student": ROW, "retention": None},
+    "n": 1000,
+}
+FIDELITY = {"cosine": 0.44, "cosine_interval": [0.42, 0.46], "n": 900}
+RUN: dict[str, Any] = {
+    "model": "efficientvit_b0", "width": 1024, "input_px": 224, "train_tiles": 7, "train_slides": 2, "views": 1,
+    "teacher": {"name": "demo"}, "grid": [14, 14], "parameters": 4e6, "batch_size": 64, "steps": 9, "precision": "fp32",
+    "loss": {"loss": 1.0, "cls": 1.0}, "adapter": None,
+    "student": {"lr": 1e-3, "weight_decay": 0.05, "epochs": 2, "seed": 0, "objective": {"cls": 1.0, "patch": 0.0}},
+}  # fmt: skip
+
+
+def evaluated(**summary: Any) -> Manifest:
+    return Manifest(stage="evaluate", summary={"fidelity": None, "probes": None, **summary})
+
+
+def test_every_figure_stands_with_its_interval() -> None:
+    text = figures(evaluated(fidelity={"test": FIDELITY}, probes={"test": PROBES}, warnings=["few slides"]))
+    assert "| test, 900 tiles | standardised cosine | 1 | 0.440 [0.420, 0.460] | – | – |" in text
+    assert "| test, 1000 tiles | kNN | " + "0.854 [0.810, 0.900] | " * 3 + "0.970 [0.950, 0.990] |" in text
+    assert text.count("\n| ") == 6 and "- few slides" in text
+
+
+def test_labelled_sets_follow_the_slides() -> None:
+    text = figures(evaluated(sets={"crc": {"shift": {"fidelity": None, "probes": PROBES}}}))
+    assert "| crc, shift, 1000 tiles | linear probe |" in text
+
+
+def test_nothing_held_out_is_said() -> None:
+    assert "Nothing was held out" in figures(evaluated())
+
+
+def test_the_card_is_the_students_with_its_figures(tmp_path: Path) -> None:
+    found = evaluated(fidelity={"test": FIDELITY})
+    write_card(Manifest(stage="student", summary=RUN), found, tmp_path / "card.md")
+    card = (tmp_path / "card.md").read_text()
+    assert figures(found) in card and card.startswith("---\nlibrary_name: timm") and "cls x 1" in card
