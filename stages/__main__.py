@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections import defaultdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,24 +12,19 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import housekeeping
-from pipeline.errors import StoreError, TableError
+from pipeline.errors import TableError
 from pipeline.manifest import write_atomic
 from pipeline.params import STAGES, load_params
-from pipeline.progress import track
-from pipeline.store import Ref, Store, dvc_root
-from stages.command import ARTIFACTS, Debug, errors, load
+from pipeline.store import Ref, dvc_root
+from stages.command import ARTIFACTS, Debug, errors, find_store, load
+from stages.housekeeping import store_cli
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Distil a pathology encoder from a feature cache.")
-store_cli = typer.Typer(no_args_is_help=True, help="What the store holds, and who still names it.")
 cli.add_typer(store_cli, name="store")
 export_cli = typer.Typer(no_args_is_help=True, help="Hand results to other tools.")
 cli.add_typer(export_cli, name="export")
 import_cli = typer.Typer(no_args_is_help=True, help="Take in what other tools have made.")
 cli.add_typer(import_cli, name="import")
-
-Checkouts = Annotated[
-    list[Path] | None, typer.Option("--checkout", help="Another checkout that shares the store (repeat for more).")
-]
 
 
 def _register(stage: str) -> None:
@@ -72,7 +66,7 @@ def export_coords(
     from pipeline.tiles.coords_export import export_coords as write_all
 
     with errors(debug):
-        slides, tiles, store = load("slides"), load("tiles"), _store()
+        slides, tiles, store = load("slides"), load("tiles"), find_store()
         store.require(tiles)
         written = write_all(slides, tiles, store, form.value, out)
         typer.echo(f"{len(written)} files under {out}")
@@ -118,13 +112,14 @@ def import_coords(
 
 
 @cli.command()
-<<<<<<< HEAD
 def teachers() -> None:
     """List the teachers that `tokens.teacher` knows by a short name, and what they want and give."""
     from pipeline.tokens.listing import list_teachers
 
     list_teachers()
-=======
+
+
+@cli.command()
 def embed(
     what: Annotated[list[str], typer.Argument(help="Images, folders of images, tiles items, or slide ids with tiles.")],
     out: Annotated[Path, typer.Option(help="The file to write: .h5, .npz or .parquet.")],
@@ -139,7 +134,27 @@ def embed(
 
         n = embed_all([_images_or_tiles(name) for name in what], student, out, dense=dense, batch_size=batch_size)
         typer.echo(f"{n} images embedded in {out}")
->>>>>>> i5
+
+
+@cli.command()
+def study(
+    plan: Annotated[Path, typer.Argument(help="The arms, as in docs/study.yaml.")],
+    data: Annotated[Path, typer.Option(help="The folder that {data} stands for in the plan.")],
+    out: Annotated[Path, typer.Option(help="Folder of the clone and the results; what is there is not run again.")] = (
+        Path("study")
+    ),
+    split: Annotated[list[str] | None, typer.Option(help="Held-out splits to tabulate (repeat for more).")] = None,
+    debug: Debug = False,
+) -> None:
+    """Run every arm of a plan over its seeds as DVC experiments, and print their table: goes on where it was."""
+    from pipeline.evaluation.study import read_plan, run_study
+    from pipeline.evaluation.study_table import markdown, results_of
+
+    with errors(debug):
+        told = read_plan(plan, data)
+        results = run_study(told, dvc_root(), out, find_store().root)
+        for name in split or ["test", "test_shift"]:
+            typer.echo(markdown(results_of(told, results, name), name) + "\n")
 
 
 @cli.command()
@@ -159,7 +174,7 @@ def doctor() -> None:
     """Say what this machine has and what Histill will use."""
     import torch
 
-    store = _store()
+    store = find_store()
     space = housekeeping.human(housekeeping.free_bytes(store))
     table = Table("what", "found", show_header=True)
     for package in ("torch", "torchvision", "timm", "zarr", "openslide", "dvc"):
@@ -170,94 +185,6 @@ def doctor() -> None:
     Console().print(table)
 
 
-@store_cli.command("ls")
-def store_ls(kind: Annotated[str | None, typer.Argument(help="tiles, tokens, …")] = None) -> None:
-    """List the items: kind/recipe/item, size, and who names them."""
-    store, named = _store(), housekeeping.named_items([dvc_root()])
-    for ref in store.refs():
-        if kind in (None, ref.kind):
-            places = ", ".join(named.by.get(str(ref), ["nobody"]))
-            typer.echo(f"{ref}\t{housekeeping.human(store.nbytes(ref))}\t{places}")
-
-
-@store_cli.command("du")
-def store_du() -> None:
-    """Items and bytes of each recipe."""
-    store = _store()
-    totals: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
-    for ref in store.refs():
-        total = totals[ref.kind, ref.recipe]
-        total[0] += 1
-        total[1] += store.nbytes(ref)
-    table = Table("kind", "recipe", "items", "size")
-    for (kind, recipe), (n, size) in sorted(totals.items()):
-        table.add_row(kind, recipe, str(n), housekeeping.human(size))
-    table.add_row(
-        "all", "", str(sum(t[0] for t in totals.values())), housekeeping.human(sum(t[1] for t in totals.values()))
-    )
-    Console().print(table)
-
-
-@store_cli.command("verify")
-def store_verify(key: Annotated[str, typer.Argument(help="Only keys that begin so.")] = "") -> None:
-    """Compare every file with its checksum, name the slides and rows of what differs; exit code 1 if one does."""
-    store, named = _store(), housekeeping.named_items([dvc_root()])
-    refs = housekeeping.find(store, key)
-    corrupt = []
-    with track("verify", len(refs), "items") as advance:
-        for ref in refs:
-            found = housekeeping.corrupt(store, ref, named)
-            corrupt += [found] if found is not None else []
-            advance()
-    for error in corrupt:
-        typer.echo(f"corrupt: {error}")
-    typer.echo(f"{len(refs)} items checked, {len(corrupt)} corrupt")
-    raise typer.Exit(1 if corrupt else 0)
-
-
-@store_cli.command("prune")
-def store_prune(
-    checkout: Checkouts = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
-    ignore_missing: Annotated[bool, typer.Option(help="Go on though some manifests are unknown.")] = False,
-    debug: Debug = False,
-) -> None:
-    """Delete what no workspace, git ref or experiment names, after showing it."""
-    with errors(debug):
-        store = _store()
-        named = housekeeping.named_items([dvc_root(), *(checkout or [])])
-        if ignore_missing:
-            named.unknown.clear()
-        refs = housekeeping.prunable(store, named)
-        for ref in refs:
-            typer.echo(f"would delete {ref}\t{housekeeping.human(store.nbytes(ref))}")
-        total = housekeeping.human(sum(store.nbytes(ref) for ref in refs))
-        typer.echo(f"{len(refs)} items, {total}; {len(named.by)} named items stay")
-        if refs and (yes or typer.confirm("Delete them?")):
-            for ref in refs:
-                store.delete(ref)
-            typer.echo(f"deleted {len(refs)} items")
-        typer.echo(f"swept {store.sweep()} abandoned partial items")
-
-
-@store_cli.command("why")
-def store_why(key: str, debug: Debug = False) -> None:
-    """Say what a recipe or item key stands for, and who names it."""
-    with errors(debug):
-        store = _store()
-        refs = housekeeping.find(store, key)
-        if not refs:
-            raise StoreError(f"no item's key begins with {key!r}", where=str(store.root), fix="see `histill store ls`")
-        named = housekeeping.named_items([dvc_root()])
-        for recipe in sorted({(ref.kind, ref.recipe) for ref in refs}):
-            items = [ref for ref in refs if (ref.kind, ref.recipe) == recipe]
-            typer.echo(f"{'/'.join(recipe)}: made by stage `{housekeeping.KIND_STAGE.get(recipe[0], '?')}` from")
-            for name, value in sorted(store.recipe(items[0]).items()):
-                typer.echo(f"  {name}: {value}")
-            for ref in items:
-                typer.echo(f"  item {ref.item}: named by {', '.join(named.by.get(str(ref), ['nobody']))}")
-
-
 def _images_or_tiles(name: str) -> Path:
     """A path as it is; a slide id of artifacts/tiles.json as its item in the store."""
     path = Path(name)
@@ -265,12 +192,7 @@ def _images_or_tiles(name: str) -> Path:
         return path
     tiles = load("tiles")
     refs = [Ref("tiles", tiles.recipe_key, item.key) for item in tiles.items if item.id == name]
-    return _store().open(refs[0], remedy="dvc repro tiles") if refs else path
-
-
-def _store() -> Store:
-    params = Path("params.yaml")
-    return Store.find(load_params(params).store.root if params.exists() else None)
+    return find_store().open(refs[0], remedy="dvc repro tiles") if refs else path
 
 
 if __name__ == "__main__":

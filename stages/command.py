@@ -59,6 +59,12 @@ def load(stage: str) -> Manifest:
     return Manifest.load(ARTIFACTS / f"{stage}.json", stage)
 
 
+def find_store() -> Store:
+    """The store of the project at hand, or where there is none, of the environment."""
+    params = Path("params.yaml")
+    return Store.find(load_params(params).store.root if params.exists() else None)
+
+
 def show_refusals(manifest: Manifest) -> None:
     """The refused slides as a table: id, reason, what to do."""
     if not manifest.refused:

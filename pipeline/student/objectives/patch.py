@@ -33,8 +33,8 @@ def patch_loss(
 
     `map_NTD` the adapter's answer at the teacher's T positions, any float; `stored_NTD` and `scale_NT` the tokens as
     cached (int8 with a scale each, rotated in blocks of `rotation_block` channels; or floating without), standardised
-    per channel; `mask_NT` True where a token counts, at least one a tile. Each tile counts alike however many of its tokens do, so the loss of a batch is the mean over
-    the processes that share it. A scalar in fp32.
+    per channel; `mask_NT` True where a token counts, at least one a tile. Each tile counts alike however many of its
+    tokens do, so the loss of a batch is the mean over the processes that share it. A scalar in fp32.
     """
     if mask_NT is None:
         return dense_loss(map_NTD, stored_NTD, scale_NT, rotation_block=rotation_block)
