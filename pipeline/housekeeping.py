@@ -22,7 +22,14 @@ from pipeline.errors import CorruptItem, StoreError
 from pipeline.manifest import STORED, Manifest
 from pipeline.store import Ref, Store
 
-KIND_STAGE = {"slides": "slides", "tiles": "tiles", "tokens": "tokens", "teachers": "tokens", "checkpoints": "student"}
+KIND_STAGE = {
+    "slides": "slides",
+    "tiles": "tiles",
+    "tokens": "tokens",
+    "teachers": "tokens",
+    "engines": "tokens",
+    "checkpoints": "student",
+}
 
 
 @dataclass

@@ -35,7 +35,7 @@ from pipeline.tiles.cutting import cut
 from pipeline.tiles.grid import Geometry, plan
 from pipeline.tiles.pixels import decode_jpeg, encode_jpeg, resize
 from pipeline.tiles.whole_slide import look
-from pipeline.tokens.engines import Engine, build_engine, pick_device
+from pipeline.tokens.engines import Eager, Engine, pick_device, resolve_precision
 from pipeline.tokens.loading import load_teacher
 
 
@@ -67,7 +67,8 @@ def measure(
         tiles["pillow"] = _by_pillow(reader, whole, choice, params.jpeg_quality)
     intact = [i for i, one in enumerate(tiles["whole"]) if one is not None]
     pixel_NHWC = {name: np.stack([one for i in intact if (one := some[i]) is not None]) for name, some in tiles.items()}
-    engine = build_engine(teacher, tokens, pick_device())
+    device = pick_device()
+    engine = Eager(teacher, device, resolve_precision(tokens.precision, device))
     answers = {name: _answers(engine, image_NHWC, tokens.batch_size) for name, image_NHWC in pixel_NHWC.items()}
     cls_ND, patch_NTD = answers["whole"]
     answers["neighbour"] = cls_ND.roll(1, 0), patch_NTD.roll(1, 0)

@@ -45,16 +45,13 @@ class Worker:
         self.job, self.teacher, self.device = job, teacher, device
         if job.threads is not None:
             torch.set_num_threads(job.threads)
-        self.engine = build_engine(
-            teacher, job.params.model_copy(update={"precision": job.recipe["precision"]}), device, job.store
-        )
+        params = job.params.model_copy(update={"precision": job.recipe["precision"]})
+        # fp8 is calibrated on the gate's tiles; no other engine looks at tiles while it is built.
+        golden_NHWC = self._golden().to(device) if params.precision == "fp8" else None
+        self.engine = build_engine(teacher, params, device, job.store, golden_NHWC)
         self.figures: dict[str, float] = {}
         if gate.needed(self.engine):
-            golden = list(self._tiles(job.golden))
-            if not golden:
-                where, fix = f"teacher {teacher.name}", "histill store verify"
-                raise TeacherError("no tile for the engine's gate could be decoded", where=where, fix=fix)
-            self.figures = gate.check(self.engine, teacher, torch.cat(golden), job.params.gate).figures()
+            self.figures = gate.check(self.engine, teacher, self._golden(), job.params.gate).figures()
 
     def calibrate(self, choice: Choice) -> None:
         """Measure the recipe's calibration on those tiles and freeze it, where the store has none."""
@@ -125,6 +122,14 @@ class Worker:
             patch_NTD = self.teacher.finish(self.engine(image_BSSC))[1][:n]
             advance(n)
             yield patch_NTD
+
+    def _golden(self) -> Tensor:
+        """The gate's tiles, (N, S, S, 3) uint8. Raises `TeacherError` where none decodes."""
+        golden = list(self._tiles(self.job.golden))
+        if not golden:
+            where, fix = f"teacher {self.teacher.name}", "histill store verify"
+            raise TeacherError("no tile for the engine's gate could be decoded", where=where, fix=fix)
+        return torch.cat(golden)
 
     def _tiles(self, choice: Choice) -> Iterator[Tensor]:
         """The tiles as the teacher takes them, (N <= B, S, S, 3) uint8; those that do not decode left out."""
