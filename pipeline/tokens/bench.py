@@ -9,8 +9,8 @@ Each figure is the median of `--rounds` rounds in which the three take turns, an
 own ratios, since other work on the machine slows all of them. The weights are random: the time does not depend on them.
 
 What bounds it: a ViT-L/16 tile is 123 GFLOP against 0.2 MB written and a tenth of that read, so the forward pass is the
-bound wherever threads decode JPEG as fast as it takes tiles (some 3,000 a second each on a CPU core of today), and the rest of the
-stream has to hide behind it. `mfu` is the forward pass's share of a big bf16 matrix product measured in the same run,
+bound wherever threads decode JPEG as fast as it takes tiles (some 3,000 a second each), and the rest of the stream has
+to hide behind it. `mfu` is the forward pass's share of a big bf16 matrix product measured in the same run,
 attention included, on a GPU only. Not covered: cold disks, several devices, real weights. On a GPU not measured.
 
 Run: python -m pipeline.tokens.bench [--teacher NAME]; the last line is one JSON object.
