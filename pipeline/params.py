@@ -203,6 +203,8 @@ class StudentParams(_Frozen):
     """CLS targets: each channel by its own deviation, or rotated so that all are alike (PHI-S)."""
     adapter: Literal["attention", "fuse", "bilinear", "pool"] = "attention"
     """From the student's feature maps to the teacher's token grid."""
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of each slide's train tiles that is trained on, evenly spread; below 1 for studies."""
     epochs: Positive = 20
     """Passes over the training tiles."""
     batch_size: Positive = 64

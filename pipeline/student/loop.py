@@ -75,6 +75,7 @@ class Training:
             buffer_rows=params.buffer_rows,
             views=corpus.views,
             seed=params.seed,
+            fraction=params.train_fraction,
         )
         self.loader = Loader(
             corpus,

@@ -39,12 +39,23 @@ class Rows:
 
 
 class Order:
-    """The order of every epoch over slides of `rows_per_slide` rows, each row with one of `views` views at random."""
+    """The order of every epoch over slides of `rows_per_slide` rows, each row with one of `views` views at random.
+
+    With a `fraction` below 1 that share of each slide's rows, evenly spread, is all there is: the same rows every epoch.
+    """
 
     def __init__(
-        self, rows_per_slide: Sequence[int], *, block_rows: int, buffer_rows: int, views: int = 1, seed: int = 0
+        self,
+        rows_per_slide: Sequence[int],
+        *,
+        block_rows: int,
+        buffer_rows: int,
+        views: int = 1,
+        seed: int = 0,
+        fraction: float = 1.0,
     ) -> None:
-        counts = np.asarray(rows_per_slide, np.int64)
+        self.stored = np.asarray(rows_per_slide, np.int64)
+        self.counts = counts = np.ceil(self.stored * fraction).astype(np.int64)
         blocks = -(-counts // block_rows)
         self.slide = np.repeat(np.arange(len(counts)), blocks)
         first = np.repeat(np.cumsum(blocks) - blocks, blocks)
@@ -89,7 +100,8 @@ class Epoch:
             within = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
             random = _random(order.seed, self.epoch, window + 1)
             mixed = random.permutation(len(within))
-            slide, row = np.repeat(order.slide[blocks], rows), np.repeat(order.start[blocks], rows) + within
+            slide, place = np.repeat(order.slide[blocks], rows), np.repeat(order.start[blocks], rows) + within
+            row = place * order.stored[slide] // order.counts[slide]
             self._kept = window, Rows(slide[mixed], row[mixed], random.integers(order.views, size=len(within)))
         return self._kept[1]
 

@@ -182,7 +182,7 @@ def _facts(
         "precision": recipe["precision"],
         "adapter": arguments,
         "train_slides": len(corpus.items),
-        "train_tiles": corpus.total,
+        "train_tiles": training.loader.order.total,
         "views": corpus.views,
         "steps": training.steps,
         "batch_size": training.loader.batch_size,

@@ -111,3 +111,15 @@ def test_ranks_together_are_one_process_with_the_whole_batch(
         for name in ("slide", "row", "view"):
             together = np.concatenate([getattr(part, name) for part in parts])
             assert np.array_equal(together, getattr(whole_batch, name))
+
+
+@given(counts, st.floats(0.01, 1))
+def test_a_fraction_is_the_same_rows_every_epoch_spread_over_each_slide(rows: list[int], fraction: float) -> None:
+    order = Order(rows, block_rows=4, buffer_rows=16, fraction=fraction)
+    taken = [whole(order, epoch) for epoch in (0, 1)]
+    chosen = [set(zip(t.slide.tolist(), t.row.tolist(), strict=True)) for t in taken]
+    assert chosen[0] == chosen[1] and len(chosen[0]) == order.total
+    for slide, n in enumerate(rows):
+        kept = sorted(row for at, row in chosen[0] if at == slide)
+        assert len(kept) == np.ceil(n * fraction)
+        assert set(np.diff([*kept, n])) <= {n // len(kept), -(-n // len(kept))}
