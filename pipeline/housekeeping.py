@@ -58,9 +58,9 @@ def named_items(checkouts: Iterable[Path]) -> Named:
     for root in checkouts:
         for path in sorted((root / "artifacts").glob("*.json")):
             _add(named, path, "workspace")
-        for place, lock in _locks(root):
-            for name, md5 in _manifests(lock):
-                cached = root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+        for place, lock in locks(root):
+            for name, md5 in locked_manifests(lock):
+                cached = cached_file(root, md5)
                 if cached.is_file():
                     _add(named, cached, place)
                 elif not (place == "workspace" and (root / name).is_file()):
@@ -125,7 +125,7 @@ def _add(named: Named, path: Path, place: str) -> None:
         named.unknown.append(f"{path.name} of {place} (not a manifest)")
 
 
-def _locks(root: Path) -> Iterator[tuple[str, str]]:
+def locks(root: Path) -> Iterator[tuple[str, str]]:
     """(place, text of dvc.lock) of the workspace and of every git ref, experiments included."""
     if (root / "dvc.lock").is_file():
         yield "workspace", (root / "dvc.lock").read_text(encoding="utf-8")
@@ -135,13 +135,18 @@ def _locks(root: Path) -> Iterator[tuple[str, str]]:
             yield ref.removeprefix("refs/heads/").removeprefix("refs/"), text
 
 
+def cached_file(root: Path, md5: str) -> Path:
+    """Where DVC's cache of a checkout keeps a file, whether it is there or not."""
+    return root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+
+
 def _git(root: Path, *words: str) -> str:
     """A git command's output, empty where it fails (no repository, no such file at that ref)."""
     done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
     return done.stdout if done.returncode == 0 else ""
 
 
-def _manifests(lock: str) -> Iterator[tuple[str, str]]:
+def locked_manifests(lock: str) -> Iterator[tuple[str, str]]:
     """(path, md5) of every manifest among the outputs in a dvc.lock."""
     for stage in ((yaml.safe_load(lock) or {}).get("stages") or {}).values():
         for out in stage.get("outs", []):

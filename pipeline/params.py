@@ -286,7 +286,13 @@ class BenchmarkParams(_Frozen):
     batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 8, 32)
     """Batch sizes of the latency table."""
     seconds: Annotated[float, Field(gt=0)] = 1.0
-    """Time spent on each cell of the table, at least 5 repeats."""
+    """Time spent on each cell of the table, at least 10 repeats; the 99th percentile needs 100."""
+    engines: tuple[Literal["eager", "compile", "onnxruntime", "openvino", "tensorrt"], ...] = ("eager",)
+    """What runs the models. eager, the reference, is always among them; compile needs a minute a model on a CPU."""
+    precisions: Annotated[tuple[Literal["auto", "fp32", "bf16"], ...], Field(min_length=1)] = ("auto",)
+    """Of each engine; auto = bf16 on a GPU, fp32 on a CPU. The first is that of the leading figures."""
+    devices: Annotated[tuple[Literal["auto", "cpu", "cuda"], ...], Field(min_length=1)] = ("auto",)
+    """auto = the GPU where there is one, else the CPU. The first is that of the leading figures."""
     slide_tiles: Positive = 10000
     """Tiles of the slide for which slides an hour are stated."""
 

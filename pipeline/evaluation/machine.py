@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
-import resource
-import sys
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("histill", "torch", "timm", "numpy", "scikit-learn")
+PACKAGES = ("histill", "torch", "timm", "numpy", "scikit-learn", "onnxruntime", "onnxruntime-gpu", "openvino")
 
 
 def describe() -> dict[str, Any]:
@@ -25,14 +24,22 @@ def describe() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": _versions(),
     }
 
 
-def peak_rss_mb() -> float:
-    """The most memory this process has held so far, in MB (10^6 bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+def load() -> float | None:
+    """Processes that want a core, on average over the last minute: what else kept the machine busy."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that are installed."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _cpu_model() -> str:

@@ -1,63 +1,41 @@
-"""What the models cost: parameters, multiply-adds, latency and throughput, both measured in one run.
+"""What the models cost: parameters, multiply-adds, latency, throughput, memory, energy, all measured in one run.
 
-The two take turns within each batch size, so that whatever else the machine does meets both alike; a ratio is only ever
-taken from one run. Eager PyTorch; float32 on a CPU, bfloat16 autocast on a GPU; channels-last for convolutional nets,
-which doubles their speed on CPUs (a ViT as the student loses nothing by it). Inputs are random images that are ready in
-memory: reading slides and decoding tiles come on top. Shapes: N images of 3 x H x W.
+Every model in every engine has a process of its own (`contender`), and they take turns of a tenth of their time within
+each batch size, so that whatever else the machine does meets all alike; a ratio is only ever taken from one run. The
+leading figures are eager PyTorch's, in the first precision and on the first device of the params. No engine is timed
+before its answers were compared with eager fp32's, and what cannot be measured stands there with the reason. Inputs are
+random images that are ready in memory: reading slides and decoding tiles come on top.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from timm.data import resolve_model_data_config
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.errors import EvaluationError
-from pipeline.evaluation import features, machine
+from pipeline.evaluation import machine
+from pipeline.evaluation.contender import Contender, stop_all
+from pipeline.evaluation.model_process import Spec, Unmeasured
+from pipeline.evaluation.runtimes import OF_TORCH
 from pipeline.evaluation.tables import benchmark_headline, six_digits, write_benchmark_plots
 from pipeline.manifest import Manifest
 from pipeline.params import BenchmarkParams, TokensParams
 from pipeline.partials import file_sha256
 from pipeline.progress import track
 from pipeline.store import Store, recipe_key
-from pipeline.tokens.loading import load_teacher
 
-MIN_REPEATS = 5
+MODELS = ("teacher", "student")
+MIN_REPEATS = 10
 PATIENCE = 20
 """A cell that has had so many times its time goes without the rest of its repeats (a ViT-L on a laptop)."""
-
-
-@dataclass
-class Contender:
-    """A model to be timed, on its device, and the seconds that each batch took so far."""
-
-    name: str
-    model: nn.Module
-    input_px: int
-    convolutional: bool
-    seconds: list[float] = field(default_factory=list)
-
-    def place(self, device: torch.device) -> None:
-        """Move it, in the memory format that suits it."""
-        self.model.to(device, memory_format=self.memory_format)  # type: ignore[call-overload]
-
-    @property
-    def memory_format(self) -> torch.memory_format:
-        return torch.channels_last if self.convolutional else torch.contiguous_format
-
-    def images(self, batch: int, device: torch.device) -> Tensor:
-        """Random images, (batch, 3, H, W) float32."""
-        image_NCHW = torch.randn(batch, 3, self.input_px, self.input_px, generator=torch.Generator().manual_seed(0))
-        return image_NCHW.to(device, memory_format=self.memory_format)
+TURNS = 10
+"""Turns at least in which a cell has its time."""
+P99_REPEATS = 100
 
 
 def benchmark_models(
@@ -71,33 +49,27 @@ def benchmark_models(
 ) -> Manifest:
     """Measure the teacher that `tokens` was made with and the exported student; write latency.csv to `plots`.
 
-    Summary: `machine`, `engine`, `precision`, `slide_tiles`, `peak_rss_mb` (of the whole process), `speedup` (ratio of
-    best throughputs), `teacher` and `student` {name, params, gmacs, input_px, tiles_per_s, slides_per_hour, rows}, and
-    their leading figures flat. Not deterministic, by nature. Raises `EvaluationError` where the params name a teacher
-    that the cache does not come from.
+    Summary: docs/artifacts.md. Not deterministic, by nature. Raises `EvaluationError` where the params name a teacher
+    that the cache does not come from, or where a model does not run in eager PyTorch.
     """
-    teacher = load_teacher(tokens_params, store, demo_px)
-    cached = tokens.recipe["teacher"]
-    if (teacher.name, teacher.width, teacher.input_px) != (cached["name"], cached["width"], cached["input_px"]):
-        what = f"the cached answers are {cached['name']}'s, {cached['width']} channels at {cached['input_px']} px"
-        raise EvaluationError(what, where=f"teacher {teacher.name}", fix="dvc repro tokens")
-    student = features.load_student(student_folder)
-    student_px = resolve_model_data_config(student)["input_size"][-1]
-    contenders = {
-        "teacher": Contender(teacher.name, teacher, teacher.input_px, teacher.convolutional),
-        "student": Contender(features.architecture(student), student, student_px, convolutional=True),
-    }
-    measured = measure(contenders, params)
+    cached, busy = tokens.recipe["teacher"], machine.load()
+    spec = Spec(MODELS[0], "eager", "", "", student_folder, tokens_params, store.root, demo_px)
+    with tempfile.TemporaryDirectory(prefix="histill-benchmark-") as scratch:
+        leads, others = measure(spec, params, Path(scratch), cached)
+    models = {name: _facts(leads[name], params.slide_tiles) for name in MODELS}
+    lead = leads["student"]
     summary = {
-        "machine": machine.describe(),
-        "engine": "eager",
-        "precision": _precision(features.device()),
+        "machine": {**leads["teacher"].hello["machine"], "load": busy},
+        "engine": lead.spec.engine,
+        "precision": lead.precision,
+        "device": lead.device,
         "slide_tiles": params.slide_tiles,
-        "peak_rss_mb": machine.peak_rss_mb(),
-        "speedup": measured["student"]["tiles_per_s"] / measured["teacher"]["tiles_per_s"],
-        **measured,
-        **benchmark_headline(measured),
+        "speedup": models["student"]["tiles_per_s"] / models["teacher"]["tiles_per_s"],
+        **models,
+        "others": [_other(contender, params.slide_tiles) for contender in others],
+        "speedups": _speedups(others),
     }
+    summary |= benchmark_headline(summary)
     recipe = {
         "teacher": cached,
         "student": file_sha256(student_folder / "model.safetensors")[:32],
@@ -108,81 +80,169 @@ def benchmark_models(
     return manifest
 
 
-def measure(contenders: Mapping[str, Contender], params: BenchmarkParams) -> dict[str, dict[str, Any]]:
-    """{contender: its figures, `rows` one a batch size} with the contenders taking turns."""
-    device = features.device()
-    # GMACs first, on the CPU: the counter sees through no device's fused attention kernels.
-    found: dict[str, dict[str, Any]] = {
-        key: {
-            "name": contender.name,
-            "params": sum(parameter.numel() for parameter in contender.model.parameters()),
-            "gmacs": gmacs(contender.model, contender.images(1, torch.device("cpu"))),
-            "input_px": contender.input_px,
-            "rows": [],
-        }
-        for key, contender in contenders.items()
-    }
-    for contender in contenders.values():
-        contender.place(device)
-    with track("benchmark", len(params.batch_sizes), "batch sizes") as advance:
-        for batch in params.batch_sizes:
-            _take_turns(contenders, batch, params.seconds, device)
-            for key, contender in contenders.items():
-                found[key]["rows"].append(_row(batch, contender.seconds))
-            advance()
-    for figures in found.values():
-        figures["tiles_per_s"] = max(row["tiles_per_s"] for row in figures["rows"])
-        figures["slides_per_hour"] = 3600 * figures["tiles_per_s"] / params.slide_tiles
-    return found
+def measure(
+    spec: Spec, params: BenchmarkParams, scratch: Path, cached: Mapping[str, Any]
+) -> tuple[dict[str, Contender], list[Contender]]:
+    """(the leading contender of each model, all others), each with its rows or with why it has none.
 
-
-def gmacs(model: nn.Module, image_NCHW: Tensor) -> float:
-    """10^9 multiply-adds a batch of the model's matrix products, convolutions and attention; norms and such left out.
-
-    Fused attention kernels hide their products from the counter, so that attention is computed the plain way here.
+    `cached` is what the teacher has to be: `name`, `width`, `input_px`.
     """
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
-        model(image_NCHW)
-    return float(counter.get_total_flops()) / 2 / 1e9
+    leads = {name: _made(spec, name, "eager", params.devices[0], params.precisions[0]) for name in MODELS}
+    others: list[Contender] = []
+    try:
+        for lead in leads.values():
+            lead.start()
+        for lead in leads.values():
+            lead.greet()
+            if lead.why:
+                raise EvaluationError(f"eager PyTorch does not run it: {lead.why}", where=f"the {lead.spec.model}")
+        require_cached(leads["teacher"].hello, cached)
+        others = _others(leads, params, scratch)
+        for contender in (*leads.values(), *others):
+            contender.gate(leads[contender.spec.model].hello["reference"])
+        for lead in leads.values():
+            if lead.why:
+                raise EvaluationError(lead.why, where=f"the {lead.spec.model}, {lead.precision}")
+        take_turns([*leads.values(), *others], params)
+    finally:
+        stop_all([*leads.values(), *others])
+    return leads, others
 
 
-@torch.inference_mode()
-def _take_turns(contenders: Mapping[str, Contender], batch: int, seconds: float, device: torch.device) -> None:
-    """Fill `seconds` of each contender: first a pass that does not count, then turns until each had its time."""
-    images = {key: contender.images(batch, device) for key, contender in contenders.items()}
-    for key, contender in contenders.items():
-        _timed(contender.model, images[key], device)
-        contender.seconds = []
-    waiting = dict(contenders)
-    while waiting:
-        for key, contender in list(waiting.items()):
-            contender.seconds.append(_timed(contender.model, images[key], device))
-            spent, repeats = sum(contender.seconds), len(contender.seconds)
-            if spent >= seconds and (repeats >= MIN_REPEATS or spent >= PATIENCE * seconds):
-                del waiting[key]
+def _others(leads: Mapping[str, Contender], params: BenchmarkParams, scratch: Path) -> list[Contender]:
+    """Every other cell that the params ask for, its process greeted; cells that come to the same are made once."""
+    files = {name: onnx_file(lead, scratch) for name, lead in leads.items()} if _wants_onnx(params) else {}
+    contenders: list[Contender] = []
+    seen = {lead.cell for lead in leads.values()}
+    engines = dict.fromkeys(("eager", *params.engines))
+    for name, device, engine, precision in product(MODELS, params.devices, engines, params.precisions):
+        if engine == "eager" and (device, precision) == (params.devices[0], params.precisions[0]):
+            continue
+        onnx = None if engine in OF_TORCH else files[name]
+        side = int(leads[name].hello["input_px"])
+        made = _made(leads[name].spec, name, engine, device, precision, onnx if isinstance(onnx, Path) else None, side)
+        if isinstance(onnx, str):
+            made.why = onnx
+        else:
+            made.start()
+            made.greet()
+        if made.cell in seen:
+            made.stop()
+            continue
+        seen.add(made.cell)
+        contenders.append(made)
+    return contenders
 
 
-def _timed(model: nn.Module, image_NCHW: Tensor, device: torch.device) -> float:
-    """Seconds of one forward pass, until its answer is there."""
-    start = time.perf_counter()
-    with torch.autocast(device.type, torch.bfloat16, enabled=_precision(device) == "bf16"):
-        model(image_NCHW)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+def _wants_onnx(params: BenchmarkParams) -> bool:
+    return any(engine not in OF_TORCH for engine in params.engines)
 
 
-def _row(batch: int, seconds: list[float]) -> dict[str, Any]:
+def onnx_file(lead: Contender, scratch: Path) -> Path | str:
+    """The student's own file, the teacher's as it is exported for this run alone, or why there is none."""
+    if lead.spec.model == "student":
+        path = lead.spec.student / "model.onnx"
+        return path if path.is_file() else "the student has no model.onnx"
+    try:
+        lead.export(scratch / "teacher.onnx")
+    except Unmeasured as reason:
+        return f"it cannot be exported: {reason}"
+    return scratch / "teacher.onnx"
+
+
+def _made(
+    spec: Spec, model: str, engine: str, device: str, precision: str, onnx: Path | None = None, input_px: int = 0
+) -> Contender:
+    lead = not input_px
+    wanted = (model, engine, device, precision, spec.student, spec.tokens, spec.store, spec.demo_px)
+    return Contender(Spec(*wanted, onnx=onnx, input_px=input_px, reference=lead))
+
+
+def require_cached(found: Mapping[str, Any], cached: Mapping[str, Any]) -> None:
+    """Raise `EvaluationError` where the teacher that was loaded is not the one that the cache comes from."""
+    keys = ("name", "width", "input_px")
+    if any(found[key] != cached[key] for key in keys):
+        what = f"the cached answers are {cached['name']}'s, {cached['width']} channels at {cached['input_px']} px"
+        raise EvaluationError(what, where=f"teacher {found['name']}", fix="dvc repro tokens")
+
+
+def take_turns(contenders: Sequence[Contender], params: BenchmarkParams) -> None:
+    """Fill the rows of all that is still in, from the smallest batch size on, so that memory only grows."""
+    sizes = sorted(set(params.batch_sizes))
+    with track("benchmark", len(sizes), "batch sizes") as advance:
+        for batch in sizes:
+            for contender in contenders:
+                if not contender.why:
+                    contender.load(batch)
+            waiting = [contender for contender in contenders if not contender.why]
+            while waiting:
+                for contender in waiting:
+                    contender.turn(params.seconds / TURNS)
+                waiting = [c for c in waiting if not c.why and not _has_enough(c.seconds, params.seconds)]
+            for contender in contenders:
+                if not contender.why:
+                    contender.finish(_row(batch, contender.seconds, contender.joules))
+            advance()
+
+
+def _has_enough(taken: Sequence[float], seconds: float) -> bool:
+    spent = sum(taken)
+    return spent >= seconds and (len(taken) >= MIN_REPEATS or spent >= PATIENCE * seconds)
+
+
+def _row(batch: int, seconds: Sequence[float], joules: Sequence[float | None]) -> dict[str, Any]:
     """One line of the latency table; throughput is at the median, which a moment's interruption does not move."""
-    p50, p90 = np.percentile(seconds, [50, 90])
+    p50, p90, p99 = np.percentile(seconds, [50, 90, 99])
+    spent = [value for value in joules if value is not None]
+    measured = len(spent) == len(joules)
     return {
         "batch": batch,
         "latency_ms_p50": 1e3 * float(p50),
         "latency_ms_p90": 1e3 * float(p90),
+        "latency_ms_p99": 1e3 * float(p99) if len(seconds) >= P99_REPEATS else None,
         "tiles_per_s": batch / float(p50),
+        "joules_per_tile": sum(spent) / (batch * len(seconds)) if measured else None,
         "repeats": len(seconds),
     }
 
 
-def _precision(device: torch.device) -> str:
-    return "bf16" if device.type == "cuda" else "fp32"
+def _best(contender: Contender, slide_tiles: int) -> dict[str, Any]:
+    """The rows, and of the batch size with the highest throughput its figures."""
+    best = max(contender.rows, key=lambda row: row["tiles_per_s"])
+    return {
+        "tiles_per_s": best["tiles_per_s"],
+        "slides_per_hour": 3600 * best["tiles_per_s"] / slide_tiles,
+        "joules_per_tile": best["joules_per_tile"],
+        "memory_mb": contender.rows[-1]["memory_mb"],
+        "process_mb": contender.rows[-1]["process_mb"],
+        "cosine": contender.cosine,
+        "ready_s": contender.hello["ready_s"],
+        "rows": contender.rows,
+    }
+
+
+def _facts(lead: Contender, slide_tiles: int) -> dict[str, Any]:
+    """What is reported of a model: its costs and its leading figures; `why` says where larger batches failed."""
+    if not lead.rows:
+        raise EvaluationError(lead.why, where=f"the {lead.spec.model}, {lead.precision}", fix="smaller batch_sizes")
+    facts = {key: lead.hello[key] for key in ("name", "params", "gmacs", "input_px")}
+    return {**facts, **_best(lead, slide_tiles), "why": lead.why or None}
+
+
+def _other(contender: Contender, slide_tiles: int) -> dict[str, Any]:
+    """What is reported of another engine, precision or device: its figures, or nothing but why there are none."""
+    cell = dict(zip(("model", "engine", "precision", "device"), contender.cell, strict=True))
+    if contender.rows:
+        return {**cell, **_best(contender, slide_tiles), "why": contender.why or None}
+    return {**cell, "cosine": contender.cosine, "rows": [], "why": contender.why}
+
+
+def _speedups(others: Sequence[Contender]) -> dict[str, float]:
+    """{engine_precision_device: best throughput, student over teacher} where both were measured there."""
+    best = {c.cell: max(row["tiles_per_s"] for row in c.rows) for c in others if c.rows}
+    teachers = {cell[1:]: rate for cell, rate in best.items() if cell[0] == "teacher"}
+    return {
+        "_".join(cell[1:]): rate / teachers[cell[1:]]
+        for cell, rate in best.items()
+        if cell[0] == "student" and cell[1:] in teachers
+    }

@@ -1,7 +1,14 @@
-"""Costs of known models, and a table that is complete; never a speed."""
+"""Costs of known models; real models in real engines and processes; what is wrong is not timed. Never a speed."""
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 import timm
 import torch
@@ -9,12 +16,26 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pipeline.errors import EvaluationError
-from pipeline.evaluation import machine
-from pipeline.evaluation.speed import MIN_REPEATS, Contender, benchmark_models, gmacs, measure
-from pipeline.evaluation.tables import benchmark_headline, six_digits, write_benchmark_plots
+from pipeline.evaluation import machine, memory
+from pipeline.evaluation.contender import Contender, worst_cosine
+from pipeline.evaluation.costs import gmacs
+from pipeline.evaluation.model_process import Spec, gate_images
+from pipeline.evaluation.speed import (
+    MIN_REPEATS,
+    P99_REPEATS,
+    benchmark_models,
+    onnx_file,
+    require_cached,
+    take_turns,
+)
+from pipeline.evaluation.tables import six_digits
 from pipeline.manifest import Manifest
 from pipeline.params import BenchmarkParams, TokensParams
 from pipeline.store import Store
+
+SIDE_PX, WIDTH = 32, 64
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": 2, "num_heads": 4}
+CACHED = {"name": "vit_tiny_patch16_224", "width": WIDTH, "input_px": SIDE_PX}
 
 
 def test_multiply_adds_of_a_linear_and_a_convolution():
@@ -30,21 +51,118 @@ def test_attention_is_counted_although_its_kernel_is_fused():
     assert abs(gmacs(model.eval(), torch.zeros(1, 3, 224, 224)) * 1e9 / products - 1) < 1e-6
 
 
-def test_every_cell_is_measured_and_has_its_repeats(tmp_path):
-    models = {name: timm.create_model("test_efficientnet", num_classes=8).eval() for name in ("teacher", "student")}
-    contenders = {name: Contender(name, model, 32, True) for name, model in models.items()}
-    params = BenchmarkParams(batch_sizes=(1, 3), seconds=0.05, slide_tiles=100)
-    found = measure(contenders, params)
-    for figures in found.values():
-        assert [row["batch"] for row in figures["rows"]] == [1, 3]
-        assert all(row["repeats"] >= MIN_REPEATS for row in figures["rows"])
-        assert all(0 < row["latency_ms_p50"] <= row["latency_ms_p90"] for row in figures["rows"])
-        assert figures["slides_per_hour"] == pytest.approx(36 * figures["tiles_per_s"])
-    assert found["teacher"]["params"] == sum(p.numel() for p in models["teacher"].parameters())
-    assert set(benchmark_headline(found)) >= {"teacher_params", "student_gmacs", "student_tiles_per_s"}
-    write_benchmark_plots(Manifest(stage="benchmark", summary=found), tmp_path)
-    header, *lines = (tmp_path / "latency.csv").read_text().splitlines()
-    assert "teacher_tiles_per_s" in header and "student_ms_p90" in header and len(lines) == 2
+def export_student(folder: Path, seed: int) -> nn.Module:
+    """A student as the stage `student` leaves it, without its ONNX file."""
+    torch.manual_seed(seed)
+    model = timm.create_model("test_efficientnet", num_classes=WIDTH).eval()
+    folder.mkdir()
+    save_file(model.state_dict(), folder / "model.safetensors")
+    seen = {"input_size": [3, SIDE_PX, SIDE_PX], "mean": [0.5] * 3, "std": [0.5] * 3, "num_classes": WIDTH}
+    config = {"architecture": "test_efficientnet", "num_classes": WIDTH, "pretrained_cfg": seen}
+    (folder / "config.json").write_text(json.dumps(config))
+    return model
+
+
+def export_onnx(model: nn.Module, path: Path) -> None:
+    pytest.importorskip("onnx")
+    axes = {"image": {0: "batch"}, "embedding": {0: "batch"}}
+    image = torch.zeros(2, 3, SIDE_PX, SIDE_PX)
+    names = {"input_names": ["image"], "output_names": ["embedding"], "dynamic_axes": axes}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, (image,), str(path), dynamo=False, opset_version=18, **names)
+
+
+def spec_of(folder: Path, **more: object) -> Spec:
+    """The student's ONNX file in ONNX Runtime."""
+    spec = Spec("student", "onnxruntime", "cpu", "auto", folder, TokensParams(), folder, 512)
+    return replace(spec, onnx=folder / "model.onnx", input_px=SIDE_PX, **more)
+
+
+def test_every_cell_is_measured_or_says_why_not(tmp_path):
+    """One run of all engines: a process for each takes seconds to start."""
+    torch.manual_seed(9)
+    save_file(timm.create_model("vit_tiny_patch16_224", num_classes=0, **VIT).state_dict(), tmp_path / "t.safetensors")
+    teacher = TokensParams(teacher="vit_tiny_patch16_224", weights=str(tmp_path / "t.safetensors"), model_kwargs=VIT)
+    model = export_student(tmp_path / "student", seed=0)
+    export_onnx(model, tmp_path / "student" / "model.onnx")
+    engines = ("onnxruntime", "openvino", "tensorrt")
+    wanted = {"engines": engines, "precisions": ("fp32",), "devices": ("cpu",)}
+    params = BenchmarkParams(batch_sizes=(3, 1), seconds=0.02, slide_tiles=100, **wanted)
+    tokens, store = Manifest(stage="tokens", recipe={"teacher": CACHED}), Store(tmp_path / "store")
+    made = benchmark_models(tokens, tmp_path / "student", teacher, params, store, 512, tmp_path / "plots")
+    found = made.summary
+    for name in ("teacher", "student"):
+        rows = found[name]["rows"]
+        assert [row["batch"] for row in rows] == [1, 3]
+        assert all(row["repeats"] >= MIN_REPEATS for row in rows)
+        assert all(0 < row["latency_ms_p50"] <= row["latency_ms_p90"] for row in rows)
+        assert all((row["latency_ms_p99"] is None) == (row["repeats"] < P99_REPEATS) for row in rows)
+        assert found[name]["slides_per_hour"] == pytest.approx(36 * found[name]["tiles_per_s"], rel=1e-4)
+        assert 0 < rows[0]["memory_mb"] <= rows[1]["memory_mb"] < found[name]["process_mb"]
+        assert found[name]["cosine"] == 1.0
+    assert found["student"]["params"] == found["student_params"] == sum(p.numel() for p in model.parameters())
+    header, *lines = (tmp_path / "plots" / "latency.csv").read_text().splitlines()
+    assert "teacher_tiles_per_s" in header and "student_ms_p99" in header and len(lines) == 2
+    cells = {(row["model"], row["engine"]): row for row in found["others"]}
+    assert set(cells) == {(name, engine) for name in ("teacher", "student") for engine in engines}
+    for (_, engine), row in cells.items():
+        if engine != "tensorrt" and importlib.util.find_spec(engine):
+            assert row["why"] is None and row["cosine"] > 0.9999 and row["memory_mb"] > 0
+            assert found[f"speedup_{engine}_fp32_cpu"] == found["speedups"][f"{engine}_fp32_cpu"] > 0
+        else:
+            assert row["rows"] == [] and ("not installed" in row["why"] or "NVIDIA GPU" in row["why"])
+
+
+def test_a_wrong_answer_is_not_timed(tmp_path):
+    pytest.importorskip("onnxruntime")
+    model = export_student(tmp_path / "student", seed=0)
+    # Another student's ONNX file: plausible, and wrong.
+    export_onnx(export_student(tmp_path / "other", seed=1), tmp_path / "student" / "model.onnx")
+    with torch.inference_mode():
+        reference_ND = model(torch.from_numpy(gate_images(SIDE_PX))).numpy()
+    wrong = Contender(spec_of(tmp_path / "student"))
+    wrong.start()
+    wrong.greet()
+    wrong.gate(reference_ND)
+    assert wrong.cosine < 0.99 and "not the model's" in wrong.why
+    take_turns([wrong], BenchmarkParams())
+    assert wrong.rows == [] and wrong.seconds == []
+
+
+def test_an_engine_that_dies_leaves_its_reason_and_no_error(tmp_path):
+    pytest.importorskip("onnxruntime")
+    export_onnx(export_student(tmp_path / "student", seed=0), tmp_path / "student" / "model.onnx")
+    killed, broken = Contender(spec_of(tmp_path / "student")), Contender(spec_of(tmp_path))
+    (tmp_path / "model.onnx").write_bytes(b"no ONNX file")
+    for contender in (killed, broken):
+        contender.start()
+        contender.greet()
+    killed.load(1)
+    killed._process.kill()
+    killed.turn(1.0)
+    assert killed.why == "in a pass: its process ended with exit code -9"
+    assert "InvalidProtobuf" in broken.why
+
+
+def test_a_student_without_anonnx_file_is_named(tmp_path):
+    lead = Contender(replace(spec_of(tmp_path), engine="eager"))
+    assert onnx_file(lead, tmp_path) == "the student has no model.onnx"
+
+
+def test_another_teacher_than_the_cached_one_is_refused():
+    with pytest.raises(EvaluationError, match="cached answers are uni's, 1024 channels"):
+        require_cached(CACHED, {"name": "uni", "width": 1024, "input_px": 224})
+
+
+def test_a_constant_answer_is_far_from_any_model_although_its_raw_cosine_is_near():
+    random = np.random.default_rng(0)
+    want_ND = (random.normal(size=(8, 16)) + 10).astype(np.float32)
+    constant_ND = np.repeat(want_ND.mean(0, keepdims=True), 8, axis=0)
+    raw = (want_ND * constant_ND).sum(1) / np.linalg.norm(want_ND, axis=1) / np.linalg.norm(constant_ND, axis=1)
+    assert raw.min() > 0.98 and worst_cosine(constant_ND, want_ND) < 0.1
+    assert worst_cosine(want_ND, want_ND) == pytest.approx(1)
+    assert worst_cosine(np.full_like(want_ND, np.nan), want_ND) == -1
 
 
 def test_the_machine_is_described_without_its_name():
@@ -53,7 +171,14 @@ def test_the_machine_is_described_without_its_name():
     found = machine.describe()
     assert found["cpu"] and found["threads"] >= 1 and found["versions"]["torch"]
     assert socket.gethostname() not in str(found)
-    assert machine.peak_rss_mb() > 10
+
+
+def test_memory_that_was_held_is_in_the_peak():
+    before = memory.peak_mb()
+    held = np.ones(4_000_000)
+    during = memory.resident_mb()
+    del held
+    assert memory.peak_mb() >= max(before, during) > 30
 
 
 def test_six_digits_reach_every_float():
@@ -62,11 +187,3 @@ def test_six_digits_reach_every_float():
         "n": 7,
         "s": "x",
     }
-
-
-def test_another_teacher_than_the_cached_one_is_refused(tmp_path):
-    save_file(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "w.safetensors")
-    params = TokensParams(teacher="test_vit", weights=str(tmp_path / "w.safetensors"))
-    tokens = Manifest(stage="tokens", recipe={"teacher": {"name": "uni", "width": 1024, "input_px": 224}})
-    with pytest.raises(EvaluationError, match="cached answers are uni's, 1024 channels"):
-        benchmark_models(tokens, tmp_path, params, BenchmarkParams(), Store(tmp_path), 512)

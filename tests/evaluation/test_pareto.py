@@ -1,0 +1,111 @@
+"""The front on hand-made and on drawn points; students found again in a real git repository with a DVC cache."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.evaluation.pareto import Study, front, gather, pareto, write_pareto
+from pipeline.manifest import Item, Manifest
+
+POINTS = st.lists(st.tuples(st.integers(0, 6).map(float), st.integers(0, 6).map(float)), max_size=12)
+
+
+def beats(a: tuple[float, float], b: tuple[float, float]) -> bool:
+    return a[0] <= b[0] and a[1] >= b[1] and a != b
+
+
+@given(POINTS)
+def test_the_front_is_just_what_no_point_beats(points):
+    assert front(points) == [not any(beats(other, point) for other in points) for point in points]
+
+
+def test_a_front_by_hand():
+    slow_best, fast_good, slow_worse, fast_worse = (4.0, 0.9), (1.0, 0.8), (3.0, 0.7), (1.0, 0.6)
+    assert front([slow_best, fast_good, slow_worse, fast_worse]) == [True, True, False, False]
+    assert front([]) == []
+
+
+def study(name: str, rate: float, linear: float | None, cosine: float = 0.5, slide: str = "s", machine: float = 1.0):
+    """A study on a machine that is `machine` times as fast as the first one."""
+    flat = {"linear_student": linear, "linear_teacher": 0.95} if linear is not None else {}
+    evaluate = Manifest(
+        stage="evaluate",
+        items=(Item(id=slide, key=slide, digest="d"),),
+        summary={"primary": "test", "cosine": cosine, **flat},
+    )
+    models = {
+        model: {"name": model, "tiles_per_s": r * machine, "rows": [{"batch": 1, "latency_ms_p50": 2e3 / r / machine}]}
+        for model, r in (("teacher", 10.0), ("student", rate))
+    }
+    return Study(name, evaluate, Manifest(stage="benchmark", recipe={"teacher": {"name": "uni"}}, summary=models))
+
+
+def test_time_is_the_share_of_the_teachers_in_the_same_run(tmp_path):
+    found = pareto([study("here", 40, 0.8), study("slower, on a faster machine", 20, 0.7, machine=9)])
+    teacher, here, other = found.rows
+    assert (teacher["relative_time"], here["relative_time"], other["relative_time"]) == (1, 0.25, 0.5)
+    assert (here["on_front"], other["on_front"], teacher["on_front"]) == (True, False, False)
+    assert teacher["linear_student"] == 0.95 and other["latency_ms"] < here["latency_ms"]
+    write_pareto(found, tmp_path / "pareto.csv")
+    assert (tmp_path / "pareto.csv").read_text().splitlines()[2].startswith("here,student,0.25,25.0,50.0,40.0,0.8,")
+
+
+def test_what_does_not_compare_is_left_out_and_named():
+    found = pareto([study("here", 40, 0.8), study("elsewhere", 40, 0.9, slide="t"), study("unlabelled", 40, None)])
+    assert [row["name"] for row in found.rows] == ["teacher", "here"]
+    assert [line.split(":")[0] for line in found.left_out] == ["elsewhere", "unlabelled"]
+
+
+def test_fidelity_stands_in_where_no_tile_has_a_label():
+    found = pareto([study("a", 40, None, cosine=0.6), study("b", 20, None, cosine=0.5)])
+    assert found.accuracy == "cosine" and [row["on_front"] for row in found.rows] == [False, True, False]
+
+
+def git(root, *words):
+    settings = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    done = subprocess.run(["git", *settings, *words], cwd=root, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def lock(root, made: Study) -> None:
+    """Leave what `dvc repro` leaves of a study: dvc.lock, and the manifests in the cache."""
+    outs = []
+    for manifest in (made.evaluate, made.benchmark):
+        data = manifest.model_dump_json().encode()
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        cached = root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        cached.write_bytes(data)
+        outs.append({"path": f"artifacts/{manifest.stage}.json", "hash": "md5", "md5": md5})
+    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": {"all": {"outs": outs}}}))
+
+
+def test_students_of_branches_and_experiments_are_found_once_each(tmp_path):
+    git(tmp_path, "init", "-q", "-b", "main")
+    main, other, lost = study("main", 10, 0.8), study("wide", 20, 0.9), study("lost", 30, 0.9)
+    (tmp_path / ".gitignore").write_text(".dvc\n")
+    for made, branch in ((main, "main"), (other, "tmp"), (lost, "lost")):
+        git(tmp_path, "checkout", "-q", "-B", branch)
+        lock(tmp_path, made)
+        git(tmp_path, "add", "-A")
+        git(tmp_path, "commit", "-qm", branch)
+    git(tmp_path, "update-ref", f"refs/exps/ab/{'c' * 38}/wide", "tmp")
+    git(tmp_path, "update-ref", "refs/exps/exec/EXEC_HEAD", "tmp")
+    git(tmp_path, "branch", "-qD", "tmp")
+    md5 = hashlib.md5(lost.benchmark.model_dump_json().encode(), usedforsecurity=False).hexdigest()
+    (tmp_path / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]).unlink()
+    workspace = Study("workspace", main.evaluate, main.benchmark)
+    assert gather(tmp_path, workspace) == [workspace, other]
+    assert {found.name for found in gather(tmp_path)} == {"main", "wide"}
+
+
+@pytest.mark.parametrize("name", ["feature/x", "plain"])
+def test_a_folder_that_is_no_repository_has_no_study_but_its_own(tmp_path, name):
+    made = study(name, 10, 0.8)
+    assert gather(tmp_path, made) == [made] and gather(tmp_path) == []
