@@ -1,6 +1,6 @@
 """Stage `report`: everything on one page.
 
-In:  all manifests, the pictures in the store, plots/training.csv, params `report`.
+In:  all manifests, the pictures in the store, plots/{training,pareto}.csv and plots/maps/, params `report`.
 Out: reports/report.html, self-contained; artifacts/report.json.
 Run: dvc repro report, or python -m stages.report
 """
@@ -21,7 +21,7 @@ from stages.command import Debug, execute, load
 def run(params: Params, store: Store) -> Manifest:
     """Write the page."""
     manifests = {stage: load(stage) for stage in STAGES if stage != "report"}
-    return build_report(manifests, params.report, store, Path("reports/report.html"), Path("plots/training.csv"))
+    return build_report(manifests, params.report, store, Path("reports/report.html"))
 
 
 def main(debug: Debug = False) -> None:
