@@ -36,7 +36,30 @@ def _register(stage: str) -> None:
 
 
 for _stage in STAGES:
-    _register(_stage)
+    if _stage != "report":
+        _register(_stage)
+
+
+@cli.command(help="Run the stage `report` here, without DVC; with --compare, put experiments side by side.")
+def report(
+    experiments: Annotated[
+        list[str] | None, typer.Argument(help="With --compare: branches, experiments, `workspace`; by default all.")
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Write reports/compare.html instead.")] = False,
+    debug: Debug = False,
+) -> None:
+    """The report, or experiments side by side."""
+    if not compare:
+        if experiments:
+            raise typer.BadParameter("experiments are named with --compare: histill report --compare EXP ...")
+        importlib.import_module("stages.report").main(debug)
+        return
+    from pipeline.evaluation.compare import compare_experiments
+
+    with errors(debug):
+        out = Path("reports/compare.html")
+        names = compare_experiments(dvc_root(), experiments or [], out)
+        typer.echo(f"{out}: {', '.join(names)}")
 
 
 @cli.command()

@@ -2,8 +2,8 @@
 
 In:  artifacts/{tiles,tokens,student}.json, models/student/, params `evaluate`; the labelled data sets that it names;
      for them and for robustness the teacher itself (params `tokens`).
-Out: artifacts/evaluate.json (fidelity, probes of both under one protocol, retention), plots/{fidelity,probes}.csv; in
-     the store, tiles and tokens of the data sets.
+Out: artifacts/evaluate.json (fidelity, probes of both under one protocol, retention), plots/{fidelity,probes}.csv,
+     plots/maps/ (patch tokens as colours); in the store, tiles and tokens of the data sets.
 Run: dvc repro evaluate, or python -m stages.evaluate
 """
 

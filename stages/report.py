@@ -1,7 +1,8 @@
 """Stage `report`: everything on one page.
 
-In:  all manifests, the pictures in the store, plots/training.csv, params `report`.
-Out: reports/report.html, self-contained; reports/model_card.md; artifacts/report.json.
+    write_card(manifests["student"], manifests["evaluate"], Path("reports/model_card.md"))
+In:  all manifests, the pictures in the store, plots/{training,pareto}.csv and plots/maps/, params `report`.
+Out: reports/report.html, self-contained; artifacts/report.json.
 Run: dvc repro report, or python -m stages.report
 """
 
@@ -23,7 +24,7 @@ def run(params: Params, store: Store) -> Manifest:
     """Write the page and the model card."""
     manifests = {stage: load(stage) for stage in STAGES if stage != "report"}
     write_card(manifests["student"], manifests["evaluate"], Path("reports/model_card.md"))
-    return build_report(manifests, params.report, store, Path("reports/report.html"), Path("plots/training.csv"))
+    return build_report(manifests, params.report, store, Path("reports/report.html"))
 
 
 def main(debug: Debug = False) -> None:

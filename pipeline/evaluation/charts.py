@@ -111,8 +111,10 @@ def lines(curves: Sequence[tuple[str, Sequence[tuple[float, float]]]], label: st
     return _svg(height, label, parts)
 
 
-def scatter(points: Sequence[Point], label: str, x_label: str, y_label: str) -> Markup:
-    """Named points, x logarithmic, with vertical whiskers."""
+def scatter(
+    points: Sequence[Point], label: str, x_label: str, y_label: str, front: Sequence[tuple[float, float]] = ()
+) -> Markup:
+    """Points, x logarithmic, with vertical whiskers and the names that are not empty; a line through the front."""
     height, bottom, left = 292.0, 242.0, 52.0
     xs = [point.x for point in points]
     heights = [v for p in points for v in (p.y, p.low, p.high) if v is not None]
@@ -121,10 +123,15 @@ def scatter(points: Sequence[Point], label: str, x_label: str, y_label: str) -> 
     parts = [_grid_y(y_axis, left, WIDTH - 18), _ticks_x(x_axis, bottom)]
     parts.append(_axis_title((left + WIDTH - 18) / 2, height - 8, x_label))
     parts.append(_text(4, 16, y_label, "start", "axis"))
+    if len(front) > 1:
+        path = " ".join(f"{x_axis(x):.1f},{y_axis(y):.1f}" for x, y in front)
+        parts.append(Markup('<polyline class="front" points="{}"/>').format(path))
     for point in points:
         x, y = x_axis(point.x), y_axis(point.y)
         mark = Mark(point.role, point.y, point.low, point.high)
         parts.append(_dot(mark, y, x, y_axis, vertical=True, radius=6))
+        if not point.name:
+            continue
         near_right = x > WIDTH * 0.62
         shift, anchor = (-12, "end") if near_right else (12, "start")
         parts.append(_text(x + shift, y + 4.5, point.name, anchor, f"name {point.role}"))

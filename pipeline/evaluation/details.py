@@ -1,4 +1,4 @@
-"""Every figure of evaluate.json as rows of one table: teacher, student, the untrained floor, and what is kept.
+"""Every figure of evaluate.json as rows for tables: teacher, student, the untrained floor, and what is kept.
 
 A cell is {value, low, high} or None. Pure functions of the manifest's summary; no torch.
 """
@@ -14,22 +14,27 @@ Cell = dict[str, Any] | None
 
 
 def detail_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """{where, what, teacher, student, untrained, kept} of every figure: slides, data sets, robustness."""
+    """{section, where, what, teacher, student, untrained, kept} of every figure: slides, data sets, robustness.
+
+    `section` is where the report shows it: fidelity, downstream or robustness.
+    """
     rows: list[dict[str, Any]] = []
     for split, found in (summary["fidelity"] or {}).items():
-        rows += [{"where": split, **row} for row in _fidelity(found)]
+        rows += [{"section": "fidelity", "where": split, **row} for row in _fidelity(found)]
     for split, shots in (summary["few_shot"] or {}).items():
-        rows += [{"where": split, **row} for row in _few_shot(shots)]
+        rows += [{"section": "downstream", "where": split, **row} for row in _few_shot(shots)]
     for split, found in (summary["slide_labels"] or {}).items():
-        rows.append({"where": split, **_accuracy("slide labels, attention", found)})
+        rows.append({"section": "downstream", "where": split, **_accuracy("slide labels, attention", found)})
     for name, splits in summary["sets"].items():
         for split, found in splits.items():
-            rows += [{"where": f"{name}, {split}", **row} for row in _of_set(found)]
+            where = f"{name}, {split}"
+            rows.append({"section": "fidelity", "where": where, **_set_cosine(found)})
+            rows += [{"section": "downstream", "where": where, **row} for row in _of_set(found)]
     robust = summary["robustness"] or {"changes": {}}
     for change, found in robust["changes"].items():
         cells = {model: _cell(found[model], "agreement", "interval") for model in ("teacher", "student")}
-        where = f"{robust['n']} tiles"
-        rows.append({"where": where, "what": f"agreement, {change}", **cells, "untrained": None, "kept": None})
+        row = _row(f"agreement, {change}", **cells)
+        rows.append({"section": "robustness", "where": f"{robust['n']} tiles", **row})
     return rows
 
 
@@ -51,8 +56,11 @@ def _few_shot(shots: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield _accuracy(f"few shots, {n} a class", shots[n])
 
 
+def _set_cosine(found: Mapping[str, Any]) -> dict[str, Any]:
+    return _row("cosine", student=_cell(found["fidelity"], "cosine", "cosine_interval"))
+
+
 def _of_set(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    yield _row("cosine", student=_cell(found["fidelity"], "cosine", "cosine_interval"))
     for kind, name in PROBES.items():
         if found.get("probes"):
             yield _accuracy(name, found["probes"][kind])

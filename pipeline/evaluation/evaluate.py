@@ -9,6 +9,7 @@ Its summary:
     slide_labels   {split: see mil.py}, or null
     sets           {data set: {split: its fidelity, probes, few_shot or dense}}; see labelled_sets.py
     robustness     see robustness.py, or null
+    maps           the pictures in plots/maps, see pca_maps.py; null where there are none
     why            {what is missing: the reason}; "fidelity" for all splits, "probes, <split>" for one
     warnings       what a reader must know to trust a figure
     trained_on_test  held-out slides and sets that the student was trained on: their figures flatter it
@@ -30,6 +31,7 @@ from pipeline.evaluation.datasets import TRAIN, Sample
 from pipeline.evaluation.fidelity import Scale
 from pipeline.evaluation.labelled_sets import SetFigures, evaluate_set
 from pipeline.evaluation.leaks import identical, near_duplicates
+from pipeline.evaluation.pca_maps import write_maps
 from pipeline.evaluation.robustness import MIN_TILES, check_same_teacher, robustness
 from pipeline.evaluation.tables import evaluate_headline, six_digits, write_evaluate_plots
 from pipeline.evaluation.teacher_source import TeacherSource
@@ -54,7 +56,7 @@ def evaluate_student(
     store: Store,
     plots: Path = Path("plots"),
 ) -> Manifest:
-    """Compare them on every held-out split and data set, and write probes.csv and fidelity.csv to `plots`.
+    """Compare them on every held-out split and data set, and write probes.csv, fidelity.csv and maps/ to `plots`.
 
     Raises `EvaluationError` on a leak between train and held-out tiles, where there is no train slide, and where the
     student does not answer in the teacher's space. With nothing held out the figures are null and `why` says so.
@@ -77,7 +79,9 @@ def evaluate_student(
     lead = datasets.primary(list(held))
     steady = _robustness(models, held.get(lead or "", []), tokens, teacher, store, params, slides)
     slides.warnings += near
-    return _manifest(tokens, student, student_folder, params, models, slides, sets, steady, lead, plots)
+    pictured = {} if f"patch, {lead}" in slides.why else models.dense
+    maps = write_maps(pictured.get("student"), held.get(lead or "", []), params.batch_size, plots / "maps")
+    return _manifest(tokens, student, student_folder, params, models, slides, sets, steady, maps, lead, plots)
 
 
 def _check_images(train: Sequence[Sample], held: Mapping[str, Sequence[Sample]]) -> list[str]:
@@ -145,6 +149,7 @@ def _manifest(
     slides: Comparison,
     sets: Mapping[str, SetFigures],
     steady: dict[str, Any] | None,
+    maps: dict[str, Any] | None,
     lead: str | None,
     plots: Path,
 ) -> Manifest:
@@ -165,6 +170,7 @@ def _manifest(
         "slide_labels": slides.slide_labels or None,
         "sets": {name: found.splits for name, found in sets.items()},
         "robustness": steady,
+        "maps": maps,
         "why": slides.why | {f"{w}, {n}": why for n, found in sets.items() for w, why in found.why.items()},
         "warnings": [*slides.warnings, *(f"{n}, {w}" for n, found in sets.items() for w in found.warnings)],
         "trained_on_test": _trained_on(student, tokens, sets),

@@ -34,6 +34,8 @@ class Study:
     name: str
     evaluate: Manifest
     benchmark: Manifest
+    student: Manifest | None = None
+    """For what differs in how they were trained; the front does without it."""
 
     @property
     def protocol(self) -> str:
@@ -95,13 +97,14 @@ def gather(root: Path, workspace: Study | None = None) -> list[Study]:
             continue
         md5s = dict(locked_manifests(lock))
         manifests = {
-            stage: _cached(root, md5s.get(f"artifacts/{stage}.json", "")) for stage in ("evaluate", "benchmark")
+            stage: _cached(root, md5s.get(f"artifacts/{stage}.json", ""))
+            for stage in ("evaluate", "benchmark", "student")
         }
         evaluate, benchmark = manifests["evaluate"], manifests["benchmark"]
         if evaluate and benchmark:
             # refs/exps/<2 hex>/<38 hex>/<name>
             name = place.split("/", 3)[-1] if place.startswith("exps/") else place
-            study = Study(name, evaluate, benchmark)
+            study = Study(name, evaluate, benchmark, manifests["student"])
             if not any((study.evaluate, study.benchmark) == (s.evaluate, s.benchmark) for s in found):
                 found.append(study)
     return found

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -39,6 +41,26 @@ def slide_pictures(tiles: Manifest, items: list[Item], store: Store) -> dict[str
         # A folder of images has no view of a whole slide: its thumbnail is the mosaic.
         pictures[item.id] = SlidePictures("" if item.info.get("kind") == "folder" else thumb, overlay, mosaic)
     return pictures
+
+
+def map_pictures(maps: Mapping[str, Any] | None, folder: Path) -> list[dict[str, Any]]:
+    """Of each tile with maps (see pca_maps.py): `slide`, `row`, `cosine`, and data URIs `tile`, `teacher`, `student`.
+
+    A tile of which a picture is gone is left out.
+    """
+    found = []
+    for i, tile in enumerate((maps or {"tiles": ()})["tiles"]):
+        shown = {
+            name: _whole(folder / f"{i}-{name}.{ending}", kind)
+            for name, ending, kind in (("tile", "jpg", "jpeg"), ("teacher", "png", "png"), ("student", "png", "png"))
+        }
+        if all(shown.values()):
+            found.append({**tile, **shown})
+    return found
+
+
+def _whole(path: Path, kind: str) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(path.read_bytes()).decode() if path.is_file() else ""
 
 
 def spread(items: tuple[Item, ...], most: int) -> list[Item]:

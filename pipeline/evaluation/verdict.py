@@ -7,10 +7,8 @@ from typing import Any
 
 from pipeline.manifest import Manifest
 
-NOT_MEASURED = (
-    "energy",
-    "engines other than eager PyTorch",
-)
+NOT_MEASURED = ("reading slides and decoding tiles (the speed is of the models alone)", "any clinical task")
+"""What no run of this pipeline measures."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,11 @@ def figures(evaluate: Manifest, benchmark: Manifest) -> list[Figure]:
 def smaller(benchmark: Manifest) -> Figure:
     """Parameters, teacher over student."""
     teacher, student = (benchmark.summary[name]["params"] for name in ("teacher", "student"))
-    detail = f"{quantity(teacher)} parameters in the teacher, {quantity(student)} in the student"
+    gmacs = [digits(benchmark.summary[name]["gmacs"]) for name in ("teacher", "student")]
+    detail = (
+        f"{quantity(teacher)} parameters in the teacher, {quantity(student)} in the student; "
+        f"{gmacs[0]} and {gmacs[1]} GMAC a tile"
+    )
     return Figure(times(teacher / student), "smaller" if teacher >= student else "larger", detail)
 
 
@@ -40,7 +42,12 @@ def faster(benchmark: Manifest) -> Figure:
     ratio, machine = benchmark.summary["speedup"], benchmark.summary["machine"]
     slow, fast = (digits(benchmark.summary[name]["tiles_per_s"]) for name in ("teacher", "student"))
     where = f"{benchmark.summary['precision']} on {machine['gpu'] or machine['cpu']}"
-    detail = f"{slow} tiles a second with the teacher, {fast} with the student; {where}"
+    alone = [digits(benchmark.summary[name]["rows"][0]["latency_ms_p50"]) for name in ("teacher", "student")]
+    batch = benchmark.summary["student"]["rows"][0]["batch"]
+    detail = (
+        f"{slow} tiles a second with the teacher, {fast} with the student, each at its best batch in one run; "
+        f"{alone[0]} and {alone[1]} ms for a batch of {batch}; {where}"
+    )
     return Figure(times(ratio), "faster" if ratio >= 1 else "slower", detail)
 
 
@@ -73,8 +80,20 @@ def likeness(evaluate: Manifest) -> Figure:
 def not_measured(evaluate: Manifest, benchmark: Manifest) -> list[str]:
     """Everything a reader might take for granted and must not."""
     gaps = [f"{what} ({why})" for what, why in sorted(evaluate.summary["why"].items())]
-    if benchmark.summary["machine"]["gpu"] is None:
+    if not evaluate.summary["sets"]:
+        gaps.append("public data sets (evaluate.datasets names none)")
+    speed, others = benchmark.summary, benchmark.summary["others"]
+    if speed["machine"]["gpu"] is None:
         gaps.append("speed on a GPU")
+    if not any(cell["rows"] for cell in others if cell["engine"] != speed["engine"]):
+        gaps.append(f"engines other than {speed['engine']} PyTorch")
+    gaps += [
+        f"{cell['model']}, {cell['engine']} {cell['precision']} on {cell['device']} ({cell['why']})"
+        for cell in others
+        if not cell["rows"]
+    ]
+    if any(speed[name]["joules_per_tile"] is None for name in ("teacher", "student")):
+        gaps.append("energy")
     return [*gaps, *NOT_MEASURED]
 
 

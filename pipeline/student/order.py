@@ -41,7 +41,7 @@ class Rows:
 class Order:
     """The order of every epoch over slides of `rows_per_slide` rows, each row with one of `views` views at random.
 
-    With a `fraction` below 1 that share of each slide's rows, evenly spread, is all there is: the same rows every epoch.
+    With a `fraction` below 1 that share of each slide's rows, evenly spread and the same every epoch, is all there is.
     """
 
     def __init__(

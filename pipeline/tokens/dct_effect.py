@@ -37,6 +37,7 @@ from pipeline.tiles.pixels import decode_jpeg, encode_jpeg, resize
 from pipeline.tiles.whole_slide import look
 from pipeline.tokens.engines import Eager, Engine, pick_device, resolve_precision
 from pipeline.tokens.loading import load_teacher
+from pipeline.tokens.teacher import Teacher
 
 
 def measure(
@@ -69,7 +70,7 @@ def measure(
     pixel_NHWC = {name: np.stack([one for i in intact if (one := some[i]) is not None]) for name, some in tiles.items()}
     device = pick_device()
     engine = Eager(teacher, device, resolve_precision(tokens.precision, device))
-    answers = {name: _answers(engine, image_NHWC, tokens.batch_size) for name, image_NHWC in pixel_NHWC.items()}
+    answers = {name: _answers(teacher, engine, pixels, tokens.batch_size) for name, pixels in pixel_NHWC.items()}
     cls_ND, patch_NTD = answers["whole"]
     answers["neighbour"] = cls_ND.roll(1, 0), patch_NTD.roll(1, 0)
     pixel_NHWC["neighbour"] = np.roll(pixel_NHWC["whole"], 1, 0)
@@ -105,10 +106,12 @@ def _by_pillow(reader: SlideReader, geometry: Geometry, choice: Choice, quality:
     return found
 
 
-def _answers(engine: Engine, image_NHWC: NDArray[np.uint8], batch_size: int) -> tuple[Tensor, Tensor]:
+def _answers(
+    teacher: Teacher, engine: Engine, image_NHWC: NDArray[np.uint8], batch_size: int
+) -> tuple[Tensor, Tensor]:
     """cls (N, D) and patch (N, T, D), float32 on the CPU."""
     batches = [torch.from_numpy(image_NHWC[i : i + batch_size]) for i in range(0, len(image_NHWC), batch_size)]
-    answers = [engine(batch.to(engine.device)) for batch in batches]
+    answers = [teacher.finish(engine(batch.to(engine.device))) for batch in batches]
     cls_ND, patch_NTD = (torch.cat([part.float().cpu() for part in parts]) for parts in zip(*answers, strict=True))
     return cls_ND, patch_NTD
 

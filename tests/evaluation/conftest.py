@@ -78,12 +78,27 @@ def structure() -> dict[str, Any]:
     }
 
 
+def steady() -> dict[str, Any]:
+    found = {"agreement": 0.8, "interval": [0.7, 0.9]}
+    return {"teacher": found, "student": found, "difference": {"value": 0.0, "interval": [-0.1, 0.1]}}
+
+
+def other(model: str, rate: float | None, why: str | None) -> dict[str, Any]:
+    cell = {"model": model, "engine": "onnxruntime", "precision": "fp32", "device": "cpu", "why": why, "rows": []}
+    return (
+        cell
+        if rate is None
+        else {**speed(model, 1, rate), **cell, "rows": speed(model, 1, rate)["rows"], "cosine": 1.0}
+    )
+
+
 def speed(name: str, params: int, rate: float) -> dict[str, Any]:
     rows = [
         {
             "batch": b,
             "latency_ms_p50": 1e3 * b / rate,
             "latency_ms_p90": 1.1e3 * b / rate,
+            "latency_ms_p99": None,
             "tiles_per_s": rate,
             "repeats": 9,
         }
@@ -97,6 +112,8 @@ def speed(name: str, params: int, rate: float) -> dict[str, Any]:
         "rows": rows,
         "tiles_per_s": rate,
         "slides_per_hour": rate * 3600 / 10000,
+        "memory_mb": 76.0,
+        "joules_per_tile": None,
     }
 
 
@@ -145,7 +162,12 @@ def manifests() -> dict[str, Manifest]:
                 "few_shot": {"test": {"4": probes()["linear"], "16": probes()["knn"]}},
                 "slide_labels": None,
                 "sets": {"crc": {"test": {"fidelity": fidelity(), "probes": probes(), "few_shot": None}}},
-                "robustness": None,
+                "robustness": {"changes": {"stain": steady(), "blur": steady()}, "n": 64, "by": "tile"},
+                "maps": {
+                    "explained": [0.4, 0.2, 0.1],
+                    "grid": [8, 8],
+                    "tiles": [{"slide": "<script>alert(1)</script>", "row": 3, "cosine": 0.51}],
+                },
                 "why": {},
                 "warnings": ["test: 2 tiles are nearly the same"],
                 "trained_on_test": [],
@@ -158,7 +180,10 @@ def manifests() -> dict[str, Manifest]:
                 "engine": "eager",
                 "precision": "fp32",
                 "slide_tiles": 10000,
-                "peak_rss_mb": 812.0,
+                "others": [
+                    other("teacher", 40.0, None),
+                    other("student", None, "it has <b>no</b> model.onnx"),
+                ],
                 "speedup": 4.1,
                 "teacher": speed("demo", 12_000_000, 40.0),
                 "student": speed("efficientvit_b0", 3_400_000, 164.0),
@@ -182,10 +207,22 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def training_csv(tmp_path: Path) -> Path:
-    path = tmp_path / "training.csv"
+def plots(tmp_path: Path) -> Path:
+    """What the stages upstream leave in plots/: a training curve, every student's point, the maps of one tile."""
+    folder = tmp_path / "plots"
+    (folder / "maps").mkdir(parents=True)
     rows = [
         f"{i},{1.6 * 0.97**i + 0.4:.4f},{0.8 * 0.97**i + 0.15:.4f},{0.8 * 0.97**i + 0.25:.4f},0.001" for i in range(200)
     ]
-    path.write_text("step,loss,cls,patch,lr\n" + "\n".join(rows) + "\n")
-    return path
+    (folder / "training.csv").write_text("step,loss,cls,patch,lr\n" + "\n".join(rows) + "\n")
+    students = [
+        "name,student,relative_time,ms_a_tile,latency_ms,tiles_per_s,linear_student,knn_student,cosine,on_front",
+        "teacher,demo,1.0,25.0,25.0,40.0,0.9,0.86,1.0,False",
+        "tiny-wren,test_vit,0.1,2.5,3.0,400.0,0.7,0.6,0.4,True",
+        "workspace,efficientvit_b0,0.24,6.1,6.1,164.0,0.85,0.8,0.62,True",
+        "<i>slow</i>,efficientvit_b1,0.5,12.5,13.0,80.0,0.8,0.7,0.6,False",
+    ]
+    (folder / "pareto.csv").write_text("\n".join(students) + "\n")
+    for name in ("tile.jpg", "teacher.png", "student.png"):
+        Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(folder / "maps" / f"0-{name}")
+    return folder

@@ -50,7 +50,8 @@ def test_cls_and_patch_are_against_what_is_cached(corpus: Corpus, batch: Batch) 
     assert batch.patch_NTD is not None and batch.scale_NT is not None
     assert list(found) == ["cls", "patch"]
     assert torch.equal(found["cls"], cls_loss(embedding_ND, cls_standardiser(corpus).forward(batch.cls_ND)))
-    assert torch.equal(found["patch"], patch_loss(map_NTD, dequantise(batch.patch_NTD, batch.scale_NT)))
+    token_NTD = dequantise(batch.patch_NTD, batch.scale_NT, corpus.rotation_block)
+    assert torch.equal(found["patch"], patch_loss(map_NTD, token_NTD))
 
 
 def test_total_is_the_weighted_sum(corpus: Corpus, batch: Batch) -> None:
@@ -64,7 +65,7 @@ def test_total_is_the_weighted_sum(corpus: Corpus, batch: Batch) -> None:
 def test_the_teachers_own_answers_cost_nothing(corpus: Corpus, batch: Batch) -> None:
     made = terms(corpus, relation=1.0)
     assert batch.patch_NTD is not None and batch.scale_NT is not None
-    perfect = made.cls.forward(batch.cls_ND), dequantise(batch.patch_NTD, batch.scale_NT)
+    perfect = made.cls.forward(batch.cls_ND), dequantise(batch.patch_NTD, batch.scale_NT, corpus.rotation_block)
     assert all(abs(value.item()) < 1e-5 for value in made(batch, *perfect).values())
 
 
