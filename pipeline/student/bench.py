@@ -9,8 +9,8 @@ turns:
 
 `ratio` is the median over the rounds of fed / resident; what it lacks to 1 is what the loader costs the training. Then
 a long run of the loader alone: `rss_growth_mb` is the growth of *anonymous* memory (/proc/self/smaps_rollup) from the
-first tenth of it to the end. Pages of mapped files do not count: they are the page cache's, shared by all processes and
-given back when memory is short.
+second tenth of it to the last. Pages of mapped files do not count: they are the page cache's, shared by all processes
+and given back when memory is short.
 
 What this does not cover: cold disks (the store was just written, so it is in the page cache), and network mounts.
 
@@ -101,12 +101,14 @@ def compare(made: Training, rounds: int, steps: int) -> dict[str, float]:
 
 
 def growth_mb(made: Training, steps: int) -> float:
-    """Anonymous memory at the end of so many batches less that after the first tenth, MiB."""
-    before = 0.0
+    """Median of anonymous memory over the last tenth of so many batches less that over the second tenth, MiB.
+
+    Medians, since what is in flight between two batches differs by parts of batches.
+    """
+    seen: list[list[float]] = [[] for _ in range(10)]
     for number, _ in enumerate(made.loader.batches(0, steps)):
-        if number == steps // 10:
-            before = anonymous_mb()
-    return anonymous_mb() - before
+        seen[number * 10 // steps].append(anonymous_mb())
+    return statistics.median(seen[-1]) - statistics.median(seen[1])
 
 
 def index(rows: int, slides: int, batch_size: int, folder: Path) -> dict[str, Any]:
