@@ -18,7 +18,7 @@ from pipeline.evaluation.tables import MODELS, PROBES, fidelity_rows
 from pipeline.manifest import Item, Manifest
 
 MOST_DOTS = 24
-CURVES = {"loss": "together", "cls": "global embedding", "patch": "dense tokens"}
+CURVES = {"loss": "together", "cls": "global embedding", "patch": "dense tokens", "relation": "relations"}
 DROPPED = {
     "glass": "no tissue",
     "edge": "beyond the slide’s edge",

@@ -106,9 +106,7 @@ def _by_pillow(reader: SlideReader, geometry: Geometry, choice: Choice, quality:
     return found
 
 
-def _answers(
-    teacher: Teacher, engine: Engine, image_NHWC: NDArray[np.uint8], batch_size: int
-) -> tuple[Tensor, Tensor]:
+def _answers(teacher: Teacher, engine: Engine, image_NHWC: NDArray[np.uint8], batch_size: int) -> tuple[Tensor, Tensor]:
     """cls (N, D) and patch (N, T, D), float32 on the CPU."""
     batches = [torch.from_numpy(image_NHWC[i : i + batch_size]) for i in range(0, len(image_NHWC), batch_size)]
     answers = [teacher.finish(engine(batch.to(engine.device))) for batch in batches]
