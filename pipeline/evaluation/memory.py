@@ -20,12 +20,8 @@ def resident_mb() -> float:
 
 def peak_mb() -> float:
     """The most that was ever resident."""
-    noted, now = _of_status("VmHWM"), _of_status("VmRSS")
-    if noted and now:
-        # Linux notes the peak late.
-        return max(noted, now)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+    return _of_status("VmHWM") or (peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6)
 
 
 def _of_status(field: str) -> float | None:

@@ -209,6 +209,6 @@ def _has_bf16(device: str) -> bool:
     import torch
 
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     found = torch.cpu.get_capabilities()
     return any(bool(found.get(name)) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))

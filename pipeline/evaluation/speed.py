@@ -119,6 +119,9 @@ def _others(leads: Mapping[str, Contender], params: BenchmarkParams, scratch: Pa
         if engine == "eager" and (device, precision) == (params.devices[0], params.precisions[0]):
             continue
         onnx = None if engine in OF_TORCH else files[name]
+        if isinstance(onnx, str) and (device, precision) != (params.devices[0], params.precisions[0]):
+            # One line says that there is no file.
+            continue
         side = int(leads[name].hello["input_px"])
         made = _made(leads[name].spec, name, engine, device, precision, onnx if isinstance(onnx, Path) else None, side)
         if isinstance(onnx, str):
