@@ -15,7 +15,7 @@ INTRO = """# Parameters
 
 One section a stage in `params.yaml`, plus `store` and `cluster` for the site, on which no result depends. What a file
 does not say takes the default here. An unknown key is refused with the nearest known one. This page is written from
-the models in `pipeline/params.py` by `python -m pipeline.params_page`; a test holds the two equal.
+the models in `pipeline/params/` by `python -m pipeline.params_page`; a test holds the two equal.
 """
 
 

@@ -1,0 +1,21 @@
+"""Where and with what it runs: no result depends on these."""
+
+from __future__ import annotations
+
+from pipeline.params.base import Frozen, Positive
+
+
+class StoreParams(Frozen):
+    """Where bytes live; HISTILL_STORE wins over this, and null means `.store` in the DVC root."""
+
+    root: str | None = None
+    """A folder, relative to the DVC root; null = `.store`."""
+
+
+class ClusterParams(Frozen):
+    """With what to compute."""
+
+    scheduler: str | None = None
+    """Address of a running Dask scheduler (tcp://host:8786); null starts a local cluster."""
+    workers: Positive | None = None
+    """Local worker processes; null = one a core; 1 = this process, which a crashing decoder then ends."""

@@ -1,0 +1,24 @@
+"""What is read: the slide table."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline.params.base import Fraction, Frozen, OnError
+
+
+class SlidesParams(Frozen):
+    """Which slides, and how strict to be about them."""
+
+    table: str = "slides.csv"
+    """The slide table; relative to the project, and its own paths relative to it."""
+    on_error: OnError = "refuse"
+    """refuse goes on without a bad slide and lists it; fail stops at the first."""
+    test_fraction: Fraction = 0.2
+    """Share of patients (or slides) held out where the table has no `split`."""
+    mpp_from_objective: bool = False
+    """Take 10 / objective power as um per pixel (20x: 0.5) where neither the slide nor the table says; a guess."""
+    demo_px: Annotated[int, Field(ge=512, le=16384)] = 2560
+    """Side of a `demo:N` slide in pixels; only demo rows look at it."""

@@ -1,0 +1,81 @@
+"""What is asked: the teacher, its views, its engine and the gate."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.params.base import Fraction, Frozen, OnError, Positive
+
+
+class AugmentParams(Frozen):
+    """Views beside the dihedral ones, each tile's own: a random element, crop and stain."""
+
+    views: Annotated[int, Field(ge=0, le=64)] = 0
+    """Further views of every tile."""
+    crop_side: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.5, 1.0)
+    """Smallest and largest side of the crop, as shares of the tile's; a crop is enlarged, so it changes the mpp."""
+    stain_sigma: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    """Largest change of each stain's factor and of its shift, in natural optical density; 0 leaves the stain."""
+    seed: int = 0
+    """Of every tile's draw."""
+
+    @model_validator(mode="after")
+    def _sides_in_order(self) -> AugmentParams:
+        if self.crop_side[0] > self.crop_side[1]:
+            raise ValueError(f"crop_side {list(self.crop_side)}: the smallest side comes first")
+        return self
+
+
+class GateParams(Frozen):
+    """How near an engine must come to fp32 eager, as cosines of tokens that were centred and standardised."""
+
+    tiles: Annotated[int, Field(ge=8)] = 32
+    """Golden tiles, evenly spread over the train slides."""
+    mean_cosine: Fraction = 0.999
+    """Least mean over the CLS tokens and over the patch tokens, of an engine in bf16 or fp8."""
+    worst_cosine: Fraction = 0.98
+    """Least cosine of any one token, of an engine in bf16 or fp8."""
+    fp32_mean_cosine: Fraction = 0.999999
+    """The same of an engine in fp32, which differs by the order of its sums alone."""
+    fp32_worst_cosine: Fraction = 0.9999
+    """The same of an engine in fp32."""
+
+
+class TokensParams(Frozen):
+    """The teacher, and how its answers are kept."""
+
+    teacher: str = "demo"
+    """`demo`, a name that `histill teachers` lists (uni, virchow2 …), any timm name, or `hf-hub:owner/name`."""
+    weights: str | None = None
+    """A local safetensors or PyTorch file for it, in place of the hub's."""
+    model_kwargs: dict[str, Any] = {}
+    """Passed to timm.create_model over what the registry says; mlp_layer, act_layer and norm_layer by their names."""
+    input_px: Positive | None = None
+    """Side the teacher sees; null takes the teacher's own."""
+    engine: Literal["auto", "eager", "compile", "tensorrt"] = "auto"
+    """What runs the teacher; auto says what it chose and why."""
+    precision: Literal["auto", "fp32", "bf16", "fp8"] = "auto"
+    """auto = bf16 on a GPU that has it, else fp32; fp8 with `engine: tensorrt` alone."""
+    gate: GateParams = GateParams()
+    """How near the engine must come to fp32 eager before a byte is kept; see below."""
+    patch: Literal["int8", "fp16", "none"] = "int8"
+    """How patch tokens are kept; none keeps the CLS token alone."""
+    views: Annotated[int, Field(ge=1, le=8)] = 1
+    """Dihedral views of every tile the teacher answers; 1 = the tile as it is."""
+    augment: AugmentParams = AugmentParams()
+    """Further views with random crops and stain; see below."""
+    calibration_tiles: Annotated[int, Field(ge=8)] = 256
+    """Tiles that the frozen mean and deviation of each channel are taken from."""
+    batch_size: Positive = 32
+    """Tiles a forward pass."""
+    demo_teacher_steps: Positive = 150
+    """Training steps of the demo teacher."""
+    on_error: OnError = "refuse"
+    """refuse goes on without a bad slide and lists it; fail stops at the first."""
+
+    @property
+    def n_views(self) -> int:
+        """Views of every tile, of all kinds."""
+        return self.views + self.augment.views
