@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from pipeline.evaluation import charts
 from pipeline.evaluation.details import detail_rows
 from pipeline.evaluation.tables import MODELS, PROBES, fidelity_rows
@@ -131,7 +133,7 @@ def figures_of(evaluate: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return sections
 
 
-def robustness_plot(evaluate: Mapping[str, Any]) -> charts.Markup | None:
+def robustness_plot(evaluate: Mapping[str, Any]) -> Markup | None:
     """Agreement of teacher and student under each change, on one scale."""
     changes = (evaluate["robustness"] or {}).get("changes")
     if not changes:
