@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from browser import check, look, needs_browser
 
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.compare import compare_experiments
@@ -61,9 +62,16 @@ def test_two_experiments_are_side_by_side_in_the_order_asked_for(checkout: Path,
     out = tmp_path / "compare.html"
     assert compare_experiments(checkout, ["slow", "fast"], out) == ["slow", "fast"]
     text = out.read_text()
-    assert re.search(r"student\.lr|>lr</th><td>0\.002</td><td>0\.004</td>", text) and "objective.cls" not in text
+    assert re.search(r">lr</th><td>0\.002</td><td>0\.004</td>", text) and "objective.cls" not in text
     assert "<td>164</td><td>320</td>" in text and text.count("0.850, 94 % kept") >= 2
     assert not re.search(r"https?://|<script", text) and "Not all of these compare" not in text
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_it(checkout: Path, tmp_path: Path, scheme: str):
+    compare_experiments(checkout, ["slow", "fast"], tmp_path / "compare.html")
+    check(*look(tmp_path / "compare.html", 390, scheme), 390, scheme)
 
 
 def test_without_names_all_are_shown(checkout: Path, tmp_path: Path):

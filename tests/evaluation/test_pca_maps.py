@@ -65,6 +65,12 @@ def test_pictures_of_a_run_are_the_same_every_time_and_lie_on_the_token_grid(mad
     assert (corner_44C.reshape(16, 3) == colours).all()
 
 
+def test_an_evaluation_leaves_them_beside_its_plots(made: Made, tmp_path: Path):
+    found = made.evaluate(tmp_path / "plots").summary["maps"]
+    assert len(found["tiles"]) == MOST_TILES and all(-1 <= tile["cosine"] <= 1 for tile in found["tiles"])
+    assert len(list((tmp_path / "plots" / "maps").iterdir())) == 3 * MOST_TILES
+
+
 def test_without_an_adapter_there_is_an_empty_folder(made: Made, tmp_path: Path):
     (tmp_path / "maps").mkdir()
     (tmp_path / "maps" / "0-tile.jpg").write_bytes(b"of an earlier run")

@@ -108,7 +108,10 @@ def test_a_real_teacher_is_not_called_a_demo(manifests, store, tmp_path):
 
 def test_a_run_without_held_out_slides_says_so(manifests, store, tmp_path):
     why = {"fidelity": "no slide is held out", "probes": "no slide is held out"}
-    summary = manifests["evaluate"].summary | {"fidelity": None, "probes": None, "primary": None, "why": why}
+    summary = manifests["evaluate"].summary | {
+        "fidelity": None, "probes": None, "few_shot": None, "robustness": None, "maps": None, "primary": None,
+        "sets": {}, "why": why,
+    }  # fmt: skip
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary, "items": ()})
     build_report(manifests, ReportParams(), store, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()

@@ -1,0 +1,79 @@
+"""A page in a real headless Chromium, from a disk and without a network."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium here: the page is not looked at in a browser")
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
+    "--allow-file-access-from-files", "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=4000",
+    "--enable-logging=stderr", "--v=0",
+]  # fmt: skip
+SCHEMES = {"dark": 0, "light": 1}
+# A frame has exactly the width asked for; a headless window is never narrower than 500 px.
+FRAME = """<iframe id="f" src="PAGE" style="width:WIDTHpx;height:900px;border:0"></iframe>
+<pre id="found"></pre><script>
+const light = (colour) => {
+  const c = colour.match(/[\\d.]+/g).map(Number).slice(0, 3).map((v) => v / 255);
+  const [r, g, b] = c.map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+document.getElementById("f").onload = (event) => {
+  const page = event.target.contentDocument, view = event.target.contentWindow, root = page.documentElement;
+  const style = (node) => view.getComputedStyle(node);
+  const behind = (node) => {
+    for (; node; node = node.parentElement) if (style(node).backgroundColor !== "rgba(0, 0, 0, 0)") break;
+    return node ? style(node).backgroundColor : "rgb(255, 255, 255)";
+  };
+  const contrast = (node) => {
+    const colour = node.closest("svg") ? style(node).fill : style(node).color;
+    const [a, b] = [light(colour), light(behind(node))].sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05);
+  };
+  const written = [...page.querySelectorAll("body *")].filter((node) =>
+    [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim()) && node.getClientRects().length);
+  const faint = written.filter((node) => contrast(node) < 4.5);
+  const stuck = [...page.querySelectorAll("body *")].filter((node) =>
+    /auto|scroll/.test(style(node).overflowX) && node.tabIndex < 0);
+  document.getElementById("found").textContent = JSON.stringify({
+    scroll: root.scrollWidth, client: root.clientWidth, paper: light(style(page.body).backgroundColor),
+    written: written.length, faint: faint.map((node) => node.outerHTML.slice(0, 120)),
+    stuck: stuck.map((node) => node.outerHTML.slice(0, 120)),
+    fetched: view.performance.getEntriesByType("resource").map((e) => e.name.slice(0, 60)),
+    broken: [...page.images].filter((image) => !image.naturalWidth).length,
+  });
+};</script>"""
+
+
+def look(page: Path, width: int, scheme: str) -> tuple[dict[str, Any], str]:
+    """What the frame's script found of the page, and what the browser logged; writes beside the page."""
+    folder = page.parent
+    (folder / "frame.html").write_text(FRAME.replace("PAGE", page.name).replace("WIDTH", str(width)), encoding="utf-8")
+    flags = [*FLAGS, f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}", f"--user-data-dir={folder / scheme}"]
+    command = [str(BROWSER), *flags, "--dump-dom", (folder / "frame.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    found = re.search(r'<pre id="found">(.+?)</pre>', done.stdout, re.DOTALL)
+    assert found, done.stdout[-500:]
+    facts: dict[str, Any] = json.loads(html.unescape(found[1]))
+    return facts, done.stderr
+
+
+def check(found: dict[str, Any], log: str, width: int, scheme: str) -> None:
+    """What holds for every page: no scrolling sideways, all is legible and reachable, nothing is fetched or logged."""
+    assert found["scroll"] <= found["client"] <= width
+    assert (found["paper"] < 0.1) == (scheme == "dark")
+    assert found["written"] and found["faint"] == []
+    assert found["stuck"] == []
+    assert found["broken"] == 0
+    assert all(name.startswith("data:") for name in found["fetched"])
+    assert "CONSOLE" not in log, log
