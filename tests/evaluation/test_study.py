@@ -19,8 +19,9 @@ ROOT = Path(__file__).parents[2]
 PLAN = Plan("path\n", (0, 1, 2), {}, {"both": {}, "global only": {"student.objective.patch": 0}})
 
 
-def test_the_shipped_plan_names_only_parameters_that_exist() -> None:
-    plan = read_plan(ROOT / "docs" / "study.yaml", ROOT)
+@pytest.mark.parametrize("name", ["study.yaml", "study_targets.yaml"])
+def test_the_shipped_plans_name_only_parameters_that_exist(name: str) -> None:
+    plan = read_plan(ROOT / "docs" / name, ROOT)
     for overrides in (plan.base, *plan.arms.values()):
         for name in overrides:
             part = Params()
