@@ -34,7 +34,8 @@ from pipeline.tiles.writer import TileWriter
 def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader: SlideReader | None = None) -> None:
     """Tile one slide into `folder` (see writer.py), read through `reader` where it is already open.
 
-    Tiles that do not decode are left out and counted as `damaged`; none is ever stored as white. Raises `SlideRefused`:
+    Tiles that do not decode, or that the file leaves out where there is tissue, are left out and counted as `damaged`;
+    none is ever stored as white. Raises `SlideRefused`:
     the slide does not open, is coarser than the target, has no tissue, or nothing of it decodes.
     """
     opened = reader or open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct)
@@ -52,7 +53,7 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
         writer, kept_as_scanned = TileWriter(folder), 0
         kept_rows: list[int] = []
         lost_rows: dict[str, list[int]] = {"blurred": [], "damaged": []}
-        for tile in cut(reader, geometry, choice.x_l0, choice.y_l0, params.jpeg_quality):
+        for tile in cut(reader, geometry, choice.x_l0, choice.y_l0, choice.tissue, params.jpeg_quality):
             if tile.jpeg is None or tile.sharpness < params.min_sharpness:
                 lost_rows["damaged" if tile.jpeg is None else "blurred"].append(tile.row)
                 continue

@@ -108,6 +108,36 @@ def test_damage_where_the_tissue_is_looked_for_is_counted_too(tmp_path: Path, re
     assert all_tiles(part) == all_tiles(whole)
 
 
+@pytest.mark.parametrize("how", ["auto", "openslide"])
+@pytest.mark.parametrize(("mpp", "kind"), [(0.5, "jpeg-rgb"), (0.45, "deflate")])
+def test_tissue_that_the_file_leaves_out_is_damage_and_glass_is_not(
+    tmp_path: Path, mpp: float, kind: str, how: How
+) -> None:
+    params = PARAMS.model_copy(update={"reader": how})
+    # The second level is the picture's, in which nothing is missing.
+    path = make_slide(tmp_path / "a.tif", tissue_picture(1280, 960), (mpp, mpp), [(1024, 768)], kind, tile_px=64)
+    whole = tile(path, tmp_path / "whole", params)
+    across = 1280 // 64
+    inside, glass = [(8, 5), (9, 5), (9, 6)], [(x, y) for x in range(across) for y in (0, 14)]
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        tag = tiff.pages[0].tags["TileByteCounts"]
+        left_out = {y * across + x for x, y in inside + glass}
+        tag.overwrite([0 if i in left_out else nbytes for i, nbytes in enumerate(tag.value)])
+    part = tile(path, tmp_path / "part", params)
+    lost, size = places(whole).keys() - places(part).keys(), whole.meta["size_l0_px"][0]
+    shares = {
+        (x, y): sum(
+            max(0, min(x + size, 64 * u + 64) - max(x, 64 * u)) * max(0, min(y + size, 64 * v + 64) - max(y, 64 * v))
+            for u, v in inside
+        )
+        / size**2
+        for x, y in places(whole)
+    }
+    assert lost == {at for at, share in shares.items() if share > 0.11}
+    assert len(lost) == part.meta["dropped"]["damaged"] > 0 and all_tiles(part) == all_tiles(whole)
+    assert all(part.image(row).std() > 4 for row in range(len(part)))
+
+
 def test_two_megabytes_of_zeros_in_a_real_slide_cost_their_own_tiles(tmp_path: Path, real_data: Path) -> None:
     path = tmp_path / "zeroed.tif"
     shutil.copy(real_data / "slides" / "region-40x.tif", path)
