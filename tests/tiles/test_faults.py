@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from made_slides import make_slide, put, spans, tissue_picture
+from made_slides import make_slide, overwrite, put, spans, tissue_picture
 
 from pipeline.errors import HistillError, SlideRefused
 from pipeline.params import ClusterParams, SlidesParams, TilesParams, TissueParams
@@ -18,6 +19,7 @@ from pipeline.slides.direct import How
 from pipeline.slides.opening import open_slide
 from pipeline.slides.sources import Source, sources
 from pipeline.store import Store
+from pipeline.tiles.coords import write_tiling
 from pipeline.tiles.extraction import make_tiles
 from pipeline.tiles.pixels import decode_jpeg
 from pipeline.tiles.reader import TileReader
@@ -136,6 +138,22 @@ def test_tissue_that_the_file_leaves_out_is_damage_and_glass_is_not(
     assert lost == {at for at, share in shares.items() if share > 0.11}
     assert len(lost) == part.meta["dropped"]["damaged"] > 0 and all_tiles(part) == all_tiles(whole)
     assert all(part.image(row).std() > 4 for row in range(len(part)))
+
+
+@pytest.mark.parametrize("by", ["mask", "coords"])
+def test_damage_of_the_thumbnail_costs_no_tile_that_a_mask_or_coordinates_name(tmp_path: Path, by: str) -> None:
+    path = make_slide(tmp_path / "a.tif", tissue_picture(1280, 960), level_sizes=[(1024, 768)], tile_px=64)
+    box_l0 = {"type": "Polygon", "coordinates": [[[256, 256], [1024, 256], [1024, 704], [256, 704], [256, 256]]]}
+    (tmp_path / "m.geojson").write_text(json.dumps({"type": "Feature", "properties": {}, "geometry": box_l0}))
+    corners = [(x, y) for y in range(256, 704, 64) for x in range(256, 1024, 64)]
+    write_tiling(tmp_path / "c.h5", np.array(corners), {"patch_size": 64, "patch_level": 0})
+    mask, coords = (tmp_path / "m.geojson", None) if by == "mask" else (None, tmp_path / "c.h5")
+    overwrite(path, range(5 * 16, 7 * 16), page=1)
+    (tmp_path / "out").mkdir()
+    write_slide_tiles(Source("it", "file", path, None, mask=mask, coords=coords), tmp_path / "out", PARAMS)
+    tiles = TileReader(tmp_path / "out")
+    assert list(places(tiles)) == corners
+    assert tiles.meta["dropped"]["damaged"] == tiles.meta["dropped"]["blank"] == 0
 
 
 def test_two_megabytes_of_zeros_in_a_real_slide_cost_their_own_tiles(tmp_path: Path, real_data: Path) -> None:
