@@ -167,6 +167,7 @@ class DirectReader(SlideReader):
         self, level: int, tiff_level: TiffLevel, x: int, y: int, width_px: int, height_px: int
     ) -> NDArray[np.uint8]:
         """The region from decoded tiles, white outside the level. Raises `DamagedPixels`."""
+        self.empty_HW = None
         rows, columns = _tiles(tiff_level, x, y, width_px, height_px)
         cache = self._cache(level, tiff_level, len(rows) + 1)
         out_HWC = np.empty((height_px, width_px, 3), np.uint8)

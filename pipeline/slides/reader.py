@@ -51,6 +51,8 @@ class SlideReader:
         self.path = path
         self.unseen: list[tuple[float, float, float, float]] = []
         """Parts of the last thumbnail that did not decode: x0, y0, x1, y1 as fractions of the width and height."""
+        self.empty_HW: NDArray[np.bool_] | None = None
+        """Which pixels of the last read the file leaves out (shown white); None where it has them all."""
         self._failed = 0
         try:
             self._slide = openslide.OpenSlide(str(path))
@@ -110,8 +112,10 @@ class SlideReader:
                 self._dead = False
             rgba = np.asarray(self._slide.read_region((x_l0, y_l0), level, (width_px, height_px)))
         rgb_HWC, alpha_HW1 = rgba[..., :3], rgba[..., 3:]
+        self.empty_HW = None
         if alpha_HW1.min(initial=255) == 255:
             return np.ascontiguousarray(rgb_HWC)
+        self.empty_HW = alpha_HW1[..., 0] == 0
         alpha = alpha_HW1.astype(np.uint16)
         return ((rgb_HWC * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 

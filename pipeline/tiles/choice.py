@@ -20,6 +20,9 @@ from pipeline.tiles.tissue import TissueMask, box_means, coverage
 MAX_INK = 0.1
 """Share of a tile that may be ink or its margin: a stroke across a corner passes, one through the tile does not."""
 
+Unseen = Sequence[tuple[float, float, float, float]]
+"""Boxes x0, y0, x1, y1, as fractions of the slide's width and height."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -39,8 +42,11 @@ class Choice:
     """Corners, (M, 2) in level-0 pixels, of the tiles that were dropped though they have tissue, by reason."""
 
 
-def choose(geometry: Geometry, mask: TissueMask, params: TilesParams) -> Choice:
-    """The tiles of the grid that have enough tissue. Raises `SlideRefused` where there is none."""
+def choose(geometry: Geometry, mask: TissueMask, params: TilesParams, unseen: Unseen = ()) -> Choice:
+    """The tiles of the grid that have enough tissue. Raises `SlideRefused` where there is none.
+
+    Tiles that touch what the mask's picture could not show (`SlideReader.unseen`) are never `blank`: it is white there.
+    """
     grid = lay(geometry, params.edge)
     x_l0_A, y_l0_A = grid.corners()
     box_A4 = _pixels(geometry, mask, x_l0_A, y_l0_A)
@@ -50,7 +56,7 @@ def choose(geometry: Geometry, mask: TissueMask, params: TilesParams) -> Choice:
     inked_A = (either_A >= enough) & ((tissue_A < enough) | (coverage(mask.pen, box_A4) > MAX_INK))
     kept_A = (tissue_A >= enough) & ~inked_A
     stain_A2 = _stain(mask, box_A4)
-    blank_A = kept_A & (stain_A2.sum(1) < params.min_stain)
+    blank_A = kept_A & (stain_A2.sum(1) < params.min_stain) & ~touching(geometry, x_l0_A, y_l0_A, unseen)
     kept = np.flatnonzero(kept_A & ~blank_A)
     if not len(kept):
         what = "no tile has enough tissue" if mask.tissue.any() else "no tissue found"
@@ -85,7 +91,9 @@ def plan_given(levels: Sequence[tuple[int, int, float]], tiling: Tiling, params:
     return plan(levels, (1.0, 1.0), params.model_copy(update={"target_mpp": scale, "overlap_px": 0}))
 
 
-def choose_given(geometry: Geometry, tiling: Tiling, mask: TissueMask, params: TilesParams) -> Choice:
+def choose_given(
+    geometry: Geometry, tiling: Tiling, mask: TissueMask, params: TilesParams, unseen: Unseen = ()
+) -> Choice:
     """The tiles of a tiling made elsewhere, as they are: not judged by this mask, which only fills in their scores.
 
     Those that are not wholly on the slide are dropped (`edge`), and blank ones as anywhere. Raises `SlideRefused` where
@@ -99,7 +107,7 @@ def choose_given(geometry: Geometry, tiling: Tiling, mask: TissueMask, params: T
     y_l0_A = np.minimum(y_l0_A, int(height_l0 - side_y))[whole_A]
     box_A4 = _pixels(geometry, mask, x_l0_A, y_l0_A)
     tissue_A, stain_A2 = coverage(mask.tissue, box_A4), _stain(mask, box_A4)
-    blank_A = stain_A2.sum(1) < params.min_stain
+    blank_A = (stain_A2.sum(1) < params.min_stain) & ~touching(geometry, x_l0_A, y_l0_A, unseen)
     kept = np.flatnonzero(~blank_A)
     if not len(kept):
         what = f"of its {len(whole_A)} coordinates none is a whole tile with stain on it"
@@ -121,6 +129,16 @@ def fractions(geometry: Geometry, x_l0_N: NDArray[np.int64], y_l0_N: NDArray[np.
     (width, height), (width_l0, height_l0) = geometry.slide_l0, geometry.size_l0
     box_4N = (x_l0_N / width, y_l0_N / height, (x_l0_N + width_l0) / width, (y_l0_N + height_l0) / height)
     return np.stack(box_4N, axis=1)
+
+
+def touching(
+    geometry: Geometry, x_l0_N: NDArray[np.int64], y_l0_N: NDArray[np.int64], boxes: Unseen
+) -> NDArray[np.bool_]:
+    """Which tiles touch one of the boxes, (N,)."""
+    tile_N4, found_N = fractions(geometry, x_l0_N, y_l0_N), np.zeros(len(x_l0_N), bool)
+    for x0, y0, x1, y1 in boxes:
+        found_N |= (tile_N4[:, 0] < x1) & (tile_N4[:, 2] > x0) & (tile_N4[:, 1] < y1) & (tile_N4[:, 3] > y0)
+    return found_N
 
 
 def _pixels(

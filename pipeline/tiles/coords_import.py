@@ -22,6 +22,8 @@ def with_coords(rows: Sequence[Row], found: Path, base: Path) -> tuple[list[Row]
     `TableError` where there is no file, or none that belongs to a row.
     """
     files = [found] if found.is_file() else sorted(path for path in found.rglob("*") if path.suffix.lower() in SUFFIXES)
+    # A finished job has features of the same slides beside its patches.
+    files = [path for path in files if path.parent.name == "patches"] or files
     if not files:
         raise TableError("no .h5 file here", where=str(found), fix="TRIDENT's or CLAM's job folder, or its patches/")
     named: dict[str, Path] = {}

@@ -19,6 +19,9 @@ from pipeline.tiles.quality import jpeg_sharpness, sharpness
 from pipeline.tiles.resample import shrink
 from pipeline.tiles.strips import Strip, strips
 
+MASK_TOLERANCE = 0.1
+"""By how much of a tile the mask, a few pixels of which a tile has, may overstate its tissue."""
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -32,20 +35,30 @@ class Cut:
 
 
 def cut(
-    reader: SlideReader, geometry: Geometry, x_l0_N: NDArray[np.int64], y_l0_N: NDArray[np.int64], quality: int
+    reader: SlideReader,
+    geometry: Geometry,
+    x_l0_N: NDArray[np.int64],
+    y_l0_N: NDArray[np.int64],
+    tissue_N: NDArray[np.float64],
+    quality: int,
 ) -> Iterator[Cut]:
-    """The N tiles in order, damaged ones included. `quality` of the JPEGs that are made here."""
+    """The N tiles in order, damaged ones included. `quality` of the JPEGs that are made here.
+
+    A file may leave out tiles of glass, which are white. Where more of a tile is left out than what is no tissue by
+    `tissue_N`, the file has lost it, and it is damaged.
+    """
+    most_empty_N = 1 - tissue_N + np.minimum(MASK_TOLERANCE, tissue_N / 2)
     for strip in strips(geometry, x_l0_N, y_l0_N, exact=reader.exact(geometry.level)):
         own = [_own(reader, geometry, int(x_l0_N[row]), int(y_l0_N[row]), row) for row in strip.rows]
         found = {part.row: part for part in own if part is not None}
         if not found:
-            yield from _made(reader, geometry, strip, quality)
+            yield from _made(reader, geometry, strip, most_empty_N, quality)
             continue
         for i, row in enumerate(strip.rows):
             if row in found:
                 yield found[row]
             else:
-                yield from _made(reader, geometry, strip.single(i, geometry), quality)
+                yield from _made(reader, geometry, strip.single(i, geometry), most_empty_N, quality)
 
 
 def _own(reader: SlideReader, geometry: Geometry, x_l0: int, y_l0: int, row: int) -> Cut | None:
@@ -61,7 +74,9 @@ def _own(reader: SlideReader, geometry: Geometry, x_l0: int, y_l0: int, row: int
         return Cut(row, None)
 
 
-def _made(reader: SlideReader, geometry: Geometry, strip: Strip, quality: int) -> Iterator[Cut]:
+def _made(
+    reader: SlideReader, geometry: Geometry, strip: Strip, most_empty_N: NDArray[np.float64], quality: int
+) -> Iterator[Cut]:
     """The strip's tiles from its pixels; one by one where some of them do not decode."""
     try:
         strip_HWC = reader.read(geometry.level, strip.x_l0, strip.y_l0, strip.width_px, strip.height_px)
@@ -70,9 +85,13 @@ def _made(reader: SlideReader, geometry: Geometry, strip: Strip, quality: int) -
             yield Cut(strip.rows[0], None)
             return
         for i in range(len(strip.rows)):
-            yield from _made(reader, geometry, strip.single(i, geometry), quality)
+            yield from _made(reader, geometry, strip.single(i, geometry), most_empty_N, quality)
         return
+    empty_HW = reader.empty_HW
     for row, box in zip(strip.rows, strip.boxes, strict=True):
+        if empty_HW is not None and empty_HW[box.top : box.bottom, box.left : box.right].mean() > most_empty_N[row]:
+            yield Cut(row, None)
+            continue
         whole_HWC = strip_HWC[box.top : box.bottom, box.left : box.right]
         tile_HWC = shrink(whole_HWC, geometry.size_px, geometry.tile_px)
         yield Cut(row, encode_jpeg(tile_HWC, quality), sharpness(tile_HWC))

@@ -138,7 +138,8 @@ def starts(
 
     Start i is i * step_l0 rounded half up to a whole pixel of the level read (`pixel_l0` level-0 pixels wide), and that
     to level 0, so that it depends on nothing but i. Under `shift` a last tile is moved inside where less than the whole
-    axis is covered (to within the one pixel that a fractional size leaves). An axis shorter than a tile has none.
+    axis is covered, to within the pixel that a fractional size leaves (or two, where a pixel of the level is no whole
+    number of level 0's), unless that would be the same tile again. An axis shorter than a tile has none.
     """
     limit = length_l0 - size_l0 + _EPSILON
     if limit < 0:
@@ -147,9 +148,13 @@ def starts(
     # Where a downsample is no whole number, level 0 can only come near the level's pixels: the nearest is meant.
     at = np.floor(np.floor(i * (step_l0 / pixel_l0) + 0.5) * pixel_l0 + 0.5).astype(np.int64)
     inside = at[at <= limit]
-    covered = float(inside[-1]) + size_l0 > length_l0 - pixel_l0
+    last_px = math.floor(limit / pixel_l0)
+    last = math.floor(last_px * pixel_l0 + 0.5)
+    if last > limit:
+        last = math.floor((last_px - 1) * pixel_l0 + 0.5)
+    covered = last <= inside[-1] or float(inside[-1]) + size_l0 > length_l0 - pixel_l0
     if not covered and edge == "shift":
-        return np.append(inside, math.floor(math.floor(limit / pixel_l0) * pixel_l0)), len(inside) + 1
+        return np.append(inside, last), len(inside) + 1
     return inside, len(inside) + (not covered)
 
 

@@ -6,7 +6,6 @@ Legend: H, W, C = height, width, RGB.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from pipeline.params import TilesParams
 from pipeline.slides.opening import open_slide
 from pipeline.slides.reader import SlideReader
 from pipeline.slides.sources import Source
-from pipeline.tiles.choice import Choice, choose, choose_given, fractions, plan_given
+from pipeline.tiles.choice import Choice, Unseen, choose, choose_given, fractions, plan_given, touching
 from pipeline.tiles.coords import read_tiling
 from pipeline.tiles.cutting import cut
 from pipeline.tiles.grid import Geometry, lay, plan
@@ -34,7 +33,8 @@ from pipeline.tiles.writer import TileWriter
 def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader: SlideReader | None = None) -> None:
     """Tile one slide into `folder` (see writer.py), read through `reader` where it is already open.
 
-    Tiles that do not decode are left out and counted as `damaged`; none is ever stored as white. Raises `SlideRefused`:
+    Tiles that do not decode, or that the file leaves out where there is tissue, are left out and counted as `damaged`;
+    none is ever stored as white. Raises `SlideRefused`:
     the slide does not open, is coarser than the target, has no tissue, or nothing of it decodes.
     """
     opened = reader or open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct)
@@ -43,16 +43,23 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
         tiling = read_tiling(source.coords, levels) if source.coords else None
         geometry = plan_given(levels, tiling, params) if tiling else plan(levels, reader.mpp_xy, params)
         picture_HWC, mask = look(reader, params, source.mask)
-        choice = choose_given(geometry, tiling, mask, params) if tiling else choose(geometry, mask, params)
+        unseen = reader.unseen
+        if tiling:
+            choice = choose_given(geometry, tiling, mask, params, unseen)
+        else:
+            choice = choose(geometry, mask, params, unseen)
         unseen_N2 = np.empty((0, 2), np.int64)
-        if reader.unseen and not tiling:
-            unseen_N2 = _unseen(geometry, choice, params.edge, reader.unseen)
+        # A tiling or a mask made elsewhere knows what is glass without the thumbnail.
+        if unseen and not tiling and not source.mask:
+            unseen_N2 = _unseen(geometry, choice, params.edge, unseen)
             choice.dropped["glass"] -= len(unseen_N2)
         labels = LabelMap(source.label_map, geometry) if source.label_map else None
         writer, kept_as_scanned = TileWriter(folder), 0
         kept_rows: list[int] = []
         lost_rows: dict[str, list[int]] = {"blurred": [], "damaged": []}
-        for tile in cut(reader, geometry, choice.x_l0, choice.y_l0, params.jpeg_quality):
+        # Where the thumbnail shows nothing, what the file leaves out is not known to be glass.
+        tissue_N = np.where(touching(geometry, choice.x_l0, choice.y_l0, unseen), 1.0, choice.tissue)
+        for tile in cut(reader, geometry, choice.x_l0, choice.y_l0, tissue_N, params.jpeg_quality):
             if tile.jpeg is None or tile.sharpness < params.min_sharpness:
                 lost_rows["damaged" if tile.jpeg is None else "blurred"].append(tile.row)
                 continue
@@ -105,15 +112,10 @@ def look(
     return picture_HWC, find_tissue(small_HWC, mpp_xy, params.tissue, own_HW)
 
 
-def _unseen(
-    geometry: Geometry, choice: Choice, edge: str, boxes: Sequence[tuple[float, float, float, float]]
-) -> NDArray[np.int64]:
+def _unseen(geometry: Geometry, choice: Choice, edge: str, boxes: Unseen) -> NDArray[np.int64]:
     """Corners (M, 2) of tiles that touch what the thumbnail could not show: left out as glass, and perhaps are not."""
     corner_A2 = np.stack(lay(geometry, edge).corners(), axis=1)
-    tile_A4 = fractions(geometry, *corner_A2.T)
-    touching_A = np.zeros(len(corner_A2), bool)
-    for x0, y0, x1, y1 in boxes:
-        touching_A |= (tile_A4[:, 0] < x1) & (tile_A4[:, 2] > x0) & (tile_A4[:, 1] < y1) & (tile_A4[:, 3] > y0)
+    touching_A = touching(geometry, *corner_A2.T, boxes)
     known = {tuple(corner) for corner_N2 in choice.lost.values() for corner in corner_N2.tolist()}
     known |= set(zip(choice.x_l0.tolist(), choice.y_l0.tolist(), strict=True))
     rest = [i for i in np.flatnonzero(touching_A) if tuple(corner_A2[i].tolist()) not in known]

@@ -62,7 +62,7 @@ def measure(
         tiles, seconds = {}, {}
         for name, geometry in (("whole", whole), ("reduced", reduced)):
             began = time.perf_counter()
-            cuts = list(cut(reader, geometry, choice.x_l0, choice.y_l0, params.jpeg_quality))
+            cuts = list(cut(reader, geometry, choice.x_l0, choice.y_l0, choice.tissue, params.jpeg_quality))
             seconds[name] = time.perf_counter() - began
             tiles[name] = [None if one.jpeg is None else decode_jpeg(one.jpeg) for one in cuts]
         tiles["pillow"] = _by_pillow(reader, whole, choice, params.jpeg_quality)

@@ -179,6 +179,16 @@ def test_another_tiling_makes_another_item_and_a_changed_one_is_noticed(tmp_path
     assert second.items[0].n == 1 and second.items[0].info["dropped"]["edge"] == 1
 
 
+def test_of_a_finished_job_the_patches_are_taken_and_not_the_features(tmp_path: Path) -> None:
+    for name in ("20x_256px/patches/a_patches.h5", "20x_256px/features_uni/a.h5"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        write(tmp_path / name, TRIDENT)
+    (row,), remarks = with_coords([Row(2, "in/a.svs", "a")], tmp_path, tmp_path)
+    assert row.coords == "20x_256px/patches/a_patches.h5" and not remarks
+    (row,), _ = with_coords([Row(2, "in/a.svs", "a")], tmp_path / "20x_256px" / "features_uni", tmp_path)
+    assert row.coords == "20x_256px/features_uni/a.h5"
+
+
 def test_the_table_is_filled_by_name(tmp_path: Path) -> None:
     (tmp_path / "job" / "patches").mkdir(parents=True)
     for name in ("a_patches.h5", "b.h5", "stranger.h5"):

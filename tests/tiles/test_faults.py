@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from made_slides import make_slide, put, spans, tissue_picture
+from made_slides import make_slide, overwrite, put, spans, tissue_picture
 
 from pipeline.errors import HistillError, SlideRefused
 from pipeline.params import ClusterParams, SlidesParams, TilesParams, TissueParams
@@ -18,6 +19,7 @@ from pipeline.slides.direct import How
 from pipeline.slides.opening import open_slide
 from pipeline.slides.sources import Source, sources
 from pipeline.store import Store
+from pipeline.tiles.coords import write_tiling
 from pipeline.tiles.extraction import make_tiles
 from pipeline.tiles.pixels import decode_jpeg
 from pipeline.tiles.reader import TileReader
@@ -106,6 +108,52 @@ def test_damage_where_the_tissue_is_looked_for_is_counted_too(tmp_path: Path, re
     assert len(touching) > 10 and not places(part).keys() & set(touching)
     assert part.meta["dropped"]["damaged"] >= len(touching)
     assert all_tiles(part) == all_tiles(whole)
+
+
+@pytest.mark.parametrize("how", ["auto", "openslide"])
+@pytest.mark.parametrize(("mpp", "kind"), [(0.5, "jpeg-rgb"), (0.45, "deflate")])
+def test_tissue_that_the_file_leaves_out_is_damage_and_glass_is_not(
+    tmp_path: Path, mpp: float, kind: str, how: How
+) -> None:
+    params = PARAMS.model_copy(update={"reader": how})
+    # The second level is the picture's, in which nothing is missing.
+    path = make_slide(tmp_path / "a.tif", tissue_picture(1280, 960), (mpp, mpp), [(1024, 768)], kind, tile_px=64)
+    whole = tile(path, tmp_path / "whole", params)
+    across = 1280 // 64
+    inside, glass = [(8, 5), (9, 5), (9, 6)], [(x, y) for x in range(across) for y in (0, 14)]
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        tag = tiff.pages[0].tags["TileByteCounts"]
+        left_out = {y * across + x for x, y in inside + glass}
+        tag.overwrite([0 if i in left_out else nbytes for i, nbytes in enumerate(tag.value)])
+    part = tile(path, tmp_path / "part", params)
+    lost, size = places(whole).keys() - places(part).keys(), whole.meta["size_l0_px"][0]
+    shares = {
+        (x, y): sum(
+            max(0, min(x + size, 64 * u + 64) - max(x, 64 * u)) * max(0, min(y + size, 64 * v + 64) - max(y, 64 * v))
+            for u, v in inside
+        )
+        / size**2
+        for x, y in places(whole)
+    }
+    assert lost == {at for at, share in shares.items() if share > 0.11}
+    assert len(lost) == part.meta["dropped"]["damaged"] > 0 and all_tiles(part) == all_tiles(whole)
+    assert all(part.image(row).std() > 4 for row in range(len(part)))
+
+
+@pytest.mark.parametrize("by", ["mask", "coords"])
+def test_damage_of_the_thumbnail_costs_no_tile_that_a_mask_or_coordinates_name(tmp_path: Path, by: str) -> None:
+    path = make_slide(tmp_path / "a.tif", tissue_picture(1280, 960), level_sizes=[(1024, 768)], tile_px=64)
+    box_l0 = {"type": "Polygon", "coordinates": [[[256, 256], [1024, 256], [1024, 704], [256, 704], [256, 256]]]}
+    (tmp_path / "m.geojson").write_text(json.dumps({"type": "Feature", "properties": {}, "geometry": box_l0}))
+    corners = [(x, y) for y in range(256, 704, 64) for x in range(256, 1024, 64)]
+    write_tiling(tmp_path / "c.h5", np.array(corners), {"patch_size": 64, "patch_level": 0})
+    mask, coords = (tmp_path / "m.geojson", None) if by == "mask" else (None, tmp_path / "c.h5")
+    overwrite(path, range(5 * 16, 7 * 16), page=1)
+    (tmp_path / "out").mkdir()
+    write_slide_tiles(Source("it", "file", path, None, mask=mask, coords=coords), tmp_path / "out", PARAMS)
+    tiles = TileReader(tmp_path / "out")
+    assert list(places(tiles)) == corners
+    assert tiles.meta["dropped"]["damaged"] == tiles.meta["dropped"]["blank"] == 0
 
 
 def test_two_megabytes_of_zeros_in_a_real_slide_cost_their_own_tiles(tmp_path: Path, real_data: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.errors import SlideRefused
@@ -15,6 +15,7 @@ REGION_40X = [(10240 >> i, 10240 >> i, float(1 << i)) for i in range(7)]
 lengths = st.integers(1, 5000)
 sizes = st.floats(8, 700)
 steps = st.floats(0.3, 1.0)
+pixels = st.one_of(st.sampled_from([1.0, 2.0, 4.0, 2.0005, 4.0012]), st.floats(1.0, 8.0))
 
 
 def test_the_worked_example_of_the_docstring() -> None:
@@ -30,11 +31,15 @@ def test_the_worked_example_of_the_docstring() -> None:
     assert lay(geometry, "shift").lost == 0
 
 
-@given(length=lengths, size=sizes, step=steps, edge=st.sampled_from(["skip", "shift"]))
-def test_every_tile_is_inside_the_slide(length: int, size: float, step: float, edge: str) -> None:
-    at, _ = starts(length, size, size * step, edge)
-    assert (at >= 0).all() and (at + size <= length + 1e-5).all()
-    assert (np.diff(at) > 0).all()
+@given(length=lengths, size=sizes, step=steps, edge=st.sampled_from(["skip", "shift"]), pixel=pixels)
+@example(length=782, size=31.8466 / 2.0005, step=0.5, edge="shift", pixel=2.0005)
+def test_every_tile_is_inside_the_slide_and_of_other_pixels(
+    length: int, size: float, step: float, edge: str, pixel: float
+) -> None:
+    size_l0 = size * pixel
+    at, _ = starts(length, size_l0, size_l0 * step, edge, pixel)
+    assert (at >= 0).all() and (at + size_l0 <= length + 1e-5).all()
+    assert (np.diff(at) > 0).all() and (np.diff(np.floor(at / pixel + 0.5)) > 0).all()
 
 
 @given(length=lengths, size=sizes, step=steps)
@@ -47,14 +52,16 @@ def test_skip_loses_no_whole_tile(length: int, size: float, step: float) -> None
     assert covering - len(at) == (not len(at) or at[-1] + size <= length - 1)
 
 
-@given(length=lengths, size=sizes, step=steps)
-def test_shift_covers_the_whole_slide_to_within_a_pixel(length: int, size: float, step: float) -> None:
-    at, covering = starts(length, size, size * step, "shift")
-    if size > length:
+@given(length=lengths, size=sizes, step=steps, pixel=pixels)
+def test_shift_covers_the_whole_slide_to_within_a_pixel(length: int, size: float, step: float, pixel: float) -> None:
+    size_l0 = size * pixel
+    at, covering = starts(length, size_l0, size_l0 * step, "shift", pixel)
+    if size_l0 > length:
         assert not len(at) and covering == 1
         return
-    assert at[0] == 0 and at[-1] + size > length - 1 and covering == len(at)
-    assert (np.diff(at) <= np.ceil(size * step) + 1).all()
+    slack = pixel if pixel == round(pixel) else 2 * pixel + 0.5
+    assert at[0] == 0 and at[-1] + size_l0 > length - slack and covering == len(at)
+    assert (np.diff(at) <= np.ceil(size_l0 * step) + pixel).all()
 
 
 @given(length=lengths, more=st.integers(0, 500), size=sizes, step=steps)
