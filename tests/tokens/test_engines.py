@@ -50,6 +50,27 @@ def test_channels_last_changes_no_answer_of_a_cnn():
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
+def cudnn_flags():
+    cudnn = torch.backends.cudnn
+    return cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("bf16", True)])
+def test_fp32_convolves_without_tensorfloat_and_all_else_stays_as_it_was_set(precision, tf32, tiny_params, store):
+    """What a GPU's convolutions would run under; no GPU has run it."""
+    teacher, seen = load_teacher(tiny_params, store, 512), []
+
+    def watching(graph, _):
+        return lambda *inputs: (seen.append(cudnn_flags()), graph(*inputs))[1]
+
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=True, allow_tf32=True):
+        Compiled(teacher, CPU, precision, 2, backend=watching)(images(2, 32))
+        teacher.trunk.register_forward_pre_hook(lambda *_: seen.append(cudnn_flags()))
+        Eager(teacher, CPU, precision)(images(2, 32))
+        assert cudnn_flags() == (True, True, True, True)
+    assert len(seen) >= 2 and set(seen) == {(True, True, True, tf32)}
+
+
 def test_auto_precision_is_fp32_without_a_gpu():
     assert resolve_precision("auto", CPU) == "fp32" and resolve_precision("bf16", CPU) == "bf16"
 

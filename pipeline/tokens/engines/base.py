@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
@@ -23,6 +24,15 @@ class Engine(Protocol):
     device: torch.device
 
     def __call__(self, image_NHWC: Tensor) -> Tensor: ...
+
+
+def convolutions_in(precision: str) -> AbstractContextManager[None]:
+    """cuDNN's convolutions in real float32 for `fp32`: its default, TensorFloat-32, rounds what they read to ten bits.
+
+    All else stays as the process has set it; left out, `flags` would set it to defaults of its own, cuDNN off first.
+    """
+    kept = dict.fromkeys(("benchmark", "benchmark_limit", "deterministic", "fp32_precision"))
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=precision != "fp32", **kept)
 
 
 def pick_device() -> torch.device:
