@@ -51,7 +51,9 @@ class Worker:
         self.engine = build_engine(teacher, params, device, job.store, golden_NHWC)
         self.figures: dict[str, float] = {}
         if gate.needed(self.engine):
-            self.figures = gate.check(self.engine, teacher, self._golden(), job.params.gate).figures()
+            self.figures = gate.check(
+                self.engine, teacher, self._golden(), job.params.gate, params.batch_size
+            ).figures()
 
     def calibrate(self, choice: Choice) -> None:
         """Measure the recipe's calibration on those tiles and freeze it, where the store has none."""
