@@ -116,7 +116,7 @@ def matmul_tflops(device: torch.device) -> float:
 
 
 def forward_by_engine(worker: Worker, tiles: int, rounds: int) -> dict[str, float]:
-    """Tiles/s of the forward pass alone on every engine that is installed, median of the rounds; not run on a GPU yet."""
+    """Tiles/s of the forward pass alone on each installed engine, median of the rounds; not run on a GPU yet."""
     job, device, speeds = worker.job, worker.device, dict[str, float]()
     size, side_px = job.params.batch_size, worker.teacher.input_px
     image_BSSC = torch.randint(0, 256, (size, side_px, side_px, 3), dtype=torch.uint8).to(device)
