@@ -7,6 +7,7 @@ import torch
 
 from pipeline.errors import TeacherError
 from pipeline.tokens.engines import Eager, build_engine, choose, pick_device, resolve_precision
+from pipeline.tokens.engines.base import within_memory
 from pipeline.tokens.engines.compiled import Compiled
 from pipeline.tokens.loading import load_teacher
 from pipeline.tokens.teacher import Teacher
@@ -69,6 +70,12 @@ def test_fp32_convolves_without_tensorfloat_and_all_else_stays_as_it_was_set(pre
         Eager(teacher, CPU, precision)(images(2, 32))
         assert cudnn_flags() == (True, True, True, True)
     assert len(seen) >= 2 and set(seen) == {(True, True, True, tf32)}
+
+
+def test_a_batch_too_large_for_the_device_says_what_to_lower():
+    message = r"256 tiles .* memory of cpu\n(.|\n)*tokens.batch_size"
+    with pytest.raises(TeacherError, match=message), within_memory(256, CPU):
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_auto_precision_is_fp32_without_a_gpu():
