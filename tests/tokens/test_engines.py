@@ -1,4 +1,5 @@
 import importlib.util
+import sys
 
 import numpy as np
 import pytest
@@ -97,6 +98,14 @@ def test_a_gpu_is_taken_where_there_is_one():
 )
 def test_auto_takes_the_best_that_is_there(engine, precision, device, chosen):
     assert choose(engine, precision, torch.device(device))[0] == chosen
+
+
+def test_auto_compiles_where_tensorrt_is_installed_and_broken(tmp_path, monkeypatch):
+    (tmp_path / "torch_tensorrt.py").write_text("raise OSError('libnvinfer.so.10: cannot open shared object file')")
+    monkeypatch.delitem(sys.modules, "torch_tensorrt", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    chosen, why = choose("auto", "bf16", torch.device("cuda"))
+    assert chosen == "compile" and "libnvinfer.so.10: cannot open" in why
 
 
 def test_fp8_without_tensorrt_is_an_error():
