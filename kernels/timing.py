@@ -30,10 +30,13 @@ def where(device: str) -> str:
 def row(
     case: str, kernel: Callable[..., object], reference: Callable[..., object], arguments: Sequence[Any], device: str
 ) -> dict[str, Any]:
-    """A row of the report: the kernel, its reference as it is, and its reference compiled."""
+    """A row of the report: the kernel, its reference as it is, and its reference compiled for this shape alone."""
     if device != "cuda":
         return {"case": case, "kernel": None, "eager": None, "torch.compile": None}
-    contenders = {"kernel": kernel, "eager": reference, "torch.compile": torch.compile(reference)}
+    # Cases share one code object: without this the second shape would be compiled for any shape, and be slower.
+    torch.compiler.reset()
+    compiled = torch.compile(reference, dynamic=False)
+    contenders = {"kernel": kernel, "eager": reference, "torch.compile": compiled}
     return {"case": case, **{name: quantiles_us(call, arguments) for name, call in contenders.items()}}
 
 

@@ -66,6 +66,14 @@ def each(
                 cluster.close()
 
 
+def worker_count(scheduler: str) -> int:
+    """Workers that a running scheduler has now, at least 1: some may be on their way."""
+    from dask.distributed import Client
+
+    with Client(scheduler) as client:
+        return max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+
+
 def _guarded(work: Callable[[Task], Result], task: Task) -> Result | HistillError:
     try:
         return work(task)

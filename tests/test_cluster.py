@@ -6,8 +6,9 @@ import os
 import signal
 
 import pytest
+from dask.distributed import LocalCluster
 
-from pipeline.cluster import each
+from pipeline.cluster import each, worker_count
 from pipeline.errors import HistillError, SlideRefused
 from pipeline.params import ClusterParams
 
@@ -72,3 +73,8 @@ def test_a_scheduler_that_is_already_running_is_used() -> None:
 def test_one_task_has_a_process_of_its_own_unless_one_worker_is_asked_for() -> None:
     assert dict(each(process_of, [1], ClusterParams()))[1] != os.getpid()
     assert dict(each(process_of, [1], ClusterParams(workers=1)))[1] == os.getpid()
+
+
+def test_an_outside_schedulers_workers_are_counted() -> None:
+    with LocalCluster(n_workers=3, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
+        assert worker_count(cluster.scheduler_address) == 3

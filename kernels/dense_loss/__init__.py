@@ -5,11 +5,9 @@ On a GPU with Triton the kernel runs, elsewhere the reference.
 
 from __future__ import annotations
 
-import importlib.util
-from functools import cache
-
 from torch import Tensor
 
+from kernels.available import has_kernel
 from kernels.dense_loss import reference
 
 __all__ = ["dense_loss", "token_norm"]
@@ -26,7 +24,7 @@ def dense_loss(
 
     On a GPU backward may run once, and there is no second derivative.
     """
-    if prediction_NTD.is_cuda and _has_triton():
+    if has_kernel(prediction_NTD):
         from kernels.dense_loss import kernel
 
         return kernel.dense_loss(prediction_NTD, stored_NTD, scale_NT, weight_NT, rotation_block)
@@ -35,13 +33,8 @@ def dense_loss(
 
 def token_norm(stored_NTD: Tensor, scale_NT: Tensor | None = None) -> Tensor:
     """Length of each standardised token, (N, T) fp32; see `reference.token_norm`."""
-    if stored_NTD.is_cuda and _has_triton():
+    if has_kernel(stored_NTD):
         from kernels.dense_loss import kernel
 
         return kernel.token_norm(stored_NTD, scale_NT)
     return reference.token_norm(stored_NTD, scale_NT)
-
-
-@cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None

@@ -45,7 +45,7 @@ def main() -> None:
     if gpu:
         from kernels.dense_loss import kernel
 
-        arms |= {"compile": torch.compile(reference.dense_loss), "kernel": kernel.dense_loss}
+        arms |= {"compile": torch.compile(reference.dense_loss, dynamic=False), "kernel": kernel.dense_loss}
     expected = _answer(reference.dense_loss, prediction_NTD, stored_NTD, scale_NT)
     for label, arm in arms.items():
         got = _answer(arm, prediction_NTD, stored_NTD, scale_NT)

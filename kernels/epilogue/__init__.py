@@ -1,13 +1,14 @@
 """From a teacher's last hidden state to what is stored: CLS, and int8 patch tokens with one scale each.
 
 `epilogue` is the one pass; `quantise` the part of it for teachers whose CLS needs more than the last LayerNorm;
-`standardise` what is kept where tokens stay float16. On a GPU the Triton kernel runs, elsewhere the reference.
+`standardise` what is kept where tokens stay float16. On a GPU with Triton the kernel runs, elsewhere the reference.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from kernels.available import has_kernel
 from kernels.epilogue import reference
 from kernels.epilogue.reference import standardise
 
@@ -30,7 +31,7 @@ def epilogue(
     standardised, rotated and quantised; see `reference.epilogue`. A token that is not finite has a scale of NaN.
     """
     arguments = (raw_NLD, norm_weight_D, norm_bias_D, eps, n_prefix, mu_D, sigma_D, rotation_block)
-    if raw_NLD.is_cuda:
+    if has_kernel(raw_NLD):
         from kernels.epilogue import kernel
 
         return kernel.epilogue(*arguments)
@@ -39,7 +40,7 @@ def epilogue(
 
 def quantise(patch_NTD: Tensor, mu_D: Tensor, sigma_D: Tensor, rotation_block: int) -> tuple[Tensor, Tensor]:
     """(q_NTD int8, scale_NT float16) of patch tokens in the teacher's own space; see `reference.quantise`."""
-    if patch_NTD.is_cuda:
+    if has_kernel(patch_NTD):
         from kernels.epilogue import kernel
 
         return kernel.quantise(patch_NTD, mu_D, sigma_D, rotation_block)

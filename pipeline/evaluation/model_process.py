@@ -165,7 +165,7 @@ class _Contest:
         if (self.spec.engine, self._runtime.precision) != ("eager", "fp32"):
             plain = self._in_torch("eager", "fp32")
             plain.load(images)
-            with torch.backends.cudnn.flags(allow_tf32=False):
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 reference_ND = plain.answer()
         parameters = {"params": costs.parameters(self._model)}
         # The counter sees through no GPU's fused kernels.

@@ -3,7 +3,8 @@
     forward   the same engine, batch and uint8 tensors that are on the device already; its raw answers are dropped
     stream    JPEG tiles of several slides in a store -> decode -> copy -> forward -> last norm, standardise, int8 ->
               copy back -> token items in the store, checksums and syncs included; one batch shape, all batches full
-    plain     what users write today (plain_loop.py): DataLoader, features collected, h5 at the end
+    plain     what users write today (plain_loop.py): DataLoader, features collected, h5 at the end; on a GPU on a tenth
+              of the tiles, since it holds all features (13 GB of ViT-L/16's at 64 batches of 256) until then
 
 Each figure is the median of `--rounds` rounds in which the three take turns, and the ratio the median of the rounds'
 own ratios, since other work on the machine slows all of them. The weights are random: the time does not depend on them.
@@ -11,7 +12,8 @@ own ratios, since other work on the machine slows all of them. The weights are r
 What bounds it: a ViT-L/16 tile is 123 GFLOP against 0.2 MB written and a tenth of that read, so the forward pass is the
 bound wherever threads decode JPEG as fast as it takes tiles (some 3,000 a second each), and the rest of the stream has
 to hide behind it. `mfu` is the forward pass's share of a big bf16 matrix product measured in the same run,
-attention included, on a GPU only. Not covered: cold disks, several devices, real weights. On a GPU not measured.
+attention included, on a GPU only, where the forward pass of each engine that is installed is timed
+as well. Not covered: cold disks, several devices, real weights. On a GPU not measured.
 
 Run: python -m pipeline.tokens.bench [--teacher NAME]; the last line is one JSON object.
 """
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
 import itertools
 import json
 import os
@@ -42,7 +45,7 @@ from pipeline.tiles.pixels import encode_jpeg
 from pipeline.tiles.writer import TileWriter
 from pipeline.tokens import calibration, plain_loop
 from pipeline.tokens.batches import decode_threads
-from pipeline.tokens.engines import pick_device, resolve_precision
+from pipeline.tokens.engines import Engine, build_engine, pick_device, resolve_precision
 from pipeline.tokens.extraction import tokens_recipe
 from pipeline.tokens.job import Job, Outcome
 from pipeline.tokens.teacher import Teacher
@@ -58,6 +61,7 @@ _NO_GATE = GateParams(tiles=8, mean_cosine=0.0, worst_cosine=0.0, fp32_mean_cosi
 """Random weights tell tiles apart by next to nothing, which bf16 loses."""
 _PICTURES = 64
 _MATMUL, _MATMUL_REPEATS = 8192, 20
+_PLAIN_SHARE = 10
 
 
 def random_teacher(name: str) -> Teacher:
@@ -98,10 +102,37 @@ def _picture(rng: np.random.Generator, side_px: int) -> bytes:
 
 
 def matmul_tflops(device: torch.device) -> float:
-    """Measured throughput of a big bf16 matrix product, the best of its repeats."""
+    """Measured throughput of a big bf16 matrix product: 20 of them a timed call, one after the other; the best call."""
     a, b = (torch.randn(_MATMUL, _MATMUL, device=device, dtype=torch.bfloat16) for _ in range(2))
-    seconds = min(timed(lambda: a @ b, device) for _ in range(_MATMUL_REPEATS))
+    product = torch.empty_like(a)
+
+    def products() -> None:
+        for _ in range(_MATMUL_REPEATS):
+            torch.mm(a, b, out=product)
+
+    products()
+    seconds = min(timed(products, device) for _ in range(_MATMUL_REPEATS)) / _MATMUL_REPEATS
     return 2 * _MATMUL**3 / seconds / 1e12
+
+
+def forward_by_engine(worker: Worker, tiles: int, rounds: int) -> dict[str, float]:
+    """Tiles/s of the forward pass alone on each installed engine, median of the rounds; not run on a GPU yet."""
+    job, device, speeds = worker.job, worker.device, dict[str, float]()
+    size, side_px = job.params.batch_size, worker.teacher.input_px
+    image_BSSC = torch.randint(0, 256, (size, side_px, side_px, 3), dtype=torch.uint8).to(device)
+    golden_BSSC = image_BSSC if job.recipe["precision"] == "fp8" else None
+    names = ["eager", "compile"] + ["tensorrt"] * (importlib.util.find_spec("torch_tensorrt") is not None)
+    for name in ["tensorrt"] if job.recipe["precision"] == "fp8" else names:
+        params = job.params.model_copy(update={"engine": name, "precision": job.recipe["precision"]})
+        engine = build_engine(worker.teacher, params, device, job.store, golden_BSSC)
+
+        def forward(engine: Engine = engine) -> None:
+            for _ in range(tiles // size):
+                engine(image_BSSC)
+
+        engine(image_BSSC)
+        speeds[name] = round(statistics.median(tiles / timed(forward, device) for _ in range(rounds)), 2)
+    return speeds
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
@@ -126,6 +157,7 @@ def measure(
     size, side_px, teacher = job.params.batch_size, worker.teacher.input_px, worker.teacher
     image_BSSC = torch.randint(0, 256, (size, side_px, side_px, 3), dtype=torch.uint8).to(device)
     outcomes: list[Outcome] = []
+    plain_paths = paths[: -(-n // _PLAIN_SHARE)] if device.type == "cuda" else paths
 
     def forward() -> None:
         for _ in range(n // size):
@@ -136,7 +168,7 @@ def measure(
 
     def plain() -> None:
         out = folder / "features.h5"
-        plain_loop.run(plain_model, device, paths, size, side_px, teacher.mean, teacher.std, out)
+        plain_loop.run(plain_model, device, plain_paths, size, side_px, teacher.mean, teacher.std, out)
 
     contenders = {"forward": forward, "stream": stream, "plain loop": plain}
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -144,7 +176,8 @@ def measure(
     for turn in range(rounds):
         order = list(contenders.items())
         for name, work in order if turn % 2 == 0 else order[::-1]:
-            speeds[name].append(n / timed(work, device))
+            done = len(plain_paths) if name == "plain loop" else n
+            speeds[name].append(done / timed(work, device))
             print(f"round {turn + 1}: {name:10} {speeds[name][-1]:9.2f} tiles/s", flush=True)
         for item in tiles.items:
             job.store.delete(job.ref(item.key))
@@ -182,7 +215,7 @@ def main(arguments: list[str] | None = None) -> None:
         result = measure(worker, plain_model, tiles, paths, options.rounds, Path(folder))
     speed = {name: statistics.median(values) for name, values in result["speeds"].items()}
     ratios = [s / f for s, f in zip(result["speeds"]["stream"], result["speeds"]["forward"], strict=True)]
-    gpu = {}
+    gpu: dict[str, Any] = {}
     if device.type == "cuda":
         with FlopCounterMode(display=False) as flops, torch.inference_mode():
             worker.teacher.trunk(torch.zeros(1, 3, teacher.input_px, teacher.input_px, device=device))
@@ -190,6 +223,7 @@ def main(arguments: list[str] | None = None) -> None:
         gpu = {
             "matmul_tflops": round(matmul, 1),
             "mfu": round(speed["forward"] * flops.get_total_flops() / (matmul * 1e12), 4),
+            "forward_by_engine": forward_by_engine(worker, n, options.rounds),
         }
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"\n{options.teacher}, random weights, {recipe['precision']}, engine {worker.engine.name}, on {name}")
@@ -199,6 +233,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     for contender, tiles_per_s in speed.items():
         print(f"  {contender:12}{tiles_per_s:10.2f} tiles/s (median of {options.rounds})")
+    for engine, tiles_per_s in gpu.get("forward_by_engine", {}).items():
+        print(f"  forward, {engine:9}{tiles_per_s:10.2f} tiles/s (on its own, after the rounds)")
     print(f"  stream / forward by round: {', '.join(f'{ratio:.3f}' for ratio in ratios)}")
     total = n / result["speeds"]["stream"][-1]
     print(f"where the last stream's {total:.2f} s went (threads of their own may overlap):")

@@ -1,6 +1,6 @@
 """Energy that a run takes, where a driver tells it: NVIDIA's counters of every GPU, Intel's and AMD's of the CPU.
 
-GPUs through NVML (`pynvml`, where it is installed), whose counter runs since the driver was loaded; packages and memory
+GPUs through NVML (`pynvml`, of the extra `energy`), whose counter runs since the driver was loaded; packages and memory
 of the CPU through RAPL's files below /sys/class/powercap, which only root may read on most systems. The counters are
 of whole devices: whoever else computes on them is counted too. On a GPU not measured.
 """

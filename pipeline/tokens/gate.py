@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.errors import TeacherError
@@ -26,7 +27,7 @@ from pipeline.tokens.teacher import Teacher
 _SPREAD_MIN = 1e-3
 """Tokens that vary less than this share of their length have nothing but rounding left when they are centred."""
 _BATCH = 8
-"""Tiles a forward pass of the reference, and of an engine that takes any number."""
+"""Tiles a forward pass of the reference."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,15 @@ def needed(engine: Engine) -> bool:
     return not (engine.name == "eager" and engine.precision == "fp32")
 
 
-def check(engine: Engine, teacher: Teacher, image_NHWC: Tensor, thresholds: GateParams) -> GateResult:
+def check(engine: Engine, teacher: Teacher, image_NHWC: Tensor, thresholds: GateParams, batch_size: int) -> GateResult:
     """Compare the engine with fp32 eager on golden tiles, uint8 (N, input_px, input_px, 3) on any device.
 
-    Raises `TeacherError` with the table where a cosine is too low, or where the engine answers NaN or inf.
+    The engine gets batches of `batch_size`, filled up with zeros, as the run will send them: other shapes run other
+    kernels. Raises `TeacherError` with the table where a cosine is too low, or where the engine answers NaN or inf.
     """
     where = f"teacher {teacher.name}, engine {engine.name}, {engine.precision}"
-    got_cls_ND, got_patch_NTD = _answers(engine, teacher, image_NHWC)
-    # TensorFloat-32 rounds the reference's own convolutions to ten bits.
-    with torch.backends.cudnn.flags(allow_tf32=False):
-        want_cls_ND, want_patch_NTD = _answers(Eager(teacher, engine.device, "fp32"), teacher, image_NHWC)
+    got_cls_ND, got_patch_NTD = _answers(engine, teacher, image_NHWC, batch_size)
+    want_cls_ND, want_patch_NTD = _answers(Eager(teacher, engine.device, "fp32"), teacher, image_NHWC, None)
     if not (torch.isfinite(got_cls_ND).all() and torch.isfinite(got_patch_NTD).all()):
         fix = "try `tokens.precision: fp32`, or `tokens.engine: eager`"
         raise TeacherError("answers NaN or inf on the golden tiles", where=where, fix=fix)
@@ -99,12 +99,15 @@ def cosines(got_MD: Tensor, want_MD: Tensor, where: str = "") -> Tensor:
     return torch.nn.functional.cosine_similarity(got_MD, want_MD, dim=1)
 
 
-def _answers(engine: Engine, teacher: Teacher, image_NHWC: Tensor) -> tuple[Tensor, Tensor]:
-    """cls (N, D) and patch (N, T, D), float32 on the CPU."""
+def _answers(engine: Engine, teacher: Teacher, image_NHWC: Tensor, batch_size: int | None) -> tuple[Tensor, Tensor]:
+    """cls (N, D) and patch (N, T, D), float32 on the CPU; from batches of that size alone, or of any."""
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for part_NHWC in torch.split(image_NHWC, min(_BATCH, getattr(engine, "batch_size", _BATCH))):
-            cls_ND, patch_NTD = teacher.finish(engine(part_NHWC.to(engine.device)))
+        for part_NHWC in torch.split(image_NHWC, batch_size or _BATCH):
+            n = len(part_NHWC)
+            if batch_size is not None:
+                part_NHWC = F.pad(part_NHWC, (0, 0) * 3 + (0, batch_size - n))
+            cls_ND, patch_NTD = teacher.finish(engine(part_NHWC.to(engine.device))[:n])
             yield cls_ND.cpu(), patch_NTD.cpu()
 
     with torch.inference_mode():

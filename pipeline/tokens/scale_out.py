@@ -3,7 +3,9 @@
 One device, or a CPU unless `cluster.workers` says otherwise, is this process: on a CPU two processes would only fight
 for the cores. Otherwise slides are handed out as workers get free, the largest first and the small ones in lists that
 share batches; what a lost worker had is computed again by another. With `cluster.scheduler` the workers are somebody
-else's: start one a GPU, with CUDA_VISIBLE_DEVICES set. Run with two CPU processes by the tests; not run on GPUs.
+else's: start one a GPU, with CUDA_VISIBLE_DEVICES set and
+`--nthreads 1`, since a process holds one teacher, which a second thread would share. Run with two CPU processes by the
+tests; not run on GPUs.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import TypeVar
 
 import torch
 
-from pipeline.cluster import each
+from pipeline.cluster import each, worker_count
 from pipeline.errors import HistillError, SlideRefused, TeacherError
 from pipeline.manifest import Item
 from pipeline.params import ClusterParams, TokensParams
@@ -55,7 +57,7 @@ def compute_all(
 
     What they came to, all processes together, and the gate's figures. Raises what `Worker` raises.
     """
-    workers = local_workers(cluster)
+    workers = local_workers(cluster) if cluster.scheduler is None else worker_count(cluster.scheduler)
     lists = split(items, job.params.batch_size, workers)
     if cluster.scheduler is None:
         worker = Worker(job, teacher, pick_device())
@@ -66,6 +68,8 @@ def compute_all(
         # Its device is about to be another process's.
         del worker
         teacher.to("cpu")
+        # The compiled graphs hold its memory, CUDA graphs' pools included.
+        torch.compiler.reset()
         torch.cuda.empty_cache()
         job = dataclasses.replace(job, threads=max(1, (os.cpu_count() or 1) // workers))
         cluster = cluster.model_copy(update={"workers": workers})

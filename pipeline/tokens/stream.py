@@ -19,9 +19,9 @@ from typing import Any, Generic
 import torch
 from torch import Tensor
 
-from pipeline.errors import TeacherError
 from pipeline.tokens.batches import Batch, P
 from pipeline.tokens.engines import Engine
+from pipeline.tokens.engines.base import within_memory
 from pipeline.tokens.spent import Marks, Spent
 from pipeline.tokens.stored import Finish, Stored, all_views, on_host
 
@@ -69,7 +69,7 @@ class Stream(Generic[P]):
 
     @torch.inference_mode()
     def _launch(self, batch: Batch[P]) -> _Launched[P]:
-        try:
+        with within_memory(len(batch.image_BSSC), self._engine.device):
             with self._lane("in"):
                 arrival = Marks(self._engine.device)
                 image_BSSC = batch.image_BSSC.to(self._engine.device, non_blocking=True)
@@ -87,9 +87,6 @@ class Stream(Generic[P]):
             with self._lane("out"):
                 host = on_host(stored)
                 done = torch.cuda.current_stream().record_event() if self._cuda else None
-        except torch.OutOfMemoryError:
-            what = f"{len(batch.image_BSSC)} tiles a batch do not fit into the memory of {self._engine.device}"
-            raise TeacherError(what, where="tokens", fix="lower `tokens.batch_size`") from None
         return _Launched(batch, host, (arrival, marks), done)
 
     def _fetch(self, launched: _Launched[P]) -> tuple[Batch[P], Stored]:

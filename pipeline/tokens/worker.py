@@ -23,6 +23,7 @@ from pipeline.tokens import calibration, gate
 from pipeline.tokens.batches import Batch, ahead, decode_threads, decoded, packed
 from pipeline.tokens.collecting import Collector, Progress
 from pipeline.tokens.engines import build_engine
+from pipeline.tokens.engines.base import within_memory
 from pipeline.tokens.in_progress import SlideInProgress, SlidePlace
 from pipeline.tokens.job import Choice, Job, Outcome
 from pipeline.tokens.stored import Finish
@@ -51,7 +52,9 @@ class Worker:
         self.engine = build_engine(teacher, params, device, job.store, golden_NHWC)
         self.figures: dict[str, float] = {}
         if gate.needed(self.engine):
-            self.figures = gate.check(self.engine, teacher, self._golden(), job.params.gate).figures()
+            golden_NHWC, size = self._golden(), params.batch_size
+            with within_memory(size, device):
+                self.figures = gate.check(self.engine, teacher, golden_NHWC, params.gate, size).figures()
 
     def calibrate(self, choice: Choice) -> None:
         """Measure the recipe's calibration on those tiles and freeze it, where the store has none."""
@@ -118,8 +121,9 @@ class Worker:
         size = self.job.params.batch_size
         for image_NSSC in self._tiles(choice):
             n = len(image_NSSC)
-            image_BSSC = F.pad(image_NSSC, (0, 0) * 3 + (0, size - n)).to(self.device)
-            patch_NTD = self.teacher.finish(self.engine(image_BSSC))[1][:n]
+            with within_memory(size, self.device):
+                image_BSSC = F.pad(image_NSSC, (0, 0) * 3 + (0, size - n)).to(self.device)
+                patch_NTD = self.teacher.finish(self.engine(image_BSSC))[1][:n]
             advance(n)
             yield patch_NTD
 

@@ -1,4 +1,5 @@
 import importlib.util
+import sys
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from pipeline.errors import TeacherError
 from pipeline.tokens.engines import Eager, build_engine, choose, pick_device, resolve_precision
+from pipeline.tokens.engines.base import within_memory
 from pipeline.tokens.engines.compiled import Compiled
 from pipeline.tokens.loading import load_teacher
 from pipeline.tokens.teacher import Teacher
@@ -50,6 +52,33 @@ def test_channels_last_changes_no_answer_of_a_cnn():
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
+def cudnn_flags():
+    cudnn = torch.backends.cudnn
+    return cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("bf16", True)])
+def test_fp32_convolves_without_tensorfloat_and_all_else_stays_as_it_was_set(precision, tf32, tiny_params, store):
+    """What a GPU's convolutions would run under; no GPU has run it."""
+    teacher, seen = load_teacher(tiny_params, store, 512), []
+
+    def watching(graph, _):
+        return lambda *inputs: (seen.append(cudnn_flags()), graph(*inputs))[1]
+
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=True, allow_tf32=True):
+        Compiled(teacher, CPU, precision, 2, backend=watching)(images(2, 32))
+        teacher.trunk.register_forward_pre_hook(lambda *_: seen.append(cudnn_flags()))
+        Eager(teacher, CPU, precision)(images(2, 32))
+        assert cudnn_flags() == (True, True, True, True)
+    assert len(seen) >= 2 and set(seen) == {(True, True, True, tf32)}
+
+
+def test_a_batch_too_large_for_the_device_says_what_to_lower():
+    message = r"256 tiles .* memory of cpu\n(.|\n)*tokens.batch_size"
+    with pytest.raises(TeacherError, match=message), within_memory(256, CPU):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 def test_auto_precision_is_fp32_without_a_gpu():
     assert resolve_precision("auto", CPU) == "fp32" and resolve_precision("bf16", CPU) == "bf16"
 
@@ -69,6 +98,14 @@ def test_a_gpu_is_taken_where_there_is_one():
 )
 def test_auto_takes_the_best_that_is_there(engine, precision, device, chosen):
     assert choose(engine, precision, torch.device(device))[0] == chosen
+
+
+def test_auto_compiles_where_tensorrt_is_installed_and_broken(tmp_path, monkeypatch):
+    (tmp_path / "torch_tensorrt.py").write_text("raise OSError('libnvinfer.so.10: cannot open shared object file')")
+    monkeypatch.delitem(sys.modules, "torch_tensorrt", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    chosen, why = choose("auto", "bf16", torch.device("cuda"))
+    assert chosen == "compile" and "libnvinfer.so.10: cannot open" in why
 
 
 def test_fp8_without_tensorrt_is_an_error():

@@ -13,8 +13,6 @@ tokens and all that follows is `Teacher.finish`, outside every engine.
 
 from __future__ import annotations
 
-import importlib.util
-
 import torch
 from torch import Tensor
 
@@ -38,12 +36,18 @@ def choose(engine: str, precision: str, device: torch.device) -> tuple[str, str]
         chosen, why = engine, "as tokens.engine says"
     elif device.type != "cuda":
         chosen, why = "eager", "no GPU, and compiling takes longer on a CPU than most runs"
-    elif importlib.util.find_spec("torch_tensorrt") is not None:
-        chosen, why = "tensorrt", "a GPU, and torch_tensorrt is installed"
     else:
-        chosen, why = "compile", "a GPU, but torch_tensorrt is not installed (pip install -e '.[tensorrt]')"
+        from pipeline.tokens.engines.tensorrt import why_missing
+
+        missing = why_missing()
+        chosen, why = "tensorrt", "a GPU, and torch_tensorrt is installed"
+        if missing is not None:
+            fix = "pip install -e '.[tensorrt]'"
+            chosen, why = "compile", f"a GPU, but torch_tensorrt cannot be imported: {missing}; {fix}"
     if precision == "fp8" and chosen != "tensorrt":
-        raise TeacherError("fp8 needs TensorRT", where=f"tokens.engine: {chosen}", fix="set `tokens.engine: tensorrt`")
+        raise TeacherError(
+            "fp8 needs TensorRT", where=f"tokens.engine: {chosen} ({why})", fix="set `tokens.engine: tensorrt`"
+        )
     return chosen, why
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 import torch
@@ -23,6 +25,25 @@ class Engine(Protocol):
     device: torch.device
 
     def __call__(self, image_NHWC: Tensor) -> Tensor: ...
+
+
+def convolutions_in(precision: str) -> AbstractContextManager[None]:
+    """cuDNN's convolutions in real float32 for `fp32`: its default, TensorFloat-32, rounds what they read to ten bits.
+
+    All else stays as the process has set it; left out, `flags` would set it to defaults of its own, cuDNN off first.
+    """
+    kept = dict.fromkeys(("benchmark", "benchmark_limit", "deterministic", "fp32_precision"))
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=precision != "fp32", **kept)
+
+
+@contextmanager
+def within_memory(n: int, device: torch.device) -> Iterator[None]:
+    """Around all that runs `n` tiles at once: raises `TeacherError` where the device's memory does not hold them."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        what = f"{n} tiles a batch do not fit into the memory of {device}"
+        raise TeacherError(what, where="tokens", fix="lower `tokens.batch_size`") from None
 
 
 def pick_device() -> torch.device:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.errors import TeacherError
+from pipeline.tokens.engines.base import convolutions_in
 from pipeline.tokens.teacher import Teacher
 
 
@@ -40,7 +41,9 @@ class Compiled:
             image_NHWC = F.pad(image_NHWC, (0, 0) * 3 + (0, self.batch_size - n))
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         try:
-            raw: Tensor = self._run(image_NHWC)
+            # Around the graph and not in it: what is compiled and recorded at the first call is what is set here.
+            with convolutions_in(self.precision):
+                raw: Tensor = self._run(image_NHWC)
         except torch._dynamo.exc.TorchDynamoException as error:
             first = str(error).splitlines()[0]
             what, fix = (

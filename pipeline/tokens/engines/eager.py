@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pipeline.tokens.engines.base import convolutions_in
 from pipeline.tokens.teacher import Teacher
 
 
@@ -25,6 +26,7 @@ class Eager:
     def __call__(self, image_NHWC: Tensor) -> Tensor:
         """The trunk's answer for uint8 images (N, H, W, 3) on the engine's device."""
         image_NCHW = self._teacher.normalise(image_NHWC).contiguous(memory_format=self._format)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        with convolutions_in(self.precision), autocast:
             raw: Tensor = self._teacher.trunk(image_NCHW)
         return raw

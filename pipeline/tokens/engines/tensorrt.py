@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._inductor.constant_folding import add_dont_constant_fold
 
 from pipeline.errors import TeacherError
 from pipeline.progress import console
@@ -27,7 +28,7 @@ from pipeline.store import Ref, Store, recipe_key
 from pipeline.tokens.engines.export import export_trunk, require_convertible
 from pipeline.tokens.teacher import Teacher
 
-BUILD_VERSION = 1
+BUILD_VERSION = 2
 """Part of the engine's key: count up when the same inputs would be built otherwise."""
 _FILE = "trunk.ep"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
@@ -69,7 +70,11 @@ class TensorRT:
                 )
                 # One engine or an error: a graph in pieces would run, slowly, and nobody would know.
                 built = library.dynamo.compile(
-                    program, arg_inputs=[span], min_block_size=1, require_full_compilation=True
+                    program,
+                    arg_inputs=[span],
+                    min_block_size=1,
+                    require_full_compilation=True,
+                    use_explicit_typing=True,
                 )
                 library.save(built, str(folder / _FILE), arg_inputs=[span])
         self._run = library.load(str(store.path(ref) / _FILE)).module()
@@ -95,6 +100,8 @@ class TensorRT:
 
         with torch.no_grad():
             quantised = optimiser.quantize(trunk, optimiser.FP8_DEFAULT_CFG, forward_loop=calibrate)
+        # A folded weight would be a bf16 one that was rounded to fp8, and its product one in bf16.
+        add_dont_constant_fold(torch.ops.tensorrt.quantize_op.default)
         with optimiser.utils.export_torch_mode():
             return export_trunk(quantised, teacher.input_px, self.batch_size, self._dtype)
 
@@ -122,6 +129,16 @@ def engine_recipe(
     if precision == "fp8" and golden_NHWC is not None:
         recipe["golden"] = hashlib.sha256(golden_NHWC.cpu().contiguous().numpy().data).hexdigest()[:32]
     return recipe
+
+
+def why_missing() -> str | None:
+    """Why torch_tensorrt cannot be imported, in a line; None where it can."""
+    try:
+        importlib.import_module("torch_tensorrt")
+    except Exception as error:
+        # It loads libraries of three packages; what a broken one raises is not always an ImportError.
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    return None
 
 
 def _torch_tensorrt(name: str) -> Any:

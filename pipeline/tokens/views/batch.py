@@ -108,4 +108,6 @@ def _turn(image_NHWC: Tensor, element: int) -> Tensor:
 
 
 def _to(image_NHWC: Tensor, values: NDArray[Any]) -> Tensor:
-    return torch.from_numpy(values).to(image_NHWC.device)
+    """On the images' device; from page-locked memory, since a copy of any other would wait for the device."""
+    tensor, device = torch.from_numpy(values), image_NHWC.device
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
