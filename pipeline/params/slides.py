@@ -15,7 +15,7 @@ class SlidesParams(Frozen):
     table: str = "slides.csv"
     """The slide table; relative to the project, and its own paths relative to it."""
     on_error: OnError = "refuse"
-    """refuse goes on without a bad slide and lists it; fail stops at the first."""
+    """refuse goes on without a bad slide and lists it; fail tries all, then ends with the first one's reason."""
     test_fraction: Fraction = 0.2
     """Share of patients (or slides) held out where the table has no `split`."""
     mpp_from_objective: bool = False

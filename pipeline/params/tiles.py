@@ -54,7 +54,7 @@ class TilesParams(Frozen):
     seed: int = 0
     """Of every random choice of this stage."""
     on_error: OnError = "refuse"
-    """refuse goes on without a bad slide and lists it; fail stops at the first."""
+    """refuse goes on without a bad slide and lists it; fail tries all, then ends with the first one's reason."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> TilesParams:

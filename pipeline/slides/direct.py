@@ -1,4 +1,6 @@
-"""Slides by the shortest way: tiled TIFFs decoded tile by tile, each tile once, where that gives OpenSlide's pixels.
+"""Slides by the shortest way: tiled TIFFs decoded tile by tile, where that gives OpenSlide's pixels.
+
+In raster order each tile is decoded once, as long as the rows it is needed for fit the cache (`CACHE_NBYTES`).
 
 OpenSlide still opens every slide and says what it is. On the first read of a level, some of its tiles are read both
 ways; only where every pixel is the same are that level's tiles decoded here, and otherwise by OpenSlide. The choice

@@ -82,12 +82,14 @@ def choose(geometry: Geometry, mask: TissueMask, params: TilesParams, unseen: Un
 def plan_given(levels: Sequence[tuple[int, int, float]], tiling: Tiling, params: TilesParams) -> Geometry:
     """The geometry for a tiling made elsewhere: its side in level-0 pixels becomes `tile_px`, whatever the mpp.
 
-    Raises `SlideRefused` where its tiles have fewer pixels than `tile_px`: pixels are never made up.
+    Raises `SlideRefused` where its tiles are more than 5 % smaller than `tile_px`: pixels are not made up.
     """
     scale = tiling.side_l0 / params.tile_px
     if scale * COARSER_BY < 1:
         what = f"its coordinates are of tiles of {tiling.side_l0:g} px, and tiles.tile_px is {params.tile_px}"
-        raise SlideRefused(what, fix=f"lower tiles.tile_px to {int(tiling.side_l0)}; nothing is ever upsampled")
+        raise SlideRefused(
+            what, fix=f"lower tiles.tile_px to {int(tiling.side_l0)}; nothing is upsampled by more than 5 %"
+        )
     return plan(levels, (1.0, 1.0), params.model_copy(update={"target_mpp": scale, "overlap_px": 0}))
 
 

@@ -47,13 +47,16 @@ class Tiled:
 def export_coords(slides: Manifest, tiles: Manifest, store: Store, form: str, out: Path) -> list[Path]:
     """One file a slide in `form` (a key of `FORMS`); returns them. Folders of images have no coordinates: left out."""
     levels = {item.id: item.info["levels"] for item in slides.items}
+    given = {item.id for item in slides.items if "coords" in item.info}
     written = []
     for item in tiles.items:
         if item.info["kind"] == "folder":
             continue
         reader = TileReader(store.path(Ref("tiles", tiles.recipe_key, item.key)))
         corner_N2 = np.stack([reader.table[name].to_numpy() for name in ("x_l0", "y_l0")], axis=1)
-        tiled = Tiled(item.id, reader, reader.meta, corner_N2, int(tiles.recipe["overlap_px"]), levels[item.id])
+        # A tiling made elsewhere lies as it was given, whatever overlap the grid would have.
+        overlap_px = 0 if item.id in given else int(tiles.recipe["overlap_px"])
+        tiled = Tiled(item.id, reader, reader.meta, corner_N2, overlap_px, levels[item.id])
         written.append(FORMS[form](tiled, out))
     return written
 

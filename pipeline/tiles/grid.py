@@ -92,11 +92,13 @@ class Grid:
 def plan(levels: Sequence[tuple[int, int, float]], mpp_xy: tuple[float, float], params: TilesParams) -> Geometry:
     """The geometry for a slide of `levels` (width, height, downsample) and `mpp_xy` um per level-0 pixel.
 
-    Raises `SlideRefused` where level 0 is coarser than the target: pixels are never made up.
+    Raises `SlideRefused` where level 0 is more than 5 % coarser than the target: pixels are not made up.
     """
     if max(mpp_xy) > params.target_mpp * COARSER_BY:
         what = f"coarser than the target: {max(mpp_xy):.4g} um/px, and tiles are asked for at {params.target_mpp:g}"
-        raise SlideRefused(what, fix="scan it at a higher power, or raise tiles.target_mpp; nothing is ever upsampled")
+        raise SlideRefused(
+            what, fix="scan it at a higher power, or raise tiles.target_mpp; nothing is upsampled by more than 5 %"
+        )
     width, height, _ = levels[0]
     if not 0 < width * height <= MAX_SLIDE_PX:
         raise SlideRefused(f"it claims to be {width} x {height} px", fix="its metadata is damaged: copy it again")

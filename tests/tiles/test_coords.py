@@ -110,11 +110,13 @@ class Bench:
         self.folder, self.store, self.table = folder, Store(folder / "store"), folder / "slides.csv"
         make_slide(folder / "s.tif", tissue_picture(1000, 700, 1), (mpp, mpp))
 
-    def tiles(self, header: str = "path", line: str = "s.tif") -> tuple[Manifest, Manifest]:
+    def tiles(
+        self, header: str = "path", line: str = "s.tif", tiles: TilesParams = PARAMS
+    ) -> tuple[Manifest, Manifest]:
         self.table.write_text(f"{header}\n{line}\n")
         params = SlidesParams(table=str(self.table))
         slides = catalogue(params, self.store, ONE)
-        return slides, make_tiles(slides, sources(self.table, self.store, params), PARAMS, self.store, ONE)
+        return slides, make_tiles(slides, sources(self.table, self.store, params), tiles, self.store, ONE)
 
     def reader(self, tiles: Manifest) -> TileReader:
         return TileReader(self.store.path(Ref("tiles", tiles.recipe_key, tiles.items[0].key)))
@@ -146,6 +148,14 @@ def test_trident_gets_the_true_scale_and_not_that_of_a_name(tmp_path: Path) -> N
     assert (attributes["level0_width"], attributes["level0_height"]) == (1000, 700)
     read = attributes["patch_size"] * attributes["level0_magnification"] / attributes["target_magnification"]
     assert read == pytest.approx(64 * 0.5 / 0.293)
+
+
+def test_the_overlap_written_is_the_grids_own_and_not_that_of_a_given_tiling(tmp_path: Path) -> None:
+    bench, params = Bench(tmp_path, 0.5), PARAMS.model_copy(update={"overlap_px": 16})
+    for i, columns in enumerate((("path", "s.tif"), ("path,coords", "s.tif,out0/patches/s_patches.h5"))):
+        (path,) = export_coords(*bench.tiles(*columns, params), bench.store, "trident", tmp_path / f"out{i}")
+        with h5py.File(path) as file:
+            assert file["coords"].attrs["overlap"] == (16, 0)[i]
 
 
 def test_qupath_gets_a_square_a_tile(tmp_path: Path) -> None:
