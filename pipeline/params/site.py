@@ -16,6 +16,6 @@ class ClusterParams(Frozen):
     """With what to compute."""
 
     scheduler: str | None = None
-    """Address of a running Dask scheduler (tcp://host:8786); null = a local cluster. Its workers want `--nthreads 1`."""
+    """Address of a running Dask scheduler (tcp://host:8786); null = a local cluster. Workers want `--nthreads 1`."""
     workers: Positive | None = None
     """Local worker processes; null = one a core; 1 = this process, which a crashing decoder then ends."""
