@@ -38,6 +38,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.errors import TeacherError
 from pipeline.manifest import Item, Manifest
 from pipeline.params import GateParams, TokensParams
 from pipeline.store import Ref, Store, recipe_key
@@ -115,16 +116,24 @@ def matmul_tflops(device: torch.device) -> float:
     return 2 * _MATMUL**3 / seconds / 1e12
 
 
-def forward_by_engine(worker: Worker, tiles: int, rounds: int) -> dict[str, float]:
-    """Tiles/s of the forward pass alone on each installed engine, median of the rounds; not run on a GPU yet."""
-    job, device, speeds = worker.job, worker.device, dict[str, float]()
+def forward_by_engine(worker: Worker, tiles: int, rounds: int) -> dict[str, float | None]:
+    """Tiles/s of the forward pass alone on each engine, median of the rounds, None for one that cannot be built here.
+
+    Not run on a GPU yet.
+    """
+    job, device, speeds = worker.job, worker.device, dict[str, float | None]()
     size, side_px = job.params.batch_size, worker.teacher.input_px
     image_BSSC = torch.randint(0, 256, (size, side_px, side_px, 3), dtype=torch.uint8).to(device)
     golden_BSSC = image_BSSC if job.recipe["precision"] == "fp8" else None
     names = ["eager", "compile"] + ["tensorrt"] * (importlib.util.find_spec("torch_tensorrt") is not None)
     for name in ["tensorrt"] if job.recipe["precision"] == "fp8" else names:
         params = job.params.model_copy(update={"engine": name, "precision": job.recipe["precision"]})
-        engine = build_engine(worker.teacher, params, device, job.store, golden_BSSC)
+        try:
+            engine = build_engine(worker.teacher, params, device, job.store, golden_BSSC)
+        except TeacherError as error:
+            print(f"{name}: {error}")
+            speeds[name] = None
+            continue
 
         def forward(engine: Engine = engine) -> None:
             for _ in range(tiles // size):
@@ -233,8 +242,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     for contender, tiles_per_s in speed.items():
         print(f"  {contender:12}{tiles_per_s:10.2f} tiles/s (median of {options.rounds})")
-    for engine, tiles_per_s in gpu.get("forward_by_engine", {}).items():
-        print(f"  forward, {engine:9}{tiles_per_s:10.2f} tiles/s (on its own, after the rounds)")
+    for engine, alone in gpu.get("forward_by_engine", {}).items():
+        figure = "not measured" if alone is None else f"{alone:.2f} tiles/s (on its own, after the rounds)"
+        print(f"  forward, {engine:12}{figure}")
     print(f"  stream / forward by round: {', '.join(f'{ratio:.3f}' for ratio in ratios)}")
     total = n / result["speeds"]["stream"][-1]
     print(f"where the last stream's {total:.2f} s went (threads of their own may overlap):")
