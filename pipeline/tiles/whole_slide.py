@@ -115,7 +115,7 @@ def look(
 def _unseen(geometry: Geometry, choice: Choice, edge: str, boxes: Unseen) -> NDArray[np.int64]:
     """Corners (M, 2) of tiles that touch what the thumbnail could not show: left out as glass, and perhaps are not."""
     corner_A2 = np.stack(lay(geometry, edge).corners(), axis=1)
-    touching_A = touching(geometry, *corner_A2.T, boxes)
+    touching_A = touching(geometry, corner_A2[:, 0], corner_A2[:, 1], boxes)
     known = {tuple(corner) for corner_N2 in choice.lost.values() for corner in corner_N2.tolist()}
     known |= set(zip(choice.x_l0.tolist(), choice.y_l0.tolist(), strict=True))
     rest = [i for i in np.flatnonzero(touching_A) if tuple(corner_A2[i].tolist()) not in known]
