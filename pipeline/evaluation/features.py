@@ -27,6 +27,7 @@ from pipeline.progress import Advance
 from pipeline.student.adapters import ADAPTERS
 from pipeline.tiles.pixels import fit_square
 from pipeline.tiles.reader import TileReader
+from pipeline.tokens.engines import pick_device
 from pipeline.tokens.reader import TokenReader
 
 DECODERS = 2
@@ -84,11 +85,6 @@ def architecture(model: nn.Module) -> str:
     return str(model.pretrained_cfg["architecture"])  # type: ignore[index]
 
 
-def device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 @torch.inference_mode()
 def student_features(
     models: Sequence[nn.Module], samples: Sequence[Sample], batch_size: int, advance: Advance
@@ -118,7 +114,7 @@ class Eye:
 
     def __init__(self, model: nn.Module) -> None:
         config: dict[str, Any] = resolve_model_data_config(model)
-        self.side_px, self.device = int(config["input_size"][-1]), device()
+        self.side_px, self.device = int(config["input_size"][-1]), pick_device()
         self._mean_C, self._std_C = (torch.tensor(config[name], device=self.device) for name in ("mean", "std"))
 
     def __call__(self, image_NHWC: NDArray[np.uint8]) -> Tensor:

@@ -210,5 +210,6 @@ def _has_bf16(device: str) -> bool:
 
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    found = torch.cpu.get_capabilities()
-    return any(bool(found.get(name)) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+    from pipeline.tokens.engines.base import cpu_has_bf16
+
+    return cpu_has_bf16()

@@ -17,6 +17,7 @@ from pipeline.errors import EvaluationError
 from pipeline.manifest import Item, Manifest
 from pipeline.params import TokensParams
 from pipeline.store import Ref, Store
+from pipeline.tokens.engines import Eager, pick_device
 from pipeline.tokens.extraction import make_tokens
 from pipeline.tokens.loading import load_teacher
 from pipeline.tokens.teacher import Teacher
@@ -58,15 +59,12 @@ class LiveTeacher:
     """The teacher on the device, answering images with its global embedding."""
 
     def __init__(self, teacher: Teacher, precision: str) -> None:
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._teacher, self._precision = teacher.to(self._device), precision
+        self._teacher, self._engine = teacher, Eager(teacher, pick_device(), precision)
         self.side_px = teacher.input_px
 
     @torch.inference_mode()
     def __call__(self, image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (N, side_px, side_px, 3) to (N, D) float32."""
-        image_NCHW = self._teacher.normalise(torch.from_numpy(image_NHWC).to(self._device))
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            cls_ND, _ = self._teacher(image_NCHW)
+        cls_ND, _ = self._teacher.finish(self._engine(torch.from_numpy(image_NHWC).to(self._engine.device)))
         answer_ND: NDArray[np.float32] = cls_ND.float().cpu().numpy()
         return answer_ND

@@ -28,6 +28,7 @@ from pipeline.student.model import build
 from pipeline.student.order import Order
 from pipeline.student.targets import cls_standardiser
 from pipeline.student.terms import Terms
+from pipeline.tokens.engines import pick_device
 
 BASE = "cls"
 ARMS = {
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = pick_device()
     with tempfile.TemporaryDirectory() as root:
         corpus = make_corpus(Path(root), slides=1, tiles_per_slide=max(64, options.batch))
         order = Order(corpus.rows, block_rows=16, buffer_rows=64, views=corpus.views, seed=0)

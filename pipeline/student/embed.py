@@ -30,6 +30,7 @@ from pipeline.student.embedding_files import Answers, open_file
 from pipeline.tiles.pixels import decode_jpeg
 from pipeline.tiles.reader import TileReader
 from pipeline.tiles.writer import JPEG_ARRAY
+from pipeline.tokens.engines import pick_device
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Encoder:
     def __init__(self, folder: Path, dense: bool) -> None:
         if not (folder / "config.json").is_file():
             raise EmbedError("no exported student here", where=str(folder), fix="dvc repro student, or give --student")
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = pick_device()
         self.model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
         self.model.to(self.device, memory_format=torch.channels_last)
         config = resolve_model_data_config(self.model)
