@@ -167,6 +167,7 @@ def study(
         Path("study")
     ),
     split: Annotated[list[str] | None, typer.Option(help="Held-out splits to tabulate (repeat for more).")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Experiments at a time; each gets its share of the cores.")] = 1,
     debug: Debug = False,
 ) -> None:
     """Run every arm of a plan over its seeds as DVC experiments, and print their table: goes on where it was."""
@@ -175,7 +176,7 @@ def study(
 
     with errors(debug):
         told = read_plan(plan, data)
-        results = run_study(told, dvc_root(), out, find_store().root)
+        results = run_study(told, dvc_root(), out, find_store().root, jobs)
         for name in split or ["test", "test_shift"]:
             typer.echo(markdown(results_of(told, results, name), name) + "\n")
 

@@ -9,9 +9,12 @@ A plan is a YAML file (docs/study.yaml is one):
       both: {}
       global only: {student.objective.patch: 0}
 
-The clone is a git repository of its own beside the results, so that nothing in the user's workspace changes; tiles,
-tokens and finished students come from the shared store. A run that was stopped goes on: an arm's seed is done when its
-result lies in `results/`, under a name that its parameters give.
+Every job has a clone: a git repository of its own beside the results, so that nothing in the user's workspace changes;
+tiles, tokens and finished students come from the shared store. A run that was stopped goes on: an arm's seed is done
+when its result lies in `results/`, under a name that its parameters give.
+
+Jobs share the cores evenly. Small images keep few threads busy: two trainings of one thread each were 1.64 times as
+fast as one after the other with two threads (EfficientViT-B0 at 112 px, docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -21,9 +24,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import yaml
@@ -93,24 +98,56 @@ def read_plan(path: Path, data: Path) -> Plan:
     return Plan(str(raw["table"]), tuple(int(seed) for seed in raw["seeds"]), dict(raw["base"] or {}), arms)
 
 
-def run_study(plan: Plan, project: Path, out: Path, store: Path) -> Path:
-    """Run what has no result yet, and return the folder of results: one evaluate.json a run, named by `Run.name`.
+def run_study(plan: Plan, project: Path, out: Path, store: Path, jobs: int = 1) -> Path:
+    """Run what has no result yet, `jobs` at a time, and return the folder of results: files named by `Run.name`.
 
-    `project` is the checkout whose committed code is studied; `out` gets `clone/` and `results/`. Raises `StudyError`
-    with the end of the output of an experiment that fails; what was finished stays.
+    A run leaves its evaluate.json and its student's metrics. `project` is the checkout whose committed code is studied;
+    `out` gets `clone-0/` … and `results/`. Raises `StudyError` with the end of the output of an experiment that fails;
+    no further one is begun then, and what was finished stays.
     """
     results = out / "results"
     results.mkdir(parents=True, exist_ok=True)
     todo = [run for run in plan.runs() if not (results / f"{run.name}.json").exists()]
-    if todo:
-        clone = _clone(plan, project, out / "clone")
-    for number, run in enumerate(todo, start=1):
-        console.print(f"study: {number} of {len(todo)}: {run.arm}, seed {run.seed}")
-        settings = [word for item in run.overrides.items() for word in ("-S", _setting(*item))]
-        _call(["dvc", "exp", "run", "--force", "--name", run.name, *settings, STAGE], clone, HISTILL_STORE=str(store))
-        write_atomic(results / f"{run.name}.json", (clone / "artifacts" / f"{STAGE}.json").read_bytes())
-        write_atomic(results / f"{run.name}.student.json", (clone / "metrics" / "student.json").read_bytes())
+    clones: SimpleQueue[Path] = SimpleQueue()
+    for job in range(min(jobs, len(todo))):
+        clones.put(_clone(plan, project, out / f"clone-{job}"))
+    leaders = _leaders(todo) if jobs > 1 else []
+    for run in leaders:
+        _experiment(run, clones, results, store, jobs=1)
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        rest = [run for run in todo if run not in leaders]
+        for done in [pool.submit(_experiment, run, clones, results, store, jobs) for run in rest]:
+            done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
     return results
+
+
+def _leaders(todo: Sequence[Run]) -> list[Run]:
+    """The first run of each setting of slides, tiles and tokens: beside one another, others would compute these too."""
+    first: dict[str, Run] = {}
+    for run in todo:
+        upstream = {
+            name: told for name, told in run.overrides.items() if not name.startswith(("student.", "evaluate."))
+        }
+        first.setdefault(json.dumps(upstream, sort_keys=True), run)
+    return list(first.values())
+
+
+def _experiment(run: Run, clones: SimpleQueue[Path], results: Path, store: Path, jobs: int) -> None:
+    """Run one arm in a clone that is free, with its share of the cores, and keep its figures."""
+    clone = clones.get()
+    try:
+        console.print(f"study: {run.arm}, seed {run.seed}")
+        settings = [word for item in run.overrides.items() for word in ("-S", _setting(*item))]
+        threads = str(max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) // jobs))
+        command = ["dvc", "exp", "run", "--force", "--name", run.name, *settings, STAGE]
+        _call(command, clone, HISTILL_STORE=str(store), OMP_NUM_THREADS=threads)
+        write_atomic(results / f"{run.name}.student.json", (clone / "metrics" / "student.json").read_bytes())
+        write_atomic(results / f"{run.name}.json", (clone / "artifacts" / f"{STAGE}.json").read_bytes())
+    finally:
+        clones.put(clone)
 
 
 def _clone(plan: Plan, project: Path, clone: Path) -> Path:

@@ -11,7 +11,7 @@ from project import TINY, Project
 from scipy import stats
 
 from pipeline.errors import StudyError
-from pipeline.evaluation.study import Plan, read_plan, run_study
+from pipeline.evaluation.study import Plan, _leaders, read_plan, run_study
 from pipeline.evaluation.study_table import interval, markdown, results_of
 from pipeline.params import Params
 
@@ -41,6 +41,12 @@ def test_a_run_s_name_changes_with_all_that_it_depends_on() -> None:
     other = Plan(PLAN.table, PLAN.seeds, {"student.epochs": 3}, PLAN.arms)
     names = [run.name for plan in (PLAN, other) for run in plan.runs()]
     assert len(set(names)) == len(names) == 12
+
+
+def test_what_arms_share_is_computed_by_one_of_them_first() -> None:
+    arms = {"both": {}, "global only": {"student.objective.patch": 0}, "views": {"tokens.views": 4}}
+    leaders = _leaders(list(Plan("path\n", (0, 1), {}, arms).runs()))
+    assert [(run.arm, run.seed) for run in leaders] == [("both", 0), ("views", 0)]
 
 
 def result(folder: Path, name: str, student: float) -> None:
@@ -80,10 +86,10 @@ def test_the_interval_is_student_s() -> None:
 def test_arms_run_as_experiments_and_are_not_run_again(tmp_path: Path) -> None:
     project = Project(tmp_path / "project", TINY, "path\ndemo:1\n")
     plan = Plan("path,split\ndemo:1,train\ndemo:2,test\n", (0,), {"student.epochs": 1}, {"one": {}})
-    results = run_study(plan, project.root, tmp_path / "study", tmp_path / "store")
+    results = run_study(plan, project.root, tmp_path / "study", tmp_path / "store", jobs=2)
     found = results_of(plan, results, "test")
     assert 0 < found["one"][0]["linear"] <= 1
     written = {path.name: path.stat().st_mtime_ns for path in results.iterdir()}
-    run_study(plan, project.root, tmp_path / "study", tmp_path / "store")
+    run_study(plan, project.root, tmp_path / "study", tmp_path / "store", jobs=2)
     assert {path.name: path.stat().st_mtime_ns for path in results.iterdir()} == written
     assert (project.root / "slides.csv").read_text() == "path\ndemo:1\n"
