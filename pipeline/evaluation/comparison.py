@@ -28,6 +28,7 @@ from pipeline.evaluation.probes import Labelled, probe, unmeasurable
 from pipeline.evaluation.structure import structure, too_few
 from pipeline.params import EvaluateParams
 from pipeline.progress import Advance
+from pipeline.store import Store
 from pipeline.tokens.reader import TokenReader
 
 Answers = dict[str, dict[str, Floats]]
@@ -68,6 +69,8 @@ class Comparison:
     slide_labels: dict[str, Any] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    uses: list[str] = field(default_factory=list)
+    """Store items that the figures stand on besides the tiles' and tokens'."""
 
 
 def compare(
@@ -75,6 +78,7 @@ def compare(
     train: Sequence[Sample],
     held: Mapping[str, Sequence[Sample]],
     params: EvaluateParams,
+    store: Store,
     advance: Advance,
 ) -> Comparison:
     """Everything that these tiles can tell; `held` is bounded already (`datasets.spread`)."""
@@ -106,16 +110,18 @@ def compare(
             _warn_of_slides(found, split, chosen)
     probed = {split: held[split] for split in found.probes}
     if params.from_labels and probed:
-        found.from_labels = against_labels(
+        told = against_labels(
             models.folder,
             datasets.labelled(fit_on),
             {split: datasets.labelled(chosen) for split, chosen in probed.items()},
             _labelled(fit_on, answers[TRAIN]),
             {split: _labelled(chosen, answers[split]) for split, chosen in probed.items()},
             params,
-            found.why,
+            store,
             advance,
         )
+        found.from_labels, found.uses = told.splits, told.uses
+        found.why |= told.why
     return found
 
 

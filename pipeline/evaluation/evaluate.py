@@ -71,7 +71,7 @@ def evaluate_student(
     learnt = datasets.spread(train, params.max_probe_tiles)
     near = _check_images(learnt, held)
     with track("evaluate", spare_tiles(held, train, params), "tiles") as advance:
-        slides = compare(models, train, held, params, advance)
+        slides = compare(models, train, held, params, store, advance)
     slides.why |= {} if held else {"fidelity": NOTHING_HELD_OUT, "probes": NOTHING_HELD_OUT}
     sets = {
         dataset.name: evaluate_set(dataset, params, models, learnt, tiles, tokens, teacher, store)
@@ -195,7 +195,7 @@ def _manifest(
         recipe=recipe,
         items=tuple(items),
         summary=six_digits({**summary, **evaluate_headline(summary)}),
-        uses=tuple(sorted({use for found in sets.values() for use in found.uses})),
+        uses=tuple(sorted({*slides.uses, *(use for found in sets.values() for use in found.uses)})),
     )
     write_evaluate_plots(manifest, plots)
     return manifest

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,12 @@ from pipeline.evaluation.datasets import Sample
 from pipeline.evaluation.fidelity import Scale
 from pipeline.evaluation.intervals import Resampler
 from pipeline.evaluation.probes import Labelled, linear_head
+from pipeline.evaluation.rivals import Rival, Tile, rival
 from pipeline.evaluation.scoring import Scorer
-from pipeline.evaluation.supervised import Recipe, train_from_labels
+from pipeline.evaluation.supervised import Recipe
 from pipeline.params import EvaluateParams
 from pipeline.progress import Advance
-from pipeline.tiles.pixels import fit_square
-from pipeline.tiles.reader import TileReader
+from pipeline.store import Store
 
 DRAWS = 3
 ALONE = "from_labels"
@@ -57,6 +58,16 @@ def draw(labels: Sequence[str], k: int, seed: int) -> NDArray[np.int64]:
     )
 
 
+@dataclass
+class Efficiency:
+    """`splits`: {split: {k (as text, since it becomes JSON): see `label_figures`, and `train_loss` [R]}}."""
+
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+    uses: list[str] = field(default_factory=list)
+    """Store items of the trained nets."""
+
+
 def against_labels(
     folder: Path,
     train: Sequence[Sample],
@@ -64,36 +75,42 @@ def against_labels(
     fitted: Labelled,
     compared: Mapping[str, Labelled],
     params: EvaluateParams,
-    why: dict[str, str],
+    store: Store,
     advance: Advance,
-) -> dict[str, dict[str, Any]]:
-    """{split: {k (as text, since it becomes JSON): see `label_figures`}}; a k that a class has not is named in `why`.
+) -> Efficiency:
+    """All figures; a k that a class has not is named in `why`.
 
     `train` and `held` are labelled samples, `fitted` and `compared` their labels and features in the same order;
     `folder` is the exported student.
     """
-    drawn, rivals, losses, recipe = {}, {}, {}, Recipe(steps=params.label_steps)
-    classes = np.unique(np.asarray(fitted.labels, dtype=np.str_))
+    found, recipe = Efficiency(), Recipe(steps=params.label_steps)
+    label_N = np.asarray(fitted.labels, dtype=np.str_)
+    classes = np.unique(label_N)
+    tiles: list[Tile] = [(sample.tiles, int(row)) for sample in train for row in sample.rows]
+    drawn: dict[int, NDArray[np.int64]] = {}
+    rivals: dict[tuple[int, int], Rival] = {}
     for k in params.from_labels:
         reason = too_few(fitted.labels, k)
         if reason:
-            why |= {f"from_labels {k}, {split}": reason for split in held}
+            found.why |= {f"from_labels {k}, {split}": reason for split in held}
             continue
         drawn[k] = draw(fitted.labels, k, params.seed)
         for number, at_M in enumerate(drawn[k]):
-            images = _images(train, at_M)
-            class_M = np.searchsorted(classes, np.asarray(fitted.labels, dtype=np.str_)[at_M])
+            class_M = np.searchsorted(classes, label_N[at_M])
             seed = int(np.random.default_rng([params.seed, k, number, 1]).integers(2**31))
-            rivals[k, number] = features.untrained_twin(folder, seed, len(classes))
-            losses[k, number] = train_from_labels(rivals[k, number], images, class_M, seed, recipe, advance)
-    found: dict[str, dict[str, Any]] = {split: {} for split in held if drawn}
-    for split in found:
-        logits = features.student_features(list(rivals.values()), held[split], params.batch_size, advance)
+            chosen = [tiles[i] for i in at_M]
+            rivals[k, number] = rival(folder, chosen, class_M, len(classes), seed, recipe, store, advance)
+    found.uses = [str(trained.ref) for trained in rivals.values()]
+    for split in held if rivals else ():
+        nets = [trained.model for trained in rivals.values()]
+        logits = features.student_features(nets, held[split], params.batch_size, advance)
         answers = {key: classes[logit_NK.argmax(axis=1)] for key, logit_NK in zip(rivals, logits, strict=True)}
+        found.splits[split] = {}
         for k, at_RM in drawn.items():
             rival_RN = np.stack([answers[k, number] for number in range(DRAWS)])
             figures = label_figures(fitted, compared[split], at_RM, rival_RN, params.bootstrap, params.seed)
-            found[split][str(k)] = figures | {"train_loss": [losses[k, number] for number in range(DRAWS)]}
+            losses = [rivals[k, number].loss for number in range(DRAWS)]
+            found.splits[split][str(k)] = figures | {"train_loss": losses}
     return found
 
 
@@ -132,10 +149,3 @@ def label_figures(
 def training_tiles(params: EvaluateParams) -> int:
     """Tiles that all trainings look at: for the progress bar."""
     return len(params.from_labels) * DRAWS * params.label_steps * Recipe.batch_size
-
-
-def _images(samples: Sequence[Sample], at_M: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
-    """The tiles at these positions of all the samples' tiles in order, as stored, their middle squares."""
-    places = [(reader, int(row)) for s in samples for reader in (TileReader(s.tiles),) for row in s.rows]
-    images = [reader.image(row) for reader, row in (places[i] for i in at_M)]
-    return [fit_square(image_HWC, min(image_HWC.shape[:2])) for image_HWC in images]

@@ -73,8 +73,9 @@ def evaluate_set(
     train, held = [samples.pop(TRAIN)], {split: [sample] for split, sample in samples.items()}
     _check_leaks(params.name, found, train, held, student_train)
     with track(f"evaluate {params.name}", spare_tiles(held, train, limits), "tiles") as advance:
-        whole = compare(models, train, held, limits, advance)
+        whole = compare(models, train, held, limits, store, advance)
     found.warnings += whole.warnings
+    found.uses += whole.uses
     for split in held:
         whole.fidelity[split].pop("slides")
         found.splits[split] = {"fidelity": whole.fidelity[split]}

@@ -19,6 +19,7 @@ from pipeline.evaluation.from_labels import DRAWS, draw, label_figures, too_few
 from pipeline.evaluation.probes import linear_head
 from pipeline.evaluation.supervised import Recipe, train_from_labels
 from pipeline.params import DatasetParams
+from pipeline.store import Ref
 
 SHORT = Recipe(steps=24, batch_size=12, warmup_steps=2, bn_batches=2)
 
@@ -101,11 +102,12 @@ def test_a_net_is_no_better_than_itself() -> None:
     assert label_figures(train, held, at_RM, own_RN, 100, 0)["gain"] == {"value": 0.0, "interval": [0.0, 0.0]}
 
 
-def test_slides_and_data_sets_are_compared_where_every_class_has_the_labels(tmp_path: Path) -> None:
+def test_slides_and_data_sets_are_compared_and_no_net_is_trained_twice(tmp_path: Path) -> None:
     made = make(tmp_path / "run")
     root = folder_set(tmp_path / "set", {"train": 6, "test": 4})
     dataset = DatasetParams(name="made", kind="folder", path=str(root))
-    found = made.evaluate(tmp_path, dataset, from_labels=(4, 9), label_steps=4).summary
+    manifest = made.evaluate(tmp_path, dataset, from_labels=(4, 9), label_steps=4)
+    found = manifest.summary
     assert set(found["from_labels"]["test"]) == {"4", "9"} and set(found["sets"]["made"]["test"]["from_labels"]) == {
         "4"
     }
@@ -116,3 +118,14 @@ def test_slides_and_data_sets_are_compared_where_every_class_has_the_labels(tmp_
     for prefix in ("labels_4", "labels_9", "made_test_labels_4"):
         alone, distilled = found[f"{prefix}_from_labels"], found[f"{prefix}_student"]
         assert found[f"{prefix}_gain"] == pytest.approx(distilled - alone, abs=1e-5)
+
+    nets = sorted(path.parent for path in made.store.root.glob("classifiers/*/*/weights.safetensors"))
+    assert len(nets) == 3 * DRAWS
+    assert {use for use in manifest.uses if use.startswith("classifiers/")} == {
+        str(path.relative_to(made.store.root)) for path in nets
+    }
+    # Killed after its first training: the others are there, and it comes out the same.
+    made.store.delete(Ref.parse(str(nets[0].relative_to(made.store.root))))
+    kept = [path.stat().st_mtime_ns for path in nets[1:]]
+    again = made.evaluate(tmp_path, dataset, from_labels=(4, 9), label_steps=4)
+    assert again == manifest and [path.stat().st_mtime_ns for path in nets[1:]] == kept
