@@ -21,7 +21,8 @@ from pipeline.evaluation.supervised import Recipe, train_from_labels
 from pipeline.params import DatasetParams
 from pipeline.store import Ref
 
-SHORT = Recipe(steps=24, batch_size=12, warmup_steps=2, bn_batches=2)
+SHORT = Recipe(steps=16, batch_size=12, warmup_steps=2, bn_batches=2)
+TINY = Recipe(steps=3, batch_size=6, warmup_steps=1, bn_batches=1)
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +31,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(tmp_path_factory.getbasetemp().glob("exported*/student"))
 
 
-def trained(folder: Path, seed: int) -> torch.nn.Module:
+def trained(folder: Path, seed: int, recipe: Recipe) -> torch.nn.Module:
     """On six painted tiles a class."""
     images = [painted(name, i) for name in CLASSES for i in range(6)]
     net = features.untrained_twin(folder, seed, len(CLASSES))
     class_N = np.repeat(np.arange(len(CLASSES)), 6)
-    train_from_labels(net, images, class_N, seed, SHORT, lambda n=1, note="": None)
+    train_from_labels(net, images, class_N, seed, recipe, lambda n=1, note="": None)
     return net
 
 
@@ -56,7 +57,7 @@ def test_a_class_with_too_few_tiles_is_named() -> None:
 
 
 def test_the_rival_learns_what_colours_tell(folder: Path) -> None:
-    net = trained(folder, 0)
+    net = trained(folder, 0, SHORT)
     truth = [(k, painted(name, 100 + i)) for k, name in enumerate(CLASSES) for i in range(10)]
     found_NK = features.answering_student(net, 16)([image for _, image in truth])
     assert (found_NK.argmax(axis=1) == [k for k, _ in truth]).mean() > 0.9
@@ -66,7 +67,7 @@ def test_a_training_repeats_bit_for_bit_and_leaves_the_seed_alone(folder: Path) 
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    first, same, other = (trained(folder, seed).state_dict() for seed in (1, 1, 2))
+    first, same, other = (trained(folder, seed, TINY).state_dict() for seed in (1, 1, 2))
     assert torch.rand(1) == expected
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
@@ -106,7 +107,7 @@ def test_slides_and_data_sets_are_compared_and_no_net_is_trained_twice(tmp_path:
     made = make(tmp_path / "run")
     root = folder_set(tmp_path / "set", {"train": 6, "test": 4})
     dataset = DatasetParams(name="made", kind="folder", path=str(root))
-    manifest = made.evaluate(tmp_path, dataset, from_labels=(4, 9), label_steps=4)
+    manifest = made.evaluate(tmp_path, dataset, from_labels=(4, 9), label_steps=2)
     found = manifest.summary
     assert set(found["from_labels"]["test"]) == {"4", "9"} and set(found["sets"]["made"]["test"]["from_labels"]) == {
         "4"
@@ -127,5 +128,5 @@ def test_slides_and_data_sets_are_compared_and_no_net_is_trained_twice(tmp_path:
     # Killed after its first training: the others are there, and it comes out the same.
     made.store.delete(Ref.parse(str(nets[0].relative_to(made.store.root))))
     kept = [path.stat().st_mtime_ns for path in nets[1:]]
-    again = made.evaluate(tmp_path, dataset, from_labels=(4, 9), label_steps=4)
+    again = made.evaluate(tmp_path, dataset, from_labels=(4, 9), label_steps=2)
     assert again == manifest and [path.stat().st_mtime_ns for path in nets[1:]] == kept
