@@ -29,6 +29,7 @@ KIND_STAGE = {
     "teachers": "tokens",
     "engines": "tokens",
     "checkpoints": "student",
+    "classifiers": "evaluate",
 }
 
 

@@ -20,6 +20,7 @@ from pipeline.evaluation.datasets import TRAIN, Sample
 from pipeline.evaluation.features import Dense
 from pipeline.evaluation.few_shot import few_shot, shots_possible
 from pipeline.evaluation.fidelity import Scale, fidelity
+from pipeline.evaluation.from_labels import against_labels, training_tiles
 from pipeline.evaluation.intervals import Floats
 from pipeline.evaluation.mil import FEW_SLIDES, Bags, slide_probe, unmeasurable_slides
 from pipeline.evaluation.patch_fidelity import patch_fidelity
@@ -27,6 +28,7 @@ from pipeline.evaluation.probes import Labelled, probe, unmeasurable
 from pipeline.evaluation.structure import structure, too_few
 from pipeline.params import EvaluateParams
 from pipeline.progress import Advance
+from pipeline.store import Store
 from pipeline.tokens.reader import TokenReader
 
 Answers = dict[str, dict[str, Floats]]
@@ -35,8 +37,9 @@ Answers = dict[str, dict[str, Floats]]
 
 @dataclass(frozen=True)
 class Models:
-    """The student as exported and its untrained twin; `dense`: both with their adapters, where it has one."""
+    """The student as exported to `folder`, its untrained twin; `dense`: both with their adapters, where it has one."""
 
+    folder: Path
     student: nn.Module
     untrained: nn.Module
     dense: Mapping[str, Dense]
@@ -52,7 +55,7 @@ class Models:
             "student": features.load_dense(folder, student),
             "untrained": features.load_dense(folder, twin, trained=False, seed=seed),
         }
-        return cls(student, twin, {name: model for name, model in dense.items() if model is not None})
+        return cls(folder, student, twin, {name: model for name, model in dense.items() if model is not None})
 
 
 @dataclass
@@ -62,9 +65,12 @@ class Comparison:
     fidelity: dict[str, Any] = field(default_factory=dict)
     probes: dict[str, Any] = field(default_factory=dict)
     few_shot: dict[str, Any] = field(default_factory=dict)
+    from_labels: dict[str, Any] = field(default_factory=dict)
     slide_labels: dict[str, Any] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    uses: list[str] = field(default_factory=list)
+    """Store items that the figures stand on besides the tiles' and tokens'."""
 
 
 def compare(
@@ -72,6 +78,7 @@ def compare(
     train: Sequence[Sample],
     held: Mapping[str, Sequence[Sample]],
     params: EvaluateParams,
+    store: Store,
     advance: Advance,
 ) -> Comparison:
     """Everything that these tiles can tell; `held` is bounded already (`datasets.spread`)."""
@@ -101,13 +108,28 @@ def compare(
             bags = _bags(fit_on, answers[TRAIN]), _bags(chosen, answers[split])
             found.slide_labels[split] = slide_probe(*bags, params.mil_epochs, params.bootstrap, params.seed)
             _warn_of_slides(found, split, chosen)
+    probed = {split: held[split] for split in found.probes}
+    if params.from_labels and probed:
+        told = against_labels(
+            models.folder,
+            datasets.labelled(fit_on),
+            {split: datasets.labelled(chosen) for split, chosen in probed.items()},
+            _labelled(fit_on, answers[TRAIN]),
+            {split: _labelled(chosen, answers[split]) for split, chosen in probed.items()},
+            params,
+            store,
+            advance,
+        )
+        found.from_labels, found.uses = told.splits, told.uses
+        found.why |= told.why
     return found
 
 
 def spare_tiles(held: Mapping[str, Sequence[Sample]], train: Sequence[Sample], params: EvaluateParams) -> int:
     """Tiles that `compare` will have looked at, at most: for the progress bar."""
     fitted = min(params.max_probe_tiles, datasets.count(datasets.worth_fitting(train)))
-    return fitted + sum(datasets.count(s) + min(params.max_dense_tiles, datasets.count(s)) for s in held.values())
+    looked = sum(datasets.count(s) + min(params.max_dense_tiles, datasets.count(s)) for s in held.values())
+    return fitted + looked + training_tiles(params)
 
 
 def _answers(models: Models, work: Mapping[str, Sequence[Sample]], params: EvaluateParams, advance: Advance) -> Answers:

@@ -6,8 +6,9 @@ Its summary:
     fidelity       {split: see fidelity.py; `patch`: patch_fidelity.py; `structure`: structure.py}, or null
     probes         {split: see probes.py}, or null
     few_shot       {split: see few_shot.py}, or null
+    from_labels    {split: see from_labels.py}, or null
     slide_labels   {split: see mil.py}, or null
-    sets           {data set: {split: its fidelity, probes, few_shot or dense}}; see labelled_sets.py
+    sets           {data set: {split: its fidelity, probes, few_shot, from_labels or dense}}; see labelled_sets.py
     robustness     see robustness.py, or null
     maps           the pictures in plots/maps, see pca_maps.py; null where there are none
     why            {what is missing: the reason}; "fidelity" for all splits, "probes, <split>" for one
@@ -42,7 +43,7 @@ from pipeline.progress import track
 from pipeline.store import Store, recipe_key
 from pipeline.tiles.reader import TileReader
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 NOTHING_HELD_OUT = "every slide is in split 'train'; give some slides another split in the slide table"
 
 
@@ -70,7 +71,7 @@ def evaluate_student(
     learnt = datasets.spread(train, params.max_probe_tiles)
     near = _check_images(learnt, held)
     with track("evaluate", spare_tiles(held, train, params), "tiles") as advance:
-        slides = compare(models, train, held, params, advance)
+        slides = compare(models, train, held, params, store, advance)
     slides.why |= {} if held else {"fidelity": NOTHING_HELD_OUT, "probes": NOTHING_HELD_OUT}
     sets = {
         dataset.name: evaluate_set(dataset, params, models, learnt, tiles, tokens, teacher, store)
@@ -167,6 +168,7 @@ def _manifest(
         "fidelity": slides.fidelity or None,
         "probes": slides.probes or None,
         "few_shot": slides.few_shot or None,
+        "from_labels": slides.from_labels or None,
         "slide_labels": slides.slide_labels or None,
         "sets": {name: found.splits for name, found in sets.items()},
         "robustness": steady,
@@ -193,7 +195,7 @@ def _manifest(
         recipe=recipe,
         items=tuple(items),
         summary=six_digits({**summary, **evaluate_headline(summary)}),
-        uses=tuple(sorted({use for found in sets.values() for use in found.uses})),
+        uses=tuple(sorted({*slides.uses, *(use for found in sets.values() for use in found.uses)})),
     )
     write_evaluate_plots(manifest, plots)
     return manifest

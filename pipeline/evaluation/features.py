@@ -45,11 +45,14 @@ def load_student(folder: Path) -> nn.Module:
     return _create(folder, pretrained=True)
 
 
-def untrained_twin(folder: Path, seed: int) -> nn.Module:
-    """The same architecture with random weights: what the pixels alone give away. Leaves torch's seed as it was."""
+def untrained_twin(folder: Path, seed: int, classes: int | None = None) -> nn.Module:
+    """The same architecture with random weights: what the pixels alone give away. Leaves torch's seed as it was.
+
+    With `classes` it ends in that many outputs instead of the teacher's width.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _create(folder, pretrained=False)
+        return _create(folder, pretrained=False, **({} if classes is None else {"num_classes": classes}))
 
 
 class Dense(nn.Module):
@@ -194,8 +197,8 @@ def _batches(samples: Sequence[Sample], side_px: int, batch_size: int) -> Iterat
             yield np.stack([image.result() for image in ready])
 
 
-def _create(folder: Path, *, pretrained: bool) -> nn.Module:
+def _create(folder: Path, *, pretrained: bool, **arguments: Any) -> nn.Module:
     if not (folder / "config.json").is_file():
         raise EvaluationError("there is no exported student", where=str(folder), fix="dvc repro student")
-    model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=pretrained)
+    model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=pretrained, **arguments)
     return model.eval().requires_grad_(False)

@@ -1,6 +1,7 @@
 """The labelled data sets of `evaluate.datasets`: tiles and tokens through the store, leaks, then the comparison.
 
-Figures of a set: {split: {fidelity, probes, few_shot}} for labelled images, {split: {fidelity, dense}} for masks.
+Figures of a set: {split: {fidelity, probes, few_shot, from_labels}} for labelled images, {split: {fidelity, dense}}
+for masks.
 """
 
 from __future__ import annotations
@@ -72,15 +73,17 @@ def evaluate_set(
     train, held = [samples.pop(TRAIN)], {split: [sample] for split, sample in samples.items()}
     _check_leaks(params.name, found, train, held, student_train)
     with track(f"evaluate {params.name}", spare_tiles(held, train, limits), "tiles") as advance:
-        whole = compare(models, train, held, limits, advance)
+        whole = compare(models, train, held, limits, store, advance)
     found.warnings += whole.warnings
+    found.uses += whole.uses
     for split in held:
         whole.fidelity[split].pop("slides")
         found.splits[split] = {"fidelity": whole.fidelity[split]}
         if params.kind == "masks":
             found.splits[split] |= {"dense": None, "probes": None}
         else:
-            found.splits[split] |= {"probes": whole.probes.get(split), "few_shot": whole.few_shot.get(split)}
+            kinds = {"probes": whole.probes, "few_shot": whole.few_shot, "from_labels": whole.from_labels}
+            found.splits[split] |= {kind: by_split.get(split) for kind, by_split in kinds.items()}
     # A set of images has no slides to label; masks have no tile labels.
     dropped = ("slide_labels", "probes") if params.kind == "masks" else ("slide_labels",)
     found.why = {what: why for what, why in whole.why.items() if what.split(",")[0] not in dropped}

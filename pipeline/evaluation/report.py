@@ -66,6 +66,7 @@ def environment() -> Environment:
     made.filters |= {
         "digits": verdict.digits,
         "score": "{:.3f}".format,
+        "signed": "{:+.3f}".format,
         "count": "{:,}".format,
         "quantity": verdict.quantity,
         "percent": verdict.percent,
@@ -103,6 +104,7 @@ def context(manifests: Mapping[str, Manifest], params: ReportParams, store: Stor
         "models": MODELS,
         "slide_fidelity": sections.slide_fidelity(evaluate),
         "figures_of": sections.figures_of(evaluate.summary),
+        "label_rows": sections.label_rows(evaluate.summary),
         "robustness_plot": sections.robustness_plot(evaluate.summary),
         "tradeoff": sections.tradeoff(evaluate, benchmark, plots / "pareto.csv"),
         "manifests": {stage: manifests[stage] for stage in STAGES},

@@ -42,6 +42,12 @@ class Scorer:
             figures["retention"] = None
         return figures
 
+    def difference(self, right_N: Floats, other_N: Floats) -> dict[str, Any]:
+        """Balanced accuracy of the first minus that of the other, {value, interval}; paired."""
+        both = [self.figures(right)["balanced_accuracy"] for right in (right_N, other_N)]
+        between = interval(self._resampled(right_N) - self._resampled(other_N))
+        return {"value": both[0] - both[1], "interval": between}
+
     def figures(self, right_N: Floats) -> dict[str, Any]:
         """Balanced accuracy with its interval, and plain accuracy."""
         recall_K = (self.is_class_NK * right_N[:, None]).sum(axis=0) / self.is_class_NK.sum(axis=0)

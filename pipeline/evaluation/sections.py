@@ -133,6 +133,16 @@ def figures_of(evaluate: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return sections
 
 
+def label_rows(evaluate: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """{where, k, found} of every split and data set, for each number of labels a class; see from_labels.py."""
+    told = dict(evaluate["from_labels"] or {})
+    for name, splits in evaluate["sets"].items():
+        told |= {f"{name}, {split}": found.get("from_labels") or {} for split, found in splits.items()}
+    return [
+        {"where": where, "k": k, "found": found[k]} for where, found in told.items() for k in sorted(found, key=int)
+    ]
+
+
 def robustness_plot(evaluate: Mapping[str, Any]) -> Markup | None:
     """Agreement of teacher and student under each change, on one scale."""
     changes = (evaluate["robustness"] or {}).get("changes")

@@ -24,6 +24,8 @@ COLUMNS = {
     "knn_kept": "kept",
     "head_kept": "teacher’s head kept",
 }
+LABELS = {"student": "distilled", "from_labels": "from labels alone", "gain": "difference"}
+"""Further columns for each number of labels of `evaluate.from_labels`, where all results have them."""
 _PROBES = {"linear": "linear", "knn": "knn", "head": "head_transfer"}
 
 Figures = dict[str, float]
@@ -33,7 +35,8 @@ def results_of(plan: Plan, results: Path, split: str) -> dict[str, dict[int, Fig
     """{arm: {seed: figures of one split}}; runs without a result, or without that split, are left out.
 
     Figures: `cosine` (centred, standardised), and for linear, knn and head the student's balanced accuracy, its share
-    of the teacher's (`…_kept`), and `…_teacher`, `…_untrained`.
+    of the teacher's (`…_kept`), and `…_teacher`, `…_untrained`; for k labels a class, where they were asked for,
+    `labels_k_student`, `labels_k_from_labels` and their difference `labels_k_gain`.
     """
     found: dict[str, dict[int, Figures]] = {arm: {} for arm in plan.arms}
     for run in plan.runs():
@@ -47,14 +50,15 @@ def results_of(plan: Plan, results: Path, split: str) -> dict[str, dict[int, Fig
 
 def markdown(found: Mapping[str, Mapping[int, Figures]], split: str) -> str:
     """The table of one split: a row an arm, `mean ± half the interval`, differences from the first arm beside it."""
-    rows = [f"| `{split}` | seeds | {' | '.join(COLUMNS.values())} |", "| --- " * (len(COLUMNS) + 2) + "|"]
+    columns = COLUMNS | _label_columns(found)
+    rows = [f"| `{split}` | seeds | {' | '.join(columns.values())} |", "| --- " * (len(columns) + 2) + "|"]
     first = next(iter(found.values()), {})
     for arm, by_seed in found.items():
-        cells = [_cell([figures[name] for figures in by_seed.values()], name) for name in COLUMNS]
+        cells = [_cell([figures[name] for figures in by_seed.values()], name) for name in columns]
         rows.append(f"| {arm} | {len(by_seed)} | {' | '.join(cells)} |")
         shared = [seed for seed in by_seed if seed in first]
         if by_seed is not first and shared:
-            gains = [_gain([by_seed[s][name] - first[s][name] for s in shared], name) for name in COLUMNS]
+            gains = [_gain([by_seed[s][name] - first[s][name] for s in shared], name) for name in columns]
             rows.append(f"| – against the first | {len(shared)} | {' | '.join(gains)} |")
     return "\n".join([*rows, "", _floors(found)])
 
@@ -75,7 +79,17 @@ def _figures(summary: Mapping[str, Any], split: str) -> Figures:
         by_model = {model: told["balanced_accuracy"] for model, told in probes[probe].items() if _is_accuracy(told)}
         figures |= {f"{name}_{model}": value for model, value in by_model.items()}
         figures |= {name: by_model["student"], f"{name}_kept": by_model["student"] / by_model["teacher"]}
+    for k, told in ((summary.get("from_labels") or {}).get(split) or {}).items():
+        figures |= {f"labels_{k}_{model}": told[model]["balanced_accuracy"] for model in ("student", "from_labels")}
+        figures[f"labels_{k}_gain"] = told["gain"]["value"]
     return figures
+
+
+def _label_columns(found: Mapping[str, Mapping[int, Figures]]) -> dict[str, str]:
+    every = [set(figures) for by_seed in found.values() for figures in by_seed.values()]
+    shared = set.intersection(*every) if every else set()
+    counts = sorted(int(name.split("_")[1]) for name in shared if name.startswith("labels_") and name.endswith("_gain"))
+    return {f"labels_{k}_{key}": f"{k} labels: {label}" for k in counts for key, label in LABELS.items()}
 
 
 def _is_accuracy(told: Any) -> bool:

@@ -104,6 +104,7 @@ def evaluate_headline(summary: Mapping[str, Any]) -> dict[str, Any]:
         headline |= {f"{kind}_{model}": row[model]["balanced_accuracy"] for model in MODELS if model in row}
         if row["retention"]:
             headline[f"{kind}_retention"] = row["retention"]["value"]
+    headline |= _label_headline((summary["from_labels"] or {}).get(lead))
     for name, change in ((summary["robustness"] or {}).get("changes") or {}).items():
         headline |= {f"{name}_agreement_{model}": change[model]["agreement"] for model in ("teacher", "student")}
     for name, splits in summary["sets"].items():
@@ -122,6 +123,15 @@ def _set_headline(figures: Mapping[str, Any]) -> dict[str, Any]:
             if row:
                 headline |= {f"{prefix}{kind}_{model}": row[model][key] for model in MODELS if model in row}
                 headline |= {f"{prefix}{kind}_retention": row["retention"]["value"]} if row["retention"] else {}
+    return headline | _label_headline(figures.get("from_labels"))
+
+
+def _label_headline(found: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The distilled student, the same net from the labels alone, and the difference, for each number of labels."""
+    headline = {}
+    for k, row in (found or {}).items():
+        headline |= {f"labels_{k}_{model}": row[model]["balanced_accuracy"] for model in ("student", "from_labels")}
+        headline[f"labels_{k}_gain"] = row["gain"]["value"]
     return headline
 
 

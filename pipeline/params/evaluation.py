@@ -29,6 +29,10 @@ class EvaluateParams(Frozen):
     """Neighbours of the kNN probe."""
     episodes: Positive = 100
     """Few-shot episodes behind each figure."""
+    from_labels: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    """Labels a class, e.g. [10, 25], from which alone the student's architecture is trained, for comparison; slow."""
+    label_steps: Positive = 200
+    """Steps of each such training, 32 tiles each; three trainings for each number of labels."""
     mil_epochs: Positive = 20
     """Passes over the train slides of the attention model for slide labels."""
     max_probe_tiles: Positive = 20000

@@ -52,6 +52,12 @@ def probes() -> dict[str, Any]:
     }
 
 
+def from_labels() -> dict[str, Any]:
+    rival, gain = {"from_labels": accuracy(0.64)}, {"value": 0.21, "interval": [0.15, 0.27]}
+    by_draw = {"student": [0.84, 0.86], "from_labels": [0.66, 0.62]}
+    return probes()["linear"] | rival | {"gain": gain, "by_draw": by_draw, "n_train": 60, "n": 100, "by": "tile"}
+
+
 def fidelity() -> dict[str, Any]:
     return {
         "cosine": 0.62,
@@ -160,6 +166,7 @@ def manifests() -> dict[str, Manifest]:
                 "fidelity": {"test": fidelity()},
                 "probes": {"test": probes()},
                 "few_shot": {"test": {"4": probes()["linear"], "16": probes()["knn"]}},
+                "from_labels": {"test": {"10": from_labels()}},
                 "slide_labels": None,
                 "sets": {"crc": {"test": {"fidelity": fidelity(), "probes": probes(), "few_shot": None}}},
                 "robustness": {"changes": {"stain": steady(), "blur": steady()}, "n": 64, "by": "tile"},

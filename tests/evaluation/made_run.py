@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import timm
@@ -38,10 +38,9 @@ class Made(NamedTuple):
     teacher: TeacherSource
     store: Store
 
-    def evaluate(self, plots: Path, *datasets: DatasetParams, robustness_tiles: int = 0) -> Manifest:
-        params = EvaluateParams(
-            datasets=datasets, bootstrap=100, batch_size=16, episodes=3, robustness_tiles=robustness_tiles
-        )
+    def evaluate(self, plots: Path, *datasets: DatasetParams, robustness_tiles: int = 0, **more: Any) -> Manifest:
+        small: dict[str, Any] = {"bootstrap": 100, "batch_size": 16, "episodes": 3}
+        params = EvaluateParams(datasets=datasets, robustness_tiles=robustness_tiles, **small, **more)
         return evaluate_student(
             self.tiles, self.tokens, self.student, self.folder, params, self.teacher, self.store, plots
         )

@@ -109,8 +109,8 @@ def test_a_real_teacher_is_not_called_a_demo(manifests, store, tmp_path):
 def test_a_run_without_held_out_slides_says_so(manifests, store, tmp_path):
     why = {"fidelity": "no slide is held out", "probes": "no slide is held out"}
     summary = manifests["evaluate"].summary | {
-        "fidelity": None, "probes": None, "few_shot": None, "robustness": None, "maps": None, "primary": None,
-        "sets": {}, "why": why,
+        "fidelity": None, "probes": None, "few_shot": None, "from_labels": None, "robustness": None, "maps": None,
+        "primary": None, "sets": {}, "why": why,
     }  # fmt: skip
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary, "items": ()})
     build_report(manifests, ReportParams(), store, tmp_path / "r.html")
@@ -134,6 +134,8 @@ def test_every_figure_is_in_a_table(text: str):
         "crc, test",
         "2 tiles are nearly the same",
         "agreement, stain",
+        "+0.150 to +0.270",
+        "+0.180, +0.240",
     ):
         assert words in text
     assert 'class="alarm"' not in text

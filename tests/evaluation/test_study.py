@@ -76,6 +76,21 @@ def test_a_study_that_was_stopped_is_tabulated_as_far_as_it_went(tmp_path: Path)
     assert "| global only | 0 | – |" in markdown(found, "test")
 
 
+def test_numbers_of_labels_are_columns_where_all_results_have_them(tmp_path: Path) -> None:
+    for run in PLAN.runs():
+        result(tmp_path, run.name, 0.7)
+        path = tmp_path / f"{run.name}.json"
+        told = json.loads(path.read_text())
+        scores = {"student": {"balanced_accuracy": 0.7}, "from_labels": {"balanced_accuracy": 0.5 + run.seed / 100}}
+        row = scores | {"gain": {"value": 0.2 - run.seed / 100}}
+        told["summary"]["from_labels"] = {"test": {"25": row, "10": row} if run.arm == "both" else {"10": row}}
+        path.write_text(json.dumps(told))
+    table = markdown(results_of(PLAN, tmp_path, "test"), "test").splitlines()
+    named = "| 10 labels: distilled | 10 labels: from labels alone | 10 labels: difference |"
+    assert table[0].endswith(named) and "25 labels" not in table[0]
+    assert table[2].endswith("| 0.700 ± 0.000 | 0.510 ± 0.025 | 0.190 ± 0.025 |")
+
+
 def test_the_interval_is_student_s() -> None:
     values = [0.1, 0.4, 0.35]
     mean, half = interval(values)
