@@ -19,6 +19,7 @@ fast as one after the other with two threads (EfficientViT-B0 at 112 px, docs/be
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Event
 from typing import Any
 
 import yaml
@@ -114,13 +116,19 @@ def run_study(plan: Plan, project: Path, out: Path, store: Path, jobs: int = 1) 
     leaders = _leaders(todo) if jobs > 1 else []
     for run in leaders:
         _experiment(run, clones, results, store, jobs=1)
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        rest = [run for run in todo if run not in leaders]
-        for done in [pool.submit(_experiment, run, clones, results, store, jobs) for run in rest]:
+    failed = Event()
+
+    def experiment(run: Run) -> None:
+        try:
+            if not failed.is_set():
+                _experiment(run, clones, results, store, jobs)
+        except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in [pool.submit(experiment, run) for run in todo if run not in leaders]:
             done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
     return results
 
 
@@ -140,10 +148,16 @@ def _experiment(run: Run, clones: SimpleQueue[Path], results: Path, store: Path,
     clone = clones.get()
     try:
         console.print(f"study: {run.arm}, seed {run.seed}")
-        settings = [word for item in run.overrides.items() for word in ("-S", _setting(*item))]
+        # Written whole: what `dvc exp run -S` sets stays in the workspace, and the next arm would have it too.
+        committed = yaml.safe_load(_call(["git", "show", "HEAD:params.yaml"], clone))
+        write_atomic(clone / "params.yaml", _with(committed, run.overrides))
         threads = str(max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) // jobs))
-        command = ["dvc", "exp", "run", "--force", "--name", run.name, *settings, STAGE]
-        _call(command, clone, HISTILL_STORE=str(store), OMP_NUM_THREADS=threads)
+        _call(
+            ["dvc", "exp", "run", "--force", "--name", run.name, STAGE],
+            clone,
+            HISTILL_STORE=str(store),
+            OMP_NUM_THREADS=threads,
+        )
         write_atomic(results / f"{run.name}.student.json", (clone / "metrics" / "student.json").read_bytes())
         write_atomic(results / f"{run.name}.json", (clone / "artifacts" / f"{STAGE}.json").read_bytes())
     finally:
@@ -156,32 +170,35 @@ def _clone(plan: Plan, project: Path, clone: Path) -> Path:
         shutil.rmtree(clone)
     _call(["git", "clone", "--quiet", str(project.resolve()), str(clone)], project)
     params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
-    for name, value in plan.base.items():
-        *sections, key = name.split(".")
-        inner = params
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[key] = value
-    write_atomic(clone / "params.yaml", yaml.safe_dump(params, sort_keys=False).encode())
+    write_atomic(clone / "params.yaml", _with(params, plan.base))
     write_atomic(clone / "slides.csv", plan.table.encode())
     who = ["-c", "user.name=histill", "-c", "user.email=histill@localhost"]
     _call(["git", *who, "commit", "--quiet", "--all", "--message", "the study's table and parameters"], clone)
     return clone
 
 
-def _setting(name: str, value: Any) -> str:
-    """`name=value` as `dvc exp run -S` reads it (Hydra's grammar, whose null, true and numbers are JSON's)."""
-    return f"{name}={json.dumps(value)}"
+def _with(params: Mapping[str, Any], overrides: Overrides) -> bytes:
+    """params.yaml of `params` with each dotted name set."""
+    changed = copy.deepcopy(dict(params))
+    for name, value in overrides.items():
+        *sections, key = name.split(".")
+        inner = changed
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[key] = value
+    return yaml.safe_dump(changed, sort_keys=False).encode()
 
 
-def _call(command: list[str], folder: Path, **environment: str) -> None:
-    """Run a command of this interpreter's environment in `folder`; its output is shown only where it fails."""
+def _call(command: list[str], folder: Path, **environment: str) -> str:
+    """Run a command of this interpreter's environment in `folder`; what it printed, which an error ends with."""
     words = [sys.executable, "-m", *command] if command[0] == "dvc" else command
     # The clone's modules, not those of an editable installation, are what its stages import.
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     full = {**os.environ, **environment, "PATH": paths, "PYTHONPATH": str(folder.resolve())}
     done = subprocess.run(words, cwd=folder, env=full, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    told = done.stdout.decode(errors="replace")
     if done.returncode:
-        tail = "\n".join(done.stdout.decode(errors="replace").splitlines()[-30:])
+        tail = "\n".join(told.splitlines()[-30:])
         fix = "mend what it says and give the same command again: finished runs are kept"
         raise StudyError(f"{' '.join(command)} failed:\n{tail}", where=str(folder), fix=fix)
+    return told

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from project import TINY, Project
 from scipy import stats
 
 from pipeline.errors import StudyError
-from pipeline.evaluation.study import Plan, _leaders, read_plan, run_study
+from pipeline.evaluation.study import Plan, _leaders, _with, read_plan, run_study
 from pipeline.evaluation.study_table import interval, markdown, results_of
 from pipeline.params import Params
 
@@ -47,6 +48,13 @@ def test_what_arms_share_is_computed_by_one_of_them_first() -> None:
     arms = {"both": {}, "global only": {"student.objective.patch": 0}, "views": {"tokens.views": 4}}
     leaders = _leaders(list(Plan("path\n", (0, 1), {}, arms).runs()))
     assert [(run.arm, run.seed) for run in leaders] == [("both", 0), ("views", 0)]
+
+
+def test_an_arm_s_parameters_are_the_committed_ones_and_its_own() -> None:
+    committed = {"student": {"epochs": 3, "objective": {"cls": 1.0, "patch": 1.0}}}
+    first = yaml.safe_load(_with(committed, {"student.objective.patch": 0, "tokens.views": 4}))
+    assert first == {"student": {"epochs": 3, "objective": {"cls": 1.0, "patch": 0}}, "tokens": {"views": 4}}
+    assert yaml.safe_load(_with(committed, {})) == committed
 
 
 def result(folder: Path, name: str, student: float) -> None:
