@@ -75,7 +75,7 @@ def store_prune(
     ignore_missing: Annotated[bool, typer.Option(help="Go on though some manifests are unknown.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Delete what no workspace, git ref or experiment names, after showing it."""
+    """Delete what no workspace, git ref or experiment names, after showing it: of this checkout and those given."""
     with errors(debug):
         store = find_store()
         named = housekeeping.named_items([dvc_root(), *(checkout or [])])
@@ -86,7 +86,8 @@ def store_prune(
             typer.echo(f"would delete {ref}\t{housekeeping.human(store.nbytes(ref))}")
         total = housekeeping.human(sum(store.nbytes(ref) for ref in refs))
         typer.echo(f"{len(refs)} items, {total}; {len(named.by)} named items stay")
-        if refs and (yes or typer.confirm("Delete them?")):
+        asked = "Delete them? A checkout that shares this store and is not given by --checkout loses its own"
+        if refs and (yes or typer.confirm(asked)):
             for ref in refs:
                 store.delete(ref)
             typer.echo(f"deleted {len(refs)} items")
