@@ -21,7 +21,7 @@ ITEM_FILE = "item.json"
 LOCK_FILE = ".lock"
 _HASH_THREADS = min(4, os.cpu_count() or 1)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 def file_sha256(path: Path) -> str:
@@ -86,7 +86,9 @@ def store_errors(where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is not None and not str(error.filename).startswith(str(where.parent.parent.parent)):
+        # A store that is not there yet fails where its first missing folder would be, which is above it.
+        root, at = where.parents[2], Path(str(error.filename or where))
+        if not at.is_relative_to(root) and not root.is_relative_to(at):
             raise
         if error.errno in _FULL:
             fix = "free some space (`histill store prune`), or point HISTILL_STORE at a larger disk; then run again"

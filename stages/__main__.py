@@ -28,10 +28,15 @@ cli.add_typer(import_cli, name="import")
 
 
 def _register(stage: str) -> None:
-    """Add a stage's command; its module is imported when the command runs, so that the others start at once."""
+    """Add a stage's command; its module is imported when the command runs, so that the others start at once.
+
+    So does a mistake in params.yaml, which is looked for before torch is imported.
+    """
 
     @cli.command(stage, help=f"Run the stage `{stage}` here, without DVC.")
     def command(debug: Debug = False) -> None:
+        with errors(debug):
+            load_params()
         importlib.import_module(f"stages.{stage}").main(debug)
 
 

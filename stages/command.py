@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from pipeline.errors import HistillError
-from pipeline.manifest import Manifest, write_json
-from pipeline.params import Params, load_params
+from pipeline.errors import HistillError, ManifestError
+from pipeline.manifest import Manifest, Refusal, write_json
+from pipeline.params import STAGES, Params, load_params
 from pipeline.progress import console
 from pipeline.store import Store
 
@@ -50,8 +50,9 @@ def execute(stage: str, run: Callable[[Params, Store], Manifest], debug: bool) -
         seconds = round(time.monotonic() - start, 2)
         measured = {**manifest.timings, "seconds": seconds, "refused": len(manifest.refused)}
         write_json(f"metrics/{stage}.json", {**numbers, **measured})
-        show_refusals(manifest)
-        console.print(f"{stage}: {len(manifest.items)} items in {seconds:.1f} s", style="bold")
+        show_refusals(manifest, _told_already(stage))
+        made = f"{len(manifest.items)} items" if manifest.items else "done"
+        console.print(f"{stage}: {made} in {seconds:.1f} s", style="bold")
 
 
 def load(stage: str) -> Manifest:
@@ -65,11 +66,22 @@ def find_store() -> Store:
     return Store.find(load_params(params).store.root if params.exists() else None)
 
 
-def show_refusals(manifest: Manifest) -> None:
-    """The refused slides as a table: id, reason, what to do."""
-    if not manifest.refused:
-        return
-    table = Table("refused", "reason", "what to do", title=f"{manifest.stage}: {len(manifest.refused)} refused")
-    for refusal in manifest.refused:
-        table.add_row(refusal.id, refusal.reason, refusal.fix)
-    console.print(table)
+def show_refusals(manifest: Manifest, told: Collection[Refusal] = ()) -> None:
+    """The refused slides as a table: id, reason, what to do; those that an earlier stage has told are counted."""
+    new = [refusal for refusal in manifest.refused if refusal not in told]
+    if new:
+        table = Table("refused", "reason", "what to do", title=f"{manifest.stage}: {len(new)} refused")
+        for refusal in new:
+            table.add_row(refusal.id, refusal.reason, refusal.fix)
+        console.print(table)
+    if len(new) < len(manifest.refused):
+        console.print(f"{manifest.stage}: without the {len(manifest.refused) - len(new)} refused by an earlier stage")
+
+
+def _told_already(stage: str) -> set[Refusal]:
+    """What the manifests of earlier stages list as refused, and their commands have shown."""
+    told: set[Refusal] = set()
+    for earlier in STAGES[: STAGES.index(stage)]:
+        with suppress(ManifestError):
+            told.update(load(earlier).refused)
+    return told

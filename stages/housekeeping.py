@@ -25,12 +25,13 @@ Checkouts = Annotated[
 
 @store_cli.command("ls")
 def store_ls(kind: Annotated[str | None, typer.Argument(help="tiles, tokens, …")] = None) -> None:
-    """List the items: kind/recipe/item, size, and who names them."""
+    """List the items: kind/recipe/item, size, who names them, and the slide that they are of."""
     store, named = find_store(), housekeeping.named_items([dvc_root()])
     for ref in store.refs():
         if kind in (None, ref.kind):
             places = ", ".join(named.by.get(str(ref), ["nobody"]))
-            typer.echo(f"{ref}\t{housekeeping.human(store.nbytes(ref))}\t{places}")
+            slide = named.slides.get(str(ref), "")
+            typer.echo(f"{ref}\t{housekeeping.human(store.nbytes(ref))}\t{places}\t{slide}".rstrip())
 
 
 @store_cli.command("du")
@@ -42,7 +43,7 @@ def store_du() -> None:
         total = totals[ref.kind, ref.recipe]
         total[0] += 1
         total[1] += store.nbytes(ref)
-    table = Table("kind", "recipe", "items", "size")
+    table = Table("kind", "recipe", "items", "size", title=str(store.root))
     for (kind, recipe), (n, size) in sorted(totals.items()):
         table.add_row(kind, recipe, str(n), housekeeping.human(size))
     table.add_row(
@@ -75,7 +76,7 @@ def store_prune(
     ignore_missing: Annotated[bool, typer.Option(help="Go on though some manifests are unknown.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Delete what no workspace, git ref or experiment names, after showing it."""
+    """Delete what no workspace, git ref or experiment names, after showing it: of this checkout and those given."""
     with errors(debug):
         store = find_store()
         named = housekeeping.named_items([dvc_root(), *(checkout or [])])
@@ -85,8 +86,9 @@ def store_prune(
         for ref in refs:
             typer.echo(f"would delete {ref}\t{housekeeping.human(store.nbytes(ref))}")
         total = housekeeping.human(sum(store.nbytes(ref) for ref in refs))
-        typer.echo(f"{len(refs)} items, {total}; {len(named.by)} named items stay")
-        if refs and (yes or typer.confirm("Delete them?")):
+        typer.echo(f"to delete: {len(refs)}, {total}; to stay: {len(named.by)} named items")
+        asked = "Delete them? A checkout that shares this store and is not given by --checkout loses its own"
+        if refs and (yes or typer.confirm(asked)):
             for ref in refs:
                 store.delete(ref)
             typer.echo(f"deleted {len(refs)} items")

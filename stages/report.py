@@ -17,6 +17,7 @@ from pipeline.evaluation.pareto import Study, gather, pareto, write_pareto
 from pipeline.evaluation.report import build_report
 from pipeline.manifest import Manifest
 from pipeline.params import STAGES, Params
+from pipeline.progress import console
 from pipeline.store import Store, dvc_root
 from stages.command import Debug, execute, load
 
@@ -33,6 +34,7 @@ def run(params: Params, store: Store) -> Manifest:
 def main(debug: Debug = False) -> None:
     """Everything on one page."""
     execute("report", run, debug)
+    console.print("report: open reports/report.html; every slide is on reports/slides.html")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,13 @@ def test_a_refused_id_is_printed_as_it_is() -> None:
         assert text in shown.get()
 
 
+def test_what_an_earlier_stage_has_told_is_only_counted() -> None:
+    old, new = Refusal(id="old", reason="no mpp"), Refusal(id="new", reason="no tissue")
+    with console.capture() as shown:
+        show_refusals(Manifest(stage="tiles", refused=(old, new)), {old})
+    assert "no tissue" in shown.get() and "no mpp" not in shown.get() and "the 1 refused" in shown.get()
+
+
 def test_nothing_refused_prints_nothing() -> None:
     with console.capture() as shown:
         show_refusals(Manifest(stage="slides"))

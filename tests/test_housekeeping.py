@@ -91,6 +91,14 @@ def test_prune_refuses_while_it_cannot_know(project: Path) -> None:
     assert refused.returncode == 1 and "cannot tell" in refused.stderr and "Traceback" not in refused.stderr
 
 
+def test_prune_refuses_where_nothing_names_anything(tmp_path: Path) -> None:
+    store = Store(tmp_path / ".store")
+    assert prunable(store, named_items([tmp_path])) == []
+    put(store, "d")
+    with pytest.raises(StoreError, match=r"(?s)all would be deleted.*--checkout"):
+        prunable(store, named_items([tmp_path]))
+
+
 def test_ls_du_why_and_verify_speak_of_what_is_there(project: Path) -> None:
     store = Store(project / ".store")
     ref = put(store, "a")

@@ -38,7 +38,7 @@ def test_sections_are_the_stages_of_dvc_and_the_modules_of_stages() -> None:
 
 
 def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
-    assert check(tmp_path, "") == Params()
+    assert check(tmp_path, "") == Params() == check(tmp_path, "tiles:\n  # tile_px: 128\ntokens:\n")
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,9 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
         ("tiles: [1, 2]", r"tiles"),
         ("- a\n- b", r"mapping of sections"),
         ("tiles: {tile_px: 'a", r"not valid YAML"),
+        ("tiles:\n\ttile_px: 224", r"(?s)not valid YAML.*indent with spaces"),
+        ("tiles:\n  tile_px: 224\n  tile_px: 256", r"(?s)'tile_px' is given twice.*line 3"),
+        ("tiles: {tile_px: 64, overlap_px: 64}", r"(?s)tiles: overlap_px \(64\) must be .*what each key is for"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, message: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from small_disk import small_disk
 
 from pipeline.errors import CorruptItem, MissingItem, StoreError, StoreFull, StoreReadOnly
+from pipeline.partials import store_errors
 from pipeline.store import Ref, Store, recipe_key
 
 RECIPE = {"tile_px": 224}
@@ -129,6 +130,14 @@ def test_a_refusal_that_is_not_the_stores_is_left_as_it_is(tmp_path: Path) -> No
     with pytest.raises(PermissionError) as caught, store.write(REF, RECIPE):
         raise PermissionError(13, "Permission denied", str(tmp_path / "slide.svs"))
     assert not isinstance(caught.value, StoreReadOnly)
+
+
+def test_a_store_that_cannot_be_made_is_an_error_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreReadOnly, match=r"(?s)Not a directory.*HISTILL_STORE"):
+        put(Store(tmp_path / "file" / "store"))
+    with pytest.raises(StoreReadOnly, match="Permission denied"), store_errors(tmp_path / "new" / "store" / str(REF)):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "new"))
 
 
 def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:

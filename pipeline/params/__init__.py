@@ -64,6 +64,18 @@ SITE_SECTIONS = ("store", "cluster")
 STAGES = tuple(name for name in Params.model_fields if name not in SITE_SECTIONS)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def load_params(path: Path | str = "params.yaml") -> Params:
     """Read and check params.yaml.
 
@@ -71,20 +83,24 @@ def load_params(path: Path | str = "params.yaml") -> Params:
     """
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ParamsError("file not found", where=str(path), fix="run from the project's root") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"not valid YAML: {error}", where=str(path), fix="mend the line it names") from None
+        tab = "'\\t'" in str(error)
+        fix = "indent with spaces: YAML takes no tabs" if tab else "mend the line it names, or the one above"
+        raise ParamsError(f"not valid YAML: {error}", where=str(path), fix=fix) from None
     if raw is not None and not isinstance(raw, dict):
         raise ParamsError("the top level is not a mapping of sections", where=str(path), fix=f"sections: {STAGES}")
     try:
-        return Params.model_validate(raw or {})
+        # A section whose lines are all commented out is null, and means its defaults.
+        return Params.model_validate({name: {} if keys is None else keys for name, keys in (raw or {}).items()})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
         raise ParamsError(
-            f"unknown key {where!r}" if first["type"] == "extra_forbidden" else f"{where}: {first['msg']}",
+            f"unknown key {where!r}" if first["type"] == "extra_forbidden" else f"{where}: {said}",
             where=str(path),
             fix=_advice(first["type"], first["loc"], first.get("input")),
         ) from None
@@ -92,6 +108,8 @@ def load_params(path: Path | str = "params.yaml") -> Params:
 
 def _advice(kind: str, loc: tuple[int | str, ...], got: object) -> str:
     """The nearest known key for a misspelt one, else what was found."""
+    if kind == "value_error":
+        return "docs/parameters.md says what each key is for"
     if kind != "extra_forbidden":
         return f"found {got!r}; docs/parameters.md lists what is allowed"
     model: Any = Params

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pipeline.cluster import each
 from pipeline.errors import HistillError, SlideRefused, TableError
 from pipeline.manifest import Item, Manifest, Refusal
 from pipeline.params import ClusterParams, SlidesParams
-from pipeline.progress import track
+from pipeline.progress import console, track
 from pipeline.slides.demo import demo_ref
 from pipeline.slides.identity import beside_identity, file_identity, folder_identity
 from pipeline.slides.images import list_images
@@ -72,6 +73,8 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Man
         raise TableError(f"no slide can be used ({reasons})", where=str(table), fix=refused[0].fix)
     splits = resolve_splits([row for row, _ in usable], params.test_fraction)
     items = [_with_table(item, row, splits[row.slide_id]) for row, item in usable]
+    counts = Counter(splits.values())
+    console.print("slides by split: " + ", ".join(f"{split} {n}" for split, n in sorted(counts.items())))
     return Manifest(
         stage="slides",
         items=tuple(items),

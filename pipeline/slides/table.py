@@ -1,7 +1,8 @@
 """slides.csv: one row a slide, read strictly and written so that it reads back the same.
 
 Columns: `path` (required), `slide_id`, `mpp`, `label`, `split`, `patient`, `mask` (a tissue mask made elsewhere) and
-`coords` (a tiling made elsewhere). Lines that start with `#` are comments. A problem of one row refuses that row; a
+`coords` (a tiling made elsewhere). Lines that start with `#` are comments. Cells are parted by commas, or by semicolons
+or tabs where the header is, as spreadsheets in much of Europe write them. A problem of one row refuses that row; a
 problem of the header or the file refuses the table.
 """
 
@@ -83,7 +84,7 @@ def parse_table(text: str, path: Path) -> tuple[list[Row], list[Refusal]]:
         raise TableError("not a text file", where=str(path), fix="save it as CSV (UTF-8)")
     # A comment leaves a blank line behind, so that line numbers stay those of the file.
     lines = ["\n" if line.startswith("#") else line for line in text.splitlines(keepends=True)]
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines, delimiter=_delimiter(lines), strict=True)
     header: list[str] | None = None
     rows: list[Row] = []
     refused: list[Refusal] = []
@@ -123,14 +124,21 @@ def format_table(rows: Iterable[Row]) -> str:
     return out.getvalue()
 
 
+def _delimiter(lines: Iterable[str]) -> str:
+    """A comma, or what parts the header's cells where that is a semicolon or a tab."""
+    header = next((line for line in lines if line.strip()), "")
+    return next((mark for mark in ";\t" if mark in header and "," not in header), ",")
+
+
 def _header(cells: list[str], path: Path) -> list[str]:
     header = [cell.strip().lower() for cell in cells]
+    while header and not header[-1]:
+        header.pop()  # spreadsheets write the empty columns that were once used
     where = f"{path}, header"
     for name in header:
         if name not in COLUMNS:
             near = difflib.get_close_matches(name, COLUMNS, n=1, cutoff=0.6)
-            known = near and not set(name) & set(";\t|")
-            fix = f"did you mean {near[0]!r}?" if known else f"comma-separated columns: {', '.join(COLUMNS)}"
+            fix = f"did you mean {near[0]!r}?" if near else f"leave it out; the columns are {', '.join(COLUMNS)}"
             raise TableError(f"unknown column {name!r}", where=where, fix=fix)
     if "path" not in header or len(set(header)) < len(header):
         fix = f"each of these at most once, and path: {', '.join(COLUMNS)}"
@@ -141,7 +149,7 @@ def _header(cells: list[str], path: Path) -> list[str]:
 def _row(header: list[str], cells: list[str], line: int, first_line: dict[str, int]) -> Row:
     """Check one row. Raises `SlideRefused` whose `where` is the slide's id, or its line where it has none."""
     at = f"line-{line}"
-    if len(cells) > len(header):
+    if any(cell.strip() for cell in cells[len(header) :]):
         fix = "put quotes around a cell that holds a comma"
         raise SlideRefused(f"line {line} has {len(cells)} cells, the header {len(header)}", where=at, fix=fix)
     value = {name: cell.strip() or None for name, cell in zip(header, cells, strict=False)}
@@ -174,7 +182,7 @@ def _mpp(text: str | None, slide_id: str) -> float | None:
         return None
     fix = f"um per pixel at full resolution, {MPP_RANGE[0]} to {MPP_RANGE[1]}; 0.25 for most 40x scans, 0.5 for 20x"
     try:
-        mpp = float(text)
+        mpp = float(text.replace(",", "."))
     except ValueError:
         raise SlideRefused(f"mpp {text!r} is not a number", where=slide_id, fix=fix) from None
     if not sane_mpp(mpp):

@@ -25,12 +25,16 @@ from timm.data import resolve_model_data_config
 from pipeline.errors import EmbedError
 from pipeline.progress import track
 from pipeline.slides.images import list_images
+from pipeline.slides.reader import detect_vendor
 from pipeline.student.adapters import ADAPTERS
 from pipeline.student.embedding_files import Answers, open_file
 from pipeline.tiles.pixels import decode_jpeg
 from pipeline.tiles.reader import TileReader
 from pipeline.tiles.writer import JPEG_ARRAY
 from pipeline.tokens.engines import pick_device
+
+_ORDINARY = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+"""What no slide ends in, so that OpenSlide need not be asked."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,10 @@ class Image:
 
 
 def find_images(paths: Sequence[Path]) -> list[Image]:
-    """The images of each path in turn: a file, a folder of images (sorted by path), or a tiles item of the store."""
+    """The images of each path in turn: a file, a folder of images (sorted by path), or a tiles item of the store.
+
+    Raises `EmbedError` for a whole slide, which would be squeezed into one image, and for what is not there.
+    """
     found: list[Image] = []
     for path in paths:
         if (path / JPEG_ARRAY).is_dir():
@@ -66,6 +73,10 @@ def find_images(paths: Sequence[Path]) -> list[Image]:
         else:
             fix = "give images, folders of images, tiles items of the store, or slide ids of artifacts/tiles.json"
             raise EmbedError("neither a file nor a folder, nor a slide with tiles", where=str(path), fix=fix)
+    for image in found:
+        if image.tiles is None and not image.source.lower().endswith(_ORDINARY) and detect_vendor(Path(image.source)):
+            fix = "name it in slides.csv, run `dvc repro tiles`, then `histill embed SLIDE_ID --out FILE`"
+            raise EmbedError("a whole slide, not a tile", where=image.source, fix=fix)
     return found
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import TeacherError
 from pipeline.tokens.dinov2_names import timm_names
+from pipeline.tokens.teachers import TEACHERS
 
 _ACCESS = "ask for access on its page, accept its licence, then `huggingface-cli login` or set HF_TOKEN"
 _OFFLINE = "connect once so that the hub's cache holds it, or name a local file: `weights: path/to/model.safetensors`"
@@ -34,9 +35,10 @@ def create_model(name: str, model_kwargs: Mapping[str, Any], *, pretrained: bool
     `model_kwargs` are plain data: mlp_layer, act_layer and norm_layer are names of timm.layers or torch.nn.
     """
     if ":" not in name and not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
-        fix = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists them; `hf-hub:owner/name` too"
-        raise TeacherError("timm knows no such model", where=f"teacher {name}", fix=fix)
+        near = difflib.get_close_matches(name, [*TEACHERS, *timm.list_models()], n=3, cutoff=0.4)
+        known = "`histill teachers` and timm.list_models() list them; `hf-hub:owner/name` too"
+        fix = f"did you mean {', '.join(near)}?" if near else known
+        raise TeacherError("neither a short name nor a model that timm knows", where=f"teacher {name}", fix=fix)
     kwargs = {**model_kwargs, **{key: _layer(model_kwargs[key], name) for key in _LAYERS if key in model_kwargs}}
     try:
         model: nn.Module = timm.create_model(name, pretrained=pretrained, **{**kwargs, "num_classes": 0})

@@ -55,6 +55,14 @@ def test_comments_blank_lines_bom_and_case_are_read_and_lines_counted() -> None:
     assert rows == [Row(4, "a/Slide 1.svs", "Slide_1", split="test")] and not refused
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_spreadsheets_own_way_of_writing_is_read(mark: str) -> None:
+    cells = [["path", "mpp", "label", "", ""], ["a,b.svs", "0,25", "x", "", ""], ["c.svs", "", "", "", ""]]
+    rows, refused = read("\r\n".join(mark.join(line) for line in cells))
+    assert [(row.path, row.mpp, row.label) for row in rows] == [("a,b.svs", 0.25, "x"), ("c.svs", None, None)]
+    assert not refused
+
+
 def test_demo_rows_have_a_number() -> None:
     rows, _ = read("path\ndemo:12\ndemo:0\nx/demo:1\n")
     assert [(row.demo, row.slide_id) for row in rows] == [(12, "demo-12"), (None, "demo_0"), (None, "demo_1")]
@@ -85,7 +93,7 @@ def test_one_bad_row_is_refused_and_the_others_kept(line: str, slide_id: str, re
     ("text", "reason"),
     [
         ("path,pateint\na.svs,1\n", "did you mean 'patient'"),
-        ("path;mpp\na.svs;0.5\n", "comma-separated"),
+        ("path,stain\na.svs,HE\n", "leave it out"),
         ("slide_id\none\n", "path"),
         ("path,path\na,b\n", "at most once"),
         ("path\n", "no slide"),

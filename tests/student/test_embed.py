@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tifffile
 import timm
 import torch
 from PIL import Image
@@ -19,7 +20,7 @@ from student.synthetic import GRID, TILE_PX, WIDTH, tiny
 
 from pipeline.errors import EmbedError
 from pipeline.store import Ref
-from pipeline.student.embed import embed
+from pipeline.student.embed import embed, find_images
 from pipeline.student.export import load_run
 from pipeline.student.train import train_student
 from pipeline.tiles.reader import TileReader
@@ -101,6 +102,15 @@ def test_folders_and_files_come_in_the_order_asked_for(student: Path, tmp_path: 
     order = [str(tmp_path / "in" / name) for name in ("b/2.png", "a.jpg", "b/1.png", "b/2.png")]
     assert found["source"].tolist() == order and "patch" not in found
     assert np.allclose(found["embedding"][0], found["embedding"][3], atol=1e-5)
+
+
+def test_a_whole_slide_is_not_taken_for_a_tile(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "slide.tif", np.zeros((256, 256, 3), np.uint8), tile=(128, 128), photometric="rgb")
+    for path in (tmp_path / "slide.tif", tmp_path):
+        with pytest.raises(EmbedError, match=r"(?s)slide\.tif: a whole slide.*dvc repro tiles"):
+            find_images([path])
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "slide.tif")
+    assert len(find_images([tmp_path])) == 1
 
 
 def test_what_cannot_be_done_says_why_and_leaves_the_file(student: Path, slide: Path, tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ def test_an_absent_file_is_said_to_be_so(tiny_params, store):
 def test_an_unknown_name_gets_the_nearest_ones(store):
     with pytest.raises(TeacherError, match=r"did you mean .*vit_large_patch16_224"):
         load_teacher(TokensParams(teacher="vit_large_patch16_24"), store, 512)
+    with pytest.raises(TeacherError, match=r"did you mean uni,"):
+        load_teacher(TokensParams(teacher="unii"), store, 512)
 
 
 def test_unknown_model_kwargs_are_refused(tiny_params, store):
