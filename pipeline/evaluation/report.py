@@ -97,6 +97,7 @@ def context(manifests: Mapping[str, Manifest], params: ReportParams, store: Stor
         "training": sections.training(plots / "training.csv"),
         "evaluate": evaluate.summary,
         "benchmark": benchmark.summary,
+        "speedups": sections.speedups(benchmark.summary),
         "maps": map_pictures(evaluate.summary["maps"], plots / "maps"),
         "probes": sections.probe_sections(evaluate.summary),
         "probe_names": PROBES,

@@ -184,6 +184,18 @@ def tradeoff(evaluate: Manifest, benchmark: Manifest, pareto_csv: Path) -> dict[
     return {"plot": plot, "what": what, "rows": rows, "others": len(rows) - len(values)}
 
 
+def speedups(benchmark: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """{where, teacher, student (tiles/s, each at its best batch), value, interval}, the leading engine first."""
+    cells = {("_".join((c["engine"], c["precision"], c["device"])), c["model"]): c for c in benchmark["others"]}
+    lead = {"where": f"{benchmark['engine']}, {benchmark['precision']}", "interval": benchmark["speedup_interval"]}
+    rates = {model: benchmark[model]["tiles_per_s"] for model in ("teacher", "student")}
+    rows = [{**lead, **rates, "value": benchmark["speedup"]}]
+    for where, ratio in benchmark["speedups"].items():
+        rates = {model: cells[where, model]["tiles_per_s"] for model in ("teacher", "student")}
+        rows.append({"where": where.replace("_", ", "), **rates, **ratio})
+    return rows
+
+
 def _values(summary: Mapping[str, Any]) -> tuple[str, dict[str, tuple[float, float | None, float | None]]]:
     """What the plot's accuracy is, and {model: (value, low, high)}; empty where nothing is held out."""
     linear = ((summary["probes"] or {}).get(summary["primary"]) or {}).get("linear")
