@@ -1,8 +1,8 @@
 """Stage `report`: everything on one page.
 
 In:  all manifests, the pictures in the store, plots/{training,pareto}.csv and plots/maps/, params `report`.
-Out: reports/report.html, self-contained; reports/slides.html, reports/model_card.md, plots/pareto.csv,
-     artifacts/report.json.
+Out: reports/report.html, self-contained; reports/slides.html, reports/model_card.md,
+     plots/{pareto,splits,dropped}.csv, artifacts/report.json.
 Run: dvc repro report, or python -m stages.report
 """
 
@@ -14,6 +14,7 @@ import typer
 
 from pipeline.evaluation.card_figures import write_card
 from pipeline.evaluation.pareto import Study, gather, pareto, write_pareto
+from pipeline.evaluation.quality_tables import write_quality_plots
 from pipeline.evaluation.report import build_report
 from pipeline.manifest import Manifest
 from pipeline.params import STAGES, Params
@@ -27,6 +28,7 @@ def run(params: Params, store: Store) -> Manifest:
     manifests = {stage: load(stage) for stage in STAGES if stage != "report"}
     workspace = Study("workspace", manifests["evaluate"], manifests["benchmark"], manifests["student"])
     write_pareto(pareto(gather(dvc_root(), workspace)), Path("plots/pareto.csv"))
+    write_quality_plots(manifests["tiles"], Path("plots"))
     write_card(manifests["student"], manifests["evaluate"], Path("reports/model_card.md"))
     return build_report(manifests, params.report, store, Path("reports/report.html"))
 

@@ -97,9 +97,16 @@ def costs(studies: Sequence[Study]) -> list[dict[str, Any]]:
         {"name": "parameters", "values": [verdict.quantity(s["student"]["params"]) for s in speeds]},
         {"name": "GMAC a tile", "values": [verdict.digits(s["student"]["gmacs"]) for s in speeds]},
         {"name": "tiles/s, best batch", "values": [verdict.digits(s["student"]["tiles_per_s"]) for s in speeds]},
-        {"name": "time a tile, teacher = 1", "values": [verdict.digits(1 / s["speedup"]) for s in speeds]},
+        {"name": "time a tile, teacher = 1", "values": [_share(s) for s in speeds]},
         {"name": "measured on", "values": [s["machine"]["gpu"] or s["machine"]["cpu"] for s in speeds]},
     ]
+
+
+def _share(speed: Mapping[str, Any]) -> str:
+    """The student's time as a share of the teacher's, with its interval where the run has one."""
+    low, high = speed.get("speedup_interval") or (None, None)
+    ends = f" ({verdict.digits(1 / high)}–{verdict.digits(1 / low)})" if low and high else ""
+    return f"{verdict.digits(1 / speed['speedup'])}{ends}"
 
 
 def figures(studies: Sequence[Study]) -> list[dict[str, Any]]:

@@ -32,14 +32,18 @@ _STOP_S = 10
 
 @dataclass
 class Contender:
-    """The parent's side: `hello` is what the process said of itself, `why` why it is not, or no more, timed."""
+    """The parent's side: `hello` is what the process said of itself, `why` why it is not, or no more, timed.
+
+    `turns` are the seconds of each pass of each turn with the batch at hand, `rounds` those of all batches so far.
+    """
 
     spec: Spec
     hello: dict[str, Any] = field(default_factory=dict)
     why: str = ""
     cosine: float | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    turns: list[list[float]] = field(default_factory=list)
+    rounds: dict[int, list[list[float]]] = field(default_factory=dict)
     joules: list[float | None] = field(default_factory=list)
     _process: multiprocessing.process.BaseProcess | None = None
     _pipe: Connection | None = None
@@ -69,7 +73,7 @@ class Contender:
 
     def load(self, batch: int) -> None:
         """Take a batch and warm up on it; a batch that is too much ends this contender's part."""
-        self.seconds, self.joules = [], []
+        self.turns, self.joules = [], []
         try:
             self._ask("load", batch)
         except Unmeasured as reason:
@@ -83,13 +87,14 @@ class Contender:
         except Unmeasured as reason:
             self.drop(f"in a pass: {reason}")
             return
-        self.seconds += taken
+        self.turns.append(taken)
         self.joules.append(energy.joules())
 
     def finish(self, row: dict[str, Any]) -> None:
         """Keep a batch size's row, with the memory that it took (`memory_mb` the model's own, `process_mb` all)."""
         try:
             self.rows.append({**row, **self._ask("memory")})
+            self.rounds[row["batch"]] = self.turns
         except Unmeasured as reason:
             self.drop(str(reason))
 
@@ -111,6 +116,11 @@ class Contender:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of each pass with the batch at hand."""
+        return [pass_s for turn in self.turns for pass_s in turn]
 
     @property
     def device(self) -> str:

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from pipeline.errors import ManifestError
-from pipeline.evaluation import sections, verdict
+from pipeline.evaluation import quality_tables, sections, verdict
 from pipeline.evaluation.pictures import map_pictures, slide_pictures, spread
 from pipeline.evaluation.slides_page import build_slides_page
 from pipeline.evaluation.tables import MODELS, PROBES
@@ -92,12 +92,13 @@ def context(manifests: Mapping[str, Manifest], params: ReportParams, store: Stor
         "slides": shown,
         "catalogue": {item.id: item.info for item in manifests["slides"].items},
         "pictures": slide_pictures(tiles, shown, store),
-        "splits": sections.split_counts(tiles),
-        "dropped": sections.dropped(tiles),
+        "splits": quality_tables.split_counts(tiles),
+        "dropped": quality_tables.dropped(tiles),
         "refused": all_refused(manifests),
         "training": sections.training(plots / "training.csv"),
         "evaluate": evaluate.summary,
         "benchmark": benchmark.summary,
+        "speedups": sections.speedups(benchmark.summary),
         "maps": map_pictures(evaluate.summary["maps"], plots / "maps"),
         "probes": sections.probe_sections(evaluate.summary),
         "probe_names": PROBES,

@@ -7,8 +7,7 @@ why.
 from __future__ import annotations
 
 import csv
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,62 +16,14 @@ from markupsafe import Markup
 from pipeline.evaluation import charts
 from pipeline.evaluation.details import detail_rows
 from pipeline.evaluation.tables import MODELS, PROBES, fidelity_rows
-from pipeline.manifest import Item, Manifest
+from pipeline.manifest import Manifest
 
 MOST_DOTS = 24
 CURVES = {"loss": "together", "cls": "global embedding", "patch": "dense tokens", "relation": "relations"}
-DROPPED = {
-    "glass": "no tissue",
-    "edge": "beyond the slide’s edge",
-    "limit": "above max_tiles_per_slide",
-    "pen": "pen",
-    "blank": "blank, too little stain",
-    "blurred": "out of focus",
-    "damaged": "damaged in the file",
-}
 ACCURACIES = {"linear_student": "balanced accuracy, linear probe", "cosine": "standardised cosine"}
 """Column of pareto.csv -> what the plot of accuracy against time calls it."""
 MOST_NAMES = 8
 """Students named in that plot, beside the teacher and this run's own; the table names all."""
-
-
-def split_counts(tiles: Manifest) -> list[dict[str, Any]]:
-    """Slides, tiles and tissue of each split, train first."""
-    splits: dict[str, list[Item]] = {}
-    for item in tiles.items:
-        splits.setdefault(str(item.info.get("split")), []).append(item)
-    order = sorted(splits, key=lambda split: (split != "train", split != "test", split))
-    return [
-        {
-            "split": split,
-            "slides": len(splits[split]),
-            "tiles": sum(item.n for item in splits[split]),
-            "tissue_mm2": sum(item.info.get("tissue_mm2") or 0 for item in splits[split]),
-            "labels": dict(sorted(_counted(splits[split], "labels").items())),
-        }
-        for split in order
-    ]
-
-
-def dropped(tiles: Manifest) -> list[dict[str, Any]]:
-    """What quality control left out: {reason, tiles, slides (on which it happened)}, the most frequent first."""
-    counts = _counted(tiles.items, "dropped")
-    return [
-        {
-            "reason": DROPPED.get(reason, reason),
-            "tiles": n,
-            "slides": sum(bool((item.info.get("dropped") or {}).get(reason)) for item in tiles.items),
-        }
-        for reason, n in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-        if n
-    ]
-
-
-def _counted(items: Sequence[Item], key: str) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for item in items:
-        found.update(item.info.get(key) or {})
-    return found
 
 
 def training(path: Path) -> dict[str, Any] | None:
@@ -192,6 +143,18 @@ def tradeoff(evaluate: Manifest, benchmark: Manifest, pareto_csv: Path) -> dict[
     label = f"{what} against the time of a tile, as a share of the teacher’s"
     plot = charts.scatter(points, label, "time a tile, teacher = 1, best batch (logarithmic)", what, front)
     return {"plot": plot, "what": what, "rows": rows, "others": len(rows) - len(values)}
+
+
+def speedups(benchmark: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """{where, teacher, student (tiles/s, each at its best batch), value, interval}, the leading engine first."""
+    cells = {("_".join((c["engine"], c["precision"], c["device"])), c["model"]): c for c in benchmark["others"]}
+    lead = {"where": f"{benchmark['engine']}, {benchmark['precision']}", "interval": benchmark["speedup_interval"]}
+    rates = {model: benchmark[model]["tiles_per_s"] for model in ("teacher", "student")}
+    rows = [{**lead, **rates, "value": benchmark["speedup"]}]
+    for where, ratio in benchmark["speedups"].items():
+        rates = {model: cells[where, model]["tiles_per_s"] for model in ("teacher", "student")}
+        rows.append({"where": where.replace("_", ", "), **rates, **ratio})
+    return rows
 
 
 def _values(summary: Mapping[str, Any]) -> tuple[str, dict[str, tuple[float, float | None, float | None]]]:

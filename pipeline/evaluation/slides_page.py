@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,15 @@ def build_slides_page(
     folder = out.parent / "slides"
     folder.mkdir(parents=True, exist_ok=True)
     about = {item.id: item.info for item in slides.items}
-    rows: list[dict[str, Any]] = []
-    names: set[str] = set()
-    for item in tiles.items:
-        pictures = _pictures(item, store.path(Ref("tiles", tiles.recipe_key, item.key)), folder)
-        names.update(pictures.values())
-        rows.append(_row(item, about.get(item.id, {}), pictures))
+
+    def pictures_of(item: Item) -> dict[str, str]:
+        return _pictures(item, store.path(Ref("tiles", tiles.recipe_key, item.key)), folder)
+
+    # Pillow lets go of the interpreter's lock while it decodes, resizes and encodes.
+    with ThreadPoolExecutor() as pool:
+        pictures = list(pool.map(pictures_of, tiles.items))
+    rows = [_row(item, about.get(item.id, {}), found) for item, found in zip(tiles.items, pictures, strict=True)]
+    names = {name for found in pictures for name in found.values()}
     for stale in sorted(folder.glob("*.jpg")):
         if stale.name not in names:
             stale.unlink()

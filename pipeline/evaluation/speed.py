@@ -22,6 +22,7 @@ from pipeline.evaluation import machine
 from pipeline.evaluation.contender import Contender, stop_all
 from pipeline.evaluation.model_process import Spec, Unmeasured
 from pipeline.evaluation.runtimes import OF_TORCH
+from pipeline.evaluation.speedup import speedup
 from pipeline.evaluation.tables import benchmark_headline, six_digits, write_benchmark_plots
 from pipeline.manifest import Manifest
 from pipeline.params import BenchmarkParams, TokensParams
@@ -30,11 +31,10 @@ from pipeline.progress import track
 from pipeline.store import Store, recipe_key
 
 MODELS = ("teacher", "student")
-MIN_REPEATS = 10
 PATIENCE = 20
-"""A cell that has had so many times its time goes without the rest of its repeats (a ViT-L on a laptop)."""
+"""A cell that has had so many times its time goes without the rest of its turns (a ViT-L on a laptop)."""
 TURNS = 10
-"""Turns at least in which a cell has its time."""
+"""Turns at least in which a cell has its time, of a pass at least."""
 P99_REPEATS = 100
 
 
@@ -57,14 +57,15 @@ def benchmark_models(
     with tempfile.TemporaryDirectory(prefix="histill-benchmark-") as scratch:
         leads, others = measure(spec, params, Path(scratch), cached)
     models = {name: _facts(leads[name], params.slide_tiles) for name in MODELS}
-    lead = leads["student"]
+    lead, ratio = leads["student"], speedup(leads["teacher"].rounds, leads["student"].rounds)
     summary = {
         "machine": {**leads["teacher"].hello["machine"], "load": busy},
         "engine": lead.spec.engine,
         "precision": lead.precision,
         "device": lead.device,
         "slide_tiles": params.slide_tiles,
-        "speedup": models["student"]["tiles_per_s"] / models["teacher"]["tiles_per_s"],
+        "speedup": ratio["value"],
+        "speedup_interval": ratio["interval"],
         **models,
         "others": [_other(contender, params.slide_tiles) for contender in others],
         "speedups": _speedups(others),
@@ -181,16 +182,16 @@ def take_turns(contenders: Sequence[Contender], params: BenchmarkParams) -> None
             while waiting:
                 for contender in waiting:
                     contender.turn(params.seconds / TURNS)
-                waiting = [c for c in waiting if not c.why and not _has_enough(c.seconds, params.seconds)]
+                waiting = [c for c in waiting if not c.why and not _has_enough(c, params.seconds)]
             for contender in contenders:
                 if not contender.why:
                     contender.finish(_row(batch, contender.seconds, contender.joules))
             advance()
 
 
-def _has_enough(taken: Sequence[float], seconds: float) -> bool:
-    spent = sum(taken)
-    return spent >= seconds and (len(taken) >= MIN_REPEATS or spent >= PATIENCE * seconds)
+def _has_enough(contender: Contender, seconds: float) -> bool:
+    spent = sum(contender.seconds)
+    return spent >= seconds and (len(contender.turns) >= TURNS or spent >= PATIENCE * seconds)
 
 
 def _row(batch: int, seconds: Sequence[float], joules: Sequence[float | None]) -> dict[str, Any]:
@@ -240,12 +241,12 @@ def _other(contender: Contender, slide_tiles: int) -> dict[str, Any]:
     return {**cell, "cosine": contender.cosine, "rows": [], "why": contender.why}
 
 
-def _speedups(others: Sequence[Contender]) -> dict[str, float]:
-    """{engine_precision_device: best throughput, student over teacher} where both were measured there."""
-    best = {c.cell: max(row["tiles_per_s"] for row in c.rows) for c in others if c.rows}
-    teachers = {cell[1:]: rate for cell, rate in best.items() if cell[0] == "teacher"}
+def _speedups(others: Sequence[Contender]) -> dict[str, dict[str, Any]]:
+    """{engine_precision_device: speed-up} where both were measured there."""
+    timed = {contender.cell: contender.rounds for contender in others if contender.rows}
+    teachers = {cell[1:]: rounds for cell, rounds in timed.items() if cell[0] == "teacher"}
     return {
-        "_".join(cell[1:]): rate / teachers[cell[1:]]
-        for cell, rate in best.items()
+        "_".join(cell[1:]): speedup(teachers[cell[1:]], rounds)
+        for cell, rounds in timed.items()
         if cell[0] == "student" and cell[1:] in teachers
     }

@@ -138,12 +138,17 @@ def _label_headline(found: Mapping[str, Any] | None) -> dict[str, Any]:
 def benchmark_headline(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Sizes, costs, best throughputs and the smallest batch's latency, flat, for `dvc metrics`; what is null left out.
 
-    Of other engines, the student's throughput over the teacher's, as speedup_<engine>_<precision>_<device>.
+    The student's throughput over the teacher's has its interval's ends beside it, speedup_low and speedup_high; of
+    other engines it is speedup_<engine>_<precision>_<device>, and so are its ends.
     """
     keys = ("params", "gmacs", "tiles_per_s", "slides_per_hour", "memory_mb", "joules_per_tile")
     headline = {f"{name}_{key}": summary[name][key] for name in ("teacher", "student") for key in keys}
     headline |= {f"{name}_latency_ms": summary[name]["rows"][0]["latency_ms_p50"] for name in ("teacher", "student")}
-    headline |= {f"speedup_{where}": ratio for where, ratio in summary["speedups"].items()}
+    ratios = {"speedup": {"value": summary["speedup"], "interval": summary["speedup_interval"]}}
+    ratios |= {f"speedup_{where}": ratio for where, ratio in summary["speedups"].items()}
+    for name, ratio in ratios.items():
+        low, high = ratio["interval"] or (None, None)
+        headline |= {name: ratio["value"], f"{name}_low": low, f"{name}_high": high}
     return {key: value for key, value in headline.items() if value is not None}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +45,9 @@ def faster(benchmark: Manifest) -> Figure:
     where = f"{benchmark.summary['precision']} on {machine['gpu'] or machine['cpu']}"
     alone = [digits(benchmark.summary[name]["rows"][0]["latency_ms_p50"]) for name in ("teacher", "student")]
     batch = benchmark.summary["student"]["rows"][0]["batch"]
+    sure = times_range(ratio, benchmark.summary["speedup_interval"])
     detail = (
-        f"{slow} tiles a second with the teacher, {fast} with the student, each at its best batch in one run; "
+        f"{sure}; {slow} tiles a second with the teacher, {fast} with the student, each at its best batch in one run; "
         f"{alone[0]} and {alone[1]} ms for a batch of {batch}; {where}"
     )
     return Figure(times(ratio), "faster" if ratio >= 1 else "slower", detail)
@@ -106,6 +108,14 @@ def reason(evaluate: Manifest, what: str) -> str:
 def times(ratio: float) -> str:
     """A ratio in whichever direction it is above one, as 4.1×."""
     return f"{digits(max(ratio, 1 / ratio), 2 if max(ratio, 1 / ratio) < 100 else 3)}×"
+
+
+def times_range(ratio: float, ends: Sequence[float] | None) -> str:
+    """The interval of a ratio, in the direction in which `times` shows the ratio itself."""
+    if ends is None:
+        return "too few rounds for an interval"
+    low, high = ends if ratio >= 1 else (1 / ends[1], 1 / ends[0])
+    return f"{digits(low)} to {digits(high)} times with 95 % confidence"
 
 
 def digits(value: float, significant: int = 3) -> str:

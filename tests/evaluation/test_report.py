@@ -95,7 +95,16 @@ def test_headings_step_down_one_at_a_time(text: str):
 
 
 def test_the_verdict_and_the_demo_are_stated(text: str):
-    for words in ("3.5×", "4.1×", "94 %", "0.62", "91 to 97 %", "This is the demo.", "Not measured here:"):
+    for words in (
+        "3.5×",
+        "4.1×",
+        "94 %",
+        "0.62",
+        "91 to 97 %",
+        "This is the demo.",
+        "Not measured here:",
+        "3.8 to 4.35 times",
+    ):
         assert words in text
 
 
@@ -145,6 +154,18 @@ def test_an_engine_that_was_not_measured_says_why(text: str):
     assert text.count("it has &lt;b&gt;no&lt;/b&gt; model.onnx") == 2
 
 
+def test_a_speed_up_stands_in_a_table_with_its_interval_for_each_engine(manifests, store, tmp_path):
+    summary = manifests["benchmark"].summary
+    engine = [{**cell, **summary[cell["model"]], "cosine": 1.0, "why": None} for cell in summary["others"]]
+    ratios = {"onnxruntime_fp32_cpu": {"value": 4.1, "interval": None}}
+    update = {"summary": summary | {"others": engine, "speedups": ratios}}
+    manifests["benchmark"] = manifests["benchmark"].model_copy(update=update)
+    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert '<td class="right">4.1<small>3.8–4.35</small></td>' in text
+    assert re.search(r"onnxruntime, fp32, cpu</th>.*<td class=\"right\">164</td><td class=\"right\">4.1</td>", text)
+
+
 def test_other_experiments_are_beside_this_run_with_the_front_marked(text: str):
     assert "tiny-wren, test_vit" in text and "&lt;i&gt;slow&lt;/i&gt;, efficientvit_b1" in text
     assert text.count("<td>yes</td>") == 2 and text.count('class="front"') == 1
@@ -157,12 +178,12 @@ def test_maps_of_teacher_and_student_are_shown_or_their_absence_is(text: str, ma
 
 
 def test_a_larger_and_slower_student_is_called_that(manifests, store, tmp_path):
-    summary = manifests["benchmark"].summary
+    summary = manifests["benchmark"].summary | {"speedup_interval": [1 / 4.35, 1 / 3.8]}
     swapped = summary | {"teacher": summary["student"], "student": summary["teacher"], "speedup": 1 / 4.1}
     manifests["benchmark"] = manifests["benchmark"].model_copy(update={"summary": swapped})
     build_report(manifests, ReportParams(), store, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
-    assert "<dt>larger</dt>" in text and "<dt>slower</dt>" in text
+    assert "<dt>larger</dt>" in text and "<dt>slower</dt>" in text and "3.8 to 4.35 times" in text
 
 
 def test_at_most_so_many_slides_are_shown(manifests, store, tmp_path):
