@@ -41,12 +41,12 @@ def epilogue_agrees(
     norm_bias_D: Tensor | None,
     eps: float,
     n_prefix: int,
-    mu_D: Tensor,
-    sigma_D: Tensor,
+    gain_D: Tensor,
+    offset_D: Tensor,
     rotation_block: int,
 ) -> None:
     """Raises `AssertionError` that says by how much the kernel's answer differs from the reference's."""
-    arguments = (raw_NLD, norm_weight_D, norm_bias_D, eps, n_prefix, mu_D, sigma_D, rotation_block)
+    arguments = (raw_NLD, norm_weight_D, norm_bias_D, eps, n_prefix, gain_D, offset_D, rotation_block)
     (cls_ND, q_NTD, scale_NT), expected = kernel(*arguments), epilogue_reference.epilogue(*arguments)
     torch.testing.assert_close(cls_ND, expected[0], rtol=CLS_TOL, atol=CLS_TOL, equal_nan=True)
     ints_agree(q_NTD, scale_NT, *expected[1:])
