@@ -2,7 +2,8 @@
 
 One tolerance everywhere, interpreter and GPU. The epilogue's sums run in another order than the reference's, so a value
 next to a rounding tie may fall on its other side: no int differs by more than one level, at most one in a hundred
-differs at all, and scales are float16 neighbours. Dequantising is exact.
+differs at all, and scales are float16 neighbours. Dequantising is exact. The dense loss agrees to float32's sums, and
+its gradient to two roundings of the prediction's own type: before the upstream gradient multiplies it, and after.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from kernels.dense_loss import reference as loss_reference
 from kernels.dequantise import reference as dequantise_reference
 from kernels.epilogue import reference as epilogue_reference
 
 MAX_LEVELS, MAX_SHARE, SCALE_RTOL, CLS_TOL = 1, 0.01, 1e-3, 1e-5
+LOSS_RTOL, UPSTREAM = 1e-5, -2.5
 
 Epilogue = Callable[..., tuple[Tensor, Tensor, Tensor]]
 Dequantise = Callable[[Tensor, Tensor, int], Tensor]
+DenseLoss = Callable[..., Tensor]
+Norm = Callable[[Tensor, Tensor], Tensor]
 
 
 def hidden_state(
@@ -41,12 +46,12 @@ def epilogue_agrees(
     norm_bias_D: Tensor | None,
     eps: float,
     n_prefix: int,
-    mu_D: Tensor,
-    sigma_D: Tensor,
+    gain_D: Tensor,
+    offset_D: Tensor,
     rotation_block: int,
 ) -> None:
     """Raises `AssertionError` that says by how much the kernel's answer differs from the reference's."""
-    arguments = (raw_NLD, norm_weight_D, norm_bias_D, eps, n_prefix, mu_D, sigma_D, rotation_block)
+    arguments = (raw_NLD, norm_weight_D, norm_bias_D, eps, n_prefix, gain_D, offset_D, rotation_block)
     (cls_ND, q_NTD, scale_NT), expected = kernel(*arguments), epilogue_reference.epilogue(*arguments)
     torch.testing.assert_close(cls_ND, expected[0], rtol=CLS_TOL, atol=CLS_TOL, equal_nan=True)
     ints_agree(q_NTD, scale_NT, *expected[1:])
@@ -66,3 +71,31 @@ def dequantise_agrees(kernel: Dequantise, q_NTD: Tensor, scale_NT: Tensor, rotat
     z_NTD = kernel(q_NTD, scale_NT, rotation_block)
     expected_NTD = dequantise_reference.dequantise(q_NTD, scale_NT, rotation_block)
     torch.testing.assert_close(z_NTD, expected_NTD, rtol=0.0, atol=0.0)
+
+
+def dense_loss_agrees(
+    kernel: DenseLoss,
+    prediction_NTD: Tensor,
+    stored_NTD: Tensor,
+    scale_NT: Tensor | None,
+    weight_NT: Tensor | None,
+    rotation_block: int,
+) -> None:
+    """Raises `AssertionError` that says by how much loss or gradient differ, upstream gradient `UPSTREAM`."""
+    answers = []
+    for loss_of in (kernel, loss_reference.dense_loss):
+        leaf = prediction_NTD.detach().clone().requires_grad_()
+        loss = loss_of(leaf, stored_NTD, scale_NT, weight_NT, rotation_block)
+        loss.backward(torch.tensor(UPSTREAM, device=loss.device))  # type: ignore[no-untyped-call]
+        assert leaf.grad is not None
+        answers.append((loss.detach(), leaf.grad))
+    (loss, gradient_NTD), (expected, expected_NTD) = answers
+    torch.testing.assert_close(loss, expected, rtol=LOSS_RTOL, atol=1e-6)
+    rtol = LOSS_RTOL if prediction_NTD.dtype == torch.float32 else 2 * torch.finfo(prediction_NTD.dtype).eps
+    atol = 1e-6 * float(expected_NTD.abs().max()) + 1e-7
+    torch.testing.assert_close(gradient_NTD, expected_NTD, rtol=rtol, atol=atol)
+
+
+def norms_agree(kernel: Norm, stored_NTD: Tensor, scale_NT: Tensor) -> None:
+    """Raises `AssertionError` where a token's length is not its reference's."""
+    torch.testing.assert_close(kernel(stored_NTD, scale_NT), loss_reference.token_norm(stored_NTD, scale_NT))

@@ -73,8 +73,10 @@ class ArrayWriter:
         """The rows that chunk holds, padding left out."""
         return range(chunk * self.chunk_rows, min(self.shape[0], (chunk + 1) * self.chunk_rows))
 
-    def has(self, chunk: int) -> bool:
-        return _chunk_file(self.path, chunk, len(self.shape)).exists()
+    def has(self, chunk: int, since: float = 0.0) -> bool:
+        """Whether the chunk is on disk, written at `since` (seconds of the epoch) or later."""
+        file = _chunk_file(self.path, chunk, len(self.shape))
+        return file.exists() and file.stat().st_mtime >= since
 
     def write(self, chunk: int, values: NDArray[Any]) -> None:
         """Write one chunk: exactly its rows, in order; the last is padded with zeros as Zarr does."""
@@ -132,6 +134,9 @@ class MappedArray:
             meta = json.loads((path / "zarr.json").read_bytes())
         except FileNotFoundError:
             raise CorruptItem("array metadata is missing", where=str(path), fix="histill store verify") from None
+        except ValueError as error:
+            what = f"array metadata is broken: {error}"
+            raise CorruptItem(what, where=str(path), fix="histill store verify") from None
         self.shape = tuple(int(side) for side in meta["shape"])
         self.dtype = np.dtype(meta["data_type"])
         self.chunk_rows = int(meta["chunk_grid"]["configuration"]["chunk_shape"][0])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pipeline.errors import HistillError, SlideRefused
+from pipeline.errors import HistillError, ParamsError, SlideRefused
 from pipeline.params import ClusterParams
+from pipeline.progress import console
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -36,6 +37,8 @@ def each(
 
     settings = {
         "distributed.scheduler.allowed-failures": 0,
+        # Mapped tiles count as memory: a worker paused by them would never go on.
+        "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": False,
         "distributed.logging.distributed": "error",
         "distributed.comm.timeouts.connect": "60s",
@@ -45,7 +48,7 @@ def each(
             cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
             client = Client(cluster)
         else:
-            cluster, client = None, Client(params.scheduler)
+            cluster, client = None, _joined(params.scheduler)
         try:
             futures = {client.submit(_guarded, work, task, pure=False): task for task in tasks}
             suspects = []
@@ -68,10 +71,27 @@ def each(
 
 def worker_count(scheduler: str) -> int:
     """Workers that a running scheduler has now, at least 1: some may be on their way."""
+    with _joined(scheduler) as client:
+        return max(1, _workers(client))
+
+
+def _joined(scheduler: str) -> Any:
+    """A client of a running scheduler; says so where it has no worker yet. Raises `ParamsError` where none answers."""
     from dask.distributed import Client
 
-    with Client(scheduler) as client:
-        return max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    try:
+        client = Client(scheduler)
+    except (OSError, ValueError) as error:
+        fix = "start one: `dask scheduler`, then a `dask worker` on each machine; or leave `cluster.scheduler` null"
+        what = f"no Dask scheduler answers: {str(error).splitlines()[0]}"
+        raise ParamsError(what, where=f"cluster.scheduler: {scheduler}", fix=fix) from None
+    if not _workers(client):
+        console.print(f"{scheduler} has no worker yet: waiting for one", soft_wrap=True, style="yellow")
+    return client
+
+
+def _workers(client: Any) -> int:
+    return len(client.scheduler_info(n_workers=-1)["workers"])
 
 
 def _guarded(work: Callable[[Task], Result], task: Task) -> Result | HistillError:

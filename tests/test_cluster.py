@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 
+import dask
 import pytest
 from dask.distributed import LocalCluster
 
 from pipeline.cluster import each, worker_count
-from pipeline.errors import HistillError, SlideRefused
+from pipeline.errors import HistillError, ParamsError, SlideRefused
 from pipeline.params import ClusterParams
 
 TWO = ClusterParams(workers=2)
@@ -78,3 +79,13 @@ def test_one_task_has_a_process_of_its_own_unless_one_worker_is_asked_for() -> N
 def test_an_outside_schedulers_workers_are_counted() -> None:
     with LocalCluster(n_workers=3, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
         assert worker_count(cluster.scheduler_address) == 3
+
+
+def test_a_scheduler_that_does_not_answer_is_named() -> None:
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "300ms"}),
+        pytest.raises(ParamsError, match=r"127\.0\.0\.1:9"),
+    ):
+        worker_count("tcp://127.0.0.1:9")
+    with pytest.raises(ParamsError, match=r"cluster\.scheduler: nowhere"):
+        worker_count("nowhere://at-all")

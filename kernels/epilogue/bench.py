@@ -34,7 +34,9 @@ def main() -> None:
         # The interpreter takes a hundredth of a second a token.
         n, tokens = (n, tokens) if device == "cuda" else (1, 9)
         raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = gate.hidden_state(n, n_prefix + tokens, width, dtype, device)
-        arguments = (raw_NLD, weight_D, bias_D, EPS, n_prefix, mu_D, sigma_D, block_of(width))
+        block = block_of(width)
+        folded = reference.folded(weight_D, bias_D, mu_D, sigma_D, block)
+        arguments = (raw_NLD, weight_D, bias_D, EPS, n_prefix, *folded, block)
         gate.epilogue_agrees(kernel.epilogue, *arguments)
         rows.append(timing.row(name, kernel.epilogue, reference.epilogue, arguments, device))
     timing.report("epilogue", device, rows)

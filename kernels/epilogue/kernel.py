@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.epilogue.reference import LEVELS, SCALE_MAX, SCALE_MIN, folded
+from kernels.epilogue.reference import LEVELS, SCALE_MAX, SCALE_MIN
 from kernels.hadamard.kernel import transform
 
 ROWS = 4
@@ -87,15 +87,14 @@ def epilogue(
     norm_bias_D: Tensor | None,
     eps: float,
     n_prefix: int,
-    mu_D: Tensor,
-    sigma_D: Tensor,
+    gain_D: Tensor,
+    offset_D: Tensor,
     rotation_block: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `reference.epilogue`."""
     if n_prefix < 1:
         raise ValueError("no prefix token, no CLS: use `quantise`")
     raw_NLD = raw_NLD if raw_NLD.stride(-1) == 1 else raw_NLD.contiguous()
-    gain_D, offset_D = folded(norm_weight_D, norm_bias_D, mu_D, sigma_D, rotation_block)
     if norm_weight_D is None:
         cls_ND = raw_NLD[:, 0].float()
     else:
@@ -108,10 +107,9 @@ def epilogue(
     return cls_ND, q_NTD, scale_NT
 
 
-def quantise(patch_NTD: Tensor, mu_D: Tensor, sigma_D: Tensor, rotation_block: int) -> tuple[Tensor, Tensor]:
+def quantise(patch_NTD: Tensor, gain_D: Tensor, offset_D: Tensor, rotation_block: int) -> tuple[Tensor, Tensor]:
     """As `reference.quantise`, for (N, T, D)."""
     patch_NTD = patch_NTD if patch_NTD.stride(-1) == 1 else patch_NTD.contiguous()
-    gain_D, offset_D = folded(None, None, mu_D, sigma_D, rotation_block)
     return _patch(patch_NTD, 0, gain_D, offset_D, 0.0, False, rotation_block)
 
 

@@ -7,7 +7,7 @@ the others a handful of levels. After z = (x - mu) / sigma every channel has its
 `kernels.hadamard.reference`. docs/quantisation.md has the figures.
 
 LayerNorm's own weights and the standardising are both affine per channel, and so are the rotation's signs and its
-1 / sqrt(B): all of them are one gain and one offset, applied in the LayerNorm's own pass.
+1 / sqrt(B): all of them are one gain and one offset, `folded` once a teacher and applied in the LayerNorm's own pass.
 
 The scale is rounded to float16 *before* it divides, so that z ~ int8 * scale holds with the scale that is stored. It is
 kept among float16's normal numbers: a token of zeros needs no special case, and one beyond 8.3e6 deviations saturates.
@@ -35,18 +35,18 @@ def epilogue(
     norm_bias_D: Tensor | None,
     eps: float,
     n_prefix: int,
-    mu_D: Tensor,
-    sigma_D: Tensor,
+    gain_D: Tensor,
+    offset_D: Tensor,
     rotation_block: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(cls_ND float32, q_NTD int8, scale_NT float16) of the hidden state before the last LayerNorm.
 
+    `gain_D` and `offset_D` are `folded` from the same norm, for the patch tokens; its own weights are for CLS alone.
     Without `norm_weight_D` there is no LayerNorm; without `norm_bias_D` it has none. CLS is token 0 after the norm, in
     the teacher's own space. Raises `ValueError` for `n_prefix` 0: such a teacher has no CLS token to split off.
     """
     if n_prefix < 1:
         raise ValueError("no prefix token, no CLS: use `quantise`")
-    gain_D, offset_D = folded(norm_weight_D, norm_bias_D, mu_D, sigma_D, rotation_block)
     cls_ND, patch_NTD = raw_NLD[:, 0].float(), raw_NLD[:, n_prefix:].float()
     if norm_weight_D is None:
         z_NTD = torch.addcmul(offset_D, patch_NTD, gain_D)
@@ -57,9 +57,11 @@ def epilogue(
     return cls_ND, *to_int8(transform(z_NTD, rotation_block))
 
 
-def quantise(patch_NTD: Tensor, mu_D: Tensor, sigma_D: Tensor, rotation_block: int) -> tuple[Tensor, Tensor]:
-    """(q_NTD int8, scale_NT float16) of patch tokens in the teacher's own space, any leading dimensions."""
-    gain_D, offset_D = folded(None, None, mu_D, sigma_D, rotation_block)
+def quantise(patch_NTD: Tensor, gain_D: Tensor, offset_D: Tensor, rotation_block: int) -> tuple[Tensor, Tensor]:
+    """(q_NTD int8, scale_NT float16) of patch tokens in the teacher's own space, any leading dimensions.
+
+    `gain_D` and `offset_D` are `folded` without a norm.
+    """
     return to_int8(transform(torch.addcmul(offset_D, patch_NTD.float(), gain_D), rotation_block))
 
 

@@ -46,6 +46,7 @@ from pipeline.student.targets import cls_standardiser
 from pipeline.student.terms import Terms
 from pipeline.tiles.reader import TileReader
 from pipeline.tiles.writer import OFFSETS_ARRAY
+from pipeline.tokens.engines import pick_device, resolve_precision
 
 MIB = 1 << 20
 
@@ -60,7 +61,8 @@ def anonymous_mb() -> float:
 
 def training(corpus: Corpus, params: StudentParams, folder: Path) -> Training:
     """A training that is made as the stage makes it."""
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    mixed = "bf16" if resolve_precision("auto", pick_device()) == "bf16" else "no"
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=mixed)
     adapter = params.adapter if params.objective.patch > 0 else None
     settings: dict[str, Any] = {"model": params.model, "width": corpus.width, "grid": corpus.grid, "seed": 0}
     distiller, _ = build(input_px=TILE_PX, adapter=adapter, **settings)

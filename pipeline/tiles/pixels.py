@@ -91,5 +91,8 @@ def _pillow(data: bytes) -> NDArray[np.uint8]:
             if image.has_transparency_data:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
             return np.asarray(image.convert("RGB"))
+    except Image.UnidentifiedImageError:
+        # Its own words hold an address in memory, and a refusal's reason goes into a manifest.
+        raise ValueError("not an image that decodes: of no known format") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"not an image that decodes: {error}") from None

@@ -47,7 +47,11 @@ class TileReader:
             raise IndexError(f"row {row} of {len(self)} in {self.folder}")
         if self._jpeg is None:
             self._jpeg = MappedArray(self.folder / JPEG_ARRAY)
-        return self._jpeg.slice(int(self.offsets[row]), int(self.offsets[row + 1])).tobytes()
+        start, stop = int(self.offsets[row]), int(self.offsets[row + 1])
+        if not 0 <= start < stop <= len(self._jpeg):
+            what = f"its offsets {start}-{stop} lie outside {len(self._jpeg)} bytes"
+            raise CorruptItem(what, where=f"{self.folder}, row {row}", fix="histill store verify")
+        return self._jpeg.slice(start, stop).tobytes()
 
     def image(self, row: int, side_px: int | None = None) -> NDArray[np.uint8]:
         """The tile's pixels, (H, W, 3) uint8 RGB; with `side_px` (side_px, side_px, 3), see `decode_jpeg`."""

@@ -75,6 +75,17 @@ def save(store: Store, ref: Ref, recipe: Mapping[str, Any], calibration: Calibra
             ArrayWriter(folder / name, values_D.shape, len(values_D), np.float32).write(0, values_D)
 
 
+def recovered(store: Store, ref: Ref) -> Calibration | None:
+    """What the recipe's slides, finished or not, were standardised by, where its own item is gone; None without any.
+
+    Measured again on the slides of today it could differ, and one recipe would hold tokens of two spaces.
+    """
+    for metadata in sorted(store.path(ref).parent.glob("*/patch/zarr.json")):
+        frozen = MappedArray(metadata.parent).attributes
+        return Calibration(np.array(frozen["mu"], np.float32), np.array(frozen["sigma"], np.float32))
+    return None
+
+
 def load(folder: Path) -> Calibration:
     """The committed calibration."""
     mu, sigma = MappedArray(folder / "mu"), MappedArray(folder / "sigma")

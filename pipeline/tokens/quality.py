@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernels.dequantise import dequantise
-from kernels.epilogue import quantise, standardise
+from kernels.epilogue import folded, quantise, standardise
 from kernels.hadamard.reference import block_of, signs_over, transform
 from pipeline.params import Params, TokensParams, load_params
 from pipeline.slides.images import list_images
@@ -64,19 +64,18 @@ def fp16(tokens: Tokens) -> tuple[Tensor, float]:
 
 def int8_raw(tokens: Tokens) -> tuple[Tensor, float]:
     """As the teacher says it, one scale a token."""
-    ints = quantise(tokens.x_MD, torch.zeros(tokens.width), torch.ones(tokens.width), 1)
+    ints = quantise(tokens.x_MD, torch.ones(tokens.width), torch.zeros(tokens.width), 1)
     return standardise(dequantise(*ints), tokens.mu_D, tokens.sigma_D), 1 + 2 / tokens.width
 
 
 def int8(tokens: Tokens) -> tuple[Tensor, float]:
     """Standardised, not rotated."""
-    return dequantise(*quantise(tokens.x_MD, tokens.mu_D, tokens.sigma_D, 1)), 1 + 2 / tokens.width
+    return _int8(tokens, 1)
 
 
 def int8_rotated(tokens: Tokens) -> tuple[Tensor, float]:
     """The default layout."""
-    block = block_of(tokens.width)
-    return dequantise(*quantise(tokens.x_MD, tokens.mu_D, tokens.sigma_D, block), block), 1 + 2 / tokens.width
+    return _int8(tokens, block_of(tokens.width))
 
 
 def fp8(tokens: Tokens) -> tuple[Tensor, float]:
@@ -175,6 +174,11 @@ def synthetic_tokens() -> Tensor:
     patch_NTD = torch.randn(40, 100, 1024, generator=generator) * scale_D
     patch_NTD[:, 0] *= 6
     return patch_NTD
+
+
+def _int8(tokens: Tokens, block: int) -> tuple[Tensor, float]:
+    gain_and_offset = folded(None, None, tokens.mu_D, tokens.sigma_D, block)
+    return dequantise(*quantise(tokens.x_MD, *gain_and_offset, block), block), 1 + 2 / tokens.width
 
 
 def _int4(z_MD: Tensor) -> tuple[Tensor, float]:

@@ -3,9 +3,10 @@
 One device, or a CPU unless `cluster.workers` says otherwise, is this process: on a CPU two processes would only fight
 for the cores. Otherwise slides are handed out as workers get free, the largest first and the small ones in lists that
 share batches; what a lost worker had is computed again by another. With `cluster.scheduler` the workers are somebody
-else's: start one a GPU, with CUDA_VISIBLE_DEVICES set and
-`--nthreads 1`, since a process holds one teacher, which a second thread would share. Run with two CPU processes by the
-tests; not run on GPUs.
+else's: start one a GPU, with CUDA_VISIBLE_DEVICES set,
+`--nthreads 1`, since a process holds one teacher, which a second thread would share, and `--memory-limit 0`, since Dask
+counts mapped tiles as memory. Run by the tests with two CPU processes, and with one of an outside scheduler; not run on
+GPUs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pipeline.cluster import each, worker_count
 from pipeline.errors import HistillError, SlideRefused, TeacherError
 from pipeline.manifest import Item
 from pipeline.params import ClusterParams, TokensParams
+from pipeline.tokens import calibration
 from pipeline.tokens.collecting import Progress
 from pipeline.tokens.engines import pick_device, resolve_precision
 from pipeline.tokens.job import Choice, Job, Outcome
@@ -113,8 +115,13 @@ def _computed(lists: Sequence[tuple[Item, ...]], job: Job, cluster: ClusterParam
 
 def _prepare(worker: Worker, choice: Choice) -> None:
     job = worker.job
-    if job.params.patch != "none" and not job.store.has(job.calibration):
+    if job.params.patch == "none" or job.store.has(job.calibration):
+        return
+    lost = calibration.recovered(job.store, job.calibration)
+    if lost is None:
         worker.calibrate(choice)
+    else:
+        calibration.save(job.store, job.calibration, job.recipe, lost)
 
 
 def _prepared(choice: Choice, job: Job) -> Figures:
@@ -131,21 +138,22 @@ def _precision(precision: str) -> str:
     return resolve_precision(precision, pick_device())
 
 
-_held: dict[str, Worker] = {}
-"""This process's worker, by its job: a teacher is loaded and gated once a process."""
+_held: list[tuple[object, Worker]] = []
+"""This process's worker and what it was made for: a teacher is loaded and gated once a run and process."""
 
 
 def _worker(job: Job) -> Worker:
     """Raises `TeacherError` where this machine's weights are not those that the run was started with."""
-    key = f"{job.store.root} {job.key} {job.params.engine} {job.params.batch_size}"
-    if key not in _held:
+    # All of it: an outside scheduler's workers outlive a run, whose next may ask for a stricter gate or `on_error`.
+    made_for = job.store.root, job.recipe, job.params, job.golden, job.threads
+    if not _held or _held[0][0] != made_for:
         _held.clear()
         teacher = load_teacher(job.params, job.store, job.demo_px)
         if teacher.describe() != job.recipe["teacher"]:
             fix = "give every machine the same `tokens.weights`, and the same version of Histill"
             raise TeacherError("a worker has another teacher than the run", where=f"teacher {teacher.name}", fix=fix)
-        _held[key] = Worker(job, teacher, _own_device())
-    return _held[key]
+        _held.append((made_for, Worker(job, teacher, _own_device())))
+    return _held[0][1]
 
 
 def _own_device() -> torch.device:

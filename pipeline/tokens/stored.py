@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kernels.epilogue import epilogue, quantise, standardise
+from kernels.epilogue import epilogue, folded, quantise, standardise
 from pipeline.tokens.calibration import Calibration
 from pipeline.tokens.teacher import Teacher
 from pipeline.tokens.writer import rotation_block
@@ -38,13 +38,18 @@ class Finish:
         self._teacher, self._layout = teacher, layout
         self._block = rotation_block(layout, teacher.width)
         self._frozen: tuple[Tensor, Tensor] | None = None
+        self._in_one_pass = teacher.cls_is_token and not teacher.convolutional
+        norm = teacher.final_norm if self._in_one_pass else None
+        self._norm = (None, None, 0.0) if norm is None else (norm.weight, norm.bias, norm.eps)
         if frozen is not None:
             self._frozen = torch.from_numpy(frozen.mu).to(device), torch.from_numpy(frozen.sigma).to(device)
+            # Once, and not the half dozen small launches of it with every batch.
+            self._folded = folded(*self._norm[:2], *self._frozen, self._block)
 
     def __call__(self, raw: Tensor) -> Stored:
         """What is stored of one view's raw answer, (N, L, D) or a CNN's map."""
         if self._frozen is not None and self._layout == "int8":
-            cls_ND, patch_NTD, scale_NT = self._int8(raw, *self._frozen)
+            cls_ND, patch_NTD, scale_NT = self._int8(raw)
             # A token with NaN or inf in it has a scale of NaN.
             return Stored(cls_ND.half(), patch_NTD, scale_NT, _fits(cls_ND) & torch.isfinite(scale_NT).all(1))
         cls_ND, patch_NTD = self._teacher.finish(raw)
@@ -54,14 +59,12 @@ class Finish:
         z_NTD = standardise(patch_NTD, *self._frozen).clamp(-FP16_MAX, FP16_MAX)
         return Stored(cls_ND.half(), z_NTD.half(), None, finite_N)
 
-    def _int8(self, raw: Tensor, mu_D: Tensor, sigma_D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _int8(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """In one pass where CLS is the first token; where it is pooled, after the teacher's own finish."""
-        teacher, norm = self._teacher, self._teacher.final_norm
-        if teacher.convolutional or not teacher.cls_is_token:
-            cls_ND, patch_NTD = teacher.finish(raw)
-            return cls_ND, *quantise(patch_NTD, mu_D, sigma_D, self._block)
-        weight_D, bias_D, eps = (None, None, 0.0) if norm is None else (norm.weight, norm.bias, norm.eps)
-        return epilogue(raw, weight_D, bias_D, eps, teacher.n_prefix, mu_D, sigma_D, self._block)
+        if not self._in_one_pass:
+            cls_ND, patch_NTD = self._teacher.finish(raw)
+            return cls_ND, *quantise(patch_NTD, *self._folded, self._block)
+        return epilogue(raw, *self._norm, self._teacher.n_prefix, *self._folded, self._block)
 
 
 def all_views(views: list[Stored]) -> Stored:

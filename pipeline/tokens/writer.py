@@ -5,6 +5,7 @@ Shapes as in reader.py. The arrays are cut at the same rows; a chunk's `cls` is 
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,13 @@ class TokenWriter:
             self._scale = ArrayWriter(folder / "scale", (n, views, tokens), rows, np.float16)
 
     def missing(self) -> list[tuple[int, range]]:
-        """(chunk, its rows) of every chunk that is not complete."""
-        return [(chunk, self._cls.rows(chunk)) for chunk in range(self._cls.n_chunks) if not self._cls.has(chunk)]
+        """(chunk, its rows) of every chunk that is not complete.
+
+        Chunks are synced with the commit alone: one from before this machine's last start may be a name whose bytes a
+        power cut kept from the disk, and is missing too.
+        """
+        up = _started()
+        return [(chunk, self._cls.rows(chunk)) for chunk in range(self._cls.n_chunks) if not self._cls.has(chunk, up)]
 
     def write(
         self,
@@ -83,6 +89,11 @@ class TokenWriter:
         if self._scale is not None and scale_NVT is not None:
             self._scale.write(chunk, scale_NVT)
         self._cls.write(chunk, cls_NVD)
+
+
+def _started() -> float:
+    """When this machine was started, seconds of the epoch."""
+    return time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _patch_nbytes(layout: str, tokens: int, width: int) -> int:

@@ -35,7 +35,8 @@ def test_the_epilogue_is_its_references(n_prefix, tokens, width, dtype):
     raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = gate.hidden_state(
         49 // tokens + 1, n_prefix + tokens, width, dtype, DEVICE
     )
-    rest = (EPS, n_prefix, mu_D, sigma_D, block_of(width))
+    block = block_of(width)
+    rest = (EPS, n_prefix, *reference.folded(weight_D, bias_D, mu_D, sigma_D, block), block)
     gate.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, weight_D, bias_D, *rest)
 
 
@@ -54,7 +55,8 @@ def test_the_epilogue_is_its_references_whatever_the_shape(n, n_prefix, tokens, 
         n, n_prefix + tokens, width, torch.float32, DEVICE, seed
     )
     affine = (weight_D if norm else None, bias_D if norm and bias else None)
-    rest = (EPS, n_prefix, mu_D, sigma_D, block_of(width))
+    block = block_of(width)
+    rest = (EPS, n_prefix, *reference.folded(*affine, mu_D, sigma_D, block), block)
     gate.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, *affine, *rest)
 
 
@@ -62,7 +64,8 @@ def test_the_epilogue_is_its_references_whatever_the_shape(n, n_prefix, tokens, 
 def test_quantise_is_its_references_on_a_view_too(width):
     raw_NLD, (_, _, mu_D, sigma_D) = gate.hidden_state(2, 12, width, torch.float32, DEVICE)
     for patch_NTD in (raw_NLD, raw_NLD[:, 3:], raw_NLD.transpose(0, 1)):
-        arguments = (patch_NTD, mu_D, sigma_D, block_of(width))
+        block = block_of(width)
+        arguments = (patch_NTD, *reference.folded(None, None, mu_D, sigma_D, block), block)
         gate.ints_agree(*epilogue_kernel.quantise(*arguments), *reference.quantise(*arguments))
 
 
@@ -71,9 +74,9 @@ def test_quantise_is_its_references_on_a_view_too(width):
 def test_a_token_that_is_not_finite_is_told_by_its_scale(broken):
     raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = gate.hidden_state(2, 10, 24, torch.float32, DEVICE)
     raw_NLD[1, 4, 3] = broken
-    rest = (EPS, 1, mu_D, sigma_D, 8)
-    gate.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, weight_D, bias_D, *rest)
-    gate.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, None, None, *rest)
+    for affine in ((weight_D, bias_D), (None, None)):
+        rest = (EPS, 1, *reference.folded(*affine, mu_D, sigma_D, 8), 8)
+        gate.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, *affine, *rest)
 
 
 @settings(max_examples=8)

@@ -52,7 +52,7 @@ def test_the_gate_fails_a_kernel_that_is_wrong(wrong):
         return cls_ND, q_NTD, scale_NT
 
     raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = gate.hidden_state(2, 10, 24, torch.float32, "cpu")
-    arguments = (raw_NLD, weight_D, bias_D, 1e-6, 1, mu_D, sigma_D, 8)
+    arguments = (raw_NLD, weight_D, bias_D, 1e-6, 1, *reference.folded(weight_D, bias_D, mu_D, sigma_D, 8), 8)
     gate.epilogue_agrees(reference.epilogue, *arguments)
     with pytest.raises(AssertionError):
         gate.epilogue_agrees(kernel, *arguments)

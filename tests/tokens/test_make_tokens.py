@@ -103,6 +103,7 @@ def test_a_slide_with_a_tile_that_does_not_decode_is_refused_and_the_others_go_o
     manifest = make_tokens(both, tiny_params, store, 512)
     assert [item.id for item in manifest.items] == ["a"]
     assert [refusal.id for refusal in manifest.refused] == ["bad"] and "decode" in manifest.refused[0].reason
+    assert make_tokens(both, tiny_params, store, 512).model_dump() == manifest.model_dump()
     with pytest.raises(SlideRefused, match="bad: the tile does not decode"):
         make_tokens(both, tiny_params.model_copy(update={"on_error": "fail"}), store, 512)
 

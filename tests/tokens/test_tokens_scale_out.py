@@ -1,16 +1,19 @@
-"""Two worker processes, one of them killed: the same bytes as one process makes."""
+"""Two worker processes, one of them killed, and one of an outside scheduler: the same bytes as one process makes."""
 
 import os
+import shutil
 import signal
 import threading
 
 import psutil
 import pytest
 import torch
+from dask.distributed import LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 from made_tiles import file_bytes, tiles_json
 
+from pipeline.errors import SlideRefused
 from pipeline.manifest import Item
 from pipeline.params import ClusterParams
 from pipeline.store import Store
@@ -56,6 +59,24 @@ def test_a_lost_workers_slides_are_redone_and_the_bytes_are_one_processs(tiny_pa
     assert manifest.model_dump() == expected.model_dump()
     assert all(file_bytes(two, manifest, slide) == file_bytes(one, expected, slide) for slide in SLIDES)
     assert manifest.timings["tiles_per_s"] > 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_an_outside_schedulers_worker_makes_the_same_and_is_told_of_the_next_runs_params(tiny_params, tmp_path):
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    tiles, bad = tiles_json(here, {"a": 21, "b": 3}), tiles_json(here, {"bad": 4}, bad_row=2)
+    both = tiles.model_copy(update={"items": (*tiles.items, *bad.items)})
+    shutil.copytree(here.root, there.root)
+    expected = make_tokens(both, tiny_params, here, 512)
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as outside:
+        cluster = ClusterParams(scheduler=outside.scheduler_address)
+        manifest = make_tokens(both, tiny_params, there, 512, cluster)
+        # Its process keeps the teacher; what the next run asks for counts all the same.
+        with pytest.raises(SlideRefused, match="bad: the tile does not decode"):
+            make_tokens(both, tiny_params.model_copy(update={"on_error": "fail"}), there, 512, cluster)
+    assert [refusal.id for refusal in manifest.refused] == ["bad"]
+    assert manifest.model_dump() == expected.model_dump()
+    assert all(file_bytes(there, manifest, slide) == file_bytes(here, expected, slide) for slide in ("a", "b"))
 
 
 def test_without_a_word_a_cpu_has_one_process():
