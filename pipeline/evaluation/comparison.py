@@ -102,12 +102,13 @@ def compare(
         if f"probes, {split}" not in found.why:
             fitted, compared = _labelled(fit_on, answers[TRAIN]), _labelled(chosen, answers[split])
             found.probes[split] = probe(fitted, compared, params.knn_k, params.bootstrap, params.seed)
+            _warn_of_tiles(found, split, train, chosen, len(fitted.labels), params.knn_k)
             if shots_possible(fitted.labels):
                 found.few_shot[split] = few_shot(fitted, compared, params.episodes, params.bootstrap, params.seed)
         if f"slide_labels, {split}" not in found.why:
             bags = _bags(fit_on, answers[TRAIN]), _bags(chosen, answers[split])
             found.slide_labels[split] = slide_probe(*bags, params.mil_epochs, params.bootstrap, params.seed)
-            _warn_of_slides(found, split, chosen)
+            _warn_of_slides(found, split, train, chosen)
     probed = {split: held[split] for split in found.probes}
     if params.from_labels and probed:
         told = against_labels(
@@ -205,11 +206,27 @@ def _bags(samples: Sequence[Sample], answers: Mapping[str, Floats]) -> Bags:
     return Bags([label for _, label in kept], features_of)
 
 
-def _warn_of_slides(found: Comparison, split: str, chosen: Sequence[Sample]) -> None:
-    n, without = found.slide_labels[split]["n"], sum(sample.slide_label is None for sample in chosen)
+def _warn_of_tiles(
+    found: Comparison, split: str, train: Sequence[Sample], chosen: Sequence[Sample], fitted: int, knn_k: int
+) -> None:
+    """Say of the probes how few tiles they learnt from, and which slides they know nothing of."""
+    if fitted <= knn_k:
+        what = f"with {knn_k} neighbours and {fitted} train tiles every tile votes"
+        found.warnings.append(f"kNN of {split}: {what}; it answers with the majority class")
+    for part, samples in ((TRAIN, train), (split, chosen)):
+        without = sum(not datasets.labelled([sample]) for sample in samples)
+        if without:
+            found.warnings.append(f"probes of {split}: {without} of {len(samples)} {part} slides have no tile labels")
+
+
+def _warn_of_slides(found: Comparison, split: str, train: Sequence[Sample], chosen: Sequence[Sample]) -> None:
+    n = found.slide_labels[split]["n"]
     if n < FEW_SLIDES:
         found.warnings.append(
             f"slide labels of {split}: only {n} held-out slides; the figure and its interval say little"
         )
-    if without:
-        found.warnings.append(f"slide labels of {split}: {without} held-out slides have no label and were left out")
+    for part, samples in ((TRAIN, train), (split, chosen)):
+        without = sum(sample.slide_label is None for sample in samples)
+        if without:
+            what = f"{without} of {len(samples)} {part} slides have no label and were left out"
+            found.warnings.append(f"slide labels of {split}: {what}")

@@ -16,7 +16,8 @@ Its summary:
     trained_on_test  held-out slides and sets that the student was trained on: their figures flatter it
     …              the primary split's leading figures, flat, so that `dvc metrics` shows them (see tables.py)
 
-Its items are the held-out slides: n tiles compared, info {split, cosine, cosine_p5}.
+Its items are the held-out slides: n tiles compared, info {split, cosine, cosine_p5, patch_cosine, patch_cosine_p5};
+the last two are null where there are no dense tokens.
 """
 
 from __future__ import annotations
@@ -29,9 +30,8 @@ from pipeline.errors import EvaluationError, HistillError
 from pipeline.evaluation import datasets, features
 from pipeline.evaluation.comparison import Comparison, Models, compare, spare_tiles
 from pipeline.evaluation.datasets import TRAIN, Sample
-from pipeline.evaluation.fidelity import Scale
 from pipeline.evaluation.labelled_sets import SetFigures, evaluate_set
-from pipeline.evaluation.leaks import identical, near_duplicates
+from pipeline.evaluation.leaks import check_images
 from pipeline.evaluation.pca_maps import write_maps
 from pipeline.evaluation.robustness import MIN_TILES, check_same_teacher, robustness
 from pipeline.evaluation.tables import evaluate_headline, six_digits, write_evaluate_plots
@@ -45,6 +45,8 @@ from pipeline.tiles.reader import TileReader
 
 RECIPE_VERSION = 3
 NOTHING_HELD_OUT = "every slide is in split 'train'; give some slides another split in the slide table"
+
+ONE_SPLIT = "are the slides cuts of one another? keep them in one split"
 
 
 def evaluate_student(
@@ -63,18 +65,20 @@ def evaluate_student(
     student does not answer in the teacher's space. With nothing held out the figures are null and `why` says so.
     """
     samples = datasets.splits(tiles, tokens, store)
+    keys = _train_keys(student)
+    # Tokens lie in a folder of the slide's key. A student that does not say what it learnt from: the train slides.
+    learnt = [sample for part in samples.values() for sample in part if sample.tokens.name in keys]
     if TRAIN not in samples:
         raise EvaluationError("no slide is in split 'train'", where="tokens", fix="mend `split` in the slide table")
     train = samples.pop(TRAIN)
     held = {split: datasets.spread(samples[split], params.max_probe_tiles) for split in sorted(samples)}
     models = Models.load(student_folder, int(tokens.recipe["teacher"]["width"]), params.seed)
-    learnt = datasets.spread(train, params.max_probe_tiles)
-    near = _check_images(learnt, held)
+    near = check_images(train, held, params.max_probe_tiles, "tiles", "tokens", ONE_SPLIT)
     with track("evaluate", spare_tiles(held, train, params), "tiles") as advance:
         slides = compare(models, train, held, params, store, advance)
     slides.why |= {} if held else {"fidelity": NOTHING_HELD_OUT, "probes": NOTHING_HELD_OUT}
     sets = {
-        dataset.name: evaluate_set(dataset, params, models, learnt, tiles, tokens, teacher, store)
+        dataset.name: evaluate_set(dataset, params, models, learnt or train, tiles, tokens, teacher, store)
         for dataset in params.datasets
     }
     lead = datasets.primary(list(held))
@@ -83,24 +87,6 @@ def evaluate_student(
     pictured = {} if f"patch, {lead}" in slides.why else models.dense
     maps = write_maps(pictured.get("student"), held.get(lead or "", []), params.batch_size, plots / "maps")
     return _manifest(tokens, student, student_folder, params, models, slides, sets, steady, maps, lead, plots)
-
-
-def _check_images(train: Sequence[Sample], held: Mapping[str, Sequence[Sample]]) -> list[str]:
-    """Raise `EvaluationError` for an image that is in train and held out; warnings about those that nearly are."""
-    scale = Scale.of(features.teacher_features(train))
-    train_ND, warnings = scale(features.teacher_features(train)), []
-    for split, chosen in held.items():
-        same = identical(train, chosen)
-        if same:
-            what = f"{len(same)} tiles of split {split!r} are in {TRAIN!r} too (the first is {same[0][1]})"
-            raise EvaluationError(
-                what, where=same[0][0], fix="are the slides cuts of one another? keep them in one split"
-            )
-        near = near_duplicates(train, chosen, train_ND, scale(features.teacher_features(chosen)))
-        if near:
-            pair = f"{near[0][0]} and {near[0][1]}"
-            warnings.append(f"{split}: {len(near)} tiles are nearly the same as one in {TRAIN} (such as {pair})")
-    return warnings
 
 
 def _robustness(
@@ -134,9 +120,14 @@ def _robustness(
         return robustness(images, answers, names, params.bootstrap, params.seed, advance)
 
 
+def _train_keys(student: Manifest) -> set[str]:
+    """The keys of the slides that the student was trained on."""
+    return {item[0] for item in student.recipe.get("items", [])}
+
+
 def _trained_on(student: Manifest, tokens: Manifest, sets: Mapping[str, SetFigures]) -> list[str]:
     """Held-out slides that are among the items the student was trained on, and sets that share images with them."""
-    keys = {item[0] for item in student.recipe.get("items", [])}
+    keys = _train_keys(student)
     slides = [item.id for item in tokens.items if item.info["split"] != TRAIN and item.key in keys]
     return [*(f"slide {slide}" for slide in slides), *(what for found in sets.values() for what in found.trained_on)]
 
@@ -156,8 +147,11 @@ def _manifest(
 ) -> Manifest:
     """The manifest, and the plots from it; each held-out slide is an item, with the key and digest of its answers."""
     by_slide = {slide: figures for found in slides.fidelity.values() for slide, figures in found.pop("slides").items()}
-    for found in slides.fidelity.values():
-        (found["patch"] or {}).pop("slides", None)
+    dense = {
+        slide: figures
+        for found in slides.fidelity.values()
+        for slide, figures in (found["patch"] or {}).pop("slides", {}).items()
+    }
     for figures in sets.values():
         for split in figures.splits.values():
             (split["fidelity"]["patch"] or {}).pop("slides", None)
@@ -187,7 +181,8 @@ def _manifest(
     items = []
     for slide, figures in by_slide.items():
         cached = tokens.item(slide)
-        info = {"split": cached.info["split"], "cosine": figures["cosine"], "cosine_p5": figures["cosine_p5"]}
+        info = {"split": cached.info["split"]} | {key: figures[key] for key in ("cosine", "cosine_p5")}
+        info |= {f"patch_{key}": dense.get(slide, {}).get(key) for key in ("cosine", "cosine_p5")}
         items.append(Item(id=slide, key=cached.key, digest=cached.digest, n=figures["n"], info=six_digits(info)))
     manifest = Manifest(
         stage="evaluate",

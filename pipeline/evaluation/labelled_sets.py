@@ -13,16 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import EvaluationError
 from pipeline.evaluation import datasets, features
 from pipeline.evaluation.comparison import Models, compare, spare_tiles, unmeasurable_patch
 from pipeline.evaluation.datasets import TRAIN, Sample
 from pipeline.evaluation.dense_probe import Batches, dense_probe, gather
-from pipeline.evaluation.fidelity import Scale
 from pipeline.evaluation.image_sets import Picture, list_set
 from pipeline.evaluation.intervals import Floats
-from pipeline.evaluation.leaks import identical, near_duplicates
-from pipeline.evaluation.set_tiles import Masks, evenly, pictures_of_tiles, write_set
+from pipeline.evaluation.leaks import check_images, identical
+from pipeline.evaluation.set_tiles import Masks, check_masks, evenly, pictures_of_tiles, write_set
 from pipeline.evaluation.teacher_source import TeacherSource
 from pipeline.manifest import Manifest
 from pipeline.params import DatasetParams, EvaluateParams
@@ -61,6 +59,8 @@ def evaluate_set(
     """
     found = SetFigures()
     listed = {split: evenly(pictures, limits.max_probe_tiles) for split, pictures in list_set(params).items()}
+    if params.kind == "masks":
+        check_masks([picture for pictures in listed.values() for picture in pictures])
     items = {split: write_set(params.name, split, pictures, tiles, store) for split, pictures in listed.items()}
     teacher.answer(list(items.values()), tiles, tokens, store)
     samples = {}
@@ -68,10 +68,16 @@ def evaluate_set(
         refs = [Ref(kind, key, item.key) for kind, key in (("tiles", tiles.recipe_key), ("tokens", tokens.recipe_key))]
         found.uses += [str(ref) for ref in refs]
         found.items[split] = store.digest(refs[1])
-        samples[split] = _sample(params.name, refs, listed[split], store)
-        _warn_of_pictures(found, split, listed[split], samples[split], params.kind)
+        samples[split], shown = _sample(params.name, refs, listed[split], store)
+        _warn_of_pictures(found, split, len(listed[split]) - shown, samples[split], params.kind)
     train, held = [samples.pop(TRAIN)], {split: [sample] for split, sample in samples.items()}
-    _check_leaks(params.name, found, train, held, student_train)
+    where, fix = f"evaluate.datasets: {params.name}", "drop the copies from one of the two"
+    found.warnings += check_images(train, held, limits.max_probe_tiles, "images", where, fix)
+    for split, chosen in held.items():
+        learnt = identical(student_train, chosen)
+        if learnt:
+            what = f"{len(learnt)} of its images are among the student's train tiles"
+            found.trained_on.append(f"{params.name}, {split}: {what}")
     with track(f"evaluate {params.name}", spare_tiles(held, train, limits), "tiles") as advance:
         whole = compare(models, train, held, limits, store, advance)
     found.warnings += whole.warnings
@@ -92,47 +98,24 @@ def evaluate_set(
     return found
 
 
-def _sample(name: str, refs: Sequence[Ref], pictures: Sequence[Picture], store: Store) -> Sample:
+def _sample(name: str, refs: Sequence[Ref], pictures: Sequence[Picture], store: Store) -> tuple[Sample, int]:
+    """A split's tiles, and how many of its pictures they show: what does not decode has none."""
     tile_folder, token_folder = (store.open(ref, remedy="dvc repro evaluate") for ref in refs)
     shown = pictures_of_tiles(tile_folder, pictures)
     # Tiles of one picture belong together; pictures without a group are their own where others have one.
     grouped = any(p.group for p in pictures) or any(p.mask for p in pictures)
     groups = tuple(p.group or p.name for p in shown) if grouped else None
     rows = np.arange(len(shown), dtype=np.int64)
-    return Sample(name, tile_folder, token_folder, rows, tuple(p.label for p in shown), None, groups)
+    sample = Sample(name, tile_folder, token_folder, rows, tuple(p.label for p in shown), None, groups)
+    return sample, len({p.name for p in shown})
 
 
-def _warn_of_pictures(found: SetFigures, split: str, pictures: Sequence[Picture], sample: Sample, kind: str) -> None:
-    shown = len(pictures_of_tiles(sample.tiles, pictures))
-    if kind != "masks":
-        if shown < len(pictures):
-            found.warnings.append(f"{split}: {len(pictures) - shown} images do not decode and were left out")
-        without = sum(label is None for label in sample.labels)
-        if without:
-            found.warnings.append(f"{split}: {without} images have no label and were left out of the probes")
-
-
-def _check_leaks(
-    name: str,
-    found: SetFigures,
-    train: Sequence[Sample],
-    held: Mapping[str, Sequence[Sample]],
-    student_train: Sequence[Sample],
-) -> None:
-    scale = Scale.of(features.teacher_features(train))
-    train_ND = scale(features.teacher_features(train))
-    for split, chosen in held.items():
-        same = identical(train, chosen)
-        if same:
-            what = f"{len(same)} images of {split!r} are in {TRAIN!r} too (the first: {same[0][0]} is {same[0][1]})"
-            raise EvaluationError(what, where=f"evaluate.datasets: {name}", fix="drop the copies from one of the two")
-        near = near_duplicates(train, chosen, train_ND, scale(features.teacher_features(chosen)))
-        if near:
-            pair = f"{near[0][0]} and {near[0][1]}"
-            found.warnings.append(f"{split}: {len(near)} images are nearly the same as one in {TRAIN} (such as {pair})")
-        learnt = identical(student_train, chosen)
-        if learnt:
-            found.trained_on.append(f"{name}, {split}: {len(learnt)} of its images are among the student's train tiles")
+def _warn_of_pictures(found: SetFigures, split: str, damaged: int, sample: Sample, kind: str) -> None:
+    if damaged:
+        found.warnings.append(f"{split}: {damaged} images do not decode and were left out")
+    without = sum(label is None for label in sample.labels)
+    if without and kind != "masks":
+        found.warnings.append(f"{split}: {without} images have no label and were left out of the probes")
 
 
 def _dense(

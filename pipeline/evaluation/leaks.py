@@ -9,13 +9,16 @@ different tiles of one tissue.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.evaluation.datasets import Sample
+from pipeline.errors import EvaluationError
+from pipeline.evaluation.datasets import TRAIN, Sample, spread
+from pipeline.evaluation.features import teacher_features
+from pipeline.evaluation.fidelity import Scale
 from pipeline.evaluation.intervals import Floats
 from pipeline.evaluation.neighbours import nearest
 from pipeline.tiles.pixels import resize
@@ -26,12 +29,42 @@ BLANK_DEVIATION = 4.0
 """Grey levels; tiles that vary less show no tissue."""
 
 
+def check_images(
+    train: Sequence[Sample], held: Mapping[str, Sequence[Sample]], most: int, noun: str, where: str, fix: str
+) -> list[str]:
+    """Raise `EvaluationError` for an image that is in train and held out; warnings about those that nearly are.
+
+    Equal images are looked for among all train tiles, near ones in `most` of them; `noun` is what a tile is called.
+    """
+    some = spread(train, most)
+    feature_ND = teacher_features(some)
+    scale = Scale.of(feature_ND)
+    train_ND, warnings = scale(feature_ND), []
+    for split, chosen in held.items():
+        same = identical(train, chosen)
+        if same:
+            what = f"{len(same)} {noun} of {split!r} are in {TRAIN!r} too (the first: {same[0][0]} is {same[0][1]})"
+            raise EvaluationError(what, where=where, fix=fix)
+        near = near_duplicates(some, chosen, train_ND, scale(teacher_features(chosen)))
+        if near:
+            pair = f"{near[0][0]} and {near[0][1]}"
+            warnings.append(f"{split}: {len(near)} {noun} are nearly the same as one in {TRAIN} (such as {pair})")
+    return warnings
+
+
 def identical(train: Sequence[Sample], held: Sequence[Sample]) -> list[tuple[str, str]]:
-    """(held-out tile, train tile) of every pair of equal images, as `slide, tile row`; blank tiles left out."""
-    learnt = {digest: name for name, digest, _, _ in _digests(train)}
+    """(held-out tile, train tile) of every pair of equal images, as `slide, tile row`; blank tiles left out.
+
+    `train` may be all tiles that there are: it is read once, and only JPEG files as long as a held-out one are hashed.
+    """
+    lengths = np.unique(np.concatenate([_lengths(sample) for sample in held]))
+    alike = [sample.take(np.flatnonzero(np.isin(_lengths(sample), lengths))) for sample in train]
+    held_digests = list(_digests(held))
+    wanted = {digest for _, digest, _, _ in held_digests}
+    learnt = {digest: name for name, digest, _, _ in _digests(alike) if digest in wanted}
     return [
         (name, learnt[digest])
-        for name, digest, reader, row in _digests(held)
+        for name, digest, reader, row in held_digests
         if digest in learnt and float(reader.image(row).std()) >= BLANK_DEVIATION
     ]
 
@@ -57,6 +90,12 @@ def difference_hash(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
     grey_HW = np.asarray(Image.fromarray(resize(rgb_HWC, (9, 8))).convert("L")).astype(np.int16)
     brighter: NDArray[np.bool_] = (np.diff(grey_HW, axis=1) > 0).ravel()
     return brighter
+
+
+def _lengths(sample: Sample) -> NDArray[np.int64]:
+    """Bytes of each tile's JPEG file, (n,)."""
+    length_N: NDArray[np.int64] = np.diff(TileReader(sample.tiles).offsets)[sample.rows]
+    return length_N
 
 
 def _digests(samples: Sequence[Sample]) -> Iterator[tuple[str, bytes, TileReader, int]]:

@@ -48,7 +48,7 @@ class GatedAttention(nn.Module):
 
     def forward(self, tile_nD: Tensor) -> Tensor:
         weight_n1 = torch.softmax(self.weigh(torch.tanh(self.value(tile_nD)) * torch.sigmoid(self.gate(tile_nD))), 0)
-        logit_K: Tensor = self.head((weight_n1 * tile_nD).sum(0))
+        logit_K: Tensor = self.head((weight_n1.T @ tile_nD)[0])
         return logit_K
 
 

@@ -26,6 +26,7 @@ from sklearn.linear_model import LogisticRegression
 
 from pipeline.evaluation.fidelity import Scale
 from pipeline.evaluation.intervals import Floats, Resampler
+from pipeline.evaluation.logistic import near_optimum
 from pipeline.evaluation.neighbours import nearest
 from pipeline.evaluation.scoring import Scorer
 
@@ -64,9 +65,18 @@ def unmeasurable(train_labels: Sequence[str], held_labels: Sequence[str]) -> str
 
 
 def linear_head(feature_ND: Floats, labels: Sequence[str] | NDArray[Any]) -> LogisticRegression:
-    """The logistic regression of the protocol, fitted on standardised features."""
+    """The logistic regression of the protocol, fitted on standardised features; see logistic.py for where it starts."""
     n, width = feature_ND.shape
-    return LogisticRegression(C=width * len(set(labels)) / (100 * n), max_iter=MAX_ITER).fit(feature_ND, labels)
+    classes, class_N = np.unique(np.asarray(labels), return_inverse=True)
+    penalty = 100 / (width * len(classes))
+    head = LogisticRegression(C=1 / (penalty * n), max_iter=MAX_ITER, warm_start=True)
+    if len(classes) > 2:
+        head.coef_, head.intercept_ = near_optimum(feature_ND, class_N, len(classes), penalty)
+    else:
+        # scikit-learn has one logit for two classes, w = W1 - W0, and then |w|^2 = 2 (|W0|^2 + |W1|^2) in its penalty.
+        coef_KD, intercept_K = near_optimum(feature_ND, class_N, 2, 2 * penalty)
+        head.coef_, head.intercept_ = np.diff(coef_KD, axis=0), np.diff(intercept_K)
+    return head.fit(feature_ND, labels)
 
 
 def vote(train_ND: Floats, labels: Sequence[str], query_ND: Floats, k: int) -> NDArray[Any]:

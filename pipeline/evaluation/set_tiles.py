@@ -175,15 +175,48 @@ class Masks:
         return mask_NHW
 
 
+def check_masks(pictures: Sequence[Picture]) -> None:
+    """Open every mask, before anything is computed from them. Raises `EvaluationError` as `_opened` does."""
+    for picture in pictures:
+        _opened(picture).close()
+
+
 def _mask(picture: Picture) -> NDArray[np.uint8]:
-    """The values of a picture's mask. Raises `EvaluationError` for another size than its picture, or for colours."""
-    assert picture.mask is not None
-    with Image.open(picture.mask) as mask, Image.open(picture.path) as image:
-        if mask.size != image.size:
-            what = f"the mask is {mask.size[0]} x {mask.size[1]} px, its image {image.size[0]} x {image.size[1]}"
-            raise EvaluationError(what, where=str(picture.mask), fix="export it at the image's own size")
-        if mask.mode not in ("L", "P", "1"):
-            fix = "one channel of 8 bits, the class of each pixel as its value"
-            raise EvaluationError(f"the mask is {mask.mode}, not class indices", where=str(picture.mask), fix=fix)
-        value_HW: NDArray[np.uint8] = np.asarray(mask.convert("L") if mask.mode == "1" else mask).astype(np.uint8)
+    """The values of a picture's mask, (H, W). Raises `EvaluationError` as `_opened` does, and where it is damaged."""
+    with _opened(picture) as mask:
+        try:
+            value_HW: NDArray[np.uint8] = np.asarray(mask.convert("L") if mask.mode == "1" else mask).astype(np.uint8)
+        except OSError as error:
+            raise _unreadable(picture, error) from None
     return value_HW
+
+
+def _opened(picture: Picture) -> Image.Image:
+    """A picture's mask. Raises `EvaluationError` for no image, another size than its picture, or colours."""
+    assert picture.mask is not None
+    try:
+        mask = Image.open(picture.mask)
+    except OSError as error:
+        raise _unreadable(picture, error) from None
+    try:
+        with Image.open(picture.path) as image:
+            size = image.size
+    except OSError:
+        # A picture that does not open is left out, with its mask, and counted.
+        size = mask.size
+    what, fix = "", ""
+    if mask.size != size:
+        what = f"the mask is {mask.size[0]} x {mask.size[1]} px, its image {size[0]} x {size[1]}"
+        fix = "export it at the image's own size"
+    elif mask.mode not in ("L", "P", "1"):
+        what = f"the mask is {mask.mode}, not class indices"
+        fix = "one channel of 8 bits, the class of each pixel as its value"
+    if what:
+        mask.close()
+        raise EvaluationError(what, where=str(picture.mask), fix=fix)
+    return mask
+
+
+def _unreadable(picture: Picture, error: OSError) -> EvaluationError:
+    fix = "write it again, or leave out mask and image"
+    return EvaluationError(f"the mask cannot be read ({error.__class__.__name__})", where=str(picture.mask), fix=fix)

@@ -16,7 +16,7 @@ Shapes: N tiles, D channels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +46,9 @@ class _Moments:
         shared = np.square(np.linalg.norm(xy - np.outer(x, y) / n))
         return float(shared / (own_x * own_y)) if own_x > 0 and own_y > 0 else 0.0
 
-    def ranks(self) -> tuple[float, float]:
-        return _rank(self.parts[0]), _rank(self.parts[1])
+    def rank(self, which: Literal[0, 1]) -> float:
+        """RankMe of X (0) or Y (1)."""
+        return _rank(self.parts[which])
 
 
 def _rank(gram_DD: NDArray[np.float64]) -> float:
@@ -69,8 +70,11 @@ def rankme(x_ND: Floats) -> float:
 
 def mutual_neighbours(x_ND: Floats, y_ND: Floats, k: int = NEIGHBOURS) -> NDArray[np.float64]:
     """The share of each tile's k nearest that both spaces agree on, (N,)."""
-    a_Nk, b_Nk = (nearest(z_ND, z_ND, k, same=True)[0] for z_ND in (x_ND, y_ND))
-    shared_N: NDArray[np.float64] = (a_Nk[:, :, None] == b_Nk[:, None, :]).sum(axis=(1, 2)) / k
+    return _shared(*(nearest(z_ND, z_ND, k, same=True)[0] for z_ND in (x_ND, y_ND)))
+
+
+def _shared(a_Nk: NDArray[np.int64], b_Nk: NDArray[np.int64]) -> NDArray[np.float64]:
+    shared_N: NDArray[np.float64] = (a_Nk[:, :, None] == b_Nk[:, None, :]).sum(axis=(1, 2)) / a_Nk.shape[1]
     return shared_N
 
 
@@ -87,21 +91,19 @@ def structure(
     block_N = blocks(slide_N)
     resampler = Resampler(slide_N, resamples, seed)
     found: dict[str, Any] = {"cka": {}, "neighbours": {}, "rankme": {}}
+    near_Nk = nearest(teacher_ND, teacher_ND, NEIGHBOURS, same=True)[0]
     for name, other_ND in others.items():
         whole = _Moments(teacher_ND, other_ND)
-        values, ranks = whole.cka(), whole.ranks()
-        left = []
-        for block in range(int(block_N.max()) + 1):
-            rest = whole.without(_Moments(teacher_ND[block_N == block], other_ND[block_N == block]))
-            left.append((rest.cka(), *rest.ranks()))
-        cka_K, teacher_K, other_K = zip(*left, strict=True)
-        low, high = jackknife(values, cka_K)
-        found["cka"][name] = {"value": values, "interval": [max(0.0, low), min(1.0, high)]}
-        found["rankme"] |= {
-            who: {"value": rank, "interval": jackknife(rank, without_K)}
-            for who, rank, without_K in (("teacher", ranks[0], teacher_K), (name, ranks[1], other_K))
-        }
-        shared_N = mutual_neighbours(teacher_ND, other_ND)
+        parts = [(teacher_ND[block_N == i], other_ND[block_N == i]) for i in range(int(block_N.max()) + 1)]
+        left = [whole.without(_Moments(*part)) for part in parts]
+        low, high = jackknife(whole.cka(), [rest.cka() for rest in left])
+        found["cka"][name] = {"value": whole.cka(), "interval": [max(0.0, low), min(1.0, high)]}
+        # The teacher's own rank does not depend on whom it is compared with.
+        for who, which in ((name, 1),) if found["rankme"] else (("teacher", 0), (name, 1)):
+            rank = whole.rank(which)
+            interval = jackknife(rank, [rest.rank(which) for rest in left])
+            found["rankme"][who] = {"value": rank, "interval": interval}
+        shared_N = _shared(near_Nk, nearest(other_ND, other_ND, NEIGHBOURS, same=True)[0])
         found["neighbours"][name] = {"value": float(shared_N.mean()), "interval": resampler.mean_interval(shared_N)}
     return found | {"neighbours_chance": NEIGHBOURS / (len(teacher_ND) - 1), "n": len(teacher_ND)}
 

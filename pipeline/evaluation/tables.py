@@ -3,7 +3,7 @@
 All are pure functions of a manifest, so that they say what it says. Columns:
 
     probes.csv    name (of the bar), split, probe, model, balanced_accuracy, low, high, accuracy
-    fidelity.csv  split, slide, tiles, cosine, cosine_p5
+    fidelity.csv  split, slide, tiles, cosine, cosine_p5, patch_cosine, patch_cosine_p5 (empty without dense tokens)
     latency.csv   batch, and for teacher and student each <model>_ms_p50, _p90, _p99, <model>_tiles_per_s
 """
 
@@ -19,6 +19,7 @@ from pipeline.manifest import Manifest, write_atomic
 
 PROBES = {"knn": "kNN", "linear": "linear probe", "head_transfer": "teacher’s head"}
 HEADLINE_SHOTS = ("1", "4", "16")
+COSINES = ("cosine", "cosine_p5", "patch_cosine", "patch_cosine_p5")
 MODELS = ("teacher", "student", "untrained")
 
 
@@ -37,7 +38,7 @@ def write_evaluate_plots(manifest: Manifest, folder: Path) -> None:
     """Write probes.csv and fidelity.csv, headers alone where nothing was measured."""
     columns = ("name", "split", "probe", "model", "balanced_accuracy", "low", "high", "accuracy")
     write_csv(folder / "probes.csv", columns, probe_rows(manifest))
-    write_csv(folder / "fidelity.csv", ("split", "slide", "tiles", "cosine", "cosine_p5"), fidelity_rows(manifest))
+    write_csv(folder / "fidelity.csv", ("split", "slide", "tiles", *COSINES), fidelity_rows(manifest))
 
 
 def write_benchmark_plots(manifest: Manifest, folder: Path) -> None:
@@ -67,13 +68,7 @@ def probe_rows(manifest: Manifest) -> list[dict[str, Any]]:
 def fidelity_rows(manifest: Manifest) -> list[dict[str, Any]]:
     """A row for each held-out slide."""
     return [
-        {
-            "split": item.info["split"],
-            "slide": item.id,
-            "tiles": item.n,
-            "cosine": item.info["cosine"],
-            "cosine_p5": item.info["cosine_p5"],
-        }
+        {"split": item.info["split"], "slide": item.id, "tiles": item.n} | {key: item.info.get(key) for key in COSINES}
         for item in manifest.items
     ]
 

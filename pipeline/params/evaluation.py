@@ -17,7 +17,7 @@ class DatasetParams(Frozen):
     kind: Literal["folder", "csv", "masks", "h5"]
     """folder: SPLIT/CLASS/images; csv: path, label, split, group; masks: SPLIT/images and SPLIT/masks; h5: as PCam."""
     path: str
-    """The folder or the CSV file; relative to the project."""
+    """The folder or the CSV file; relative to the project. When its files change: dvc repro -s -f evaluate."""
 
 
 class EvaluateParams(Frozen):

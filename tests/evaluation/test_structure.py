@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import entropy, ortho_group
 from sklearn.neighbors import NearestNeighbors
 
+from pipeline.evaluation.intervals import jackknife
 from pipeline.evaluation.neighbours import BLOCK_ROWS, nearest
 from pipeline.evaluation.structure import MIN_TILES, cka, mutual_neighbours, rankme, structure, too_few
 
@@ -48,6 +49,29 @@ def test_cka_and_neighbours_do_not_see_a_rotation_or_a_size():
     assert cka(x_ND, turned_ND) == pytest.approx(1.0)
     assert cka(x_ND, turned_ND + 5) == pytest.approx(1.0)
     assert mutual_neighbours(x_ND, turned_ND).mean() == 1.0
+
+
+def test_shared_neighbours_by_hand():
+    """On a circle: turning the last three points around exchanges who is near whom."""
+    angle = np.radians([0, 10, 25, 180, 190, 205])
+    other = angle[[0, 1, 3, 2, 4, 5]]
+    x_ND, y_ND = (np.stack([np.cos(a), np.sin(a)], axis=1) for a in (angle, other))
+    # 2 nearest of x: {1,2} {0,2} {1,0} {4,5} {3,5} {4,3}; of y: {1,3} {0,3} {4,5} {1,0} {2,5} {4,2}.
+    assert mutual_neighbours(x_ND, y_ND, 2) == pytest.approx([0.5, 0.5, 0, 0, 0.5, 0.5])
+
+
+def test_the_jackknife_leaves_one_block_out_at_a_time():
+    """CKA's and RankMe's intervals against figures of the tiles that are left, each computed anew."""
+    x_ND, y_ND = features(), features() + 0.5 * features(seed=1)
+    found = structure(x_ND, {"student": y_ND}, [f"s{i % 7}" for i in range(200)], 100, 0)
+    keep = [np.arange(200) % 7 != i for i in range(7)]
+    by_hand = {
+        ("cka", "student"): (cka(x_ND, y_ND), [cka(x_ND[k], y_ND[k]) for k in keep]),
+        ("rankme", "teacher"): (rankme(x_ND), [rankme(x_ND[k]) for k in keep]),
+        ("rankme", "student"): (rankme(y_ND), [rankme(y_ND[k]) for k in keep]),
+    }
+    for (figure, model), (value, left) in by_hand.items():
+        assert found[figure][model]["interval"] == pytest.approx(jackknife(value, left))
 
 
 def test_rankme_is_the_exponential_of_the_entropy_of_singular_values():
