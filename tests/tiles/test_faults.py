@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from made_slides import make_slide, overwrite, put, spans, tissue_picture
+from made_slides import make_slide, overwrite, put, set_tag, spans, tissue_picture
 
 from pipeline.errors import HistillError, SlideRefused
 from pipeline.params import ClusterParams, SlidesParams, TilesParams, TissueParams
@@ -141,7 +141,6 @@ def test_tissue_that_the_file_leaves_out_is_damage_and_glass_is_not(
 
 
 def test_glass_that_a_file_leaves_out_stays_glass_on_the_thumbnails_level_too(tmp_path: Path) -> None:
-    """A file of one level: what it leaves out is white in the thumbnail as well."""
     path = make_slide(tmp_path / "a.tif", tissue_picture(1280, 960), kind="jpeg-rgb", tile_px=64)
     whole = tile(path, tmp_path / "whole")
     glass = {y * 20 + x for x in range(20) for y in (0, 14)} | {y * 20 + x for x in (0, 19) for y in range(15)}
@@ -210,12 +209,6 @@ def test_a_truncated_slide_is_refused_or_its_damage_is_counted(tmp_path: Path, k
         assert refused.fix
     else:
         assert all_tiles(part) == all_tiles(whole)
-
-
-def set_tag(path: Path, page: int, **tags: int) -> None:
-    with tifffile.TiffFile(path, mode="r+b") as tiff:
-        for name, value in tags.items():
-            tiff.pages[page].tags[name].overwrite(value)
 
 
 LIES = [(0, 0), (0, 112), (1, 1), (160, 1), (160, 12000), (1 << 30, 1 << 30)]
