@@ -96,7 +96,9 @@ def export_coords(
     with errors(debug):
         slides, tiles, store = load("slides"), load("tiles"), find_store()
         store.require(tiles)
-        written = write_all(slides, tiles, store, form.value, out)
+        written, left_out = write_all(slides, tiles, store, form.value, out)
+        for line in left_out:
+            typer.echo(f"left out: {line}", err=True)
         typer.echo(f"{len(written)} files under {out}")
 
 

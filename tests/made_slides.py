@@ -81,3 +81,10 @@ def overwrite(path: Path, tiles: Sequence[int], data: bytes | None = None, page:
     found = spans(path, page)
     for offset, nbytes in (found[i] for i in tiles):
         put(path, offset, (data or bytes(nbytes))[:nbytes])
+
+
+def set_tag(path: Path, page: int, **tags: int) -> None:
+    """Overwrite some tags of a page, so that it lies."""
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        for name, value in tags.items():
+            tiff.pages[page].tags[name].overwrite(value)

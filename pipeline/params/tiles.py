@@ -15,7 +15,7 @@ class TissueParams(Frozen):
     method: Literal["otsu", "hsv", "mask"] = "otsu"
     """otsu: Otsu's threshold on saturation; hsv: fixed bounds; mask: only the masks that slides.csv names."""
     mask_mpp: Annotated[float, Field(gt=0)] = 8.0
-    """Resolution of the mask, micrometres a pixel."""
+    """Resolution of the mask, micrometres a pixel; coarser where it would have more than 16 million pixels."""
     min_coverage: Fraction = 0.5
     """A tile is kept when at least this share of it is tissue."""
     min_area_mm2: Annotated[float, Field(ge=0)] = 0.01
@@ -50,7 +50,7 @@ class TilesParams(Frozen):
     min_stain: Annotated[float, Field(ge=0)] = 0.005
     """Tiles whose optical densities of haematoxylin and eosin sum to less are blank and left out (fat: 0.01)."""
     max_tiles_per_slide: Positive | None = None
-    """A seeded choice spread over the tissue; null keeps all."""
+    """So many, if there are, by a seeded choice spread over the tissue; null keeps all."""
     seed: int = 0
     """Of every random choice of this stage."""
     on_error: OnError = "refuse"

@@ -21,15 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SlideRefused
-from pipeline.slides.reader import DAMAGED_FIX, DamagedPixels, SlideReader
+from pipeline.slides.levels import check_read
+from pipeline.slides.reader import DAMAGED_FIX, TIFF_VENDORS, DamagedPixels, SlideReader
 from pipeline.slides.table import Mpp
-from pipeline.slides.tiff import DamagedTile, TiffLevel, TiledTiff, check_jpeg_size
+from pipeline.slides.tiff import MAX_TILES, DamagedTile, TiffLevel, TiledTiff, check_jpeg_size
 
 How = Literal["auto", "openslide", "direct"]
 CACHE_NBYTES = 256 << 20
 """Decoded tiles kept at most: four rows of 256 px tiles of a slide 87,000 px wide, so that none is decoded twice."""
-VENDORS = ("generic-tiff", "aperio")
-"""Formats in which a level is one page and its tiles lie side by side; others overlap, shift or leave tiles out."""
 CHECKED = (0.5, 0.75, 0.95)
 """Which tiles of a level are compared, as quantiles of their compressed size: tissue compresses worst."""
 _CHECK_PX = 48
@@ -57,7 +56,11 @@ class DirectReader(SlideReader):
         self._why = f"{self.vendor} is read by OpenSlide"
         self._same: dict[int, bool] = {}
         self._cached: tuple[int, _Cache] | None = None
-        if self.vendor in VENDORS:
+        sizes = zip(self.level_dimensions, self._own_tile_px, strict=True)
+        n_tiles = sum(-(-w // max(1, tile_w)) * -(-h // max(1, tile_h)) for (w, h), (tile_w, tile_h) in sizes)
+        if n_tiles > MAX_TILES:
+            self._why = f"it has {n_tiles} tiles"
+        elif self.vendor in TIFF_VENDORS:
             try:
                 self._tiff = TiledTiff(path)
             except Exception as error:
@@ -84,6 +87,12 @@ class DirectReader(SlideReader):
         if off_grid or self._recorded_in_part(tiff_level, x, y, width_px, height_px):
             return super().read(level, x_l0, y_l0, width_px, height_px)
         return self._assemble(level, tiff_level, x, y, width_px, height_px)
+
+    def thumbnail(self, max_px: int) -> NDArray[np.uint8]:
+        """As `SlideReader.thumbnail`. Its tiles are not kept: what is done with a picture needs the memory."""
+        thumb_HWC = super().thumbnail(max_px)
+        self._cached = None
+        return thumb_HWC
 
     def stored_tile(self, level: int, x: int, y: int, side_px: int) -> bytes | None:
         """The slide's own JPEG of the square at pixel (x, y) of `level`, as a file of its own; None where it has none.
@@ -169,6 +178,7 @@ class DirectReader(SlideReader):
         self, level: int, tiff_level: TiffLevel, x: int, y: int, width_px: int, height_px: int
     ) -> NDArray[np.uint8]:
         """The region from decoded tiles, white outside the level. Raises `DamagedPixels`."""
+        check_read((width_px, height_px), (tiff_level.tile_w, tiff_level.tile_h), self.path.name)
         self.empty_HW = None
         rows, columns = _tiles(tiff_level, x, y, width_px, height_px)
         cache = self._cache(level, tiff_level, len(rows) + 1)

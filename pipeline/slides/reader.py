@@ -20,17 +20,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import SlideRefused
-from pipeline.slides.levels import is_reduced
-from pipeline.slides.table import MPP_RANGE, Mpp, sane_mpp
+from pipeline.slides.levels import check_read, is_reduced
+from pipeline.slides.mpp import resolve_mpp
+from pipeline.slides.table import Mpp
+from pipeline.slides.tiff import find_lie
 
 CACHE_NBYTES = 64 << 20
 """Decoded source tiles kept per handle: two rows of 512 px tiles of a wide slide, so that raster order pays."""
-TABLE_TOLERANCE = 0.05
-"""A table's mpp within this of the slide's own says the same thing, more roughly."""
 DAMAGED_FIX = "the file is damaged: copy it again from the scanner or the archive"
-UM_TIMES_POWER = 10.0
-"""A 20x objective usually gives 0.5 um/px, a 40x one 0.25: usually, so it is believed only when asked."""
-_UM_PER_UNIT = {"centimeter": 10_000.0, "inch": 25_400.0}
+TIFF_VENDORS = ("generic-tiff", "aperio")
+"""Formats in which a level is one page and its tiles lie side by side; others overlap, shift or leave tiles out."""
 _BLOCK_PX = 2048
 _FINEST_PX, _MAX_FAILED = 16, 150
 """Parts of a thumbnail that do not decode are not looked at more closely than this, nor after so many of them."""
@@ -69,7 +68,11 @@ class SlideReader:
                 properties = {str(key): str(value) for key, value in self._slide.properties.items()}
             self.vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
             self.quickhash = properties.get(openslide.PROPERTY_NAME_QUICKHASH1)
+            lie = find_lie(path, self.level_dimensions) if self.vendor in TIFF_VENDORS else None
+            if lie is not None:
+                raise SlideRefused(f"it lies about its size: {lie}", where=path.name, fix=DAMAGED_FIX)
             self.mpp_xy, self.mpp_from = resolve_mpp(properties, mpp, path.name)
+            self._own_tile_px = _own_tiles(properties, len(self.level_dimensions))
         except BaseException:
             self._slide.close()
             raise
@@ -102,8 +105,10 @@ class SlideReader:
     def read(self, level: int, x_l0: int, y_l0: int, width_px: int, height_px: int) -> NDArray[np.uint8]:
         """RGB (height_px, width_px, 3) uint8 of `level`, top left at level-0 (x_l0, y_l0); outside the slide is white.
 
-        Raises `DamagedPixels` where they cannot be decoded; other regions may still be read.
+        Raises `DamagedPixels` where they cannot be decoded; other regions may still be read. Raises `SlideRefused`
+        where that would take more memory than a worker has for it.
         """
+        check_read((width_px, height_px), self._own_tile_px[self.own(level)[0]], self.path.name)
         with self._errors():
             if self._dead:
                 self._slide.close()
@@ -116,8 +121,12 @@ class SlideReader:
         if alpha_HW1.min(initial=255) == 255:
             return np.ascontiguousarray(rgb_HWC)
         self.empty_HW = alpha_HW1[..., 0] == 0
-        alpha = alpha_HW1.astype(np.uint16)
-        return ((rgb_HWC * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        blended_HWC = np.empty(rgb_HWC.shape, np.uint8)
+        # Row after row, since whole pictures of 16-bit products would take several times the memory of the read.
+        for row in range(height_px):
+            alpha = alpha_HW1[row].astype(np.uint16)
+            blended_HWC[row] = (rgb_HWC[row] * alpha + 255 * (255 - alpha) + 127) // 255
+        return blended_HWC
 
     def thumbnail(self, max_px: int) -> NDArray[np.uint8]:
         """The whole slide as RGB (h, w, 3) uint8, its longer side at most `max_px`; never enlarged.
@@ -199,47 +208,7 @@ def detect_vendor(path: Path) -> str | None:
     return None if vendor is None else str(vendor)
 
 
-def resolve_mpp(properties: Mapping[str, str], table: Mpp, name: str) -> tuple[tuple[float, float], str]:
-    """um per level-0 pixel (x, y), and who says so: `slide`, `tiff` (resolution tags), `table` or `objective`.
-
-    The table is believed where the slide says nothing or nonsense, and where the two differ by more than 5 %. Where
-    the table says nothing either, `"objective"` in its place takes 10 um / power (20x: 0.5). Raises `SlideRefused`
-    where nobody says anything believable.
-    """
-    found = _pair(properties, "openslide.mpp-x", "openslide.mpp-y"), "slide"
-    if found[0] is None:
-        found = _tiff_resolution(properties), "tiff"
-    own, source = found
-    given = None if table == "objective" else table
-    if own is not None and all(map(sane_mpp, own)):
-        if given is None or all(abs(mpp / given - 1) <= TABLE_TOLERANCE for mpp in own):
-            return own, source
-        return (given, given), "table"
-    if given is not None:
-        return (given, given), "table"
-    power = _pair(properties, "openslide.objective-power", "openslide.objective-power")
-    if table == "objective" and power is not None and power[0] > 0 and sane_mpp(UM_TIMES_POWER / power[0]):
-        return (UM_TIMES_POWER / power[0], UM_TIMES_POWER / power[0]), "objective"
-    fix = "give its um per pixel in the mpp column of slides.csv (about 0.25 for 40x, 0.5 for 20x)"
-    if power is not None and table is None:
-        fix += f", or set slides.mpp_from_objective: its objective power is {power[0]:g}"
-    if own is None:
-        raise SlideRefused("no mpp in its metadata", where=name, fix=fix)
-    what = f"mpp {own[0]:.4g} in its metadata is nonsense (not within {MPP_RANGE[0]} to {MPP_RANGE[1]})"
-    raise SlideRefused(what, where=name, fix=fix)
-
-
-def _tiff_resolution(properties: Mapping[str, str]) -> tuple[float, float] | None:
-    """From the TIFF's pixels per unit, where it names a unit."""
-    unit = _UM_PER_UNIT.get(properties.get("tiff.ResolutionUnit", ""))
-    per_unit = _pair(properties, "tiff.XResolution", "tiff.YResolution")
-    if unit is None or per_unit is None or min(per_unit) <= 0:
-        return None
-    return unit / per_unit[0], unit / per_unit[1]
-
-
-def _pair(properties: Mapping[str, str], x: str, y: str) -> tuple[float, float] | None:
-    try:
-        return float(properties[x]), float(properties[y])
-    except (KeyError, ValueError):
-        return None
+def _own_tiles(properties: Mapping[str, str], n_levels: int) -> list[tuple[int, int]]:
+    """Width and height of the tiles of so many levels; (0, 0) where OpenSlide does not say."""
+    names = [f"openslide.level[{level}].tile-" for level in range(n_levels)]
+    return [(int(properties.get(f"{name}width", 0)), int(properties.get(f"{name}height", 0))) for name in names]

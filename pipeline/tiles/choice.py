@@ -1,6 +1,6 @@
 """Which tiles of a slide are kept: those of the grid that have tissue, or those of a tiling made elsewhere.
 
-Legend: A = all tiles considered; N = the kept ones.
+Legend: A = all tiles considered; N = those worth reading.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.errors import SlideRefused
 from pipeline.params import TilesParams
 from pipeline.tiles.coords import Tiling
-from pipeline.tiles.grid import COARSER_BY, Geometry, lay, plan, spread_choice
+from pipeline.tiles.grid import COARSER_BY, Geometry, lay, plan
 from pipeline.tiles.tissue import TissueMask, box_means, coverage
 
 MAX_INK = 0.1
@@ -26,11 +26,11 @@ Unseen = Sequence[tuple[float, float, float, float]]
 
 @dataclass(frozen=True)
 class Choice:
-    """The kept tiles in raster order: corners in level-0 pixels (N,), share of tissue (N,), both stains (N, 2).
+    """The tiles worth reading, in raster order: corners in level-0 pixels and share of tissue (N,), both stains (N, 2).
 
     `dropped` counts the others. `glass`: too little tissue; `pen`: tissue enough, but for the ink, or more than
-    `MAX_INK` of it; `blank`: hardly any stain; `edge`: not whole; `limit`: more than max_tiles_per_slide; and what only
-    the pixels show, counted by whoever reads them: `blurred`, out of focus, and `damaged`, not decodable.
+    `MAX_INK` of it; `blank`: hardly any stain; `edge`: not whole; and what is counted by whoever reads their pixels:
+    `blurred`, out of focus; `damaged`, not decodable; `limit`, more than max_tiles_per_slide.
     """
 
     x_l0: NDArray[np.int64]
@@ -64,19 +64,18 @@ def choose(geometry: Geometry, mask: TissueMask, params: TilesParams, unseen: Un
         if blank_A.any():
             what, fix = f"all {blank_A.sum()} tiles with tissue are blank", "lower tiles.min_stain"
         raise SlideRefused(what, fix=fix)
-    chosen = kept[spread_choice(len(kept), params.max_tiles_per_slide, params.seed)]
     dropped = {
         "glass": int((~kept_A & ~inked_A).sum()),
         "pen": int(inked_A.sum()),
         "blank": int(blank_A.sum()),
         "edge": grid.lost,
-        "limit": len(kept) - len(chosen),
+        "limit": 0,
         "blurred": 0,
         "damaged": 0,
     }
     corner_A2 = np.stack([x_l0_A, y_l0_A], axis=1)
     lost = {"pen": corner_A2[inked_A], "blank": corner_A2[blank_A]}
-    return Choice(x_l0_A[chosen], y_l0_A[chosen], tissue_A[chosen], stain_A2[chosen], dropped, lost)
+    return Choice(x_l0_A[kept], y_l0_A[kept], tissue_A[kept], stain_A2[kept], dropped, lost)
 
 
 def plan_given(levels: Sequence[tuple[int, int, float]], tiling: Tiling, params: TilesParams) -> Geometry:
@@ -114,16 +113,15 @@ def choose_given(
     if not len(kept):
         what = f"of its {len(whole_A)} coordinates none is a whole tile with stain on it"
         raise SlideRefused(what, fix="are they of this slide? else lower tiles.min_stain")
-    chosen = kept[spread_choice(len(kept), params.max_tiles_per_slide, params.seed)]
     dropped = {
         "blank": int(blank_A.sum()),
         "edge": int((~whole_A).sum()),
-        "limit": len(kept) - len(chosen),
+        "limit": 0,
         "blurred": 0,
         "damaged": 0,
     }
     lost = {"blank": np.stack([x_l0_A, y_l0_A], axis=1)[blank_A]}
-    return Choice(x_l0_A[chosen], y_l0_A[chosen], tissue_A[chosen], stain_A2[chosen], dropped, lost)
+    return Choice(x_l0_A[kept], y_l0_A[kept], tissue_A[kept], stain_A2[kept], dropped, lost)
 
 
 def fractions(geometry: Geometry, x_l0_N: NDArray[np.int64], y_l0_N: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -155,4 +153,4 @@ def _stain(mask: TissueMask, box_A4: NDArray[np.float64]) -> NDArray[np.float64]
     """Mean optical density of haematoxylin and eosin over each box, (A, 2)."""
     (down, across), (height, width) = mask.stain.shape[:2], mask.tissue.shape
     own_A4 = box_A4 * np.array([across / width, down / height, across / width, down / height])
-    return np.stack([box_means(mask.stain[..., i].astype(np.float64), own_A4) for i in range(2)], axis=1)
+    return np.stack([box_means(mask.stain[..., i], own_A4) for i in range(2)], axis=1)

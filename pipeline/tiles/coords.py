@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SlideRefused
+from pipeline.tiles.grid import MAX_TILES
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ def read_tiling(path: Path, levels: Sequence[tuple[int, int, float]]) -> Tiling:
 
     try:
         with h5py.File(path, "r") as file:
+            n = file["coords"].shape[0] if file["coords"].shape else 0
+            if n > MAX_TILES:
+                raise _refused(path, f"has {n} tiles, and a worker's memory is kept for {MAX_TILES}")
             corner_N2, attributes = np.asarray(file["coords"]), dict(file["coords"].attrs)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise _refused(path, f"cannot be read: {error}") from None

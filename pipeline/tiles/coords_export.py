@@ -28,6 +28,8 @@ UM_TIMES_POWER = 10.0
 """Magnification as both tools count it: 20x is 0.5 um/px."""
 WHOLE_WITHIN = 0.0025
 """A magnification this near to a whole number is written as it: 20.04 is 20."""
+SQUARE, SQUARE_WITHIN = frozenset({"trident", "clam"}), 0.01
+"""Formats that know one side of a tile, and by how much the other may differ: scanners' two axes differ by less."""
 SCORES = ("tissue", "sharpness", "haematoxylin", "eosin")
 _TILE_COLOUR = (24, 60, 120)
 
@@ -44,21 +46,33 @@ class Tiled:
     levels: list[list[float]]
 
 
-def export_coords(slides: Manifest, tiles: Manifest, store: Store, form: str, out: Path) -> list[Path]:
-    """One file a slide in `form` (a key of `FORMS`); returns them. Folders of images have no coordinates: left out."""
+def export_coords(
+    slides: Manifest, tiles: Manifest, store: Store, form: str, out: Path
+) -> tuple[list[Path], list[str]]:
+    """One file a slide in `form` (a key of `FORMS`); returns them, and what was left out, in words.
+
+    Folders of images have no coordinates. Where pixels are not square, a tile is an oblong of them: TRIDENT and CLAM,
+    which know one side of a patch, would read other tissue than is in the tile, so they get no file of such a slide.
+    """
     levels = {item.id: item.info["levels"] for item in slides.items}
     given = {item.id for item in slides.items if "coords" in item.info}
-    written = []
+    written, left_out = [], []
     for item in tiles.items:
         if item.info["kind"] == "folder":
+            left_out.append(f"{item.id}: a folder of images has no coordinates")
             continue
         reader = TileReader(store.path(Ref("tiles", tiles.recipe_key, item.key)))
         corner_N2 = np.stack([reader.table[name].to_numpy() for name in ("x_l0", "y_l0")], axis=1)
         # A tiling made elsewhere lies as it was given, whatever overlap the grid would have.
         overlap_px = 0 if item.id in given else int(tiles.recipe["overlap_px"])
+        width, height = reader.meta["size_l0_px"]
+        if form in SQUARE and abs(width / height - 1) > SQUARE_WITHIN:
+            what = f"its pixels are not square (a tile is {width:.1f} x {height:.1f} of them), which {form} cannot say"
+            left_out.append(f"{item.id}: {what}; --format qupath can")
+            continue
         tiled = Tiled(item.id, reader, reader.meta, corner_N2, overlap_px, levels[item.id])
         written.append(FORMS[form](tiled, out))
-    return written
+    return written, left_out
 
 
 def trident(tiled: Tiled, out: Path) -> Path:

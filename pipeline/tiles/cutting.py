@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,12 @@ class Cut:
     sharpness: float = 0.0
     as_scanned: bool = False
     """The JPEG is the scanner's own."""
+
+    def lost(self, min_sharpness: float) -> Literal["blurred", "damaged"] | None:
+        """Why the tile is not kept, if it is not."""
+        if self.jpeg is None:
+            return "damaged"
+        return "blurred" if self.sharpness < min_sharpness else None
 
 
 def cut(

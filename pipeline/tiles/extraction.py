@@ -22,7 +22,7 @@ from pipeline.tiles.folder import write_folder_tiles
 from pipeline.tiles.reader import TileReader
 from pipeline.tiles.whole_slide import write_slide_tiles
 
-RECIPE_VERSION = 4
+RECIPE_VERSION = 5
 """Count up when the same parameters give other bytes."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,11 @@ from numpy.typing import NDArray
 from pipeline.errors import SlideRefused
 from pipeline.params import TilesParams
 from pipeline.slides.images import list_images
-from pipeline.tiles.grid import spread_choice
+from pipeline.tiles.cutting import Cut
 from pipeline.tiles.pictures import write_mosaics
 from pipeline.tiles.pixels import decode_jpeg, encode_jpeg, is_plain_jpeg
 from pipeline.tiles.quality import sharpness, stains
+from pipeline.tiles.quota import draw
 from pipeline.tiles.writer import TileWriter
 
 
@@ -24,28 +27,40 @@ def write_folder_tiles(source: Path, folder: Path, params: TilesParams) -> None:
     do not decode are left out and counted as `damaged`; somebody has chosen the others, so no score drops one. Raises
     `SlideRefused` where none is left.
     """
-    images = list_images(source)
-    chosen = [images[i] for i in spread_choice(len(images), params.max_tiles_per_slide, params.seed)]
-    writer = TileWriter(folder)
-    for name, label in chosen:
-        try:
-            data, rgb_HWC = _as_jpeg(source / name, params.jpeg_quality)
-        except (OSError, ValueError):
+    images, writer, damaged = list_images(source), TileWriter(folder), 0
+
+    def read(row_M: NDArray[np.int64]) -> Iterator[_Image]:
+        return (_image(int(row), source / images[row][0], params.jpeg_quality) for row in row_M)
+
+    for image in draw(read, len(images), params.max_tiles_per_slide, params.seed, folder):
+        if image.jpeg is None:
+            damaged += 1
             continue
-        # Every eighth pixel is a fair sample of an image's stain.
-        haematoxylin, eosin = stains(rgb_HWC[::8, ::8]).mean((0, 1)).tolist()
-        writer.append(data, sharpness=sharpness(rgb_HWC), stain=(haematoxylin, eosin), label=label, source=name)
-    damaged = len(chosen) - len(writer)
+        name, label = images[image.row]
+        writer.append(image.jpeg, sharpness=image.sharpness, stain=image.stain, label=label, source=name)
     if not len(writer):
         fix = "open one in a viewer; are they images?"
-        raise SlideRefused(f"none of its {len(chosen)} images decodes", where=source.name, fix=fix)
-    dropped = {"damaged": damaged, "limit": len(images) - len(chosen)}
+        raise SlideRefused(f"none of its {len(images)} images decodes", where=source.name, fix=fix)
+    dropped = {"damaged": damaged, "limit": len(images) - len(writer) - damaged}
     writer.close({"kind": "folder", "tile_px": params.tile_px, "tissue_mm2": None, "dropped": dropped})
     write_mosaics(folder, thumb=True)
 
 
-def _as_jpeg(path: Path, quality: int) -> tuple[bytes, NDArray[np.uint8]]:
-    """The image as a JPEG file, and its pixels: what cannot be decoded later must not be stored."""
-    data = path.read_bytes()
-    rgb_HWC = decode_jpeg(data)
-    return (data if is_plain_jpeg(data) else encode_jpeg(rgb_HWC, quality)), rgb_HWC
+@dataclass(frozen=True)
+class _Image(Cut):
+    """An image of the folder, and its stain."""
+
+    stain: tuple[float, float] = (0.0, 0.0)
+
+
+def _image(row: int, path: Path, quality: int) -> _Image:
+    """The image as a JPEG file, and its scores; without, where it cannot be decoded."""
+    try:
+        data = path.read_bytes()
+        rgb_HWC = decode_jpeg(data)
+    except (OSError, ValueError):
+        return _Image(row, None)
+    # Every eighth pixel is a fair sample of an image's stain.
+    haematoxylin, eosin = stains(rgb_HWC[::8, ::8]).mean((0, 1)).tolist()
+    jpeg = data if is_plain_jpeg(data) else encode_jpeg(rgb_HWC, quality)
+    return _Image(row, jpeg, sharpness(rgb_HWC), stain=(haematoxylin, eosin))

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SlideRefused
 from pipeline.params import TilesParams
-from pipeline.slides.levels import is_reduced
+from pipeline.slides.levels import check_read, is_reduced
 
 COARSER_BY = 1.05
 """Level 0 may be this much coarser than the target (0.502 um/px passes for 0.5); beyond it, resizing would invent."""
@@ -36,6 +36,8 @@ EQUAL_WITHIN = 1.01
 """A pyramid level this close to the target counts as equal to it, and is not resized."""
 MAX_SLIDE_PX = 4e11
 """Pixels of level 0; the largest slides have a quarter of that, so a file that claims more lies."""
+MAX_TILES = 1 << 21
+"""Of one slide, glass included: a worker's memory is kept for so many. At 112 um a side, 26,000 mm2 have as many."""
 _EPSILON = 1e-6
 
 
@@ -112,7 +114,7 @@ def plan(levels: Sequence[tuple[int, int, float]], mpp_xy: tuple[float, float], 
     level = max(finer, key=lambda i: levels[i][2])
     if all(1 / EQUAL_WITHIN <= s / levels[level][2] <= EQUAL_WITHIN for s in scale):
         scale = (levels[level][2], levels[level][2])
-    return Geometry(
+    geometry = Geometry(
         tile_px=params.tile_px,
         step_px=params.tile_px - params.overlap_px,
         scale=scale,
@@ -121,10 +123,19 @@ def plan(levels: Sequence[tuple[int, int, float]], mpp_xy: tuple[float, float], 
         level_px=(levels[level][0], levels[level][1]),
         downsample=levels[level][2],
     )
+    check_read((math.ceil(geometry.size_px[0]), math.ceil(geometry.size_px[1])))
+    return geometry
 
 
 def lay(geometry: Geometry, edge: str) -> Grid:
-    """The full grid over the slide, tissue or not; `edge` as in the params: `skip` or `shift`."""
+    """The full grid over the slide, tissue or not; `edge` as in the params: `skip` or `shift`.
+
+    Raises `SlideRefused` where it would have more than `MAX_TILES`.
+    """
+    across, down = (max(1.0, n / geometry.step_px / s) for n, s in zip(geometry.slide_l0, geometry.scale, strict=True))
+    if across * down > MAX_TILES:
+        what = f"its grid would have {across * down:.3g} tiles, and a worker's memory is kept for {MAX_TILES}"
+        raise SlideRefused(what, fix="raise tiles.tile_px or tiles.target_mpp, or lower tiles.overlap_px")
     axes = [
         starts(length, size, geometry.step_px * scale, edge, geometry.downsample)
         for length, size, scale in zip(geometry.slide_l0, geometry.size_l0, geometry.scale, strict=True)

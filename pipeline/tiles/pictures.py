@@ -69,7 +69,8 @@ def _painted(box_N4: NDArray[np.float64], size_px: tuple[int, int]) -> tuple[Ima
     # A grid of lines closer than this would hide what it is laid over.
     roomy = len(pixel_N4) > 0 and float(np.median(pixel_N4[:, 2] - pixel_N4[:, 0])) >= 10
     draw, draw_lines = ImageDraw.Draw(covered), ImageDraw.Draw(lines)
-    for box in pixel_N4.tolist():
+    for box_4 in pixel_N4:
+        box = box_4.tolist()
         draw.rectangle(box, fill=255)
         if roomy:
             draw_lines.rectangle(box, outline=255)

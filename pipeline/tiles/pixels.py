@@ -12,6 +12,8 @@ from PIL import Image
 FILTER = Image.Resampling.BICUBIC
 """Pillow widens a filter by the factor it shrinks, so this is antialiased; what timm and the teachers resize with."""
 _JPEG = b"\xff\xd8"
+MAX_PX = 1 << 25
+"""Pixels of an image: a third of a GiB, where it has to be converted."""
 
 
 def encode_jpeg(rgb_HWC: NDArray[np.uint8], quality: int) -> bytes:
@@ -25,7 +27,7 @@ def decode_jpeg(data: bytes, side_px: int | None = None) -> NDArray[np.uint8]:
 
     With `side_px` the answer is (side_px, side_px, 3): the middle square where the image is not square, resized with an
     antialiasing filter where its side differs. Raises `ValueError` for what does not decode without an error; a
-    truncated JPEG does not pass for a grey one.
+    truncated JPEG does not pass for a grey one; nor for one of more than `MAX_PX` pixels.
     """
     rgb_HWC = _turbo(data) if data.startswith(_JPEG) else None
     if rgb_HWC is None:
@@ -74,15 +76,23 @@ def is_plain_jpeg(data: bytes) -> bool:
 
 def _turbo(data: bytes) -> NDArray[np.uint8] | None:
     """By the turbo-JPEG binding; None for the colour spaces it does not turn into RGB (CMYK)."""
-    if simplejpeg.decode_jpeg_header(data)[2] not in ("YCbCr", "RGB", "Gray"):
+    height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+    _check_size(width, height)
+    if space not in ("YCbCr", "RGB", "Gray"):
         return None
     rgb_HWC: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
     return rgb_HWC
 
 
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PX:
+        raise ValueError(f"an image of {width} x {height} px is no tile")
+
+
 def _pillow(data: bytes) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data)) as file:
+            _check_size(*file.size)
             file.load()
             image: Image.Image = file
             if image.mode.startswith("I;16"):

@@ -6,6 +6,8 @@ Legend: H, W, C = height, width, RGB.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,18 @@ from pipeline.slides.reader import SlideReader
 from pipeline.slides.sources import Source
 from pipeline.tiles.choice import Choice, Unseen, choose, choose_given, fractions, plan_given, touching
 from pipeline.tiles.coords import read_tiling
-from pipeline.tiles.cutting import cut
+from pipeline.tiles.cutting import Cut, cut
 from pipeline.tiles.grid import Geometry, lay, plan
 from pipeline.tiles.labels import LabelMap
 from pipeline.tiles.pictures import THUMB_PX, write_mosaics, write_overlay, write_thumb
 from pipeline.tiles.pixels import resize
+from pipeline.tiles.quota import draw
 from pipeline.tiles.tissue import TissueMask, find_tissue
 from pipeline.tiles.tissue.own_mask import load_mask
 from pipeline.tiles.writer import TileWriter
+
+MAX_LOOK_PX = 16_000_000
+"""Pixels of the picture of a whole slide: 1000 mm2 at 8 um a pixel."""
 
 
 def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader: SlideReader | None = None) -> None:
@@ -59,9 +65,17 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
         lost_rows: dict[str, list[int]] = {"blurred": [], "damaged": []}
         # Where the thumbnail shows nothing, what the file leaves out is not known to be glass.
         tissue_N = np.where(touching(geometry, choice.x_l0, choice.y_l0, unseen), 1.0, choice.tissue)
-        for tile in cut(reader, geometry, choice.x_l0, choice.y_l0, tissue_N, params.jpeg_quality):
-            if tile.jpeg is None or tile.sharpness < params.min_sharpness:
-                lost_rows["damaged" if tile.jpeg is None else "blurred"].append(tile.row)
+
+        def cut_rows(row_M: NDArray[np.int64], reader: SlideReader = reader) -> Iterator[Cut]:
+            places = choice.x_l0[row_M], choice.y_l0[row_M], tissue_N[row_M]
+            for tile in cut(reader, geometry, *places, params.jpeg_quality):
+                yield replace(tile, row=int(row_M[tile.row]))
+
+        n, limit = len(choice.x_l0), params.max_tiles_per_slide
+        for tile in draw(cut_rows, n, limit, params.seed, folder, params.min_sharpness):
+            reason = tile.lost(params.min_sharpness)
+            if tile.jpeg is None or reason is not None:
+                lost_rows[reason or "damaged"].append(tile.row)
                 continue
             kept_rows.append(tile.row)
             x_l0, y_l0 = int(choice.x_l0[tile.row]), int(choice.y_l0[tile.row])
@@ -76,6 +90,7 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
             )
             kept_as_scanned += tile.as_scanned
         choice.dropped.update({reason: len(rows) for reason, rows in lost_rows.items()})
+        choice.dropped["limit"] = n - len(writer) - sum(map(len, lost_rows.values()))
         choice.dropped["damaged"] += len(unseen_N2)
         if not len(writer):
             damaged, blurred = choice.dropped["damaged"], choice.dropped["blurred"]
@@ -93,16 +108,19 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
 
 
 def look(
-    reader: SlideReader, params: TilesParams, own_mask: Path | None = None
+    reader: SlideReader, params: TilesParams, own_mask: Path | None = None, max_px: int = MAX_LOOK_PX
 ) -> tuple[NDArray[np.uint8], TissueMask]:
     """A small picture of the whole slide, (h, w, 3), and the mask at `mask_mpp` (or the slide's own mpp, if coarser).
 
-    One reading serves both: a slide without a pyramid is read whole for it.
+    One reading serves both: a slide without a pyramid is read whole for it. Where the picture would have more than
+    `max_px` pixels, it and the mask are coarser: a mask takes 40 bytes a pixel.
     """
     mpp_x, mpp_y = reader.mpp_xy
     width = max(1, round(reader.width_px * min(1.0, mpp_x / params.tissue.mask_mpp)))
     height = max(1, round(reader.height_px * min(1.0, mpp_y / params.tissue.mask_mpp)))
-    picture_HWC = reader.thumbnail(max(THUMB_PX, width, height))
+    longer_l0, shorter_l0 = max(reader.width_px, reader.height_px), min(reader.width_px, reader.height_px)
+    most = int((max_px * longer_l0 / shorter_l0) ** 0.5)
+    picture_HWC = reader.thumbnail(min(most, max(THUMB_PX, width, height)))
     # Where pixels are not square, the picture may be coarser than the mask along one axis.
     width, height = min(width, picture_HWC.shape[1]), min(height, picture_HWC.shape[0])
     small_HWC = resize(picture_HWC, (width, height), resample=Image.Resampling.BOX)
@@ -115,17 +133,18 @@ def look(
 def _unseen(geometry: Geometry, choice: Choice, edge: str, boxes: Unseen) -> NDArray[np.int64]:
     """Corners (M, 2) of tiles that touch what the thumbnail could not show: left out as glass, and perhaps are not."""
     corner_A2 = np.stack(lay(geometry, edge).corners(), axis=1)
-    touching_A = touching(geometry, corner_A2[:, 0], corner_A2[:, 1], boxes)
-    known = {tuple(corner) for corner_N2 in choice.lost.values() for corner in corner_N2.tolist()}
-    known |= set(zip(choice.x_l0.tolist(), choice.y_l0.tolist(), strict=True))
-    rest = [i for i in np.flatnonzero(touching_A) if tuple(corner_A2[i].tolist()) not in known]
-    return corner_A2[rest[: choice.dropped["glass"]]]
+    touching_A2 = corner_A2[touching(geometry, corner_A2[:, 0], corner_A2[:, 1], boxes)]
+    known_N2 = np.concatenate([*choice.lost.values(), np.stack([choice.x_l0, choice.y_l0], axis=1)])
+    place = np.array([1, geometry.slide_l0[0]])
+    rest_M2: NDArray[np.int64] = touching_A2[~np.isin(touching_A2 @ place, known_N2 @ place)]
+    return rest_M2[: choice.dropped["glass"]]
 
 
 def _meta(
     source: Source, reader: SlideReader, geometry: Geometry, mask: TissueMask, choice: Choice, as_scanned: int
 ) -> dict[str, Any]:
     level, dct_scale = reader.own(geometry.level)
+    slide_px, mask_px = (reader.width_px, reader.height_px), mask.tissue.shape[::-1]
     return {
         "kind": source.kind,
         "tile_px": geometry.tile_px,
@@ -139,6 +158,7 @@ def _meta(
         "reader": reader.method,
         "as_scanned": as_scanned,
         "tissue_mm2": round(mask.area_mm2, 4),
+        "mask_mpp": [round(mpp * n / m, 4) for mpp, n, m in zip(reader.mpp_xy, slide_px, mask_px, strict=True)],
         "tissue_threshold": round(mask.threshold, 4),
         "dropped": choice.dropped,
     }

@@ -12,6 +12,7 @@ Every tile is one slice, and the same input gives the same bytes.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,10 @@ _SCHEMA = pa.schema(
     ]
 )
 
+_CODES = {pa.int64(): "q", pa.float32(): "f"}
+"""Numbers are kept as such: as Python's own, millions of tiles would take a quarter of a KB each."""
+_NUMBERS = frozenset(field.name for field in _SCHEMA if field.type in _CODES)
+
 
 class TileWriter:
     """Takes tiles one after another; memory holds the table and one chunk of JPEG bytes."""
@@ -46,8 +51,10 @@ class TileWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._jpeg = BytesWriter(folder / JPEG_ARRAY)
-        self._offsets = [0]
-        self._columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
+        self._offsets = array("q", [0])
+        self._columns: dict[str, Any] = {
+            field.name: array(_CODES[field.type]) if field.type in _CODES else [] for field in _SCHEMA
+        }
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -74,9 +81,9 @@ class TileWriter:
     def close(self, meta: Mapping[str, Any]) -> None:
         """Write what is pending, the table and meta.json (`meta`, with the counts of tiles and of each label)."""
         self._jpeg.close()
-        offsets = np.array(self._offsets, np.int64)
-        array = ArrayWriter(self.folder / OFFSETS_ARRAY, offsets.shape, len(offsets), np.int64)
-        array.write(0, offsets)
-        pq.write_table(pa.table(self._columns, schema=_SCHEMA), self.folder / TABLE_FILE)
+        offsets = np.frombuffer(self._offsets, np.int64)
+        ArrayWriter(self.folder / OFFSETS_ARRAY, offsets.shape, len(offsets), np.int64).write(0, offsets)
+        columns = {name: np.asarray(cells) if name in _NUMBERS else cells for name, cells in self._columns.items()}
+        pq.write_table(pa.table(columns, schema=_SCHEMA), self.folder / TABLE_FILE)
         labels = Counter(label for label in self._columns["label"] if label is not None)
         write_json(self.folder / META_FILE, {**meta, "n": len(self), "labels": dict(labels)})

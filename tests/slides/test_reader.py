@@ -12,7 +12,8 @@ from PIL import Image
 
 from pipeline.errors import SlideRefused
 from pipeline.slides.demo import SLIDE_FILE
-from pipeline.slides.reader import DamagedPixels, SlideReader, detect_vendor, resolve_mpp
+from pipeline.slides.mpp import resolve_mpp
+from pipeline.slides.reader import DamagedPixels, SlideReader, detect_vendor
 
 
 def write_tiff(path: Path, rgb_HWC: np.ndarray, **options: object) -> Path:

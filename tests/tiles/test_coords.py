@@ -127,7 +127,7 @@ class Bench:
 def test_what_is_written_is_read_back_as_the_same_tiles(form: str, mpp: float, tmp_path: Path) -> None:
     bench = Bench(tmp_path, mpp)
     slides, own = bench.tiles()
-    (path,) = export_coords(slides, own, bench.store, form, tmp_path / "out")
+    ((path,), _) = export_coords(slides, own, bench.store, form, tmp_path / "out")
     assert path.parent.name == "patches"
     _, given = bench.tiles("path,coords", f"s.tif,{path.relative_to(tmp_path)}")
     assert given.items[0].key != own.items[0].key and given.items[0].n == own.items[0].n
@@ -139,7 +139,7 @@ def test_what_is_written_is_read_back_as_the_same_tiles(form: str, mpp: float, t
 def test_trident_gets_the_true_scale_and_not_that_of_a_name(tmp_path: Path) -> None:
     bench = Bench(tmp_path, 0.293)
     slides, tiles = bench.tiles()
-    (path,) = export_coords(slides, tiles, bench.store, "trident", tmp_path / "out")
+    ((path,), _) = export_coords(slides, tiles, bench.store, "trident", tmp_path / "out")
     with h5py.File(path) as file:
         coords, attributes = file["coords"][:], dict(file["coords"].attrs)
     assert coords.dtype == np.int64 and coords.shape == (tiles.items[0].n, 2)
@@ -153,15 +153,27 @@ def test_trident_gets_the_true_scale_and_not_that_of_a_name(tmp_path: Path) -> N
 def test_the_overlap_written_is_the_grids_own_and_not_that_of_a_given_tiling(tmp_path: Path) -> None:
     bench, params = Bench(tmp_path, 0.5), PARAMS.model_copy(update={"overlap_px": 16})
     for i, columns in enumerate((("path", "s.tif"), ("path,coords", "s.tif,out0/patches/s_patches.h5"))):
-        (path,) = export_coords(*bench.tiles(*columns, params), bench.store, "trident", tmp_path / f"out{i}")
+        ((path,), _) = export_coords(*bench.tiles(*columns, params), bench.store, "trident", tmp_path / f"out{i}")
         with h5py.File(path) as file:
             assert file["coords"].attrs["overlap"] == (16, 0)[i]
+
+
+def test_a_slide_whose_pixels_are_not_square_is_for_qupath_alone(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 0.5)
+    make_slide(tmp_path / "s.tif", tissue_picture(1000, 700, 1), (0.25, 0.5))
+    slides, tiles = bench.tiles()
+    for form in ("trident", "clam"):
+        written, (left_out,) = export_coords(slides, tiles, bench.store, form, tmp_path / "out")
+        assert not written and left_out.startswith("s: its pixels are not square (a tile is 128.0 x 64.0 of them)")
+    ((path,), left) = export_coords(slides, tiles, bench.store, "qupath", tmp_path / "out")
+    (ring,) = json.loads(path.read_text())["features"][0]["geometry"]["coordinates"]
+    assert not left and (ring[2][0] - ring[0][0], ring[2][1] - ring[0][1]) == (128, 64)
 
 
 def test_qupath_gets_a_square_a_tile(tmp_path: Path) -> None:
     bench = Bench(tmp_path, 0.5)
     slides, tiles = bench.tiles()
-    (path,) = export_coords(slides, tiles, bench.store, "qupath", tmp_path / "out")
+    ((path,), _) = export_coords(slides, tiles, bench.store, "qupath", tmp_path / "out")
     found = json.loads(path.read_text())
     table = bench.reader(tiles).table
     assert found["type"] == "FeatureCollection" and len(found["features"]) == len(table)

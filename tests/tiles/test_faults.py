@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from made_slides import make_slide, overwrite, put, spans, tissue_picture
+from made_slides import make_slide, overwrite, put, set_tag, spans, tissue_picture
 
 from pipeline.errors import HistillError, SlideRefused
 from pipeline.params import ClusterParams, SlidesParams, TilesParams, TissueParams
@@ -140,6 +140,34 @@ def test_tissue_that_the_file_leaves_out_is_damage_and_glass_is_not(
     assert all(part.image(row).std() > 4 for row in range(len(part)))
 
 
+def test_glass_that_a_file_leaves_out_stays_glass_on_the_thumbnails_level_too(tmp_path: Path) -> None:
+    path = make_slide(tmp_path / "a.tif", tissue_picture(1280, 960), kind="jpeg-rgb", tile_px=64)
+    whole = tile(path, tmp_path / "whole")
+    glass = {y * 20 + x for x in range(20) for y in (0, 14)} | {y * 20 + x for x in (0, 19) for y in range(15)}
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        tag = tiff.pages[0].tags["TileByteCounts"]
+        tag.overwrite([0 if i in glass else nbytes for i, nbytes in enumerate(tag.value)])
+    sparse = tile(path, tmp_path / "sparse")
+    assert places(sparse) == places(whole) and sparse.meta["dropped"] == whole.meta["dropped"]
+    assert sparse.meta["dropped"]["damaged"] == 0
+    assert all(sparse.jpeg(row) == whole.jpeg(row) for row in range(len(whole)))
+
+
+@pytest.mark.parametrize("how", ["auto", "openslide"])
+def test_zeros_on_the_thumbnails_own_level_are_damage_counted_and_never_white_tiles(tmp_path: Path, how: How) -> None:
+    path = make_slide(
+        tmp_path / "a.tif", tissue_picture(1280, 960), level_sizes=[(1024, 768)], kind="jpeg-rgb", tile_px=64
+    )
+    whole = tile(path, tmp_path / "whole")
+    # Its 16 x 12 tiles are 80 px of level 0 wide: a box amid the tissue, from (560, 400) to (720, 560).
+    overwrite(path, [5 * 16 + 7, 5 * 16 + 8, 6 * 16 + 7, 6 * 16 + 8], page=1)
+    part = tile(path, tmp_path / "part", PARAMS.model_copy(update={"reader": how}))
+    lost = places(whole).keys() - places(part).keys()
+    assert lost and all(560 - 64 < x < 720 and 400 - 64 < y < 560 for x, y in lost)
+    assert part.meta["dropped"]["damaged"] >= len(lost) and all_tiles(part) == all_tiles(whole)
+    assert all(part.image(row).std() > 4 for row in range(len(part)))
+
+
 @pytest.mark.parametrize("by", ["mask", "coords"])
 def test_damage_of_the_thumbnail_costs_no_tile_that_a_mask_or_coordinates_name(tmp_path: Path, by: str) -> None:
     path = make_slide(tmp_path / "a.tif", tissue_picture(1280, 960), level_sizes=[(1024, 768)], tile_px=64)
@@ -183,33 +211,51 @@ def test_a_truncated_slide_is_refused_or_its_damage_is_counted(tmp_path: Path, k
         assert all_tiles(part) == all_tiles(whole)
 
 
-def set_tag(path: Path, page: int, **tags: int) -> None:
-    with tifffile.TiffFile(path, mode="r+b") as tiff:
-        for name, value in tags.items():
-            tiff.pages[page].tags[name].overwrite(value)
+LIES = [(0, 0), (0, 112), (1, 1), (160, 1), (160, 12000), (1 << 30, 1 << 30)]
+NOT_OPENED, LYING = "OpenSlide does not open it", "it lies about its size"
 
 
+@pytest.fixture(scope="module")
+def true_pyramid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TileReader]:
+    folder = tmp_path_factory.mktemp("true")
+    path = pyramid(folder / "a.tif", mpp=0.25)
+    return path, tile(path, folder / "tiles")
+
+
+@pytest.mark.parametrize("how", ["auto", "openslide"])
 @pytest.mark.parametrize(
-    "size",
-    [(0, 0), (0, 112), (1, 1), (160, 1), (160, 12000), (1 << 30, 1 << 30)],
-    ids=lambda size: f"{size[0]}x{size[1]}",
+    ("size", "reason"),
+    [*zip(LIES, [NOT_OPENED, NOT_OPENED, LYING, NOT_OPENED, LYING, NOT_OPENED], strict=True)]
+    # A size that could be: the tiles would lie in the wrong places, or some of them nowhere.
+    + [(size, LYING) for size in ((1216, 896), (1280, 832), (1280, 448))],
 )
-@pytest.mark.parametrize("page", [0, 1, 2])
-def test_levels_that_lie_about_their_size_end_in_a_refusal_or_in_true_tiles(
-    tmp_path: Path, size: tuple[int, int], page: int
+def test_a_slide_that_lies_about_its_own_size_is_refused(
+    tmp_path: Path, true_pyramid: tuple[Path, TileReader], size: tuple[int, int], reason: str, how: How
 ) -> None:
-    path = pyramid(tmp_path / "a.tif", mpp=0.25)
-    whole = tile(path, tmp_path / "whole")
+    path = Path(shutil.copy(true_pyramid[0], tmp_path))
+    set_tag(path, 0, ImageWidth=size[0], ImageLength=size[1])
+    with pytest.raises(SlideRefused, match=reason):
+        tile(path, tmp_path / "part", PARAMS.model_copy(update={"reader": how}))
+
+
+@pytest.mark.parametrize("size", LIES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("page", [1, 2])
+def test_a_reduced_level_that_lies_about_its_size_costs_no_tile(
+    tmp_path: Path, true_pyramid: tuple[Path, TileReader], size: tuple[int, int], page: int
+) -> None:
+    path, whole = Path(shutil.copy(true_pyramid[0], tmp_path)), true_pyramid[1]
     set_tag(path, page, ImageWidth=size[0], ImageLength=size[1])
-    try:
-        part = tile(path, tmp_path / "part")
-    except SlideRefused as refused:
-        assert refused.what
+    if (page, size) == (1, (160, 1)):
+        with pytest.raises(SlideRefused, match=NOT_OPENED):
+            tile(path, tmp_path / "part")
         return
-    same = places(whole)
-    for at, row in places(part).items():
-        if at in same and part.meta["slide_l0_px"] == whole.meta["slide_l0_px"]:
-            assert np.abs(part.image(row).astype(int) - whole.image(same[at])).mean() < 12
+    part, same = tile(path, tmp_path / "part"), places(whole)
+    assert places(part) == same and part.meta["dropped"] == whole.meta["dropped"]
+    # They are read from the level before the one that lies, where it is their own.
+    assert (whole.meta["read_level"], part.meta["read_level"]) == (1, page - 1)
+    for row in range(len(part)):
+        assert page == 2 or np.abs(part.image(row).astype(int) - whole.image(row)).mean() < 12
+        assert page == 1 or part.jpeg(row) == whole.jpeg(row)
 
 
 def test_a_last_level_of_one_pixel_is_no_trouble(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ def test_a_limit_draws_from_all_of_it(images: Path, tmp_path: Path) -> None:
     tiles = tile(images, tmp_path / "out", max_tiles_per_slide=4)
     assert tiles.meta["dropped"]["limit"] == 6
     assert set(tiles.labels) == {"a", "b"}
+    # For the two that do not decode others are drawn.
+    assert len(tile(images, tmp_path / "eight", max_tiles_per_slide=8)) == 8
 
 
 def test_a_folder_without_a_readable_image_is_refused(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_longer_slide_keeps_the_coordinates_of_a_shorter_one(
 
 @given(
     mpp=st.tuples(st.floats(0.06, 1.0), st.floats(0.06, 1.0)),
-    target=st.floats(0.1, 4.0),
+    target=st.floats(0.1, 1.5),
     downsamples=st.lists(st.floats(1.1, 5.0), max_size=5),
 )
 def test_the_level_read_is_the_nearest_that_is_fine_enough(

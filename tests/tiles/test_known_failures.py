@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dask.distributed import LocalCluster
 from made_slides import make_slide, put, spans, tissue_picture
 
 from pipeline.manifest import Manifest
@@ -26,12 +27,12 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder, self.store = folder, Store(folder / "store")
 
-    def tiles(self, *names: str, params: TilesParams = PARAMS) -> Manifest:
+    def tiles(self, *names: str, params: TilesParams = PARAMS, cluster: ClusterParams | None = None) -> Manifest:
         table, one = self.folder / "slides.csv", ClusterParams(workers=1)
         table.write_text("path,slide_id\n" + "".join(f"{name}.tif,{name}\n" for name in names))
         slides_params = SlidesParams(table=str(table))
         slides = catalogue(slides_params, self.store, one)
-        return make_tiles(slides, sources(table, self.store, slides_params), params, self.store, one)
+        return make_tiles(slides, sources(table, self.store, slides_params), params, self.store, cluster or one)
 
     def reader(self, made: Manifest, slide_id: str) -> TileReader:
         (item,) = [item for item in made.items if item.id == slide_id]
@@ -111,11 +112,34 @@ def test_a_killed_runs_lock_is_nobodys_and_its_slide_is_made(run: Run) -> None:
     assert not partial.exists()
 
 
-def test_the_largest_slide_is_tiled_first(run: Run) -> None:
+# Dask leaves sockets of its own to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+@pytest.mark.parametrize("dask_workers", [None, 1])
+def test_the_largest_slide_is_tiled_first(run: Run, dask_workers: int | None) -> None:
     for name, side in (("a", 400), ("b", 900), ("c", 600)):
         make_slide(run.folder / f"{name}.tif", tissue_picture(side, side))
-    made = run.tiles("a", "b", "c")
+    if dask_workers is None:
+        made = run.tiles("a", "b", "c")
+    else:
+        with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
+            made = run.tiles("a", "b", "c", cluster=ClusterParams(scheduler=cluster.scheduler_address))
     refs = {item.id: Ref("tiles", made.recipe_key, item.key) for item in made.items}
     done = {name: (run.store.path(ref) / "item.json").stat().st_mtime_ns for name, ref in refs.items()}
     assert sorted(done, key=lambda name: done[name]) == ["b", "c", "a"]
     assert [item.id for item in made.items] == ["a", "b", "c"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_the_manifest_does_not_depend_on_which_slide_is_done_first(run: Run) -> None:
+    """Three at a time, the largest last in the table: they end in another order than they are listed in."""
+    for name, side in (("a", 300), ("b", 500), ("c", 1500)):
+        make_slide(run.folder / f"{name}.tif", tissue_picture(side, side))
+    shutil.copy(run.folder / "a.tif", run.folder / "bad.tif")
+    put(run.folder / "bad.tif", 0, bytes(5000))
+    with LocalCluster(n_workers=3, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
+        made = run.tiles("c", "bad", "a", "b", cluster=ClusterParams(scheduler=cluster.scheduler_address))
+    done = {i.id: (run.store.path(Ref("tiles", made.recipe_key, i.key)) / "item.json").stat() for i in made.items}
+    assert min(done, key=lambda name: done[name].st_mtime_ns) != "c"
+    alone = Run(run.folder)
+    alone.store = Store(run.folder / "other")
+    assert alone.tiles("c", "bad", "a", "b") == made and [item.id for item in made.items] == ["c", "a", "b"]

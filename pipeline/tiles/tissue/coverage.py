@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+_BOXES = 1 << 16
+
 
 def coverage(mask_HW: NDArray[np.bool_], box_N4: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of each box that is set, (N,) in 0-1; boxes are x0, y0, x1, y1 in fractional mask pixels, within it."""
-    return np.clip(box_means(mask_HW.astype(np.float64), box_N4), 0.0, 1.0)
+    return np.clip(box_means(mask_HW, box_N4), 0.0, 1.0)
 
 
-def box_means(value_HW: NDArray[np.float64], box_N4: NDArray[np.float64]) -> NDArray[np.float64]:
+def box_means(value_HW: NDArray[Any], box_N4: NDArray[np.float64]) -> NDArray[np.float64]:
     """The mean of the picture over each box, (N,); boxes as in `coverage`.
 
     Exact: within a pixel the integral is bilinear, so it may be read between pixels.
     """
+    # Summed in place, and read for some boxes at a time: both may be large.
     integral = np.zeros((value_HW.shape[0] + 1, value_HW.shape[1] + 1))
-    integral[1:, 1:] = value_HW.cumsum(0).cumsum(1)
+    np.cumsum(value_HW, 0, np.float64, out=integral[1:, 1:])
+    np.cumsum(integral[1:, 1:], 1, out=integral[1:, 1:])
 
     def upto(x_N: NDArray[np.float64], y_N: NDArray[np.float64]) -> NDArray[np.float64]:
         values_N: NDArray[np.float64] = ndimage.map_coordinates(integral, [y_N, x_N], order=1, mode="nearest")
         return values_N
 
-    x0_N, y0_N, x1_N, y1_N = box_N4.T
-    inside_N = upto(x1_N, y1_N) - upto(x0_N, y1_N) - upto(x1_N, y0_N) + upto(x0_N, y0_N)
-    mean_N: NDArray[np.float64] = inside_N / ((x1_N - x0_N) * (y1_N - y0_N))
+    mean_N = np.empty(len(box_N4))
+    for start in range(0, len(box_N4), _BOXES):
+        x0_N, y0_N, x1_N, y1_N = box_N4[start : start + _BOXES].T
+        inside_N = upto(x1_N, y1_N) - upto(x0_N, y1_N) - upto(x1_N, y0_N) + upto(x0_N, y0_N)
+        mean_N[start : start + _BOXES] = inside_N / ((x1_N - x0_N) * (y1_N - y0_N))
     return mean_N

@@ -23,6 +23,8 @@ from pipeline.errors import SlideRefused
 JSON_SUFFIXES = frozenset({".geojson", ".json"})
 ASPECT_TOLERANCE = 0.02
 """A picture whose sides are in another proportion than the slide's is not of the whole slide."""
+MAX_JSON_NBYTES, MAX_PICTURE_PX = 32 << 20, 1 << 25
+"""Parsed coordinates take ten times their text, a picture's pixels up to 16 bytes each: a third of a GiB, and half."""
 _OVERSAMPLE = 3
 """Odd, and the pixel by which Pillow draws outlines too wide is then less than half of one here."""
 
@@ -35,6 +37,10 @@ def load_mask(path: Path, slide_l0: tuple[int, int], size_px: tuple[int, int]) -
     """
     try:
         if path.suffix.lower() in JSON_SUFFIXES:
+            if path.stat().st_size > MAX_JSON_NBYTES:
+                raise ValueError(
+                    f"more than {MAX_JSON_NBYTES >> 20} MiB of polygons: export the tissue's outline alone"
+                )
             share_HW = _drawn(_polygons(json.loads(path.read_text(encoding="utf-8"))), slide_l0, size_px)
         else:
             share_HW = _picture(path, slide_l0, size_px)
@@ -51,6 +57,8 @@ def load_mask(path: Path, slide_l0: tuple[int, int], size_px: tuple[int, int]) -
 def _picture(path: Path, slide_l0: tuple[int, int], size_px: tuple[int, int]) -> NDArray[np.float32]:
     with Image.open(path) as image:
         width, height = image.size
+        if width * height > MAX_PICTURE_PX:
+            raise ValueError(f"{width} x {height} px are more than a mask needs: make it smaller")
         if abs(width / height / (slide_l0[0] / slide_l0[1]) - 1) > ASPECT_TOLERANCE + 1 / min(width, height):
             raise ValueError(f"{width} x {height} px are not the proportions of {slide_l0[0]} x {slide_l0[1]} px")
         value_HW = np.asarray(image if image.mode in ("1", "L", "I", "I;16", "F") else image.convert("L"))
