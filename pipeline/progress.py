@@ -32,16 +32,19 @@ class Advance(Protocol):
 
 
 @contextmanager
-def track(label: str, total: float, unit: str) -> Iterator[Advance]:
-    """A bar for `total` units of work (tiles, steps, slides); yields `advance`. Nothing is shown for no work."""
+def track(label: str, total: float, unit: str, done: float = 0) -> Iterator[Advance]:
+    """A bar for `total` units of work (tiles, steps, slides); yields `advance`. Nothing is shown for no work.
+
+    `done` units were done by an earlier run: they count as work, not towards the speed.
+    """
     if total <= 0:
         yield lambda n=1, note="": None
     elif sys.stderr.isatty():
         with _bar(unit) as bar:
-            task = bar.add_task(label, total=total, note="")
+            task = bar.add_task(label, total=total, completed=int(done), note="")
             yield lambda n=1, note="": bar.update(task, advance=n, **({"note": note} if note else {}))
     else:
-        yield _Log(label, total, unit)
+        yield _Log(label, total, unit, done)
 
 
 def _bar(unit: str) -> Progress:
@@ -67,18 +70,19 @@ class _Speed(ProgressColumn):
 
 
 class _Log:
-    """A line at the start, every ten seconds and at the end."""
+    """A line every ten seconds and at the end: what is done, its speed, how long it took and what is left of it."""
 
-    def __init__(self, label: str, total: float, unit: str, every_s: float = 10.0) -> None:
+    def __init__(self, label: str, total: float, unit: str, done: float = 0, every_s: float = 10.0) -> None:
         self.label, self.total, self.unit, self.every_s = label, total, unit, every_s
         self.start = self.last = time.monotonic()
-        self.done = 0.0
+        self.before = self.done = done
 
     def __call__(self, n: float = 1, note: str = "") -> None:
         self.done += n
         passed = time.monotonic() - self.start
         if self.done >= self.total or time.monotonic() - self.last >= self.every_s:
             self.last = time.monotonic()
-            rate = self.done / max(passed, 1e-9)
-            text = f"{self.label}: {self.done:g}/{self.total:g} {self.unit}, {rate:.1f}/s, {passed:.0f} s {note}"
+            rate = (self.done - self.before) / max(passed, 1e-9)
+            left = f", {(self.total - self.done) / rate:.0f} s left" if rate and self.done < self.total else ""
+            text = f"{self.label}: {self.done:g}/{self.total:g} {self.unit}, {rate:.1f}/s, {passed:.0f} s{left} {note}"
             console.print(text.rstrip(), soft_wrap=True)

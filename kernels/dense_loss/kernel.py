@@ -26,7 +26,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.dense_loss.reference import COSINE_WEIGHT, EPS
+from kernels.dense_loss.reference import COSINE_WEIGHT, EPS, check
 from kernels.hadamard.kernel import transform
 from kernels.hadamard.reference import signs_over
 
@@ -161,7 +161,8 @@ def dense_loss(
     weight_NT: Tensor | None = None,
     rotation_block: int = 1,
 ) -> Tensor:
-    """As `reference.dense_loss`, on a GPU (or in Triton's interpreter). fp32, bf16 or fp16 predictions."""
+    """As `reference.dense_loss`, on a GPU (or in Triton's interpreter). fp32 or bf16 predictions."""
+    check(prediction_NTD, scale_NT, rotation_block)
     if prediction_NTD.shape != stored_NTD.shape:
         raise ValueError(f"prediction {tuple(prediction_NTD.shape)} and stored {tuple(stored_NTD.shape)} differ")
     loss: Tensor = DenseLoss.apply(prediction_NTD, stored_NTD, scale_NT, weight_NT, rotation_block)

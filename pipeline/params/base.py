@@ -12,6 +12,6 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Frozen(BaseModel):
-    """A section: frozen, unknown keys refused, each field explained by the text under it."""
+    """A section: frozen, unknown keys, NaN and infinity refused, each field explained by the text under it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)

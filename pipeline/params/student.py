@@ -44,17 +44,17 @@ class StudentParams(Frozen):
     adapter: Literal["attention", "fuse", "bilinear", "pool"] = "attention"
     """From the student's feature maps to the teacher's token grid."""
     train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of each slide's train tiles that is trained on, evenly spread; below 1 for studies."""
+    """Share of each slide's train tiles that is trained on, evenly spread (a smaller one is within a larger)."""
     epochs: Positive = 20
     """Passes over the training tiles."""
     batch_size: Positive = 64
-    """Over all processes together."""
+    """Over all processes together, which must be able to share it evenly."""
     lr: Annotated[float, Field(gt=0)] = 2e-3
     """Peak learning rate of AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     """Not on norms and biases."""
     warmup_fraction: Fraction = 0.1
-    """Share of the steps in which the learning rate rises; then it falls as a cosine."""
+    """Share of the steps in which the learning rate rises; then it falls, on the cosine of all steps."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of the gradient."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
@@ -73,5 +73,5 @@ class StudentParams(Frozen):
     """Threads that decode tiles and gather tokens."""
     log: Literal["none", "tensorboard"] = "none"
     """Where losses and learning rate are also written; tensorboard: reports/tensorboard, which DVC does not track."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of every random choice of this stage."""

@@ -7,10 +7,15 @@ turns:
     resident   training steps on one batch that stays in memory: tokens stay int8 until the step, as always
     fed        the same steps, each on the next batch of the loader
 
-`ratio` is the median over the rounds of fed / resident; what it lacks to 1 is what the loader costs the training. Then
-a long run of the loader alone: `rss_growth_mb` is the growth of *anonymous* memory (/proc/self/smaps_rollup) from the
-second tenth of it to the last. Pages of mapped files do not count: they are the page cache's, shared by all processes
-and given back when memory is short.
+`ratio` is the median over the rounds of fed / resident, `ratio_low` to `ratio_high` its 95 % interval (bootstrap over
+the rounds); what it lacks to 1 is what the loader costs the training. The loader prefetches, and goes on to do so
+through the last timed step, so that each timed step pays for reading one batch. That holds where the loader alone is
+several times as fast as the training (its stock of batches is full before and after); where it is not, ask for many
+more --steps than the 2 * workers + 1 batches it may have in stock.
+
+Then a long run of the loader alone: `rss_growth_mb` is the growth of *anonymous* memory (/proc/self/smaps_rollup) from
+the second tenth of it to the last. Pages of mapped files do not count: they are the page cache's, shared by all
+processes and given back when memory is short.
 
 What this does not cover: cold disks (the store was just written, so it is in the page cache), and network mounts.
 
@@ -26,18 +31,19 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from pipeline.arrays import ArrayWriter
 from pipeline.params import StudentParams
 from pipeline.student.bench_corpus import TILE_PX, make_corpus
 from pipeline.student.corpus import Corpus
+from pipeline.student.device import make_accelerator
 from pipeline.student.loader import Batch
 from pipeline.student.loop import Training
 from pipeline.student.model import build
@@ -46,7 +52,6 @@ from pipeline.student.targets import cls_standardiser
 from pipeline.student.terms import Terms
 from pipeline.tiles.reader import TileReader
 from pipeline.tiles.writer import OFFSETS_ARRAY
-from pipeline.tokens.engines import pick_device, resolve_precision
 
 MIB = 1 << 20
 
@@ -61,8 +66,7 @@ def anonymous_mb() -> float:
 
 def training(corpus: Corpus, params: StudentParams, folder: Path) -> Training:
     """A training that is made as the stage makes it."""
-    mixed = "bf16" if resolve_precision("auto", pick_device()) == "bf16" else "no"
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=mixed)
+    accelerator = make_accelerator()
     adapter = params.adapter if params.objective.patch > 0 else None
     settings: dict[str, Any] = {"model": params.model, "width": corpus.width, "grid": corpus.grid, "seed": 0}
     distiller, _ = build(input_px=TILE_PX, adapter=adapter, **settings)
@@ -82,24 +86,51 @@ def tiles_per_s(made: Training, batches: Iterator[Batch], steps: int, train: boo
     return steps * made.loader.batch_size / (time.perf_counter() - began)
 
 
+def fed(made: Training, steps: int) -> Generator[Batch, None, None]:
+    """The loader's batches for one untimed and so many timed steps, and beyond: it does not stop prefetching."""
+    return made.loader.batches(0, 1 + steps + 2 * made.loader.workers + 1)
+
+
+def interval(ratios: Sequence[float], draws: int = 10_000) -> tuple[float, float]:
+    """95 % of the medians of so many resamples of the rounds."""
+    rng = np.random.default_rng(0)
+    medians = np.median(rng.choice(ratios, (draws, len(ratios))), axis=1)
+    low, high = np.percentile(medians, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def compare(made: Training, rounds: int, steps: int) -> dict[str, float]:
     """The medians of all rounds; prints each."""
     print(f"{'round':>5} {'loader':>9} {'resident':>9} {'fed':>9} {'fed/resident':>13}   tiles/s")
     resident = next(made.loader.batches(0, 1))
     rows: list[tuple[float, float, float]] = []
     for number in range(rounds):
-        alone = tiles_per_s(made, made.loader.batches(0, 8 * steps + 1), 8 * steps, train=False)
+        with closing(fed(made, 8 * steps)) as source:
+            alone = tiles_per_s(made, source, 8 * steps, train=False)
         # Every other round the other way about, so that a machine that slows down favours neither.
         speeds = {}
         for kind in ("resident", "fed") if number % 2 else ("fed", "resident"):
-            source = iter(lambda: resident, None) if kind == "resident" else made.loader.batches(0, steps + 1)
-            speeds[kind] = tiles_per_s(made, source, steps, train=True)
+            with closing(fed(made, steps) if kind == "fed" else _again(resident)) as source:
+                speeds[kind] = tiles_per_s(made, source, steps, train=True)
         rows.append((alone, speeds["resident"], speeds["fed"]))
         print(f"{number:>5} {alone:>9.0f} {speeds['resident']:>9.1f} {speeds['fed']:>9.1f} "
               f"{speeds['fed'] / speeds['resident']:>13.3f}")  # fmt: skip
-    alone, at_rest, fed = (statistics.median(column) for column in zip(*rows, strict=True))
-    ratio = statistics.median(row[2] / row[1] for row in rows)
-    return {"loader_tiles_per_s": alone, "resident_tiles_per_s": at_rest, "fed_tiles_per_s": fed, "ratio": ratio}
+    alone, at_rest, by_loader = (statistics.median(column) for column in zip(*rows, strict=True))
+    ratios = [row[2] / row[1] for row in rows]
+    low, high = interval(ratios)
+    return {
+        "loader_tiles_per_s": alone,
+        "resident_tiles_per_s": at_rest,
+        "fed_tiles_per_s": by_loader,
+        "ratio": statistics.median(ratios),
+        "ratio_low": low,
+        "ratio_high": high,
+    }
+
+
+def _again(batch: Batch) -> Generator[Batch, None, None]:
+    while True:
+        yield batch
 
 
 def growth_mb(made: Training, steps: int) -> float:

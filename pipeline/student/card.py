@@ -17,6 +17,12 @@ DEMO_LICENCE = (
     "The teacher is Histill's demo teacher, trained on synthetic slides: a demonstration, of no clinical use."
 )
 
+STANDARDISED = {"channel": "channel", "phi-s": "PHI-S"}
+BATCH_NORM = {
+    True: "measured before training and frozen",
+    False: "by the batch, measured again with the final weights",
+}
+
 FIGURES = "## Figures"
 NOT_YET = f"""\
 {FIGURES}
@@ -49,12 +55,16 @@ float32, normalised with the mean and std of `config.json`; output `embedding` (
 
 | | |
 | --- | --- |
+| tiles | square, {tile_px} x {tile_px} px, slides cut at {mpp}; of another image the middle square |
 | teacher | `{teacher}`, weights {digest}, input {teacher_px} px, {grid} patch tokens of {width} |
 | student | `{model}`, input {input_px} px, from scratch |
-| trained on | {train_tiles} tiles of {train_slides} slides (split `train` alone), {views} cached view(s) of each |
-| objectives | {objectives}, on standardised targets |
+| trained on | {train_tiles} tiles of {train_slides} slides (split `train` alone), {views} cached view(s) of each\
+{share} |
+| objectives | {objectives} (embeddings by {cls_kind}), on targets standardised by {standardise} |
+| adapter | {adapter} |
 | recipe | AdamW, learning rate {lr:g}, weight decay {weight_decay:g}, batch {batch_size}, \
-{epochs} epochs = {steps} steps, seed {seed}, {precision} |
+{epochs} epochs = {steps} steps, seed {seed}, {precision}; warm-up {warmup_fraction:g} of the steps, then cosine; \
+gradient clipped at {clip_norm:g}; {average}; batch norm {batch_norm} |
 | training loss at the end | {losses} |
 
 {dense}
@@ -97,10 +107,20 @@ def model_card(facts: dict[str, Any], figures: str = NOT_YET) -> str:
     """
     teacher, recipe = facts["teacher"], facts["student"]
     grid = " x ".join(str(side) for side in facts["grid"])
-    weights = recipe["objective"]
+    weights, share, mpp = recipe["objective"], recipe["train_fraction"], facts.get("target_mpp")
     return TEMPLATE.format(
         **{name: facts[name] for name in ("model", "width", "input_px", "train_tiles", "train_slides", "views")},
-        **{name: recipe[name] for name in ("lr", "weight_decay", "epochs", "seed")},
+        **{name: recipe[name] for name in ("lr", "weight_decay", "epochs", "seed", "warmup_fraction", "clip_norm")},
+        tile_px=facts.get("tile_px", "?"),
+        mpp=f"{mpp:g} um a pixel" if mpp else "an unstated scale",
+        share="" if share == 1 else f", {share:g} of each slide's",
+        cls_kind=weights["cls_kind"],
+        standardise=STANDARDISED[recipe["standardise"]],
+        adapter=f"{recipe['adapter']}, for the patch tokens" if facts["adapter"] else "none: no patch tokens",
+        average=f"moving average of the weights, decay {recipe['ema_decay']:g}"
+        if recipe["ema_decay"]
+        else "last weights",
+        batch_norm=BATCH_NORM[recipe["freeze_batch_norm"]],
         teacher=teacher["name"],
         digest=str(teacher.get("weights_digest", "unknown"))[:16],
         teacher_px=teacher.get("input_px", "?"),

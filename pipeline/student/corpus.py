@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +11,15 @@ from numpy.typing import NDArray
 from pipeline.errors import TrainingError
 from pipeline.manifest import Item, Manifest
 from pipeline.store import Ref, Store
+from pipeline.student.order import kept_rows
 from pipeline.tiles.reader import TileReader
 from pipeline.tokens.reader import TokenReader
 from pipeline.tokens.views import view_of_tile
 
 TRAIN_SPLIT = "train"
+CHUNK_ROWS = 4096
+CONSTANT = 1e-6
+"""Share of its mean below which a channel's deviation is float64 rounding: float16 itself resolves 1e-3."""
 STD_FLOOR = 1e-3
 """Share of the median deviation below which a channel counts as constant: float16 noise is not a target."""
 
@@ -31,6 +36,8 @@ class Corpus:
     grid: tuple[int, int]
     dense: bool
     """Whether patch tokens are cached (layout `none` has none)."""
+    fraction: float = 1.0
+    """Share of each slide's tiles that is trained on; nothing that training sees comes from the others."""
 
     @property
     def rotation_block(self) -> int:
@@ -53,9 +60,25 @@ class Corpus:
         """Tiles of all slides."""
         return sum(self.rows)
 
+    def kept(self, slide: int) -> NDArray[np.int64]:
+        """The rows of that slide that are trained on, sorted."""
+        return kept_rows(self.rows[slide], self.fraction)
 
-def open_corpus(tiles: Manifest, tokens: Manifest, store: Store) -> Corpus:
-    """The train slides of `tokens`, each with its tiles.
+    @property
+    def kept_total(self) -> int:
+        """Tiles that are trained on."""
+        return sum(len(self.kept(slide)) for slide in range(len(self.items)))
+
+    def cls_chunks(self, chunk_rows: int = CHUNK_ROWS) -> Iterator[tuple[int, NDArray[np.float16]]]:
+        """The cached CLS of all tiles that are trained on, slide after slide, views as rows: (slide, cls_ND)."""
+        for slide, reader in enumerate(self.tokens):
+            rows = self.kept(slide)
+            for start in range(0, len(rows), chunk_rows):
+                yield slide, reader.cls(rows[start : start + chunk_rows]).reshape(-1, self.width)
+
+
+def open_corpus(tiles: Manifest, tokens: Manifest, store: Store, fraction: float = 1.0) -> Corpus:
+    """The train slides of `tokens`, each with its tiles, of which `fraction` is trained on.
 
     Raises `TrainingError` where no slide is in the train split or a slide's tiles and tokens differ in number, and
     `MissingItem` where the store does not hold what a manifest names.
@@ -83,30 +106,32 @@ def open_corpus(tiles: Manifest, tokens: Manifest, store: Store) -> Corpus:
         views=first.views,
         grid=first.grid,
         dense=first.layout != "none",
+        fraction=fraction,
     )
 
 
-def cls_statistics(corpus: Corpus, chunk_rows: int = 4096) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and deviation per channel of the cached CLS over all train tiles and views: (mean_D, std_D) float32.
+def cls_statistics(corpus: Corpus, chunk_rows: int = CHUNK_ROWS) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and deviation per channel of the cached CLS over all tiles that are trained on and all views.
 
-    Accumulated in float64, slide after slide, so the same corpus gives the same bits. A constant channel gets a
-    deviation of `STD_FLOOR` times the median one (1 where all are constant). Raises `TrainingError` on NaN or inf.
+    (mean_D, std_D), float32. Accumulated in float64, slide after slide, so the same corpus gives the same bits. A
+    constant channel gets a deviation of `STD_FLOOR` times the median of those that vary (1 where none does). Raises
+    `TrainingError` on NaN or inf.
     """
     count = 0
     sum_D, square_D = np.zeros(corpus.width), np.zeros(corpus.width)
-    for item, reader in zip(corpus.items, corpus.tokens, strict=True):
-        for start in range(0, item.n, chunk_rows):
-            cls_ND = reader.cls(np.arange(start, min(item.n, start + chunk_rows))).reshape(-1, corpus.width)
-            wide_ND = cls_ND.astype(np.float64)
-            count += len(wide_ND)
-            sum_D += wide_ND.sum(0)
-            square_D += np.square(wide_ND).sum(0)
+    for slide, cls_ND in corpus.cls_chunks(chunk_rows):
+        wide_ND = cls_ND.astype(np.float64)
+        count += len(wide_ND)
+        sum_D += wide_ND.sum(0)
+        square_D += np.square(wide_ND).sum(0)
         if not np.isfinite(square_D).all():
             fix = "histill store verify; then run the tokens stage again for this slide"
-            raise TrainingError("the cached CLS tokens hold NaN or infinity", where=item.id, fix=fix)
+            raise TrainingError("the cached CLS tokens hold NaN or infinity", where=corpus.items[slide].id, fix=fix)
     mean_D = sum_D / count
     std_D = np.sqrt(np.maximum(square_D / count - np.square(mean_D), 0))
-    floor = STD_FLOOR * float(np.median(std_D)) or 1.0
+    # The two squares cancel to rounding noise, not to 0, where a channel is constant.
+    varying = std_D > CONSTANT * np.abs(mean_D)
+    floor = STD_FLOOR * float(np.median(std_D[varying])) if varying.any() else 1.0
     return mean_D.astype(np.float32), np.maximum(std_D, floor).astype(np.float32)
 
 

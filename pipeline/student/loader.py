@@ -13,7 +13,7 @@ Shapes: N tiles of this process, H = W = `input_px`, T teacher positions, D teac
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -56,12 +56,24 @@ class Batch:
         return replace(self, **moved)
 
 
+def shared_batch(batch_size: int, total: int, world: int) -> int:
+    """Tiles of a step over all processes; fewer than asked for where the corpus holds fewer (`total`).
+
+    Raises `TrainingError` where the processes cannot share the batch evenly: it would be another training.
+    """
+    if batch_size % world:
+        fix = f"student.batch_size: {-(-batch_size // world) * world}, or another number of processes"
+        raise TrainingError(f"a batch of {batch_size} does not divide among {world} processes", fix=fix)
+    return min(batch_size, total) // world * world
+
+
 class Loader:
     """Endless batches over a corpus, epoch after epoch.
 
     `batch_size` is over all `world` processes; the tail of an epoch that fills no batch is left out (another tail each
-    epoch). A corpus smaller than one batch shrinks the batch. With `pin` batches are made in page-locked memory, from
-    which a GPU fetches them itself (not measured). Raises `TrainingError` where no batch is possible.
+    epoch). A corpus smaller than one batch shrinks the batch (`shared_batch`). With `pin` batches are made
+    in page-locked memory, from which a GPU fetches them itself (not measured). Raises `TrainingError` where no batch is
+    possible.
     """
 
     def __init__(
@@ -79,8 +91,8 @@ class Loader:
     ) -> None:
         self.corpus, self.order, self.input_px, self.dense = corpus, order, input_px, dense
         self.rank, self.workers, self.pin = rank, workers, pin
-        self.share = min(batch_size, order.total) // world
-        self.batch_size = self.share * world
+        self.batch_size = shared_batch(batch_size, order.total, world)
+        self.share = self.batch_size // world
         # Batch norm over a single tile has no variance to speak of.
         if self.share < 2:
             what = (
@@ -89,7 +101,7 @@ class Loader:
             raise TrainingError(what, fix="at least 2 are needed: add slides, raise student.batch_size or start fewer")
         self.steps_per_epoch = order.total // self.batch_size
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+    def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """The batches of steps start … stop - 1, counted from the start of training."""
         if self.workers == 0:
             yield from map(self._read, self._places(start, stop))
@@ -106,6 +118,11 @@ class Loader:
             finally:
                 for future in waiting:
                     future.cancel()
+
+    def whole_batch(self, step: int) -> Rows:
+        """The places of that step's batch, all processes' shares together."""
+        number, within = divmod(step, self.steps_per_epoch)
+        return self.order.epoch(number).take(within * self.batch_size, (within + 1) * self.batch_size)
 
     def _places(self, start: int, stop: int) -> Iterator[Rows]:
         epoch = None

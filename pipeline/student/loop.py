@@ -4,6 +4,9 @@ One process or many (Hugging Face Accelerate); bf16 autocast on a GPU that has i
 step is seeded by (seed, step, rank) and the learning rate is a function of the step, so a checkpoint holds only tensors
 and a resumed run repeats an uninterrupted one bit for bit on a CPU.
 
+The learning rate rises linearly from lr / W in W steps of warm-up, and then goes on where the cosine over *all* S steps
+is by then: at 0.976 of lr where W / S is 0.1, so that it never stands at lr itself.
+
 Batch norm: the exported weights are the moving average, whose activations no single step has seen. Its batch-norm
 statistics are therefore measured at the end, over `BN_TILES` train tiles with those very weights
 (`torch.optim.swa_utils.update_bn`), not averaged along the way; rank 0 alone does it. While training, each process
@@ -34,6 +37,7 @@ from pipeline.params import StudentParams
 from pipeline.progress import track
 from pipeline.student.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.student.corpus import Corpus
+from pipeline.student.device import autocast_dtype
 from pipeline.student.loader import Batch, Loader
 from pipeline.student.model import Distiller
 from pipeline.student.order import Order
@@ -75,7 +79,7 @@ class Training:
             buffer_rows=params.buffer_rows,
             views=corpus.views,
             seed=params.seed,
-            fraction=params.train_fraction,
+            fraction=corpus.fraction,
         )
         self.loader = Loader(
             corpus,
@@ -90,8 +94,9 @@ class Training:
         )
         self.steps = params.epochs * self.loader.steps_per_epoch
         self.raw = distiller.to(accelerator.device)
-        # Before `prepare`, which wraps the forward that the copy must not have.
+        # Before autocast, so that batch norm is measured as the student is exported, in fp32.
         self.average = ModelEmaV3(self.raw, decay=params.ema_decay, use_warmup=True) if params.ema_decay else None
+        self.raw.autocast = autocast_dtype()
         optimizer = create_optimizer_v2(self.raw, opt="adamw", lr=params.lr, weight_decay=params.weight_decay)
         warmup = math.ceil(params.warmup_fraction * self.steps)
         self.schedule = CosineLRScheduler(
@@ -112,19 +117,21 @@ class Training:
     def run(self) -> dict[str, Any]:
         """Train to the last step. Returns timings: seconds, tiles_per_s, steps, resumed_from (a step).
 
-        Raises `TrainingError` at a loss that is not finite, with the step, the objective and the batch's slides.
+        Raises `TrainingError` at a loss or gradient that is not finite, before the weights take that step, with the
+        step, the objective and the batch's slides.
         """
         begun, first = time.perf_counter(), self._resume()
         every = max(1, math.ceil(self.steps / CURVE_ROWS))
+        # At the end of a row: what has been summed towards the next is of each process, and a checkpoint of all.
+        keep = math.ceil(self.params.checkpoint_every / every) * every
         size = self.loader.batch_size
         self._train_mode(fresh=first == 0)
         label, main = f"student {self.params.model}", self.accelerator.is_main_process
         watched = self.params.log if main else "none"
         with (
-            track(label, self.steps * size if main else 0, "tiles") as advance,
+            track(label, self.steps * size if main else 0, "tiles", done=first * size) as advance,
             scalar_log(watched, self.log, first) as write,
         ):
-            advance(first * size)
             for step, batch in enumerate(self.loader.batches(first, self.steps), start=first):
                 losses = self.step(step, batch)
                 for name, value in losses.items():
@@ -132,7 +139,7 @@ class Training:
                 done = step + 1
                 if done % every == 0 or done == self.steps:
                     write(done, self._row(done, (done - 1) % every + 1))
-                if done % self.params.checkpoint_every == 0 and main:
+                if done % keep == 0 and main:
                     self._save(done)
                 advance(size, note=f"loss {losses['loss']:.4f}")
         seconds = time.perf_counter() - begun
@@ -145,12 +152,16 @@ class Training:
         batch = batch.to(self.accelerator.device)
         terms = self.terms(batch, *self.model(batch.image_NHWC))
         loss = self.terms.total(terms)
-        values = {name: float(term.detach()) for name, term in (("loss", loss), *terms.items())}
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.params.clip_norm)
+        assert norm is not None
+        # All in one, since on a GPU each number that is read waits for the device.
+        seen = torch.stack([norm, loss.detach(), *(term.detach() for term in terms.values())]).tolist()
+        values = dict(zip(("gradient", "loss", *terms), seen, strict=True))
         for name in reversed(values):
             if not math.isfinite(values[name]):
                 raise self._diverged(step, name, batch)
-        self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.params.clip_norm)
+        del values["gradient"]
         self.schedule.step_update(step)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -158,11 +169,14 @@ class Training:
             self.average.update(self.raw, step=step + 1)
         return values
 
-    def _diverged(self, step: int, objective: str, batch: Batch) -> TrainingError:
-        ids = sorted({self.corpus.items[slide].id for slide in batch.slide_N})
+    def _diverged(self, step: int, name: str, batch: Batch) -> TrainingError:
+        """`name` is an objective's, or `loss`, or `gradient`, which is of the whole batch, whoever had the tiles."""
+        slide_N = self.loader.whole_batch(step).slide if name == "gradient" else batch.slide_N
+        ids = sorted({self.corpus.items[slide].id for slide in slide_N})
         shown = ", ".join(ids[:20]) + (f" and {len(ids) - 20} more" if len(ids) > 20 else "")
         fix = "lower student.lr or student.clip_norm; where it is always the same slides, histill store verify"
-        return TrainingError(f"the {objective} loss is not finite; slides: {shown}", where=f"step {step}", fix=fix)
+        what = {"loss": "loss", "gradient": "gradient"}.get(name, f"{name} loss")
+        return TrainingError(f"the {what} is not finite; slides: {shown}", where=f"step {step}", fix=fix)
 
     def _row(self, done: int, steps: int) -> dict[str, float]:
         """Add a row to the curve: the mean of each loss over the last `steps` steps and over all processes."""
@@ -182,7 +196,6 @@ class Training:
             "average": None if self.average is None else self.average.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "curve": self.curve,
-            "sums": self.sums,
         }
         save_checkpoint(self.folder, state)
 
@@ -195,7 +208,7 @@ class Training:
         if self.average is not None:
             self.average.module.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.curve, self.sums = state["curve"], state["sums"]
+        self.curve = state["curve"]
         return int(state["step"])
 
     def _train_mode(self, fresh: bool) -> None:
@@ -218,6 +231,7 @@ class Training:
             self._measure_batch_norm(model)
         distiller = model.eval().cpu()
         assert isinstance(distiller, Distiller)
+        distiller.autocast = None
         return distiller
 
     @torch.no_grad()

@@ -97,16 +97,21 @@ class Student(nn.Module):
 
 
 class Distiller(nn.Module):
-    """What is trained: a student, and where the patch objective is on, its adapter. One forward, so DDP can wrap it."""
+    """What is trained: a student, and where the patch objective is on, its adapter. One forward, so DDP can wrap it.
+
+    With `autocast` (a dtype; None is fp32) it computes and answers in that type; what needs fp32 keeps it.
+    """
 
     def __init__(self, student: Student, adapter: Adapter | None) -> None:
         super().__init__()
         self.student, self.adapter = student, adapter
+        self.autocast: torch.dtype | None = None
 
     def forward(self, image_NHWC: Tensor) -> tuple[Tensor, Tensor | None]:
         """uint8 images to (embedding_ND, map_NTD or None without an adapter)."""
-        embedding_ND, maps = self.student(image_NHWC)
-        return embedding_ND, None if self.adapter is None else self.adapter(maps)
+        with torch.autocast(image_NHWC.device.type, self.autocast, enabled=self.autocast is not None):
+            embedding_ND, maps = self.student(image_NHWC)
+            return embedding_ND, None if self.adapter is None else self.adapter(maps)
 
     def no_weight_decay(self) -> set[str]:
         """Names that timm's optimiser factory leaves undecayed, besides biases and norms."""

@@ -15,7 +15,7 @@ Shapes: N samples, K tiles of the bank, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,8 +26,6 @@ from torch import Tensor, nn
 
 from pipeline.student.corpus import Corpus, cls_statistics
 from pipeline.student.phi_s import phi_s
-
-CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Standardiser:
 
 
 def cls_standardiser(corpus: Corpus, kind: Literal["channel", "phi-s"] = "channel") -> Standardiser:
-    """Of the cached CLS, over all train tiles and views.
+    """Of the cached CLS, over all tiles that are trained on and all views.
 
     Sums are in float64, slide after slide, so the same corpus gives the same bits on the same machine. Raises
     `TrainingError` on NaN or inf.
@@ -82,7 +80,7 @@ def cls_standardiser(corpus: Corpus, kind: Literal["channel", "phi-s"] = "channe
     if kind == "channel":
         return Standardiser(torch.from_numpy(mean_D), torch.from_numpy(std_D))
     count, product_DD = 0, np.zeros((corpus.width, corpus.width))
-    for cls_ND in _cls_chunks(corpus):
+    for _, cls_ND in corpus.cls_chunks():
         centred_ND = cls_ND.astype(np.float64) - mean_D
         count += len(centred_ND)
         product_DD += centred_ND.T @ centred_ND
@@ -98,25 +96,20 @@ def patch_standardiser(corpus: Corpus) -> Standardiser:
 
 
 def draw_cls(corpus: Corpus, count: int, seed: int) -> NDArray[np.float16]:
-    """`count` cached CLS (all, if there are fewer) of distinct train tiles and views, in the teacher's space, (K, D).
+    """`count` cached CLS (all, if there are fewer) of distinct tiles and views, in the teacher's space, (K, D).
 
     The same for every process and after every restart: the draw depends on the corpus and the seed alone.
     """
-    total = corpus.total * corpus.views
+    first_of_slide = np.cumsum([0, *(len(corpus.kept(slide)) for slide in range(len(corpus.items)))])
+    total = int(first_of_slide[-1]) * corpus.views
     drawn_K = np.random.default_rng(seed).choice(total, min(count, total), replace=False, shuffle=False)
     tile_K, view_K = np.divmod(np.sort(drawn_K), corpus.views)
-    first_of_slide = np.cumsum((0, *corpus.rows))
     slide_K = np.searchsorted(first_of_slide, tile_K, side="right") - 1
     parts = [
-        corpus.tokens[slide].cls(tile_K[at] - first_of_slide[slide])[np.arange(len(at)), view_K[at]]
+        corpus.tokens[slide].cls(corpus.kept(int(slide))[tile_K[at] - first_of_slide[slide]])[
+            np.arange(len(at)), view_K[at]
+        ]
         for slide in np.unique(slide_K)
         for at in [np.flatnonzero(slide_K == slide)]
     ]
     return np.concatenate(parts)
-
-
-def _cls_chunks(corpus: Corpus) -> Iterator[NDArray[np.float16]]:
-    """All cached CLS of the train tiles, slide after slide, views as rows."""
-    for item, reader in zip(corpus.items, corpus.tokens, strict=True):
-        for start in range(0, item.n, CHUNK_ROWS):
-            yield reader.cls(np.arange(start, min(item.n, start + CHUNK_ROWS))).reshape(-1, corpus.width)

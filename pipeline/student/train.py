@@ -24,6 +24,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from safetensors.torch import save_file
+from torch import Tensor
 
 from pipeline.errors import TrainingError
 from pipeline.manifest import Item, Manifest, write_atomic, write_json
@@ -32,7 +33,9 @@ from pipeline.partials import file_sha256
 from pipeline.store import Ref, Store, recipe_key
 from pipeline.student.checkpoint import drop_checkpoint
 from pipeline.student.corpus import Corpus, open_corpus
+from pipeline.student.device import autocast_dtype, make_accelerator
 from pipeline.student.export import export_student
+from pipeline.student.loader import shared_batch
 from pipeline.student.loop import Training
 from pipeline.student.model import Distiller, build
 from pipeline.student.objectives import OBJECTIVES
@@ -62,12 +65,10 @@ def train_student(
     where it trained, seconds, tiles_per_s, steps, resumed_from. Every process of a distributed run calls it and gets
     the same answer; rank 0 alone writes. Raises `TrainingError` and the store's errors.
     """
-    corpus = open_corpus(tiles, tokens, store)
+    corpus = open_corpus(tiles, tokens, store, params.train_fraction)
     _check(params, corpus)
-    # Told nothing, Accelerate leaves processes on CPUs that torchrun started as strangers to one another.
-    cpu = not torch.accelerator.is_available()
-    accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if _has_bf16() else "no")
-    recipe = train_recipe(tokens, corpus, params, int(tiles.recipe["tile_px"]))
+    accelerator = make_accelerator()
+    recipe = train_recipe(tokens, corpus, params, int(tiles.recipe["tile_px"]), accelerator.num_processes)
     ref = Ref(KIND, recipe_key(recipe), ITEM)
     main = accelerator.is_main_process
     (cached,) = broadcast_object_list([store.has(ref)])
@@ -75,7 +76,8 @@ def train_student(
     if not cached:
         with store.write(ref, recipe, resume=True) if main else contextlib.nullcontext() as partial:
             (folder,) = broadcast_object_list([partial])
-            metrics |= _run(folder, recipe, tokens, corpus, params, accelerator, log / ref.recipe[:12] if log else None)
+            below = log / ref.recipe[:12] if log else None
+            metrics |= _run(folder, recipe, tiles, tokens, corpus, params, accelerator, below)
     accelerator.wait_for_everyone()
     folder = store.open(ref, remedy="dvc repro student")
     if main:
@@ -93,12 +95,27 @@ def train_student(
     return manifest, metrics
 
 
-def train_recipe(tokens: Manifest, corpus: Corpus, params: StudentParams, tile_px: int) -> dict[str, Any]:
-    """All that the weights depend on: parameters, input side, precision, the cached answers in their order."""
+def train_recipe(
+    tokens: Manifest, corpus: Corpus, params: StudentParams, tile_px: int, world: int = 1
+) -> dict[str, Any]:
+    """All that the weights depend on: parameters, input side, precision, the cached answers in their order.
+
+    The number of processes too, but where they train what one does: batch norm held, and the same batch.
+    """
+    student = params.model_dump(mode="json", exclude=SITE_PARAMS)
+    if not torch.cuda.is_available():
+        # CPUs run eager whatever it says.
+        student["compile"] = "auto"
+    one, many = (shared_batch(params.batch_size, corpus.kept_total, n) for n in (1, world))
+    special: dict[str, Any] = {} if world == 1 or (params.freeze_batch_norm and one == many) else {"world": world}
+    if params.train_fraction < 1:
+        # Which rows a fraction keeps, and that the targets' statistics are of them alone.
+        special["kept_rows"] = "bit-reversed"
     return {
-        "student": params.model_dump(mode="json", exclude=SITE_PARAMS),
+        **special,
+        "student": student,
         "input_px": params.input_px or max(32, round(tile_px / 32) * 32),
-        "precision": "bf16" if _has_bf16() else "fp32",
+        "precision": "fp32" if autocast_dtype() is None else "bf16",
         "tokens": tokens.recipe_key,
         "items": [[item.key, item.digest] for item in corpus.items],
         "recipe_version": RECIPE_VERSION,
@@ -117,6 +134,7 @@ def _check(params: StudentParams, corpus: Corpus) -> None:
 def _run(
     folder: Path,
     recipe: dict[str, Any],
+    tiles: Manifest,
     tokens: Manifest,
     corpus: Corpus,
     params: StudentParams,
@@ -154,15 +172,26 @@ def _run(
         tensors = {name: value.contiguous() for name, value in final.state_dict().items()} | cls.tensors("cls")
         if corpus.dense:
             tensors |= patch_standardiser(corpus).tensors("patch")
+        _refuse_not_finite(tensors)
         save_file(tensors, folder / "weights.safetensors")
         write_atomic(folder / "curve.csv", _curve(training.curve))
-        write_json(folder / "run.json", _facts(recipe, tokens, corpus, params, training, final, arguments))
+        write_json(folder / "run.json", _facts(recipe, tiles, tokens, corpus, params, training, final, arguments))
         drop_checkpoint(folder)
     return metrics
 
 
+def _refuse_not_finite(tensors: dict[str, Tensor]) -> None:
+    """The last step's weights, and the batch norm measured with them, have been through no loss."""
+    bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    if bad:
+        shown = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+        fix = "lower student.lr or student.clip_norm"
+        raise TrainingError(f"trained to weights that are not finite: {shown}", where="the last step", fix=fix)
+
+
 def _facts(
     recipe: dict[str, Any],
+    tiles: Manifest,
     tokens: Manifest,
     corpus: Corpus,
     params: StudentParams,
@@ -176,6 +205,8 @@ def _facts(
         "input_px": recipe["input_px"],
         "width": corpus.width,
         "grid": list(corpus.grid),
+        "tile_px": tiles.recipe["tile_px"],
+        "target_mpp": tiles.recipe.get("target_mpp"),
         "parameters": sum(parameter.numel() for parameter in final.student.parameters()),
         "teacher": tokens.recipe["teacher"],
         "student": recipe["student"],
@@ -204,7 +235,3 @@ def _curve(rows: list[dict[str, float]]) -> bytes:
     for row in rows:
         writer.writerow({name: f"{value:.9g}" for name, value in row.items()})
     return text.getvalue().encode()
-
-
-def _has_bf16() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()

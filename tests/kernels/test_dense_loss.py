@@ -33,6 +33,12 @@ try:
     again.backward()
 except RuntimeError as error:
     answers["twice"] = str(error)
+plain = prediction.detach()
+for why, arguments in {"fp16": (plain.half(), stored, scale), "turned": (plain, stored)}.items():
+    try:
+        dense_loss(*arguments, rotation_block=8)
+    except ValueError as error:
+        answers[why] = str(error)
 torch.save(answers, sys.argv[2])
 """
 
@@ -73,7 +79,6 @@ CASES = {
     "fp32": case(64, torch.float32),
     "fp32, width no power of two": case(24, torch.float32),
     "bf16, width no power of two": case(100, torch.bfloat16),
-    "fp16 predictions": case(32, torch.float16),
     "weights": case(40, torch.float32, weighted=True),
     "bf16, weights, upstream gradient": case(48, torch.bfloat16, weighted=True, upstream=-2.5),
     "float16 tokens": case(16, torch.float32, int8=False, upstream=3.0),
@@ -117,6 +122,17 @@ def test_kernel_gives_the_references_norms(name: str, answers: dict[str, Any]) -
 
 def test_kernel_refuses_a_second_backward_pass(answers: dict[str, Any]) -> None:
     assert "compute the loss again" in answers["twice"]
+
+
+def test_kernel_and_reference_refuse_alike(answers: dict[str, Any]) -> None:
+    prediction_NTD, stored_NTD, scale_NT, *_ = case(16, torch.float32)
+    for why, arguments in {
+        "fp16": (prediction_NTD.half(), stored_NTD, scale_NT),
+        "turned": (prediction_NTD, stored_NTD),
+    }.items():
+        with pytest.raises(ValueError) as refused:
+            dense_loss(*arguments, rotation_block=8)
+        assert str(refused.value) == answers[why]
 
 
 def test_distance_by_hand() -> None:

@@ -42,7 +42,7 @@ def write_corpus(store: Store, *, views: int = 1, patch: str = "int8", seed: int
     Tokens are a fixed random projection of each cell's mean colour, the CLS is the tokens' mean: what a student can
     learn, and what a view turns as the teacher's answer would turn.
     """
-    tiles_recipe = {"tile_px": TILE_PX, "seed": seed}
+    tiles_recipe = {"tile_px": TILE_PX, "target_mpp": 0.5, "seed": seed}
     teacher = {"name": "synthetic", "width": WIDTH, "grid": list(GRID), "input_px": TILE_PX, "weights_digest": "0" * 64}
     tokens_recipe = {"tiles": recipe_key(tiles_recipe), "teacher": teacher, "patch": patch, "views": views}
     rng = np.random.default_rng(seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,10 @@ TESTS = Path(__file__).parents[1]
 CODE = """
 import json, sys
 from pathlib import Path
+import numpy as np
 import torch.distributed
+from pipeline.arrays import ArrayWriter, MappedArray
+from pipeline.errors import TrainingError
 from pipeline.manifest import Manifest
 from pipeline.store import Store
 from pipeline.student.train import train_student
@@ -34,6 +38,16 @@ manifest, metrics = train_student(tiles, tokens, tiny(**params), Store(root / "s
 assert torch.distributed.get_world_size() == 2 and metrics["steps"] == 10
 rank = torch.distributed.get_rank()
 (root / f"rank-{rank}.json").write_text(manifest.model_dump_json())
+if rank == 0:
+    folder = root / "store" / "tokens" / tokens.recipe_key / "key-beta"
+    old = MappedArray(folder / "scale")
+    writer = ArrayWriter(folder / "scale", old.shape, old.chunk_rows, np.float16)
+    writer.write(0, np.full((len(writer.rows(0)), *old.shape[1:]), np.nan, np.float16))
+torch.distributed.barrier()
+try:
+    train_student(tiles, tokens, tiny(**params, seed=1), Store(root / "store"), out=out, curve=curve)
+except TrainingError as error:
+    (root / f"error-{rank}.txt").write_text(str(error))
 torch.distributed.destroy_process_group()
 """
 LAUNCHERS = {
@@ -88,6 +102,11 @@ def test_two_processes_train_what_one_does(launcher: str, tmp_path: Path) -> Non
     }
     command = [sys.executable, "-m", *LAUNCHERS[launcher], str(script), str(two), json.dumps(params)]
     subprocess.run(command, env=environment, check=True, timeout=120)
+    errors = [(two / f"error-{rank}.txt").read_text() for rank in (0, 1)]
+    assert all(re.match(r"step \d+: the (patch loss|gradient) is not finite; slides: .*beta", e) for e in errors), (
+        errors
+    )
+    assert errors[0].split(":")[0] == errors[1].split(":")[0], "the processes stopped at different steps"
     assert (two / "rank-0.json").read_bytes() == (two / "rank-1.json").read_bytes()
 
     cache = make_cache(one, views=2)

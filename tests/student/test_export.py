@@ -102,3 +102,27 @@ def test_the_card_is_filled_in_from_the_run(exported: tuple[Path, Path]) -> None
     card, facts = (exported[0] / "README.md").read_text(), json.loads((exported[1] / "run.json").read_text())
     assert card == model_card(facts)
     assert f"{facts['train_tiles']} tiles of 3 slides" in card and "cls x 1, patch x 1" in card
+    for fact in (
+        "square, 32 x 32 px, slides cut at 0.5 um a pixel",
+        "2 cached view(s) of each |",
+        "(embeddings by cosine), on targets standardised by channel |",
+        "| adapter | attention, for the patch tokens |",
+        "warm-up 0.1 of the steps, then cosine",
+        "gradient clipped at 1; moving average of the weights, decay 0.998",
+        "batch norm by the batch, measured again with the final weights",
+    ):
+        assert fact in card, fact
+
+
+def test_the_card_says_what_is_not_as_by_default(exported: tuple[Path, Path]) -> None:
+    facts = json.loads((exported[1] / "run.json").read_text())
+    other = {"standardise": "phi-s", "ema_decay": 0, "warmup_fraction": 0.25, "clip_norm": 3, "train_fraction": 0.3}
+    card = model_card(facts | {"student": facts["student"] | other | {"freeze_batch_norm": True}, "adapter": None})
+    for fact in (
+        "2 cached view(s) of each, 0.3 of each slide's |",
+        "standardised by PHI-S |",
+        "| adapter | none: no patch tokens |",
+        "warm-up 0.25 of the steps",
+        "gradient clipped at 3; last weights; batch norm measured before training and frozen |",
+    ):
+        assert fact in card, fact

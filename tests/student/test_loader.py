@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,11 @@ def test_ranks_share_the_batch_of_one_process(cache: Cache) -> None:
 
 
 def test_leaving_early_stops_the_threads(cache: Cache) -> None:
-    batches = loader(cache, workers=1).batches(0, 1000)
+    batches = loader(cache, workers=2).batches(0, 1000)
     next(batches)
+    assert any(thread.name.startswith("loader") for thread in threading.enumerate())
     batches.close()
+    assert not any(thread.name.startswith("loader") for thread in threading.enumerate())
 
 
 def test_images_come_at_the_students_side(cache: Cache) -> None:
@@ -80,8 +83,13 @@ def test_fp16_tokens_need_no_scale(tmp_path: Path) -> None:
 
 
 def test_few_tiles_shrink_the_batch(cache: Cache) -> None:
-    made = loader(cache, batch_size=512, world=3)
+    made = loader(cache, batch_size=513, world=3)
     assert (made.batch_size, made.share, made.steps_per_epoch) == (39, 13, 1)
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(cache: Cache) -> None:
+    with pytest.raises(TrainingError, match=r"(?s)a batch of 9 does not divide among 2.*student\.batch_size: 10"):
+        loader(cache, batch_size=9, world=2)
 
 
 def test_a_batch_of_one_tile_is_refused(cache: Cache) -> None:

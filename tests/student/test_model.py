@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from timm.optim import create_optimizer_v2
 
 from pipeline.errors import TrainingError
 from pipeline.student.model import Student, build
@@ -44,7 +45,11 @@ def test_weights_come_from_the_seed_and_leave_torchs_state_alone() -> None:
 
 def test_embeddings_norms_and_biases_are_not_decayed() -> None:
     distiller, _ = build(model="test_vit", width=8, input_px=64, adapter="attention", grid=(4, 4), seed=0)
-    assert {"adapter.query", "adapter.level", "student.backbone.pos_embed"} <= distiller.no_weight_decay()
+    optimizer = create_optimizer_v2(distiller, opt="adamw", lr=1.0, weight_decay=0.05)
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in distiller.named_parameters():
+        embedding = name in {"adapter.query", "adapter.level", "student.backbone.pos_embed"} or "_token" in name
+        assert decay[id(parameter)] == (0 if embedding or parameter.ndim == 1 else 0.05), name
 
 
 @pytest.mark.parametrize("side", [64])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.student.order import Epoch, Order, Rows
+from pipeline.student.order import Epoch, Order, Rows, kept_rows
 
 counts = st.lists(st.integers(1, 60), min_size=1, max_size=8)
 blocks, buffers, seeds = st.integers(1, 20), st.integers(1, 90), st.integers(-5, 2**40)
@@ -114,12 +114,22 @@ def test_ranks_together_are_one_process_with_the_whole_batch(
 
 
 @given(counts, st.floats(0.01, 1))
-def test_a_fraction_is_the_same_rows_every_epoch_spread_over_each_slide(rows: list[int], fraction: float) -> None:
+def test_a_fraction_is_its_kept_rows_every_epoch(rows: list[int], fraction: float) -> None:
     order = Order(rows, block_rows=4, buffer_rows=16, fraction=fraction)
     taken = [whole(order, epoch) for epoch in (0, 1)]
     chosen = [set(zip(t.slide.tolist(), t.row.tolist(), strict=True)) for t in taken]
     assert chosen[0] == chosen[1] and len(chosen[0]) == order.total
-    for slide, n in enumerate(rows):
-        kept = sorted(row for at, row in chosen[0] if at == slide)
-        assert len(kept) == np.ceil(n * fraction)
-        assert set(np.diff([*kept, n])) <= {n // len(kept), -(-n // len(kept))}
+    assert chosen[0] == {(slide, int(row)) for slide, n in enumerate(rows) for row in kept_rows(n, fraction)}
+
+
+@given(st.integers(1, 3000), st.floats(1e-6, 1), st.floats(1e-6, 1))
+def test_a_smaller_fraction_is_within_a_larger_and_both_are_even(n: int, one: float, other: float) -> None:
+    few, many = kept_rows(n, min(one, other)), kept_rows(n, max(one, other))
+    assert set(few) <= set(many) <= set(range(n))
+    gaps = np.diff(few)
+    assert few[0] == 0 and (len(few) == 1 or (gaps.max() <= 2 * gaps.min() and n - few[-1] <= 2 * gaps.max()))
+
+
+@pytest.mark.parametrize("percent", range(1, 101))
+def test_a_fraction_of_hundreds_is_not_rounded_up(percent: int) -> None:
+    assert len(kept_rows(300, percent / 100)) == 3 * percent

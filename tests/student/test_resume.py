@@ -8,13 +8,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from student.conftest import make_cache
+import torch
+from student.conftest import Cache, make_cache
 from student.synthetic import tiny
+from student.trainings import make_training
 
 from pipeline.errors import TrainingError
+from pipeline.student import loop
 from pipeline.student.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.student.loader import Batch
+from pipeline.student.loop import Training
 from pipeline.student.train import train_student
 
 TESTS = Path(__file__).parents[1]
@@ -60,6 +66,42 @@ def test_killed_and_restarted_ends_with_the_same_bytes(tmp_path: Path) -> None:
     assert run_folder(killed) == run_folder(whole)
     assert not list(killed.glob("store/checkpoints/*/.run.*")), "a partial is left behind"
     assert {item.id for item in manifest.items} == {path.name for path in (killed / "out").iterdir()}
+
+
+class StopsAt7(Training):
+    def step(self, step: int, batch: Batch) -> dict[str, float]:
+        if step == 7:
+            raise InterruptedError
+        return super().step(step, batch)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "frozen batch norm, phi-s, relation, artefacts masked": {
+        "freeze_batch_norm": True,
+        "standardise": "phi-s",
+        "objective": {"relation": 1.0, "token_weight": "norm"},
+    },
+    "dropout": {"model": "test_vit", "model_kwargs": {"drop_path_rate": 0.2, "proj_drop_rate": 0.1}},
+    "no average, a fraction": {"ema_decay": 0.0, "train_fraction": 0.7, "epochs": 3},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
+    variant: str, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Rows of three steps: what is summed towards a row is in no checkpoint, so the one due after 4 waits for the row.
+    monkeypatch.setattr(loop, "CURVE_ROWS", 4)
+    params = {"checkpoint_every": 4, **VARIANTS[variant]}
+    whole = make_training(cache, tmp_path / "whole", **params)
+    whole.run()
+    with pytest.raises(InterruptedError):
+        make_training(cache, tmp_path / "stopped", StopsAt7, **params).run()
+    resumed = make_training(cache, tmp_path / "stopped", **params)
+    assert resumed.run()["resumed_from"] == 6
+    assert resumed.curve == whole.curve
+    expected, found = whole.final().state_dict(), resumed.final().state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
 
 
 def test_a_checkpoint_that_cannot_be_read_says_which(tmp_path: Path) -> None:

@@ -79,12 +79,6 @@ def test_a_loss_that_is_not_finite_names_step_objective_and_slides(tmp_path: Pat
         train(cache, tmp_path, tiny())
 
 
-def test_ema_off_exports_the_last_weights(cache: Cache, tmp_path: Path) -> None:
-    train(cache, tmp_path, tiny(ema_decay=0.0, epochs=1))
-    weights = load_file(tmp_path / "models/student/model.safetensors")
-    assert all(torch.isfinite(value).all() for value in weights.values())
-
-
 def test_batch_norm_is_measured_with_the_exported_weights(cache: Cache, tmp_path: Path) -> None:
     train(cache, tmp_path, tiny(epochs=1))
     weights = load_file(tmp_path / "models/student/model.safetensors")
@@ -119,10 +113,16 @@ def test_tensorboard_gets_the_curves_rows_and_changes_nothing(cache: Cache, tmp_
 def test_the_recipe_holds_what_changes_the_weights(cache: Cache) -> None:
     corpus = open_corpus(cache.tiles, cache.tokens, cache.store)
 
-    def recipe(**changed: Any) -> dict[str, Any]:
-        return train_recipe(cache.tokens, corpus, tiny(**changed), 32)
+    def recipe(world: int = 1, **changed: Any) -> dict[str, Any]:
+        return train_recipe(cache.tokens, corpus, tiny(**changed), 32, world)
 
     assert recipe(workers=0) == recipe(checkpoint_every=9) == recipe()
+    fraction, processes = recipe(train_fraction=0.3), recipe(world=2)
+    assert "kept_rows" in fraction and "kept_rows" not in recipe() and processes["world"] == 2
+    assert recipe(world=2, freeze_batch_norm=True) == recipe(freeze_batch_norm=True)
+    assert recipe(world=3, freeze_batch_norm=True, batch_size=42) != recipe(freeze_batch_norm=True, batch_size=42)
+    if not torch.cuda.is_available():
+        assert recipe(compile="off") == recipe()
     for change in ({"seed": 1}, {"lr": 1e-3}, {"buffer_rows": 8}, {"objective": {"cls": 2}}, {"input_px": 64}):
         assert recipe(**change) != recipe()
 
