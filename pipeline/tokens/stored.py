@@ -40,7 +40,8 @@ class Finish:
         self._frozen: tuple[Tensor, Tensor] | None = None
         self._in_one_pass = teacher.cls_is_token and not teacher.convolutional
         norm = teacher.final_norm if self._in_one_pass else None
-        self._weight_D, self._bias_D = (None, None) if norm is None else (norm.weight, norm.bias)
+        self._weight_D: Tensor | None = None if norm is None else norm.weight
+        self._bias_D: Tensor | None = None if norm is None else norm.bias
         self._eps = 0.0 if norm is None else norm.eps
         if frozen is not None:
             mu_D, sigma_D = torch.from_numpy(frozen.mu).to(device), torch.from_numpy(frozen.sigma).to(device)
