@@ -6,6 +6,7 @@ does not run, after all of them had their turn.
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -51,14 +52,12 @@ def _epilogue(device: str) -> Iterator[Case]:
         for dtype, n_prefix in ((torch.float32, 1), (torch.bfloat16, 5)):
             raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = gate.hidden_state(n, n_prefix + tokens, width, dtype, device)
             block = block_of(width)
-            for affine in ((weight_D, bias_D), (None, None)):
-                folded = epilogue_reference.folded(*affine, mu_D, sigma_D, block)
-                arguments = (raw_NLD, *affine, EPS, n_prefix, *folded, block)
-                norm = "norm" if affine[0] is not None else "no norm"
+            for norm in ("norm", "no norm"):
+                weight, bias = (weight_D, bias_D) if norm == "norm" else (None, None)
+                folded = epilogue_reference.folded(weight, bias, mu_D, sigma_D, block)
+                arguments = (raw_NLD, weight, bias, EPS, n_prefix, *folded, block)
 
-                def check(arguments: tuple[object, ...] = arguments) -> None:
-                    gate.epilogue_agrees(kernel.epilogue, *arguments)  # type: ignore[arg-type]
-
+                check = functools.partial(gate.epilogue_agrees, kernel.epilogue, *arguments)
                 yield f"epilogue, {width}, {dtype}, {norm}", check
 
 
@@ -70,9 +69,7 @@ def _dequantise(device: str) -> Iterator[Case]:
         q_NTD = torch.randint(-127, 128, (*_shape(device), width), dtype=torch.int8, generator=generator).to(device)
         scale_NT = torch.rand(q_NTD.shape[:2], generator=generator).half().to(device)
 
-        def check(q_NTD: torch.Tensor = q_NTD, scale_NT: torch.Tensor = scale_NT, width: int = width) -> None:
-            gate.dequantise_agrees(kernel.dequantise, q_NTD, scale_NT, block_of(width))
-
+        check = functools.partial(gate.dequantise_agrees, kernel.dequantise, q_NTD, scale_NT, block_of(width))
         yield f"dequantise, {width}", check
 
 
@@ -88,14 +85,10 @@ def _dense_loss(device: str) -> Iterator[Case]:
             scale_NT = (torch.rand(shape[:2], generator=generator) * 0.02 + 0.01).half().to(device)
             weight_NT = torch.rand(shape[:2], generator=generator).to(device) if weighted else None
 
-            def check(
-                arguments: tuple[torch.Tensor | None, ...] = (prediction_NTD, stored_NTD, scale_NT, weight_NT),
-                block: int = block_of(width),
-            ) -> None:
-                gate.dense_loss_agrees(kernel.dense_loss, *arguments, block)  # type: ignore[arg-type]
-                gate.norms_agree(kernel.token_norm, *arguments[1:3])  # type: ignore[arg-type]
-
-            yield f"dense loss and gradient, {width}, {dtype}", check
+            loss = functools.partial(gate.dense_loss_agrees, kernel.dense_loss, prediction_NTD, stored_NTD, scale_NT)
+            yield f"dense loss and gradient, {width}, {dtype}", functools.partial(loss, weight_NT, block_of(width))
+            norms = functools.partial(gate.norms_agree, kernel.token_norm, stored_NTD, scale_NT)
+            yield f"token norm, {width}, {dtype}", norms
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import io
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 FILTER = Image.Resampling.BICUBIC
 """Pillow widens a filter by the factor it shrinks, so this is antialiased; what timm and the teachers resize with."""
@@ -101,7 +101,7 @@ def _pillow(data: bytes) -> NDArray[np.uint8]:
             if image.has_transparency_data:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
             return np.asarray(image.convert("RGB"))
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         # Its own words hold an address in memory, and a refusal's reason goes into a manifest.
         raise ValueError("not an image that decodes: of no known format") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:

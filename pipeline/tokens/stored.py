@@ -40,11 +40,14 @@ class Finish:
         self._frozen: tuple[Tensor, Tensor] | None = None
         self._in_one_pass = teacher.cls_is_token and not teacher.convolutional
         norm = teacher.final_norm if self._in_one_pass else None
-        self._norm = (None, None, 0.0) if norm is None else (norm.weight, norm.bias, norm.eps)
+        self._weight_D: Tensor | None = None if norm is None else norm.weight
+        self._bias_D: Tensor | None = None if norm is None else norm.bias
+        self._eps = 0.0 if norm is None else norm.eps
         if frozen is not None:
-            self._frozen = torch.from_numpy(frozen.mu).to(device), torch.from_numpy(frozen.sigma).to(device)
+            mu_D, sigma_D = torch.from_numpy(frozen.mu).to(device), torch.from_numpy(frozen.sigma).to(device)
+            self._frozen = mu_D, sigma_D
             # Once, and not the half dozen small launches of it with every batch.
-            self._folded = folded(*self._norm[:2], *self._frozen, self._block)
+            self._folded = folded(self._weight_D, self._bias_D, mu_D, sigma_D, self._block)
 
     def __call__(self, raw: Tensor) -> Stored:
         """What is stored of one view's raw answer, (N, L, D) or a CNN's map."""
@@ -64,7 +67,8 @@ class Finish:
         if not self._in_one_pass:
             cls_ND, patch_NTD = self._teacher.finish(raw)
             return cls_ND, *quantise(patch_NTD, *self._folded, self._block)
-        return epilogue(raw, *self._norm, self._teacher.n_prefix, *self._folded, self._block)
+        n_prefix, (gain_D, offset_D) = self._teacher.n_prefix, self._folded
+        return epilogue(raw, self._weight_D, self._bias_D, self._eps, n_prefix, gain_D, offset_D, self._block)
 
 
 def all_views(views: list[Stored]) -> Stored:
