@@ -52,7 +52,7 @@ def kept_rows(n: int, fraction: float) -> Ints:
     count = min(n, max(1, math.ceil(n * fraction - 1e-9)))
     bits = max(1, n - 1).bit_length()
     counted = np.arange(2**bits)
-    reversed_ = sum(((counted >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))
+    reversed_ = np.sum([((counted >> bit) & 1) << (bits - 1 - bit) for bit in range(bits)], axis=0)
     return np.sort(reversed_[reversed_ < n][:count])
 
 

@@ -36,7 +36,7 @@ def test_a_gradient_that_is_not_finite_names_its_step_and_moves_no_weight(cache:
 
 
 def test_weights_that_the_last_step_made_infinite_are_refused(cache: Cache, tmp_path: Path) -> None:
-    params = tiny(epochs=1, batch_size=40, lr=3e38, ema_decay=0.0)
+    params = tiny(epochs=1, batch_size=40, lr=3e37, ema_decay=0.0)
     with pytest.raises(TrainingError, match="weights that are not finite: "):
         train_student(cache.tiles, cache.tokens, params, cache.store, out=tmp_path / "out", curve=tmp_path / "c.csv")
 

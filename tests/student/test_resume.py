@@ -82,7 +82,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "objective": {"relation": 1.0, "token_weight": "norm"},
     },
     "dropout": {"model": "test_vit", "model_kwargs": {"drop_path_rate": 0.2, "proj_drop_rate": 0.1}},
-    "no average, a fraction": {"ema_decay": 0.0, "train_fraction": 0.7, "epochs": 3},
 }
 
 
