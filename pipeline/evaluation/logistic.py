@@ -50,6 +50,11 @@ def near_optimum(
         return value, np.concatenate([slope_DK.ravel(), error_NK.mean(axis=0)])
 
     start = np.zeros(width * classes + classes)
-    options = {"gtol": TOLERANCE, "ftol": 0.0, "maxiter": MOST_STEPS, "maxls": 50}
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
+    found = minimize(
+        loss,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        options={"gtol": TOLERANCE, "ftol": 0.0, "maxiter": MOST_STEPS, "maxls": 50},
+    ).x
     return (to_w_DD @ found[: width * classes].reshape(width, classes)).T, found[width * classes :]

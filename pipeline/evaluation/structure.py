@@ -16,7 +16,7 @@ Shapes: N tiles, D channels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class _Moments:
         shared = np.square(np.linalg.norm(xy - np.outer(x, y) / n))
         return float(shared / (own_x * own_y)) if own_x > 0 and own_y > 0 else 0.0
 
-    def rank(self, which: Literal[0, 1]) -> float:
+    def rank(self, which: int) -> float:
         """RankMe of X (0) or Y (1)."""
         return _rank(self.parts[which])
 

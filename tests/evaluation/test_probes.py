@@ -127,7 +127,8 @@ def test_the_head_is_scikit_learns_own_on_features_of_very_different_spread(clas
     random = np.random.default_rng(0)
     label_N = np.arange(300) % classes
     x_ND = (random.normal(size=(300, 40)) + CENTRES[label_N, :40]) * np.geomspace(1, 1e-3, 40)
-    x_ND = Scale.of(x_ND)(x_ND @ random.normal(size=(40, 64)))
+    mixed_ND = x_ND @ random.normal(size=(40, 64))
+    x_ND = Scale.of(mixed_ND)(mixed_ND)
     ours = linear_head(x_ND, label_N.tolist())
     theirs = LogisticRegression(C=64 * classes / (100 * 300), tol=1e-9, max_iter=9999).fit(x_ND, label_N)
     assert ours.n_iter_[0] <= 3
