@@ -123,7 +123,7 @@ def _set_headline(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 def _label_headline(found: Mapping[str, Any] | None) -> dict[str, Any]:
     """The distilled student, the same net from the labels alone, and the difference, for each number of labels."""
-    headline = {}
+    headline: dict[str, Any] = {}
     for k, row in (found or {}).items():
         headline |= {f"labels_{k}_{model}": row[model]["balanced_accuracy"] for model in ("student", "from_labels")}
         headline[f"labels_{k}_gain"] = row["gain"]["value"]

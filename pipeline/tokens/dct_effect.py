@@ -30,9 +30,9 @@ from pipeline.params import TilesParams, TokensParams
 from pipeline.slides.reader import SlideReader
 from pipeline.slides.reduced import ReducedReader
 from pipeline.store import Store
-from pipeline.tiles.choice import Choice, choose
+from pipeline.tiles.choice import choose
 from pipeline.tiles.cutting import cut
-from pipeline.tiles.grid import Geometry, plan
+from pipeline.tiles.grid import Geometry, plan, spread_choice
 from pipeline.tiles.pixels import decode_jpeg, encode_jpeg, resize
 from pipeline.tiles.whole_slide import look
 from pipeline.tokens.engines import Eager, Engine, pick_device, resolve_precision
@@ -47,9 +47,7 @@ def measure(
     teacher = load_teacher(tokens, Store.find(), demo_px=512)
     with ReducedReader(slide, mpp, alone=True) as reader:
         own_mpp = max(reader.mpp_xy)
-        params = TilesParams(
-            target_mpp=target_mpp or 2 * own_mpp, tile_px=teacher.input_px, max_tiles_per_slide=n_tiles, min_sharpness=0
-        )
+        params = TilesParams(target_mpp=target_mpp or 2 * own_mpp, tile_px=teacher.input_px, min_sharpness=0)
         sizes = zip(reader.level_dimensions, reader.level_downsamples, strict=True)
         levels = [(width, height, downsample) for (width, height), downsample in sizes]
         whole, reduced = (plan(offered, reader.mpp_xy, params) for offered in (levels[:1], levels))
@@ -59,13 +57,17 @@ def measure(
             raise SlideRefused(what, where=slide.name, fix="give a --target-mpp of at least twice the slide's own")
         # Corners on pixels of the reduced level are on pixels of level 0 too.
         choice = choose(reduced, look(reader, params)[1], params)
+        x_l0, y_l0, tissue = (
+            column[spread_choice(len(column), n_tiles, params.seed)]
+            for column in (choice.x_l0, choice.y_l0, choice.tissue)
+        )
         tiles, seconds = {}, {}
         for name, geometry in (("whole", whole), ("reduced", reduced)):
             began = time.perf_counter()
-            cuts = list(cut(reader, geometry, choice.x_l0, choice.y_l0, choice.tissue, params.jpeg_quality))
+            cuts = list(cut(reader, geometry, x_l0, y_l0, tissue, params.jpeg_quality))
             seconds[name] = time.perf_counter() - began
             tiles[name] = [None if one.jpeg is None else decode_jpeg(one.jpeg) for one in cuts]
-        tiles["pillow"] = _by_pillow(reader, whole, choice, params.jpeg_quality)
+        tiles["pillow"] = _by_pillow(reader, whole, x_l0, y_l0, params.jpeg_quality)
     intact = [i for i, one in enumerate(tiles["whole"]) if one is not None]
     pixel_NHWC = {name: np.stack([one for i in intact if (one := some[i]) is not None]) for name, some in tiles.items()}
     device = pick_device()
@@ -94,13 +96,15 @@ def measure(
     }
 
 
-def _by_pillow(reader: SlideReader, geometry: Geometry, choice: Choice, quality: int) -> list[NDArray[np.uint8] | None]:
+def _by_pillow(
+    reader: SlideReader, geometry: Geometry, x_l0: NDArray[np.int64], y_l0: NDArray[np.int64], quality: int
+) -> list[NDArray[np.uint8] | None]:
     """The same tiles by Pillow's antialiased bicubic, stored alike."""
     found: list[NDArray[np.uint8] | None] = []
     width, height = geometry.size_px
     side = geometry.tile_px
-    for x_l0, y_l0 in zip(choice.x_l0.tolist(), choice.y_l0.tolist(), strict=True):
-        region_HWC = reader.read(geometry.level, x_l0, y_l0, int(np.ceil(width - 1e-6)), int(np.ceil(height - 1e-6)))
+    for x, y in zip(x_l0.tolist(), y_l0.tolist(), strict=True):
+        region_HWC = reader.read(geometry.level, x, y, int(np.ceil(width - 1e-6)), int(np.ceil(height - 1e-6)))
         tile_HWC = resize(region_HWC, (side, side), (0.0, 0.0, width, height))
         found.append(decode_jpeg(encode_jpeg(tile_HWC, quality)))
     return found

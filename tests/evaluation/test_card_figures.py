@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline.evaluation.card_figures import figures, write_card
 from pipeline.manifest import Manifest
+from pipeline.params import ObjectiveParams, StudentParams
 
 INTERVAL = [0.81, 0.9]
 ROW = {"accuracy": 0.85, "balanced_accuracy": 0.854, "interval": INTERVAL}
@@ -20,7 +21,7 @@ RUN: dict[str, Any] = {
     "model": "efficientvit_b0", "width": 1024, "input_px": 224, "train_tiles": 7, "train_slides": 2, "views": 1,
     "teacher": {"name": "demo"}, "grid": [14, 14], "parameters": 4e6, "batch_size": 64, "steps": 9, "precision": "fp32",
     "loss": {"loss": 1.0, "cls": 1.0}, "adapter": None,
-    "student": {"lr": 1e-3, "weight_decay": 0.05, "epochs": 2, "seed": 0, "objective": {"cls": 1.0, "patch": 0.0}},
+    "student": StudentParams(epochs=2, objective=ObjectiveParams(patch=0)).model_dump(mode="json"),
 }  # fmt: skip
 
 
