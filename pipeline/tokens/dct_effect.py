@@ -57,10 +57,8 @@ def measure(
             raise SlideRefused(what, where=slide.name, fix="give a --target-mpp of at least twice the slide's own")
         # Corners on pixels of the reduced level are on pixels of level 0 too.
         choice = choose(reduced, look(reader, params)[1], params)
-        x_l0, y_l0, tissue = (
-            column[spread_choice(len(column), n_tiles, params.seed)]
-            for column in (choice.x_l0, choice.y_l0, choice.tissue)
-        )
+        drawn = spread_choice(len(choice.x_l0), n_tiles, params.seed)
+        x_l0, y_l0, tissue = choice.x_l0[drawn], choice.y_l0[drawn], choice.tissue[drawn]
         tiles, seconds = {}, {}
         for name, geometry in (("whole", whole), ("reduced", reduced)):
             began = time.perf_counter()
