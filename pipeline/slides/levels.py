@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.errors import SlideRefused
 
 _TOLERANCE = 0.1
-"""Both axes are reduced alike, to within this and a pixel: levels are rounded, and some scanners pad them."""
+"""Both axes are reduced alike, to within this and a pixel an axis: levels are rounded, and some scanners pad them."""
 MAX_READ_PX = 1 << 25
 """Pixels of one read: at up to 15 bytes a pixel on the way through OpenSlide and Pillow, half a GiB."""
 MAX_TILE_PX = 1 << 26
@@ -18,8 +18,10 @@ def is_reduced(whole_px: tuple[int, int], level_px: tuple[int, int]) -> bool:
         return False
     # The longer axis tells the factor: rounding to whole pixels changes it least.
     long = 0 if whole_px[0] >= whole_px[1] else 1
-    expected = whole_px[1 - long] * level_px[long] / whole_px[long]
-    return abs(level_px[1 - long] - expected) <= 1 + _TOLERANCE * expected
+    ratio = whole_px[1 - long] / whole_px[long]
+    expected = ratio * level_px[long]
+    # A pixel of rounding on the shorter axis, and one on the longer, which is `ratio` pixels of the shorter.
+    return abs(level_px[1 - long] - expected) <= 1 + ratio + _TOLERANCE * expected
 
 
 def check_read(size_px: tuple[int, int], own_tile_px: tuple[int, int] = (0, 0), where: str = "") -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.slides.levels import is_reduced
 
 
+@example(size=(3, 2), downsample=2.0, up=(False, True))
 @given(
     size=st.tuples(st.integers(1, 200_000), st.integers(1, 200_000)),
     downsample=st.floats(1, 300),
