@@ -96,11 +96,12 @@ def compare(
                 found.why[f"{figure}, {split}"] = reason
     wanted = any(f"{figure}, {split}" not in found.why for figure in ("probes", "slide_labels") for split in held)
     answers = _answers(models, {TRAIN: fit_on, **held} if wanted else held, params, advance)
+    fitted, probed = _labelled(fit_on, answers.get(TRAIN, {})), dict[str, Labelled]()
     for split, chosen in held.items():
         found.fidelity[split] = _fidelity(answers[split], chosen, scale, params, found, split)
         found.fidelity[split]["patch"] = _patch(models, chosen, params, found, split, advance)
         if f"probes, {split}" not in found.why:
-            fitted, compared = _labelled(fit_on, answers[TRAIN]), _labelled(chosen, answers[split])
+            compared = probed[split] = _labelled(chosen, answers[split])
             found.probes[split] = probe(fitted, compared, params.knn_k, params.bootstrap, params.seed)
             _warn_of_tiles(found, split, train, chosen, len(fitted.labels), params.knn_k)
             if shots_possible(fitted.labels):
@@ -109,14 +110,13 @@ def compare(
             bags = _bags(fit_on, answers[TRAIN]), _bags(chosen, answers[split])
             found.slide_labels[split] = slide_probe(*bags, params.mil_epochs, params.bootstrap, params.seed)
             _warn_of_slides(found, split, train, chosen)
-    probed = {split: held[split] for split in found.probes}
     if params.from_labels and probed:
         told = against_labels(
             models.folder,
             datasets.labelled(fit_on),
-            {split: datasets.labelled(chosen) for split, chosen in probed.items()},
-            _labelled(fit_on, answers[TRAIN]),
-            {split: _labelled(chosen, answers[split]) for split, chosen in probed.items()},
+            {split: datasets.labelled(held[split]) for split in probed},
+            fitted,
+            probed,
             params,
             store,
             advance,
