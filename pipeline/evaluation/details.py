@@ -24,7 +24,7 @@ def detail_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     for split, shots in (summary["few_shot"] or {}).items():
         rows += [{"section": "downstream", "where": split, **row} for row in _few_shot(shots)]
     for split, found in (summary["slide_labels"] or {}).items():
-        rows.append({"section": "downstream", "where": split, **_accuracy("slide labels, attention", found)})
+        rows += [{"section": "downstream", "where": split, **row} for row in _slide_labels(found)]
     for name, splits in summary["sets"].items():
         for split, found in splits.items():
             where = f"{name}, {split}"
@@ -54,6 +54,13 @@ def _fidelity(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _few_shot(shots: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for n in sorted(shots, key=int):
         yield _accuracy(f"few shots, {n} a class", shots[n])
+
+
+def _slide_labels(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    yield _accuracy("slide labels, attention", found)
+    # Experiments evaluated before there was this figure are compared too.
+    if "head_transfer" in found:
+        yield _accuracy(f"slide labels, attention, {PROBES['head_transfer']}", found["head_transfer"])
 
 
 def _set_cosine(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from pipeline.progress import track
 from pipeline.store import Store, recipe_key
 from pipeline.tiles.reader import TileReader
 
-RECIPE_VERSION = 3
+RECIPE_VERSION = 4
 NOTHING_HELD_OUT = "every slide is in split 'train'; give some slides another split in the slide table"
 
 ONE_SPLIT = "are the slides cuts of one another? keep them in one split"

@@ -5,6 +5,9 @@ a_n = softmax_n(w . (tanh(V h_n) * sigmoid(U h_n))), and the slide's label is a 
 width 128, a slide a step, AdamW, cosine schedule to 0, no early stopping and no choice of epoch, so that no held-out
 slide takes part in training. Embeddings are standardised with the train tiles' statistics of their own model.
 
+`head_transfer` is the drop-in test: the teacher's head, unchanged, on the student's tiles, standardised with the
+teacher's statistics as an existing head would do.
+
 Initial weights and order depend on the seed and not on the model, so that equal features give equal answers.
 Shapes: n tiles of a slide, D channels, K classes, S slides.
 """
@@ -67,20 +70,21 @@ def unmeasurable_slides(train: Sequence[str | None], held: Sequence[str | None])
 def slide_probe(train: Bags, held: Bags, epochs: int, resamples: int, seed: int) -> dict[str, Any]:
     """The figures of each model over the held-out slides, as `probe` gives them over tiles.
 
-    `majority`, `chance`, `classes` (held-out slides per class), `n_train`, `n` slides. Held-out slides of a class that
-    no train slide has are left out. Slides are drawn one by one for the intervals.
+    `head_transfer` {the same per model, retention}; `majority`, `chance`, `classes` (held-out slides per class),
+    `n_train`, `n` slides. Held-out slides of a class that no train slide has are left out. Slides are drawn one by one
+    for the intervals.
     """
     known = sorted(set(train.labels))
     keep = [i for i, label in enumerate(held.labels) if label in known]
     labels = [held.labels[i] for i in keep]
+    bags = {name: [slides[i] for i in keep] for name, slides in held.features.items()}
     score = Scorer(labels, Resampler([str(i) for i in range(len(keep))], resamples, seed))
-    right = {}
-    for name, bags in train.features.items():
-        answers = fit(bags, train.labels, known, [held.features[name][i] for i in keep], epochs, seed)
-        right[name] = score.right(answers)
-    majority = Counter(train.labels).most_common(1)[0][0]
-    return score.table(right) | {
-        "majority": score.figures(score.right(np.full(len(labels), majority))),
+    heads = {name: fit(slides, train.labels, known, epochs, seed) for name, slides in train.features.items()}
+    own = {name: score.right(head(bags[name])) for name, head in heads.items()}
+    transferred = {name: score.right(heads["teacher"](slides)) for name, slides in bags.items()}
+    return score.table(own) | {
+        "head_transfer": score.table(transferred),
+        "majority": score.majority(train.labels),
         "chance": 1 / len(set(labels)),
         "classes": dict(sorted(Counter(labels).items())),
         "n_train": len(train.labels),
@@ -89,17 +93,24 @@ def slide_probe(train: Bags, held: Bags, epochs: int, resamples: int, seed: int)
     }
 
 
-def fit(
-    bags: Sequence[Floats],
-    labels: Sequence[str],
-    classes: Sequence[str],
-    held: Sequence[Floats],
-    epochs: int,
-    seed: int,
-) -> NDArray[Any]:
-    """Train on some slides and answer others: their labels, (S,). Leaves torch's own random state as it was."""
+@dataclass(frozen=True)
+class SlideHead:
+    """A trained head with its train tiles' statistics: [(n, D)] of some slides to their labels (S,)."""
+
+    scale: Scale
+    model: GatedAttention
+    classes: Sequence[str]
+
+    @torch.inference_mode()
+    def __call__(self, bags: Sequence[Floats]) -> NDArray[Any]:
+        found = [int(self.model(_tensor(self.scale, bag)).argmax()) for bag in bags]
+        return np.asarray([self.classes[i] for i in found], dtype=np.str_)
+
+
+def fit(bags: Sequence[Floats], labels: Sequence[str], classes: Sequence[str], epochs: int, seed: int) -> SlideHead:
+    """Train on some slides. Leaves torch's own random state as it was."""
     scale = Scale.of(np.concatenate(bags))
-    train = [torch.from_numpy(scale(bag).astype(np.float32)) for bag in bags]
+    train = [_tensor(scale, bag) for bag in bags]
     truth = torch.tensor([classes.index(label) for label in labels])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -113,6 +124,8 @@ def fit(
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 schedule.step()
-        with torch.inference_mode():
-            found = [int(model(torch.from_numpy(scale(bag).astype(np.float32))).argmax()) for bag in held]
-    return np.asarray([classes[i] for i in found], dtype=np.str_)
+    return SlideHead(scale, model, classes)
+
+
+def _tensor(scale: Scale, tile_nD: Floats) -> Tensor:
+    return torch.from_numpy(scale(tile_nD).astype(np.float32))

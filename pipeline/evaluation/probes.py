@@ -108,13 +108,14 @@ def probe(train: Labelled, held: Labelled, knn_k: int, resamples: int, seed: int
         held_ND = scale(held.features[name])
         knn[name] = score.right(vote(scale(train.features[name]), train.labels, held_ND, knn_k))
         linear[name] = score.right(heads[name].predict(held_ND))
-    transferred = score.right(heads["teacher"].predict(scales["teacher"](held.features["student"])))
-    majority = Counter(train.labels).most_common(1)[0][0]
+    transferred = {
+        name: score.right(heads["teacher"].predict(scales["teacher"](x_ND))) for name, x_ND in held.features.items()
+    }
     return {
         "knn": score.table(knn),
         "linear": score.table(linear),
-        "head_transfer": score.table({"teacher": linear["teacher"], "student": transferred}),
-        "majority": score.figures(score.right(np.full(len(held.labels), majority))),
+        "head_transfer": score.table(transferred),
+        "majority": score.majority(train.labels),
         "chance": 1 / len(set(held.labels)),
         "classes": dict(sorted(Counter(held.labels).items())),
         "dropped_classes": dropped,

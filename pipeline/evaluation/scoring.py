@@ -7,6 +7,7 @@ Shapes: N tiles, K classes, B resamples.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,11 @@ class Scorer:
             "interval": interval(self._resampled(right_N)),
             "accuracy": float(right_N.mean()),
         }
+
+    def majority(self, train_labels: Sequence[str]) -> dict[str, Any]:
+        """The figures of answering every tile with the most frequent train label: a floor that takes no features."""
+        most_frequent = Counter(train_labels).most_common(1)[0][0]
+        return self.figures(self.right(np.full(len(self.label_N), most_frequent)))
 
     def _resampled(self, right_N: Floats) -> NDArray[np.float64]:
         """Balanced accuracy of every resample, over the classes that it drew."""

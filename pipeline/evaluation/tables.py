@@ -93,8 +93,9 @@ def evaluate_headline(summary: Mapping[str, Any]) -> dict[str, Any]:
         for shots, row in ((summary["few_shot"] or {}).get(lead) or {}).items()
         if shots in HEADLINE_SHOTS
     }
-    if (summary["slide_labels"] or {}).get(lead):
-        rows["slide_labels"] = summary["slide_labels"][lead]
+    slides = (summary["slide_labels"] or {}).get(lead)
+    if slides:
+        rows |= {"slide_labels": slides, "slide_labels_head_transfer": slides["head_transfer"]}
     for kind, row in rows.items():
         headline |= {f"{kind}_{model}": row[model]["balanced_accuracy"] for model in MODELS if model in row}
         if row["retention"]:

@@ -167,7 +167,7 @@ def manifests() -> dict[str, Manifest]:
                 "probes": {"test": probes()},
                 "few_shot": {"test": {"4": probes()["linear"], "16": probes()["knn"]}},
                 "from_labels": {"test": {"10": from_labels()}},
-                "slide_labels": None,
+                "slide_labels": {"test": probes()["linear"] | {"head_transfer": probes()["head_transfer"]}},
                 "sets": {"crc": {"test": {"fidelity": fidelity(), "probes": probes(), "few_shot": None}}},
                 "robustness": {"changes": {"stain": steady(), "blur": steady()}, "n": 64, "by": "tile"},
                 "maps": {

@@ -133,7 +133,7 @@ def test_plots_hold_a_row_a_figure(equal: Run, tmp_path: Path):
     evaluate(equal, tmp_path)
     with open(tmp_path / "probes.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * (3 + 3 + 2 + 1)
+    assert len(rows) == 2 * (3 + 3 + 3 + 1)
     with open(tmp_path / "fidelity.csv", newline="") as file:
         assert [(row["slide"], row["split"]) for row in csv.DictReader(file)] == [("s3", "shift"), ("s2", "test")]
 

@@ -32,7 +32,13 @@ def test_slides_have_every_figure(made: Made, tmp_path: Path):
     assert found["slide_labels"]["test"]["n"] == 2 and "only 2 held-out slides" in found["warnings"][0]
     assert set(found["robustness"]["changes"]) == {"stain", "scale", "blur", "jpeg", "dihedral"}
     assert found["why"] == {} and found["trained_on_test"] == [] and found["sets"] == {}
-    for key in ("patch_cosine", "cka", "shots_4_student", "slide_labels_teacher", "stain_agreement_student"):
+    for key in (
+        "patch_cosine",
+        "cka",
+        "shots_4_student",
+        "slide_labels_head_transfer_student",
+        "stain_agreement_student",
+    ):
         assert isinstance(found[key], float)
 
 

@@ -35,10 +35,37 @@ def test_attention_finds_the_few_tiles_that_decide_and_equal_features_keep_all()
     found = slide_probe(compared(24, 0), compared(40, 1), 15, 200, 0)
     assert found["teacher"]["balanced_accuracy"] > 0.9
     assert found["student"] == found["teacher"]
-    assert found["retention"] == {"value": 1.0, "interval": [1.0, 1.0]}
+    assert found["head_transfer"]["student"] == found["teacher"]
+    for table in (found, found["head_transfer"]):
+        assert table["retention"] == {"value": 1.0, "interval": [1.0, 1.0]}
     assert found["untrained"]["balanced_accuracy"] == pytest.approx(0.5, abs=0.2)
     assert found["majority"]["balanced_accuracy"] == found["chance"] == 0.5
     assert (found["n"], found["n_train"]) == (40, 24)
+
+
+def test_the_teachers_head_on_a_student_in_another_space_knows_nothing():
+    """The student's channels are the teacher's in another order: its own head learns all, the teacher's reads noise."""
+    train, held = compared(24, 0), compared(60, 1)
+    turned = [
+        Bags(b.labels, {**b.features, "student": [x[:, ::-1] for x in b.features["teacher"]]}) for b in (train, held)
+    ]
+    found = slide_probe(*turned, 15, 200, 0)
+    transfer = found["head_transfer"]
+    assert found["student"]["balanced_accuracy"] > 0.9
+    assert transfer["teacher"] == found["teacher"]
+    assert transfer["student"]["balanced_accuracy"] == pytest.approx(0.5, abs=0.2)
+    assert transfer["untrained"]["balanced_accuracy"] == pytest.approx(0.5, abs=0.2)
+    low, high = transfer["retention"]["interval"]
+    assert low < transfer["retention"]["value"] < high < 0.8
+
+
+def test_the_teachers_head_keeps_the_teachers_statistics():
+    """A student that is the teacher ten deviations off: standardised by its own tiles it would be the teacher again."""
+    train, held = compared(24, 0), compared(40, 1)
+    off = [Bags(b.labels, {**b.features, "student": [x + 10 for x in b.features["teacher"]]}) for b in (train, held)]
+    found = slide_probe(*off, 15, 200, 0)
+    assert found["student"]["balanced_accuracy"] == found["teacher"]["balanced_accuracy"]
+    assert found["head_transfer"]["student"]["balanced_accuracy"] < 0.7
 
 
 def test_gated_attention_is_equation_9():
@@ -58,7 +85,7 @@ def test_the_seed_decides_and_torchs_own_stays():
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    first, again = (fit(slides, labels, ["normal", "tumour"], slides, 2, 3) for _ in range(2))
+    first, again = (fit(slides, labels, ["normal", "tumour"], 2, 3)(slides) for _ in range(2))
     assert (first == again).all() and torch.rand(1) == expected
 
 

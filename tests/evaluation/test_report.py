@@ -118,8 +118,8 @@ def test_a_real_teacher_is_not_called_a_demo(manifests, store, tmp_path):
 def test_a_run_without_held_out_slides_says_so(manifests, store, tmp_path):
     why = {"fidelity": "no slide is held out", "probes": "no slide is held out"}
     summary = manifests["evaluate"].summary | {
-        "fidelity": None, "probes": None, "few_shot": None, "from_labels": None, "robustness": None, "maps": None,
-        "primary": None, "sets": {}, "why": why,
+        "fidelity": None, "probes": None, "few_shot": None, "from_labels": None, "slide_labels": None,
+        "robustness": None, "maps": None, "primary": None, "sets": {}, "why": why,
     }  # fmt: skip
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary, "items": ()})
     build_report(manifests, ReportParams(), store, tmp_path / "r.html")
@@ -140,6 +140,7 @@ def test_every_figure_is_in_a_table(text: str):
     for words in (
         "linear CKA",
         "few shots, 16 a class",
+        "slide labels, attention, teacher’s head",
         "crc, test",
         "2 tiles are nearly the same",
         "agreement, stain",
