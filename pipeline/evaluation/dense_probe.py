@@ -128,8 +128,13 @@ def dense_probe(
     tally, done = _Tally(len(names), classes), 0
     for features, mask_nHW in held:
         answers = {name: _pixels(heads[name], scales[name](x), grid, mask_nHW.shape[1]) for name, x in features.items()}
-        transferred = _pixels(heads["teacher"], scales["teacher"](features["student"]), grid, mask_nHW.shape[1])
-        answers |= {"transferred": transferred, "majority": np.full_like(mask_nHW, majority)}
+        # The teacher's head on others' tokens; on its own it has answered already.
+        answers |= {
+            _moved(name): _pixels(heads["teacher"], scales["teacher"](x), grid, mask_nHW.shape[1])
+            for name, x in features.items()
+            if name != "teacher"
+        }
+        answers["majority"] = np.full_like(mask_nHW, majority)
         for name, found_nHW in answers.items():
             for i, (found_HW, mask_HW) in enumerate(zip(found_nHW, mask_nHW, strict=True)):
                 tally.add(name, image[done + i], found_HW, mask_HW)
@@ -138,8 +143,8 @@ def dense_probe(
     found = {name: _figures(count_3IK, resampler) for name, count_3IK in tally.counts.items()}
     figures = {name: figure for name, (figure, _) in found.items()}
     linear: dict[str, Any] = {name: figures[name] for name in train.features}
-    transfer: dict[str, Any] = {"teacher": figures["teacher"], "student": figures["transferred"]}
-    for row, name in ((linear, "student"), (transfer, "transferred")):
+    transfer: dict[str, Any] = {name: figures[_moved(name)] for name in train.features}
+    for row, name in ((linear, "student"), (transfer, _moved("student"))):
         teacher_B, student_B = found["teacher"][1], found[name][1]
         kept = figures[name]["miou"] / max(figures["teacher"]["miou"], 1e-12)
         row["retention"] = {"value": kept, "interval": interval(student_B / np.maximum(teacher_B, 1e-12))}
@@ -153,6 +158,11 @@ def dense_probe(
         "n_train": len(train.label_M),
         "by": "image",
     }
+
+
+def _moved(name: str) -> str:
+    """What a model's tokens under the teacher's head are tallied as."""
+    return name if name == "teacher" else f"{name}, teacher's head"
 
 
 def _pixels(

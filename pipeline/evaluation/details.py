@@ -1,4 +1,4 @@
-"""Every figure of evaluate.json as rows for tables: teacher, student, the untrained floor, and what is kept.
+"""Every figure of evaluate.json as rows for tables: teacher, student, both floors, and what is kept.
 
 A cell is {value, low, high} or None. Pure functions of the manifest's summary; no torch.
 """
@@ -11,12 +11,15 @@ from typing import Any
 from pipeline.evaluation.tables import MODELS, PROBES
 
 Cell = dict[str, Any] | None
+ACCURACY_COLUMNS = (*MODELS, "majority")
+"""What an accuracy stands beside: both models, the network with random weights, and the most frequent class."""
 
 
 def detail_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """{section, where, what, teacher, student, untrained, kept} of every figure: slides, data sets, robustness.
+    """{section, where, what, and a cell each for `ACCURACY_COLUMNS` and kept} of every figure beside the probes' own.
 
-    `section` is where the report shows it: fidelity, downstream or robustness.
+    Figures are of slides, data sets and robustness; `section` is where the report shows them: fidelity, downstream or
+    robustness.
     """
     rows: list[dict[str, Any]] = []
     for split, found in (summary["fidelity"] or {}).items():
@@ -53,14 +56,15 @@ def _fidelity(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _few_shot(shots: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for n in sorted(shots, key=int):
-        yield _accuracy(f"few shots, {n} a class", shots[n])
+        yield _accuracy(f"few shots, {n} a class", shots[n], shots[n].get("majority"))
 
 
 def _slide_labels(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    yield _accuracy("slide labels, attention", found)
+    yield _accuracy("slide labels, attention", found, found["majority"])
     # Experiments evaluated before there was this figure are compared too.
     if "head_transfer" in found:
-        yield _accuracy(f"slide labels, attention, {PROBES['head_transfer']}", found["head_transfer"])
+        name = f"slide labels, attention, {PROBES['head_transfer']}"
+        yield _accuracy(name, found["head_transfer"], found["majority"])
 
 
 def _set_cosine(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,24 +74,26 @@ def _set_cosine(found: Mapping[str, Any]) -> dict[str, Any]:
 def _of_set(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for kind, name in PROBES.items():
         if found.get("probes"):
-            yield _accuracy(name, found["probes"][kind])
+            yield _accuracy(name, found["probes"][kind], found["probes"]["majority"])
     yield from _few_shot(found.get("few_shot") or {})
     for kind in ("linear", "head_transfer"):
         if found.get("dense"):
             row = found["dense"][kind]
             for key, name in (("miou", "mIoU"), ("dice", "Dice")):
-                cells = {model: _cell(row.get(model), key, f"{key}_interval") for model in MODELS}
+                answers = {**row, "majority": found["dense"]["majority"]}
+                cells = {name: _cell(answers.get(name), key, f"{key}_interval") for name in ACCURACY_COLUMNS}
                 kept = _cell(row["retention"], "value", "interval") if key == "miou" else None
                 yield _row(f"{name}, dense {PROBES[kind]}", kept=kept, **cells)
 
 
-def _accuracy(what: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    cells = {model: _cell(found.get(model), "balanced_accuracy", "interval") for model in MODELS}
+def _accuracy(what: str, found: Mapping[str, Any], majority: Mapping[str, Any] | None) -> dict[str, Any]:
+    answers = {**found, "majority": majority}
+    cells = {name: _cell(answers.get(name), "balanced_accuracy", "interval") for name in ACCURACY_COLUMNS}
     return _row(what, kept=_cell(found["retention"], "value", "interval"), **cells)
 
 
 def _row(what: str, **cells: Cell) -> dict[str, Any]:
-    return {"what": what, **dict.fromkeys((*MODELS, "kept")), **cells}
+    return {"what": what, **dict.fromkeys((*ACCURACY_COLUMNS, "kept")), **cells}
 
 
 def _cell(found: Mapping[str, Any] | None, key: str, interval: str) -> Cell:

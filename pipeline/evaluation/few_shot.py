@@ -31,7 +31,7 @@ def shots_possible(labels: Sequence[str]) -> list[int]:
 
 
 def few_shot(train: Labelled, held: Labelled, episodes: int, resamples: int, seed: int) -> dict[str, Any]:
-    """{shots (as text, since it becomes JSON): models, retention, `episodes`, `episode_range`}.
+    """{shots (as text, since it becomes JSON): models, retention, `majority`, `episodes`, `episode_range`}.
 
     Classes that the train tiles do not have are left out as in `probe`. Intervals are over held-out slides or tiles, of
     the mean over episodes; `episode_range` {model: [2.5th, 97.5th percentile]} is what drawing other shots does.
@@ -44,7 +44,7 @@ def few_shot(train: Labelled, held: Labelled, episodes: int, resamples: int, see
     support = {name: _unit(train_ND) for name, train_ND in support.items()}
     classes, class_N = np.unique(np.asarray(train.labels, dtype=np.str_), return_inverse=True)
     members = [np.flatnonzero(class_N == k) for k in range(len(classes))]
-    found: dict[str, Any] = {}
+    majority, found = score.majority(train.labels), dict[str, Any]()
     for shots in shots_possible(train.labels):
         random = np.random.default_rng([seed, shots])
         drawn_EKS = np.array(
@@ -53,7 +53,7 @@ def few_shot(train: Labelled, held: Labelled, episodes: int, resamples: int, see
         right_EN = {name: _right(support[name], query[name], drawn_EKS, classes, score.label_N) for name in support}
         table = score.table({name: right.mean(axis=0) for name, right in right_EN.items()})
         spread = {name: _spread(score, right) for name, right in right_EN.items()}
-        found[str(shots)] = table | {"episodes": episodes, "episode_range": spread}
+        found[str(shots)] = table | {"majority": majority, "episodes": episodes, "episode_range": spread}
     return found
 
 

@@ -117,7 +117,7 @@ def against_labels(
 def label_figures(
     train: Labelled, held: Labelled, at_RM: NDArray[np.int64], rival_RN: NDArray[Any], resamples: int, seed: int
 ) -> dict[str, Any]:
-    """Each model's figures as in `probe`, `retention`, `gain` {value, interval}, `by_draw` {model: [R]}, `n_train`.
+    """Each model's figures as in `probe`, `retention`, `majority`, `gain` {value, interval}, `by_draw` {model: [R]}.
 
     `rival_RN` are the labels that the net trained on each draw gives the held-out tiles. Classes that the train tiles
     do not have are left out.
@@ -139,6 +139,7 @@ def label_figures(
     }
     return score.table(mean_N) | {
         "gain": score.difference(mean_N["student"], mean_N[ALONE]),
+        "majority": score.majority(train.labels),
         "by_draw": by_draw,
         "n_train": at_RM.shape[1],
         "n": len(held.labels),

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from pipeline.errors import ManifestError
 from pipeline.evaluation import quality_tables, sections, verdict
+from pipeline.evaluation.details import ACCURACY_COLUMNS
 from pipeline.evaluation.pictures import map_pictures, slide_pictures, spread
 from pipeline.evaluation.slides_page import build_slides_page
 from pipeline.evaluation.tables import MODELS, PROBES
@@ -103,6 +104,7 @@ def context(manifests: Mapping[str, Manifest], params: ReportParams, store: Stor
         "probes": sections.probe_sections(evaluate.summary),
         "probe_names": PROBES,
         "models": MODELS,
+        "accuracy_columns": ACCURACY_COLUMNS,
         "slide_fidelity": sections.slide_fidelity(evaluate),
         "figures_of": sections.figures_of(evaluate.summary),
         "label_rows": sections.label_rows(evaluate.summary),

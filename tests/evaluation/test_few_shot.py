@@ -49,6 +49,14 @@ def test_shots_that_a_class_has_not_are_left_out():
     assert list(few_shot(labelled(300, 0).only(np.arange(300) < 40), labelled(50, 1), 2, 100, 0)) == ["1", "2", "4"]
 
 
+def test_the_majority_of_the_train_tiles_is_the_floor():
+    """By hand: fat is most frequent in train; of the held-out tiles 3 of 4 are fat, and 1 of 2 classes."""
+    train, held = labelled(300, 0), labelled(60, 1)
+    keep = np.isin(np.arange(60), [*np.flatnonzero(np.array(held.labels) == "fat")[:3], held.labels.index("gland")])
+    for table in few_shot(train, held.only(keep), 2, 100, 0).values():
+        assert (table["majority"]["accuracy"], table["majority"]["balanced_accuracy"]) == (0.75, 0.5)
+
+
 def test_episodes_are_seeded():
     train, held = labelled(200, 0, noise=6.0), labelled(100, 1, noise=6.0)
     runs = [few_shot(train, held, 5, 100, seed)["1"]["teacher"]["balanced_accuracy"] for seed in (0, 0, 1)]

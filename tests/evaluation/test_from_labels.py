@@ -90,6 +90,7 @@ def test_figures_are_means_over_draws_of_the_protocol_s_probe() -> None:
     assert found["student"]["balanced_accuracy"] == pytest.approx(np.mean(scores)) and np.mean(scores) < 1
     assert found["from_labels"]["balanced_accuracy"] == 1.0
     assert found["gain"]["value"] == pytest.approx(np.mean(scores) - 1)
+    assert found["majority"]["accuracy"] == pytest.approx(np.mean(np.array(held.labels) == "fat"))
     low, high = found["gain"]["interval"]
     assert low <= found["gain"]["value"] <= high < 0
 

@@ -13,6 +13,7 @@ from made_run import CLASSES, SIDE_PX, TILES, Made, folder_set, make, painted
 from PIL import Image
 
 from pipeline.errors import EvaluationError
+from pipeline.evaluation.details import detail_rows
 from pipeline.params import DatasetParams, TokensParams
 from pipeline.store import Ref
 from pipeline.tiles.reader import TileReader
@@ -40,6 +41,17 @@ def test_slides_have_every_figure(made: Made, tmp_path: Path):
         "stain_agreement_student",
     ):
         assert isinstance(found[key], float)
+
+
+def test_every_accuracy_stands_beside_its_floors(made: Made, tmp_path: Path):
+    images = DatasetParams(name="i", kind="folder", path=str(folder_set(tmp_path / "i", {"train": 8, "test": 6})))
+    masks = DatasetParams(name="m", kind="masks", path=str(masks_set(tmp_path / "m")))
+    rows = [
+        row for row in detail_rows(made.evaluate(tmp_path, images, masks).summary) if row["section"] == "downstream"
+    ]
+    assert {row["where"] for row in rows} == {"test", "i, test", "m, test"}
+    assert {"slide labels, attention, teacher’s head", "mIoU, dense teacher’s head"} < {row["what"] for row in rows}
+    assert all(row[name] for row in rows for name in ("teacher", "student", "untrained", "majority"))
 
 
 def test_a_folder_of_class_folders(made: Made, tmp_path: Path):

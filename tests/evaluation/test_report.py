@@ -151,6 +151,11 @@ def test_every_figure_is_in_a_table(text: str):
     assert 'class="alarm"' not in text
 
 
+def test_few_shots_and_few_labels_stand_beside_the_majority(text: str):
+    assert re.search(r"few shots, 4 a class</th>(\s*<td>[^/]*</small></td>){3}<td>0.171<", text)
+    assert re.search(r'<th scope="row">10</th>(\s*<td>[^/]*</small></td>){4}<td>0.171<', text)
+
+
 def test_an_engine_that_was_not_measured_says_why(text: str):
     assert text.count("it has &lt;b&gt;no&lt;/b&gt; model.onnx") == 2
 
