@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluation.tables import MODELS, PROBES
+from pipeline.evaluation.details import ACCURACY_COLUMNS
+from pipeline.evaluation.tables import PROBES
 from pipeline.manifest import Manifest, write_atomic
 from pipeline.student.card import FIGURES, model_card
 
@@ -32,9 +33,13 @@ def figures(evaluate: Manifest) -> str:
     rows = [row for name, found in _measured(evaluate) for row in _rows(name, found)]
     if not rows:
         return f"{FIGURES}\n\n{MISSING}"
-    header = ["| held-out | measure | teacher | student | untrained | kept |", "| --- | --- | --- | --- | --- | --- |"]
+    columns = ("held-out", "measure", *ACCURACY_COLUMNS, "kept")
+    header = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+    seen = evaluate.summary.get("trained_on_test", [])
+    alarm = [f"**The student was trained on some of these: {'; '.join(seen)}. Its figures there flatter it.**", ""]
     remarks = [f"- {remark}" for remark in evaluate.summary.get("warnings", [])]
-    return "\n".join([FIGURES, "", INTRO, *header, *rows, *([""] if remarks else []), *remarks]) + "\n"
+    body = [INTRO, *(alarm if seen else []), *header, *rows, *([""] if remarks else []), *remarks]
+    return "\n".join([FIGURES, "", *body]) + "\n"
 
 
 def _measured(evaluate: Manifest) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -50,15 +55,14 @@ def _measured(evaluate: Manifest) -> Iterator[tuple[str, dict[str, Any]]]:
 def _rows(name: str, found: dict[str, Any]) -> Iterator[str]:
     if fidelity := found.get("fidelity"):
         cosine = _spanned(fidelity["cosine"], fidelity["cosine_interval"])
-        yield f"| {name}, {fidelity['n']} tiles | standardised cosine | 1 | {cosine} | – | – |"
+        yield f"| {name}, {fidelity['n']} tiles | standardised cosine | 1 | {cosine} | – | – | – |"
     if probes := found.get("probes"):
         for kind, title in PROBES.items():
-            row = probes[kind]
+            row, kept = {**probes[kind], "majority": probes["majority"]}, probes[kind]["retention"]
             cells = [
-                _spanned(row[model]["balanced_accuracy"], row[model]["interval"]) if model in row else "–"
-                for model in MODELS
+                _spanned(row[name]["balanced_accuracy"], row[name]["interval"]) if name in row else "–"
+                for name in ACCURACY_COLUMNS
             ]
-            kept = row["retention"]
             cells.append(_spanned(kept["value"], kept["interval"]) if kept else "–")
             yield f"| {name}, {probes['n']} tiles | {title} | {' | '.join(cells)} |"
 

@@ -114,7 +114,7 @@ def _robustness(
         "teacher": features.answering(teacher, teacher.side_px, params.batch_size),
         "student": features.answering_student(models.student, params.batch_size),
     }
-    check_same_teacher(answers["teacher"](images[:MIN_TILES]), features.teacher_features(chosen)[:MIN_TILES])
+    check_same_teacher(answers["teacher"](images[:MIN_TILES]), features.teacher_features(chosen))
     with track("robustness", n * 10, "tiles") as advance:
         names = datasets.slide_of_tiles(chosen)
         return robustness(images, answers, names, params.bootstrap, params.seed, advance)

@@ -22,7 +22,7 @@ from pipeline.progress import Advance
 
 MIN_TILES = 8
 SAME = 0.99
-"""Least mean cosine (raw) between the live teacher's answers and the cached ones for it to be the same teacher."""
+"""Least mean cosine between the live teacher's answers and the cached ones, standardised by the cached."""
 
 Answer = Callable[[Sequence[Image_HWC]], Floats]
 """Images as they are stored, of any size, to (N, D)."""
@@ -63,9 +63,13 @@ def robustness(
     return {"changes": found, "n": len(images), "by": resampler.by}
 
 
-def check_same_teacher(live_ND: Floats, cached_ND: Floats) -> None:
-    """Raise `EvaluationError` where the live teacher does not answer as the cache does."""
-    found = float(cosine(live_ND, cached_ND).mean())
+def check_same_teacher(live_nD: Floats, cached_ND: Floats) -> None:
+    """Raise `EvaluationError` where the live teacher does not answer as the cache does; live are the first n of N.
+
+    Standardised, since raw cosine would take any encoder with a long mean vector for the teacher.
+    """
+    scale = Scale.of(cached_ND)
+    found = float(cosine(scale(live_nD), scale(cached_ND[: len(live_nD)])).mean())
     if found < SAME:
-        what = f"the teacher answers otherwise than the cache (mean cosine {found:.3f})"
+        what = f"the teacher answers otherwise than the cache (mean standardised cosine {found:.3f})"
         raise EvaluationError(what, where="robustness", fix="set `tokens` as it was when the tokens were made")

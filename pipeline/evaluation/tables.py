@@ -81,7 +81,7 @@ def evaluate_headline(summary: Mapping[str, Any]) -> dict[str, Any]:
     lead, headline = summary["primary"], {}
     found = (summary["fidelity"] or {}).get(lead)
     if found:
-        headline = {key: found[key] for key in ("cosine", "cosine_p5", "cosine_raw")}
+        headline = {key: found[key] for key in ("cosine", "cosine_p5", "cosine_raw", "cosine_raw_constant")}
         if found["patch"]:
             headline |= {f"patch_{key}": found["patch"][key] for key in ("cosine", "cosine_p5")}
         if found["structure"]:

@@ -14,6 +14,7 @@ PROBES = {
     "knn": PROBE,
     "linear": PROBE,
     "head_transfer": {"teacher": ROW, "student": ROW, "retention": None},
+    "majority": {**ROW, "balanced_accuracy": 0.333, "interval": [0.333, 0.333]},
     "n": 1000,
 }
 FIDELITY = {"cosine": 0.44, "cosine_interval": [0.42, 0.46], "n": 900}
@@ -31,9 +32,17 @@ def evaluated(**summary: Any) -> Manifest:
 
 def test_every_figure_stands_with_its_interval() -> None:
     text = figures(evaluated(fidelity={"test": FIDELITY}, probes={"test": PROBES}, warnings=["few slides"]))
-    assert "| test, 900 tiles | standardised cosine | 1 | 0.440 [0.420, 0.460] | – | – |" in text
-    assert "| test, 1000 tiles | kNN | " + "0.854 [0.810, 0.900] | " * 3 + "0.970 [0.950, 0.990] |" in text
+    assert "| test, 900 tiles | standardised cosine | 1 | 0.440 [0.420, 0.460] | – | – | – |" in text
+    row = "| test, 1000 tiles | kNN | " + "0.854 [0.810, 0.900] | " * 3
+    assert f"{row}0.333 [0.333, 0.333] | 0.970 [0.950, 0.990] |" in text
+    assert "| teacher | student | untrained | majority | kept |" in text and "flatter" not in text
     assert text.count("\n| ") == 6 and "- few slides" in text
+
+
+def test_a_student_that_was_trained_on_the_test_is_named_above_its_figures() -> None:
+    text = figures(evaluated(fidelity={"test": FIDELITY}, trained_on_test=["slide c", "crc, test: 3 of its images"]))
+    alarm = "**The student was trained on some of these: slide c; crc, test: 3 of its images."
+    assert text.index(alarm) < text.index("| held-out |")
 
 
 def test_labelled_sets_follow_the_slides() -> None:

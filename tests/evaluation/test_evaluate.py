@@ -142,6 +142,7 @@ def test_a_teacher_that_the_student_never_met_scores_nothing(tmp_path: Path):
     found = evaluate(make(tmp_path / "run", teacher="noise"), tmp_path).summary
     assert abs(found["fidelity"]["test"]["cosine"]) < 0.3
     assert found["fidelity"]["test"]["cosine_raw_constant"] > 0.9
+    assert found["cosine_raw_constant"] == found["fidelity"]["test"]["cosine_raw_constant"]
 
 
 def test_without_labels_the_probes_say_why(tmp_path: Path):

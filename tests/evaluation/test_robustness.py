@@ -10,6 +10,7 @@ from made_run import painted
 from PIL import Image, ImageFilter
 
 from pipeline.errors import EvaluationError
+from pipeline.evaluation.fidelity import cosine
 from pipeline.evaluation.perturbations import CHANGES, RGB_FROM_HED, blur, jpeg, larger, restain, smaller, stain
 from pipeline.evaluation.robustness import check_same_teacher, robustness
 
@@ -101,3 +102,12 @@ def test_another_teacher_is_found_out():
     check_same_teacher(x_ND, x_ND.astype(np.float16))
     with pytest.raises(EvaluationError, match="otherwise than the cache"):
         check_same_teacher(x_ND, np.random.default_rng(0).normal(size=x_ND.shape))
+
+
+def test_a_long_mean_vector_hides_no_other_teacher():
+    """Two encoders that know nothing of one another, both far from the origin: raw cosine takes them for one."""
+    live_ND, cached_ND = (100 + np.random.default_rng(seed).normal(size=(32, 64)) for seed in (0, 1))
+    assert cosine(live_ND, cached_ND).mean() > 0.999
+    with pytest.raises(EvaluationError, match="otherwise than the cache"):
+        check_same_teacher(live_ND[:8], cached_ND)
+    check_same_teacher(cached_ND[:8] + 0.01, cached_ND)
