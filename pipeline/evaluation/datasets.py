@@ -35,6 +35,7 @@ class Sample:
     labels: tuple[str | None, ...]
     slide_label: str | None = None
     groups: tuple[str, ...] | None = None
+    patient: str | None = None
 
     def take(self, chosen: NDArray[np.int64]) -> Sample:
         """The tiles at these positions."""
@@ -55,7 +56,8 @@ def splits(tiles: Manifest, tokens: Manifest, store: Store) -> dict[str, list[Sa
         token_folder = store.open(Ref("tokens", tokens.recipe_key, item.key), remedy="dvc repro tokens")
         labels = tuple(TileReader(tile_folder).labels)
         rows = np.arange(item.n, dtype=np.int64)
-        sample = Sample(item.id, tile_folder, token_folder, rows, labels, item.info.get("label"))
+        known = item.info.get("label"), None, item.info.get("patient")
+        sample = Sample(item.id, tile_folder, token_folder, rows, labels, *known)
         found.setdefault(item.info["split"], []).append(sample)
     return found
 

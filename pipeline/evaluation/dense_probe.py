@@ -111,16 +111,17 @@ def dense_probe(
     held: Batches,
     image_N: Sequence[str],
     grid: tuple[int, int],
+    classes: int,
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
     """Fit a head a model, answer the held-out tiles batch by batch, and compare with their masks.
 
     `linear` and `head_transfer`: {model: {miou, miou_interval, dice, dice_interval}, retention {value, interval}} (of
-    mIoU); `majority` (every pixel of the class that most train tokens have); `classes` K, `n` tiles, `images`,
-    `n_train` tokens, `by`. Masks hold class indices 0 … K - 1.
+    mIoU; None where the teacher gets nothing); `majority` (every pixel of the class that most train tokens have);
+    `classes` K, `n` tiles, `images`, `n_train` tokens, `by`. Masks hold class indices 0 … K - 1; a class that no train
+    token has cannot be answered, and counts with its overlap of 0.
     """
-    classes = int(train.label_M.max()) + 1
     scales = {name: Scale.of(x_MD) for name, x_MD in train.features.items()}
     heads = {name: linear_head(scales[name](x_MD), train.label_M) for name, x_MD in train.features.items()}
     majority = np.bincount(train.label_M).argmax()
@@ -146,8 +147,10 @@ def dense_probe(
     transfer: dict[str, Any] = {name: figures[_moved(name)] for name in train.features}
     for row, name in ((linear, "student"), (transfer, _moved("student"))):
         teacher_B, student_B = found["teacher"][1], found[name][1]
-        kept = figures[name]["miou"] / max(figures["teacher"]["miou"], 1e-12)
-        row["retention"] = {"value": kept, "interval": interval(student_B / np.maximum(teacher_B, 1e-12))}
+        row["retention"] = None
+        if figures["teacher"]["miou"] > 0 and teacher_B.min() > 0:
+            kept = figures[name]["miou"] / figures["teacher"]["miou"]
+            row["retention"] = {"value": kept, "interval": interval(student_B / teacher_B)}
     return {
         "linear": linear,
         "head_transfer": transfer,

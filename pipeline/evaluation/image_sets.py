@@ -84,14 +84,20 @@ def _folders(path: Path, params: DatasetParams) -> dict[str, list[Picture]]:
 
 
 def _table(path: Path, params: DatasetParams) -> dict[str, list[Picture]]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except UnicodeDecodeError as error:
+        raise _error(params, f"is not UTF-8: {error.reason} at byte {error.start}", "save the table as UTF-8") from None
     columns = set(rows[0]) if rows else set()
     if not {"path", "label"} <= columns <= set(CSV_COLUMNS):
         what = f"has the columns {', '.join(sorted(map(str, columns))) or 'none'}"
         raise _error(params, what, f"path, label and optionally split, group; no others: {path.name}")
     cells = [{key: (row.get(key) or "").strip() or None for key in CSV_COLUMNS} for row in rows]
-    for line, cell in enumerate(cells, 2):
+    for line, (row, cell) in enumerate(zip(rows, cells, strict=True), 2):
+        if None in row:
+            what = f"line {line} has more cells than the {len(columns)} columns"
+            raise _error(params, what, "put a cell with a comma between double quotes")
         if cell["path"] is None or not (path.parent / str(cell["path"])).is_file():
             raise _error(params, f"line {line}: file not found: {cell['path']}", "paths are relative to the CSV file")
     names = [str(cell["path"]) for cell in cells]
@@ -143,7 +149,7 @@ def _h5(path: Path, params: DatasetParams) -> dict[str, list[Picture]]:
         if not answers.is_file():
             raise _error(params, f"{file.name} has no {answers.name} beside it", "labels are in its dataset `y`")
         labels = _h5_labels(params, file, answers)
-        groups = _h5_groups(file.with_name(stem.removesuffix("_x") + "_meta.csv"), len(labels))
+        groups = _h5_groups(params, file.with_name(stem.removesuffix("_x") + "_meta.csv"), len(labels))
         found[split] = [
             Picture(f"{split}-{i}", file, label, group, i)
             for i, (label, group) in enumerate(zip(labels, groups, strict=True))
@@ -165,12 +171,17 @@ def _h5_labels(params: DatasetParams, images: Path, answers: Path) -> list[str]:
     return [str(value) for value in label_N.ravel()]
 
 
-def _h5_groups(path: Path, n: int) -> Sequence[str | None]:
+def _h5_groups(params: DatasetParams, path: Path, n: int) -> Sequence[str | None]:
+    """The slide of each image; read or refused, since without them a slide in two splits could not be seen."""
     if not path.is_file():
         return [None] * n
     with open(path, encoding="utf-8-sig", newline="") as file:
-        groups = [row.get("wsi") or None for row in csv.DictReader(file)]
-    return groups if len(groups) == n else [None] * n
+        table = csv.DictReader(file)
+        rows, columns = list(table), table.fieldnames or ()
+    if len(rows) != n or "wsi" not in columns:
+        what = f"{path.name} has {len(rows)} rows for {n} images and the columns {', '.join(columns)}"
+        raise _error(params, what, "a row an image with its slide in `wsi`; without that, move the file away")
+    return [row["wsi"] or None for row in rows]
 
 
 def _subfolders(path: Path) -> Iterable[Path]:

@@ -20,7 +20,7 @@ from pipeline.evaluation.dense_probe import Batches, dense_probe, gather
 from pipeline.evaluation.image_sets import Picture, list_set
 from pipeline.evaluation.intervals import Floats
 from pipeline.evaluation.leaks import check_images, identical
-from pipeline.evaluation.set_tiles import Masks, check_masks, evenly, pictures_of_tiles, write_set
+from pipeline.evaluation.set_tiles import Masks, check_masks, evenly, mask_values, pictures_of_tiles, write_set
 from pipeline.evaluation.teacher_source import TeacherSource
 from pipeline.manifest import Manifest
 from pipeline.params import DatasetParams, EvaluateParams
@@ -74,10 +74,9 @@ def evaluate_set(
     where, fix = f"evaluate.datasets: {params.name}", "drop the copies from one of the two"
     found.warnings += check_images(train, held, limits.max_probe_tiles, "images", where, fix)
     for split, chosen in held.items():
-        learnt = identical(student_train, chosen)
-        if learnt:
-            what = f"{len(learnt)} of its images are among the student's train tiles"
-            found.trained_on.append(f"{params.name}, {split}: {what}")
+        found.trained_on += [
+            f"{params.name}, {split}: {what}" for what in _learnt(student_train, chosen, listed[split])
+        ]
     with track(f"evaluate {params.name}", spare_tiles(held, train, limits), "tiles") as advance:
         whole = compare(models, train, held, limits, store, advance)
     found.warnings += whole.warnings
@@ -95,6 +94,20 @@ def evaluate_set(
     found.why = {what: why for what, why in whole.why.items() if what.split(",")[0] not in dropped}
     if params.kind == "masks":
         _dense(found, models, train, held, listed, tiles, limits)
+    return found
+
+
+def _learnt(student_train: Sequence[Sample], chosen: Sequence[Sample], pictures: Sequence[Picture]) -> list[str]:
+    """What of a held-out split the student was trained on: the same images, or slides and patients of the same name."""
+    found, same = [], identical(student_train, chosen)
+    if same:
+        found.append(f"{len(same)} of its images are among the student's train tiles")
+    names = {name for sample in student_train for name in (sample.slide, sample.patient)}
+    shared = sorted({p.group for p in pictures if p.group is not None and p.group in names})
+    if shared:
+        found.append(
+            f"{len(shared)} of its groups are named as slides or patients the student learnt from ({shared[0]})"
+        )
     return found
 
 
@@ -144,14 +157,31 @@ def _dense(
 
         sample, learnt = batches(TRAIN, train)
         heads = gather(learnt, grid, datasets.count(sample))
-        if len(set(heads.label_M.tolist())) < 2:
+        learnable = set(heads.label_M.tolist())
+        if len(learnable) < 2:
             found.why |= {f"dense, {split}": "the train masks' tokens are of one class only" for split in held}
             return
+        rare = [value for k, value in enumerate(masks.values) if k not in learnable]
+        if rare:
+            what = f"no train token is mostly of the mask values {_listed(rare)}; no model can answer them"
+            found.warnings.append(f"dense probe: {what}, and their overlap is 0")
         for split, chosen in held.items():
+            there = mask_values(listed[split])
+            strange = sorted(there.difference(masks.values))
+            if not there.intersection(masks.values):
+                found.why[f"dense, {split}"] = f"no train mask has its values ({_listed(strange)})"
+                continue
+            if strange:
+                what = f"no train mask has the mask values {_listed(strange)}; their pixels were left out"
+                found.warnings.append(f"dense probe of {split}: {what}")
             sample, answers = batches(split, chosen)
             images = datasets.slide_of_tiles(sample)
-            figures = dense_probe(heads, answers, images, grid, limits.bootstrap, limits.seed)
+            figures = dense_probe(heads, answers, images, grid, len(masks.values), limits.bootstrap, limits.seed)
             found.splits[split]["dense"] = figures | {"values": masks.values}
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))
 
 
 def _batches(

@@ -145,10 +145,7 @@ class Masks:
     """Class indices of a set's pixels; the classes are the values that its train masks have, in order."""
 
     def __init__(self, train: Sequence[Picture]) -> None:
-        values = set[int]()
-        for picture in train:
-            values |= set(np.unique(_mask(picture)).tolist())
-        self.values = sorted(values)
+        self.values = sorted(mask_values(train))
         if not 2 <= len(self.values) <= 64:
             what = f"the train masks have {len(self.values)} values ({', '.join(map(str, self.values[:4]))} …)"
             raise EvaluationError(what, where=str(train[0].mask), fix="two to 64 classes, one value each")
@@ -173,6 +170,11 @@ class Masks:
             mask_NHW[row, : place.fresh_y - y] = IGNORE
             mask_NHW[row, :, : place.fresh_x - x] = IGNORE
         return mask_NHW
+
+
+def mask_values(pictures: Sequence[Picture]) -> set[int]:
+    """The values that the masks of these pictures have. Raises `EvaluationError` for a mask that cannot be read."""
+    return {value for picture in pictures for value in np.unique(_mask(picture)).tolist()}
 
 
 def check_masks(pictures: Sequence[Picture]) -> None:

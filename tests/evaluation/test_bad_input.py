@@ -117,6 +117,33 @@ def test_an_image_with_a_mask_that_does_not_decode_is_left_out_and_counted(made:
     assert "g, test: 1 images do not decode and were left out" in summary["warnings"]
 
 
+def paint_masks(root: Path, split: str, value: int, rows: slice) -> None:
+    for path in (root / split / "masks").iterdir():
+        mask_HW = np.array(Image.open(path))
+        mask_HW[rows] = value
+        Image.fromarray(mask_HW).save(path)
+
+
+def test_mask_values_that_cannot_be_learnt_are_named(made: Made, tmp_path: Path):
+    root = masks_set(tmp_path / "set")
+    paint_masks(root, "train", 7, slice(0, 1))
+    paint_masks(root, "test", 9, slice(30, 40))
+    summary = made.evaluate(tmp_path, DatasetParams(name="g", kind="masks", path=str(root))).summary
+    assert summary["sets"]["g"]["test"]["dense"]["classes"] == 3
+    words = "no train token is mostly of the mask values 7; no model can answer them, and their overlap is 0"
+    assert f"g, dense probe: {words}" in summary["warnings"]
+    words = "no train mask has the mask values 9; their pixels were left out"
+    assert f"g, dense probe of test: {words}" in summary["warnings"]
+
+
+def test_held_out_masks_of_unknown_values_alone_are_no_figure(made: Made, tmp_path: Path):
+    root = masks_set(tmp_path / "set")
+    paint_masks(root, "test", 9, slice(None))
+    summary = made.evaluate(tmp_path, DatasetParams(name="g", kind="masks", path=str(root))).summary
+    assert summary["sets"]["g"]["test"]["dense"] is None
+    assert summary["why"]["dense, test, g"] == "no train mask has its values (9)"
+
+
 @pytest.mark.parametrize("images", [1, 3])
 def test_fewer_images_than_can_be_held_out(made: Made, tmp_path: Path, images: int):
     """A CSV without splits: one image holds out nothing, three leave one class or one held-out image."""
@@ -167,6 +194,25 @@ def test_a_student_that_learnt_from_a_slide_that_is_held_out_now_knows_a_set_of_
     (root / "test" / "fat" / "seen.jpg").write_bytes(tile)
     summary = run.evaluate(tmp_path, folder_of(root)).summary
     assert "it, test: 1 of its images are among the student's train tiles" in summary["trained_on_test"]
+
+
+@pytest.mark.parametrize(("group", "words"), [("a", "(a)"), ("P7", "(P7)")])
+def test_a_set_of_a_slide_or_patient_that_the_student_learnt_from_is_named(
+    made: Made, tmp_path: Path, group: str, words: str
+):
+    items = tuple(
+        item.model_copy(update={"info": item.info | {"patient": "P7" if item.id == "a" else None}})
+        for item in made.tokens.items
+    )
+    run = made._replace(tokens=made.tokens.model_copy(update={"items": items}))
+    rows = ["path,label,split,group"]
+    for i in range(24):
+        Image.fromarray(painted(list(CLASSES)[i % 3], 60_000 + i)).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{list(CLASSES)[i % 3]},{'test' if i >= 12 else 'train'},{group if i == 20 else i}")
+    (tmp_path / "set.csv").write_text("\n".join(rows) + "\n")
+    summary = run.evaluate(tmp_path, DatasetParams(name="c", kind="csv", path=str(tmp_path / "set.csv"))).summary
+    what = f"1 of its groups are named as slides or patients the student learnt from {words}"
+    assert summary["trained_on_test"] == [f"c, test: {what}"]
 
 
 def test_an_image_in_two_slides_of_different_splits_is_an_error(tmp_path: Path):

@@ -31,7 +31,7 @@ def batches(features: dict[str, np.ndarray], mask_NHW: np.ndarray, step: int = 5
 
 def probed(step: int = 5) -> dict:
     train = gather(batches(*scene(N, 0)), GRID, N)
-    return dense_probe(train, batches(*scene(N, 1), step), [f"i{i // 2}" for i in range(N)], GRID, 100, 0)
+    return dense_probe(train, batches(*scene(N, 1), step), [f"i{i // 2}" for i in range(N)], GRID, 2, 100, 0)
 
 
 def test_a_student_equal_to_the_teacher_keeps_exactly_all():
@@ -90,8 +90,28 @@ def test_ignored_pixels_count_nowhere():
     for x_NTD in wrong.values():
         x_NTD.reshape(N, 8, 8, D)[:, :, 5:] += 50
     names = [f"i{i}" for i in range(N)]
-    found, clean = (dense_probe(train, batches(x, hidden_NHW), names, GRID, 100, 0) for x in (wrong, held))
+    found, clean = (dense_probe(train, batches(x, hidden_NHW), names, GRID, 2, 100, 0) for x in (wrong, held))
     assert found["linear"]["teacher"] == clean["linear"]["teacher"]
+
+
+def test_a_class_that_no_token_has_counts_with_an_overlap_of_nothing():
+    """A third class, one row of pixels in each tile: the others' IoU are what they were but for its pixels."""
+    train, (held, truth_NHW) = gather(batches(*scene(N, 0)), GRID, N), scene(N, 1)
+    names = [f"i{i}" for i in range(N)]
+    truth_NHW[:, 0] = 2
+    three = dense_probe(train, batches(held, truth_NHW), names, GRID, 3, 100, 0)["linear"]["teacher"]
+    truth_NHW[:, 0] = IGNORE
+    two = dense_probe(train, batches(held, truth_NHW), names, GRID, 2, 100, 0)["linear"]["teacher"]
+    assert three["miou"] < 2 / 3 < two["miou"]
+
+
+def test_a_teacher_that_gets_nothing_has_no_retention():
+    """Every train token background, every held-out pixel the other class: nothing to keep, and no huge ratio."""
+    features, mask_NHW = scene(N, 0)
+    train = gather(batches(features, mask_NHW), GRID, N)
+    held = {name: np.full_like(x, -9.0) for name, x in scene(N, 1)[0].items()}
+    found = dense_probe(train, batches(held, np.ones_like(mask_NHW)), [f"i{i}" for i in range(N)], GRID, 2, 100, 0)
+    assert found["linear"]["teacher"]["miou"] == 0 and found["linear"]["retention"] is None
 
 
 def test_ignored_tokens_are_not_learnt_from():

@@ -51,11 +51,19 @@ def test_a_csv_without_splits_holds_out_whole_groups(tmp_path: Path):
         ("path,label,split\na.png,x,train\na.png,y,test\n", "lists a.png twice"),
         ("path,label,split\na.png,x,train\nb.png,x,train\n", "needs|need 'train' and a held-out one"),
         ("path,label,split,group\na.png,x,train,P\nb.png,x,test,P\n", "patient 'P'"),
+        ("path,label,split\na.png,x,train\nb.png,adeno, NOS,test\n", "line 3 has more cells than the 3 columns"),
     ],
 )
 def test_what_is_wrong_with_a_csv(tmp_path: Path, text: str, words: str):
     with pytest.raises(EvaluationError, match=words):
         listed("csv", csv_set(tmp_path, text))
+
+
+def test_a_csv_of_another_encoding_is_named(tmp_path: Path):
+    csv_set(tmp_path, "")
+    (tmp_path / "set.csv").write_bytes("path,label,split\na.png,Drüse,train\n".encode("latin-1"))
+    with pytest.raises(EvaluationError, match=r"is not UTF-8: .* at byte 25"):
+        listed("csv", tmp_path / "set.csv")
 
 
 def test_a_set_that_is_not_there(tmp_path: Path):
@@ -83,6 +91,33 @@ def test_h5_without_labels_says_so(tmp_path: Path):
     with h5py.File(tmp_path / "train.h5", "w") as file:
         file["x"] = np.zeros((3, 8, 8, 3), np.uint8)
     with pytest.raises(EvaluationError, match="no y"):
+        listed("h5", tmp_path)
+
+
+def h5_split(folder: Path, split: str, slides: list[str], column: str = "wsi") -> None:
+    with h5py.File(folder / f"{split}_x.h5", "w") as x, h5py.File(folder / f"{split}_y.h5", "w") as y:
+        x["x"], y["y"] = np.zeros((3, 8, 8, 3), np.uint8), np.arange(3)
+    (folder / f"{split}_meta.csv").write_text("\n".join([column, *slides]) + "\n")
+
+
+def test_h5_has_its_slides_as_groups_and_a_slide_in_two_splits_is_a_leak(tmp_path: Path):
+    h5_split(tmp_path, "train", ["s1", "s1", "s2"])
+    h5_split(tmp_path, "test", ["s3", "s4", "s4"])
+    assert [picture.group for picture in listed("h5", tmp_path)["test"]] == ["s3", "s4", "s4"]
+    h5_split(tmp_path, "test", ["s3", "s2", "s4"])
+    with pytest.raises(EvaluationError, match="group 's2' is in 'train' and in 'test'"):
+        listed("h5", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("slides", "column", "words"),
+    [(["s3", "s2"], "wsi", "has 2 rows for 3 images"), (["s3", "s2", "s4"], "slide", "and the columns slide")],
+)
+def test_h5_with_slides_that_do_not_match_is_refused_and_not_read_without_them(tmp_path: Path, slides, column, words):
+    """Read without them, slide s2 in both splits would pass."""
+    h5_split(tmp_path, "train", ["s1", "s1", "s2"])
+    h5_split(tmp_path, "test", slides, column)
+    with pytest.raises(EvaluationError, match=words):
         listed("h5", tmp_path)
 
 
