@@ -21,7 +21,7 @@ from pipeline.evaluation.features import Dense
 from pipeline.evaluation.few_shot import few_shot, shots_possible
 from pipeline.evaluation.fidelity import Scale, fidelity
 from pipeline.evaluation.from_labels import against_labels, training_tiles
-from pipeline.evaluation.intervals import Floats
+from pipeline.evaluation.intervals import MIN_SLIDES, Floats
 from pipeline.evaluation.mil import FEW_SLIDES, Bags, slide_probe, unmeasurable_slides
 from pipeline.evaluation.patch_fidelity import patch_fidelity
 from pipeline.evaluation.probes import Labelled, probe, unmeasurable
@@ -124,6 +124,17 @@ def compare(
         found.from_labels, found.uses = told.splits, told.uses
         found.why |= told.why
     return found
+
+
+def few_slides(held: Mapping[str, Sequence[Sample]]) -> list[str]:
+    """A warning for each split of so few slides (or groups) that its intervals draw tiles instead."""
+    slides = {split: len(set(datasets.slide_of_tiles(chosen))) for split, chosen in held.items()}
+    return [
+        f"intervals of {split}: {n} held-out slides are too few to draw from ({MIN_SLIDES} needed); tiles are drawn, "
+        "and the intervals speak of these slides only"
+        for split, n in slides.items()
+        if n < MIN_SLIDES
+    ]
 
 
 def spare_tiles(held: Mapping[str, Sequence[Sample]], train: Sequence[Sample], params: EvaluateParams) -> int:

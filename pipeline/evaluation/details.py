@@ -36,7 +36,7 @@ def detail_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     robust = summary["robustness"] or {"changes": {}}
     for change, found in robust["changes"].items():
         cells = {model: _cell(found[model], "agreement", "interval") for model in ("teacher", "student")}
-        row = _row(f"agreement, {change}", **cells)
+        row = _row(f"agreement, {change}", difference=_cell(found["difference"], "value", "interval"), **cells)
         rows.append({"section": "robustness", "where": f"{robust['n']} tiles", **row})
     return rows
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation import datasets, features
-from pipeline.evaluation.comparison import Models, compare, spare_tiles, unmeasurable_patch
+from pipeline.evaluation.comparison import Models, compare, few_slides, spare_tiles, unmeasurable_patch
 from pipeline.evaluation.datasets import TRAIN, Sample
 from pipeline.evaluation.dense_probe import Batches, dense_probe, gather
 from pipeline.evaluation.image_sets import Picture, list_set
@@ -79,7 +79,9 @@ def evaluate_set(
         ]
     with track(f"evaluate {params.name}", spare_tiles(held, train, limits), "tiles") as advance:
         whole = compare(models, train, held, limits, store, advance)
-    found.warnings += whole.warnings
+    # Images of no known slide or patient are each their own.
+    grouped = {split: chosen for split, chosen in held.items() if any(sample.groups for sample in chosen)}
+    found.warnings += [*whole.warnings, *(few_slides(grouped) if params.kind != "masks" else ())]
     found.uses += whole.uses
     for split in held:
         whole.fidelity[split].pop("slides")

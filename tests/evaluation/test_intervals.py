@@ -9,6 +9,20 @@ from scipy.stats import bootstrap
 from pipeline.evaluation.intervals import MIN_SLIDES, Resampler, blocks, interval, jackknife
 
 
+def test_the_interval_of_a_percentile_over_slides_is_that_of_whole_slides_written_out():
+    """Tiles of a slide are alike, and slides are not: drawn by tile the interval would be far too narrow."""
+    random = np.random.default_rng(0)
+    slide = random.integers(8, size=240)
+    value_N = random.normal(size=8)[slide] + 0.05 * random.normal(size=240)
+    resampler, tile_M = Resampler([f"s{i}" for i in slide], 300, 0), np.repeat(np.arange(240), 3)
+    value_M = value_N[tile_M] + 0.01 * random.normal(size=720)
+    found = resampler.percentile_interval(value_M, tile_M, 5)
+    drawn = [np.repeat(value_M, count_G.astype(int)[slide[tile_M]]) for count_G in resampler.count_BG]
+    assert found == pytest.approx(interval(np.array([np.percentile(x, 5) for x in drawn])))
+    by_tile = Resampler(["s"] * 240, 300, 0).percentile_interval(value_M, tile_M, 5)
+    assert found[1] - found[0] > 2 * (by_tile[1] - by_tile[0])
+
+
 @pytest.mark.parametrize(("many", "by"), [(1, "tile"), (MIN_SLIDES - 1, "tile"), (MIN_SLIDES, "slide")])
 def test_slides_are_drawn_where_there_are_enough(many: int, by: str):
     assert Resampler([f"s{i % many}" for i in range(50)], 100, 0).by == by

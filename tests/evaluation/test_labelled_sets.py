@@ -32,6 +32,7 @@ def test_slides_have_every_figure(made: Made, tmp_path: Path):
     assert found["few_shot"]["test"]["4"]["untrained"]["balanced_accuracy"] > 0
     assert found["slide_labels"]["test"]["n"] == 2 and "only 2 held-out slides" in found["warnings"][0]
     assert set(found["robustness"]["changes"]) == {"stain", "scale", "blur", "jpeg", "dihedral"}
+    assert any(w.startswith("intervals of test: 2 held-out slides are too few") for w in found["warnings"])
     assert found["why"] == {} and found["trained_on_test"] == [] and found["sets"] == {}
     for key in (
         "patch_cosine",
@@ -92,6 +93,7 @@ def test_a_csv_with_groups_missing_labels_and_a_broken_image(made: Made, tmp_pat
     assert summary["sets"]["c"]["test"]["probes"]["n"] == 18
     assert summary["sets"]["c"]["test"]["probes"]["by"] == "slide"
     warnings = " ".join(summary["warnings"])
+    assert "intervals of" not in warnings.partition("c, ")[2]
     assert "1 images have no label" in warnings and "1 images do not decode" in warnings
 
 

@@ -144,6 +144,7 @@ def test_every_figure_is_in_a_table(text: str):
         "crc, test",
         "2 tiles are nearly the same",
         "agreement, stain",
+        "<td>0.037<small>-0.10–0.10</small></td>",
         "+0.150 to +0.270",
         "+0.180, +0.240",
     ):
