@@ -101,12 +101,11 @@ def probe(train: Labelled, held: Labelled, knn_k: int, resamples: int, seed: int
     held = held.only(np.array([label in known for label in held.labels], dtype=np.bool_))
     score = Scorer(held.labels, Resampler(held.slides, resamples, seed))
     scales = {name: Scale.of(feature_ND) for name, feature_ND in train.features.items()}
-    heads = {name: linear_head(scales[name](x_ND), train.labels) for name, x_ND in train.features.items()}
-
-    knn, linear = {}, {}
+    heads, knn, linear = {}, {}, {}
     for name, scale in scales.items():
-        held_ND = scale(held.features[name])
-        knn[name] = score.right(vote(scale(train.features[name]), train.labels, held_ND, knn_k))
+        train_ND, held_ND = scale(train.features[name]), scale(held.features[name])
+        heads[name] = linear_head(train_ND, train.labels)
+        knn[name] = score.right(vote(train_ND, train.labels, held_ND, knn_k))
         linear[name] = score.right(heads[name].predict(held_ND))
     transferred = {
         name: score.right(heads["teacher"].predict(scales["teacher"](x_ND))) for name, x_ND in held.features.items()

@@ -15,7 +15,8 @@ Shapes: N tiles, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,27 +29,36 @@ NEIGHBOURS = 10
 MIN_TILES = NEIGHBOURS + 2
 
 
-class _Moments:
-    """Sums of X'X, Y'Y, X'Y, X and Y over some tiles; they subtract, which is what a jackknife needs."""
+@dataclass(frozen=True)
+class _Product:
+    """X'Y of some tiles, with their sums; products subtract, which is what a jackknife needs."""
 
-    def __init__(self, x_ND: Floats, y_ND: Floats) -> None:
-        x_ND, y_ND = x_ND.astype(np.float64), y_ND.astype(np.float64)
-        self.parts: tuple[Any, ...] = (x_ND.T @ x_ND, y_ND.T @ y_ND, x_ND.T @ y_ND, x_ND.sum(0), y_ND.sum(0), len(x_ND))
+    product_DD: NDArray[np.float64]
+    x_D: NDArray[np.float64]
+    y_D: NDArray[np.float64]
+    n: int
 
-    def without(self, other: _Moments) -> _Moments:
-        left = object.__new__(_Moments)
-        left.parts = tuple(mine - theirs for mine, theirs in zip(self.parts, other.parts, strict=True))
-        return left
+    @classmethod
+    def of(cls, x_ND: Floats, y_ND: Floats) -> _Product:
+        x_ND, y_ND = x_ND.astype(np.float64, copy=False), y_ND.astype(np.float64, copy=False)
+        return cls(x_ND.T @ y_ND, x_ND.sum(0), y_ND.sum(0), len(x_ND))
 
-    def cka(self) -> float:
-        xx, yy, xy, x, y, n = self.parts
-        own_x, own_y = (np.linalg.norm(m - np.outer(s, s) / n) for m, s in ((xx, x), (yy, y)))
-        shared = np.square(np.linalg.norm(xy - np.outer(x, y) / n))
-        return float(shared / (own_x * own_y)) if own_x > 0 and own_y > 0 else 0.0
+    def __sub__(self, other: _Product) -> _Product:
+        sums = self.x_D - other.x_D, self.y_D - other.y_D
+        return _Product(self.product_DD - other.product_DD, *sums, self.n - other.n)
 
-    def rank(self, which: int) -> float:
-        """RankMe of X (0) or Y (1)."""
-        return _rank(self.parts[which])
+    def norm(self) -> float:
+        """Frobenius norm of the product of the centred features."""
+        return float(np.linalg.norm(self.product_DD - np.outer(self.x_D, self.y_D) / self.n))
+
+
+def _each_left_out(x_ND: Floats, y_ND: Floats, block_N: NDArray[np.int64]) -> Iterator[_Product]:
+    """The product over all tiles, then over those outside of each block."""
+    whole = _Product.of(x_ND, y_ND)
+    yield whole
+    for i in range(int(block_N.max()) + 1):
+        inside_N = block_N == i
+        yield whole - _Product.of(x_ND[inside_N], y_ND[inside_N])
 
 
 def _rank(gram_DD: NDArray[np.float64]) -> float:
@@ -60,7 +70,11 @@ def _rank(gram_DD: NDArray[np.float64]) -> float:
 
 def cka(x_ND: Floats, y_ND: Floats) -> float:
     """Linear CKA, 0 to 1."""
-    return _Moments(x_ND, y_ND).cka()
+    return _cka(*(_Product.of(*pair).norm() for pair in ((x_ND, x_ND), (y_ND, y_ND), (x_ND, y_ND))))
+
+
+def _cka(own_x: float, own_y: float, shared: float) -> float:
+    return shared**2 / (own_x * own_y) if own_x > 0 and own_y > 0 else 0.0
 
 
 def rankme(x_ND: Floats) -> float:
@@ -91,18 +105,19 @@ def structure(
     block_N = blocks(slide_N)
     resampler = Resampler(slide_N, resamples, seed)
     found: dict[str, Any] = {"cka": {}, "neighbours": {}, "rankme": {}}
+    norms: dict[str, list[float]] = {}
+    for name, x_ND in (("teacher", teacher_ND), *others.items()):
+        norms[name], ranks = [], []
+        for product in _each_left_out(x_ND, x_ND, block_N):
+            norms[name].append(product.norm())
+            ranks.append(_rank(product.product_DD))
+        found["rankme"][name] = {"value": ranks[0], "interval": jackknife(ranks[0], ranks[1:])}
     near_Nk = nearest(teacher_ND, teacher_ND, NEIGHBOURS, same=True)[0]
     for name, other_ND in others.items():
-        whole = _Moments(teacher_ND, other_ND)
-        parts = [(teacher_ND[block_N == i], other_ND[block_N == i]) for i in range(int(block_N.max()) + 1)]
-        left = [whole.without(_Moments(*part)) for part in parts]
-        low, high = jackknife(whole.cka(), [rest.cka() for rest in left])
-        found["cka"][name] = {"value": whole.cka(), "interval": [max(0.0, low), min(1.0, high)]}
-        # The teacher's own rank does not depend on whom it is compared with.
-        for who, which in ((name, 1),) if found["rankme"] else (("teacher", 0), (name, 1)):
-            rank = whole.rank(which)
-            interval = jackknife(rank, [rest.rank(which) for rest in left])
-            found["rankme"][who] = {"value": rank, "interval": interval}
+        crossed = [product.norm() for product in _each_left_out(teacher_ND, other_ND, block_N)]
+        value, *without = map(_cka, norms["teacher"], norms[name], crossed)
+        low, high = jackknife(value, without)
+        found["cka"][name] = {"value": value, "interval": [max(0.0, low), min(1.0, high)]}
         shared_N = _shared(near_Nk, nearest(other_ND, other_ND, NEIGHBOURS, same=True)[0])
         found["neighbours"][name] = {"value": float(shared_N.mean()), "interval": resampler.mean_interval(shared_N)}
     return found | {"neighbours_chance": NEIGHBOURS / (len(teacher_ND) - 1), "n": len(teacher_ND)}

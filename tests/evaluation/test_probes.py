@@ -48,6 +48,17 @@ def test_features_that_know_nothing_score_near_chance():
     assert found["majority"]["balanced_accuracy"] == pytest.approx(1 / 3)
 
 
+def test_a_student_that_answers_one_vector_scores_as_guessing_does():
+    """Nothing to standardise by, nothing to fit: no NaN, and no better than the floors."""
+    train, held = labelled(300, 0), labelled(120, 1)
+    flat = [
+        Labelled(x.labels, x.slides, {**x.features, "student": np.ones((len(x.labels), WIDTH))}) for x in (train, held)
+    ]
+    found = probe(*flat, 20, 100, 0)
+    for kind in ("knn", "linear", "head_transfer"):
+        assert found[kind]["student"]["balanced_accuracy"] == pytest.approx(found["chance"])
+
+
 def test_figures_are_scikit_learns():
     train, held = labelled(200, 0, noise=6.0), labelled(150, 1, noise=6.0)
     found = probe(train, held, 20, 100, 0)["linear"]["teacher"]
