@@ -16,13 +16,14 @@ from torch import nn
 
 from pipeline.errors import EvaluationError
 from pipeline.evaluation import datasets, features
+from pipeline.evaluation.cautions import of_slides, of_thin_bags, of_tiles
 from pipeline.evaluation.datasets import TRAIN, Sample
 from pipeline.evaluation.features import Dense
 from pipeline.evaluation.few_shot import few_shot, shots_possible
 from pipeline.evaluation.fidelity import Scale, fidelity
 from pipeline.evaluation.from_labels import against_labels, training_tiles
-from pipeline.evaluation.intervals import MIN_SLIDES, Floats
-from pipeline.evaluation.mil import FEW_SLIDES, Bags, slide_probe, unmeasurable_slides
+from pipeline.evaluation.intervals import Floats
+from pipeline.evaluation.mil import Bags, slide_probe, unmeasurable_slides
 from pipeline.evaluation.patch_fidelity import patch_fidelity
 from pipeline.evaluation.probes import Labelled, probe, unmeasurable
 from pipeline.evaluation.structure import structure, too_few
@@ -103,13 +104,14 @@ def compare(
         if f"probes, {split}" not in found.why:
             compared = probed[split] = _labelled(chosen, answers[split])
             found.probes[split] = probe(fitted, compared, params.knn_k, params.bootstrap, params.seed)
-            _warn_of_tiles(found, split, train, chosen, len(fitted.labels), params.knn_k)
+            found.warnings += of_tiles(split, train, chosen, len(fitted.labels), params.knn_k)
             if shots_possible(fitted.labels):
                 found.few_shot[split] = few_shot(fitted, compared, params.episodes, params.bootstrap, params.seed)
         if f"slide_labels, {split}" not in found.why:
             bags = _bags(fit_on, answers[TRAIN]), _bags(chosen, answers[split])
             found.slide_labels[split] = slide_probe(*bags, params.mil_epochs, params.bootstrap, params.seed)
-            _warn_of_slides(found, split, train, chosen)
+            found.warnings += of_slides(split, train, chosen, found.slide_labels[split]["n"])
+            found.warnings += [w for w in of_thin_bags({TRAIN: fit_on, split: chosen}) if w not in found.warnings]
     if params.from_labels and probed:
         told = against_labels(
             models.folder,
@@ -124,17 +126,6 @@ def compare(
         found.from_labels, found.uses = told.splits, told.uses
         found.why |= told.why
     return found
-
-
-def few_slides(held: Mapping[str, Sequence[Sample]]) -> list[str]:
-    """A warning for each split of so few slides (or groups) that its intervals draw tiles instead."""
-    slides = {split: len(set(datasets.slide_of_tiles(chosen))) for split, chosen in held.items()}
-    return [
-        f"intervals of {split}: {n} held-out slides are too few to draw from ({MIN_SLIDES} needed); tiles are drawn, "
-        "and the intervals speak of these slides only"
-        for split, n in slides.items()
-        if n < MIN_SLIDES
-    ]
 
 
 def spare_tiles(held: Mapping[str, Sequence[Sample]], train: Sequence[Sample], params: EvaluateParams) -> int:
@@ -215,29 +206,3 @@ def _bags(samples: Sequence[Sample], answers: Mapping[str, Floats]) -> Bags:
     kept = [(i, sample.slide_label) for i, sample in enumerate(samples) if sample.slide_label is not None]
     features_of = {name: [x_ND[ends[i] : ends[i + 1]] for i, _ in kept] for name, x_ND in answers.items()}
     return Bags([label for _, label in kept], features_of)
-
-
-def _warn_of_tiles(
-    found: Comparison, split: str, train: Sequence[Sample], chosen: Sequence[Sample], fitted: int, knn_k: int
-) -> None:
-    """Say of the probes how few tiles they learnt from, and which slides they know nothing of."""
-    if fitted <= knn_k:
-        what = f"with {knn_k} neighbours and {fitted} train tiles every tile votes"
-        found.warnings.append(f"kNN of {split}: {what}; it answers with the majority class")
-    for part, samples in ((TRAIN, train), (split, chosen)):
-        without = sum(not datasets.labelled([sample]) for sample in samples)
-        if without:
-            found.warnings.append(f"probes of {split}: {without} of {len(samples)} {part} slides have no tile labels")
-
-
-def _warn_of_slides(found: Comparison, split: str, train: Sequence[Sample], chosen: Sequence[Sample]) -> None:
-    n = found.slide_labels[split]["n"]
-    if n < FEW_SLIDES:
-        found.warnings.append(
-            f"slide labels of {split}: only {n} held-out slides; the figure and its interval say little"
-        )
-    for part, samples in ((TRAIN, train), (split, chosen)):
-        without = sum(sample.slide_label is None for sample in samples)
-        if without:
-            what = f"{without} of {len(samples)} {part} slides have no label and were left out"
-            found.warnings.append(f"slide labels of {split}: {what}")

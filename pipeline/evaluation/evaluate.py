@@ -28,7 +28,8 @@ from typing import Any
 
 from pipeline.errors import EvaluationError, HistillError
 from pipeline.evaluation import datasets, features
-from pipeline.evaluation.comparison import Comparison, Models, compare, few_slides, spare_tiles
+from pipeline.evaluation.cautions import of_few_slides
+from pipeline.evaluation.comparison import Comparison, Models, compare, spare_tiles
 from pipeline.evaluation.datasets import TRAIN, Sample
 from pipeline.evaluation.labelled_sets import SetFigures, evaluate_set
 from pipeline.evaluation.leaks import check_images
@@ -83,7 +84,7 @@ def evaluate_student(
     }
     lead = datasets.primary(list(held))
     steady = _robustness(models, held.get(lead or "", []), tokens, teacher, store, params, slides)
-    slides.warnings += [*few_slides(held), *near]
+    slides.warnings += [*of_few_slides(held), *near]
     pictured = {} if f"patch, {lead}" in slides.why else models.dense
     maps = write_maps(pictured.get("student"), held.get(lead or "", []), params.batch_size, plots / "maps")
     return _manifest(tokens, student, student_folder, params, models, slides, sets, steady, maps, lead, plots)

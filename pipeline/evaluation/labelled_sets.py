@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation import datasets, features
-from pipeline.evaluation.comparison import Models, compare, few_slides, spare_tiles, unmeasurable_patch
+from pipeline.evaluation.cautions import of_few_slides
+from pipeline.evaluation.comparison import Models, compare, spare_tiles, unmeasurable_patch
 from pipeline.evaluation.datasets import TRAIN, Sample
 from pipeline.evaluation.dense_probe import Batches, dense_probe, gather
 from pipeline.evaluation.image_sets import Picture, list_set
@@ -81,7 +82,7 @@ def evaluate_set(
         whole = compare(models, train, held, limits, store, advance)
     # Images of no known slide or patient are each their own.
     grouped = {split: chosen for split, chosen in held.items() if any(sample.groups for sample in chosen)}
-    found.warnings += [*whole.warnings, *(few_slides(grouped) if params.kind != "masks" else ())]
+    found.warnings += [*whole.warnings, *(of_few_slides(grouped) if params.kind != "masks" else ())]
     found.uses += whole.uses
     for split in held:
         whole.fidelity[split].pop("slides")

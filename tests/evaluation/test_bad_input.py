@@ -72,6 +72,14 @@ def test_a_label_missing_for_a_slide_among_others_is_a_warning(tmp_path: Path):
     assert summary["probes"]["test"]["n"] == 2 * TILES and summary["slide_labels"]["test"]["n"] == 2
 
 
+def test_slides_that_are_seen_through_some_of_their_tiles_say_so(made: Made, tmp_path: Path):
+    warnings = made.evaluate(tmp_path, max_probe_tiles=30).summary["warnings"]
+    for part in ("train", "test"):
+        words = f"the {part} slides were seen through 30 of their {2 * TILES} tiles (evaluate.max_probe_tiles)"
+        assert warnings.count(f"slide labels: {words}") == 1
+    assert not any("seen through" in text for text in made.evaluate(tmp_path).summary["warnings"])
+
+
 def repaint(made: Made, keys: list[str]) -> None:
     """Other images without labels into these slides, which were copies."""
     for n, key in enumerate(keys):

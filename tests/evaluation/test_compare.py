@@ -67,6 +67,19 @@ def test_two_experiments_are_side_by_side_in_the_order_asked_for(checkout: Path,
     assert not re.search(r"https?://|<script", text) and "Not all of these compare" not in text
 
 
+def test_a_student_that_was_trained_on_the_test_is_named_in_red(
+    checkout: Path, manifests: dict[str, Manifest], tmp_path: Path
+):
+    summary = manifests["evaluate"].summary | {"trained_on_test": ["slide gamma"]}
+    manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary})
+    experiment(checkout, "seen", manifests)
+    compare_experiments(checkout, ["slow", "seen"], tmp_path / "compare.html")
+    alarms = re.findall(
+        r'class="alarm" role="alert"><strong>(\S+) was trained on', (tmp_path / "compare.html").read_text()
+    )
+    assert alarms == ["seen"]
+
+
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_it(checkout: Path, tmp_path: Path, scheme: str):
