@@ -186,6 +186,7 @@ def manifests() -> dict[str, Manifest]:
                 "machine": machine,
                 "engine": "eager",
                 "precision": "fp32",
+                "device": "cpu",
                 "slide_tiles": 10000,
                 "others": [
                     other("teacher", 40.0, None),

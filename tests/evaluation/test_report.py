@@ -204,6 +204,14 @@ def test_a_missing_manifest_names_the_command(manifests, store, tmp_path):
         build_report(manifests, ReportParams(), store, tmp_path / "r.html")
 
 
+@pytest.mark.parametrize(("stage", "key"), [("benchmark", "speedup_interval"), ("evaluate", "trained_on_test")])
+def test_a_manifest_of_another_version_is_an_error_that_names_the_command(manifests, store, tmp_path, stage, key):
+    summary = {name: value for name, value in manifests[stage].summary.items() if name != key}
+    manifests[stage] = manifests[stage].model_copy(update={"summary": summary})
+    with pytest.raises(ManifestError, match=rf"artifacts/{stage}.json: .*no {key}\n.*dvc repro -s -f {stage}"):
+        build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+
+
 def test_a_picture_is_made_to_fit(tmp_path: Path):
     noise = np.random.default_rng(0).integers(0, 255, (1024, 1024, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "big.jpg", quality=95)
