@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import ManifestError
-from pipeline.evaluation.pictures import data_uri
+from pipeline.evaluation.pictures import data_uri, small_jpeg
 from pipeline.evaluation.report import build_report
 from pipeline.manifest import Manifest
 from pipeline.params import ReportParams
@@ -217,6 +218,14 @@ def test_a_picture_is_made_to_fit(tmp_path: Path):
     Image.fromarray(noise).save(tmp_path / "big.jpg", quality=95)
     assert len(data_uri(tmp_path / "big.jpg", 60_000)) < 60_000 * 4 / 3 + 100
     assert data_uri(tmp_path / "absent.jpg", 60_000) == ""
+
+
+def test_a_picture_loses_quality_before_it_loses_size(tmp_path: Path):
+    texture_HWC = np.kron(np.random.default_rng(0).integers(90, 165, (256, 256, 3)), np.ones((4, 4, 1)))
+    Image.fromarray(texture_HWC.astype(np.uint8)).save(tmp_path / "t.jpg", quality=88)
+    data = small_jpeg(tmp_path / "t.jpg", 75_000)
+    with Image.open(io.BytesIO(data)) as picture:
+        assert len(data) <= 75_000 and picture.size == (512, 512)
 
 
 def test_the_report_starts_without_torch():
