@@ -22,7 +22,7 @@ NAMES = ("thumb.jpg", "overlay.jpg", "mosaic.jpg")
 DENSER = 0.5
 """A picture's bytes a pixel after making it smaller over those before: at these qualities rarely less."""
 SIDES_PX = (1024, 768, 512, 384, 256, 180, 120)
-"""Among them are a half and a quarter of the thumbnail's 1024 px, which the decoder itself makes, several times as fast."""
+"""A half and a quarter of the thumbnail's 1024 px are among them: the decoder makes those itself, and far faster."""
 QUALITIES = (82, 70)
 
 

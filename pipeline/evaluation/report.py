@@ -87,7 +87,7 @@ def environment() -> Environment:
         "count": "{:,}".format,
         "quantity": verdict.quantity,
         "percent": verdict.percent,
-        "span": lambda ends: f"{ends[0]:.2f}–{ends[1]:.2f}",
+        "span": lambda ends: f"{ends[0]:.3f}–{ends[1]:.3f}",
         "percent_span": lambda ends: f"{100 * ends[0]:.0f}–{100 * ends[1]:.0f}",
         "pretty": lambda value: json.dumps(value, indent=1, sort_keys=True),
     }

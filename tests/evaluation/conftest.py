@@ -106,6 +106,7 @@ def speed(name: str, params: int, rate: float) -> dict[str, Any]:
             "latency_ms_p90": 1.1e3 * b / rate,
             "latency_ms_p99": None,
             "tiles_per_s": rate,
+            "memory_mb": 70.0 + b,
             "repeats": 9,
         }
         for b in (1, 8)
@@ -120,6 +121,7 @@ def speed(name: str, params: int, rate: float) -> dict[str, Any]:
         "slides_per_hour": rate * 3600 / 10000,
         "memory_mb": 76.0,
         "joules_per_tile": None,
+        "why": None,
     }
 
 
@@ -147,7 +149,7 @@ def manifests() -> dict[str, Manifest]:
     ]
     machine = {
         "cpu": "A Processor", "cores": 2, "threads": 2, "memory_gb": 24.0, "gpu": None, "system": "Linux x86_64",
-        "python": "3.11.0", "versions": {"torch": "2.14.1"},
+        "python": "3.11.0", "load": 1.7, "versions": {"torch": "2.14.1"},
     }  # fmt: skip
     return {
         "slides": Manifest(stage="slides", items=tuple(slides), refused=refused[:1]),

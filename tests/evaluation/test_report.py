@@ -234,3 +234,30 @@ def test_the_report_starts_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_larger_batches_that_are_missing_and_a_busy_machine_are_named(manifests, store, tmp_path):
+    summary = manifests["benchmark"].summary
+    teacher = summary["teacher"] | {"why": "batch 64: it took more than 300 s (benchmark.limit_s)"}
+    cell = {**summary["student"], **summary["others"][0], "why": "batch 32: out of memory"}
+    update = {"teacher": teacher, "others": [cell], "machine": summary["machine"] | {"load": 5.3}}
+    manifests["benchmark"] = manifests["benchmark"].model_copy(update={"summary": summary | update})
+    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert "Larger batches of the teacher are missing: batch 64: it took more than 300 s" in text
+    assert "onnxruntime, teacher: larger batches are missing: batch 32: out of memory" in text
+    assert "That machine was busy" in text and "5.3 processes" in text
+    assert text.count('<th scope="row">onnxruntime, fp32, cpu, teacher</th>') == 2
+
+
+def test_an_interval_has_the_digits_of_its_value(manifests, store, tmp_path):
+    robust = {
+        "changes": {"jpeg": {"teacher": {"agreement": 0.998, "interval": [0.9961, 0.9989]}}},
+        "n": 9,
+        "by": "tile",
+    }
+    robust["changes"]["jpeg"]["student"] = robust["changes"]["jpeg"]["teacher"]
+    summary = manifests["evaluate"].summary | {"robustness": robust}
+    manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary})
+    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+    assert "0.998<small>0.996–0.999</small>" in (tmp_path / "r.html").read_text()
