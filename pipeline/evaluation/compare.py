@@ -15,7 +15,7 @@ from markupsafe import Markup
 from pipeline.errors import EvaluationError, ManifestError
 from pipeline.evaluation import charts, verdict
 from pipeline.evaluation.details import detail_rows
-from pipeline.evaluation.pareto import Pareto, Study, gather, pareto
+from pipeline.evaluation.pareto import Pareto, Study, gather, pareto, time_interval
 from pipeline.evaluation.report import render, require
 from pipeline.evaluation.sections import ACCURACIES
 from pipeline.evaluation.tables import PROBES
@@ -42,6 +42,9 @@ def compare_experiments(root: Path, names: Sequence[str], out: Path) -> list[str
         studies=studies,
         left_out=[*compared.left_out, *(f"{name}: another version of Histill wrote it" for name in unread)],
         plot=front_plot(compared),
+        what=ACCURACIES.get(compared.accuracy or "", compared.accuracy),
+        accuracy=compared.accuracy,
+        plotted=compared.rows,
         settings=settings(studies),
         costs=costs(studies),
         figures=figures(studies),
@@ -119,8 +122,8 @@ def costs(studies: Sequence[Study]) -> list[dict[str, Any]]:
 
 def _share(speed: Mapping[str, Any]) -> str:
     """The student's time as a share of the teacher's, with its interval where the run has one."""
-    low, high = speed["speedup_interval"] or (None, None)
-    ends = f" ({verdict.digits(1 / high)}–{verdict.digits(1 / low)})" if low and high else ""
+    low, high = time_interval(speed)
+    ends = f" ({verdict.digits(low)}–{verdict.digits(high)})" if low and high else ""
     return f"{verdict.digits(1 / speed['speedup'])}{ends}"
 
 

@@ -24,7 +24,11 @@ from pipeline.manifest import Manifest
 
 ACCURACIES = {"linear_student": "linear_teacher", "knn_student": "knn_teacher", "cosine": ""}
 """Figures of a student, in the order in which one is chosen for the front, and the teacher's beside it."""
-COLUMNS = ("name", "student", "relative_time", "ms_a_tile", "latency_ms", "tiles_per_s", *ACCURACIES, "on_front")
+COLUMNS = (
+    "name", "student", "relative_time", "ms_a_tile", "latency_ms", "tiles_per_s", *ACCURACIES, "on_front", "time_low",
+    "time_high",
+)  # fmt: skip
+"""Of pareto.csv; time_low to time_high is the 95 % interval of relative_time, empty where its run has none."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,14 @@ def _row(study: Study) -> dict[str, Any]:
         **_times(speed["student"]),
         **accuracies,
         "on_front": False,
+        **dict(zip(("time_low", "time_high"), time_interval(speed), strict=True)),
     }
+
+
+def time_interval(speed: Mapping[str, Any]) -> tuple[float, float] | tuple[None, None]:
+    """The 95 % interval of the student's time as a share of the teacher's, where the benchmark has one."""
+    low, high = speed.get("speedup_interval") or (None, None)
+    return (1 / high, 1 / low) if low and high else (None, None)
 
 
 def _teacher_row(study: Study) -> dict[str, Any]:
@@ -144,7 +155,15 @@ def _teacher_row(study: Study) -> dict[str, Any]:
     summary, speed = study.evaluate.summary, study.benchmark.summary["teacher"]
     accuracies: dict[str, Any] = {key: summary.get(of_teacher) for key, of_teacher in ACCURACIES.items()}
     head = {"name": "teacher", "student": speed["name"], "relative_time": 1.0}
-    return {**head, **_times(speed), **accuracies, "cosine": 1.0, "on_front": False}
+    return {
+        **head,
+        **_times(speed),
+        **accuracies,
+        "cosine": 1.0,
+        "on_front": False,
+        "time_low": None,
+        "time_high": None,
+    }
 
 
 def _times(model: Mapping[str, Any]) -> dict[str, float]:

@@ -228,11 +228,11 @@ def plots(tmp_path: Path) -> Path:
     ]
     (folder / "training.csv").write_text("step,loss,cls,patch,lr\n" + "\n".join(rows) + "\n")
     students = [
-        "name,student,relative_time,ms_a_tile,latency_ms,tiles_per_s,linear_student,knn_student,cosine,on_front",
-        "teacher,demo,1.0,25.0,25.0,40.0,0.9,0.86,1.0,False",
-        "tiny-wren,test_vit,0.1,2.5,3.0,400.0,0.7,0.6,0.4,True",
-        "workspace,efficientvit_b0,0.24,6.1,6.1,164.0,0.85,0.8,0.62,True",
-        "<i>slow</i>,efficientvit_b1,0.5,12.5,13.0,80.0,0.8,0.7,0.6,False",
+        "name,student,relative_time,ms_a_tile,latency_ms,tiles_per_s,linear_student,knn_student,cosine,on_front,time_low,time_high",
+        "teacher,demo,1.0,25.0,25.0,40.0,0.9,0.86,1.0,False,,",
+        "tiny-wren,test_vit,0.1,2.5,3.0,400.0,0.7,0.6,0.4,True,0.08,0.13",
+        "workspace,efficientvit_b0,0.24,6.1,6.1,164.0,0.85,0.8,0.62,True,0.23,0.26",
+        "<i>slow</i>,efficientvit_b1,0.5,12.5,13.0,80.0,0.8,0.7,0.6,False,,",
     ]
     (folder / "pareto.csv").write_text("\n".join(students) + "\n")
     for name in ("tile.jpg", "teacher.png", "student.png"):

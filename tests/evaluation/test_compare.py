@@ -119,3 +119,10 @@ def test_results_of_another_version_are_left_out_or_where_they_are_named_an_erro
         compare_experiments(checkout, ["slow", "old"], tmp_path / "compare.html")
     assert sorted(compare_experiments(checkout, [], tmp_path / "compare.html")) == ["fast", "slow"]
     assert "old: another version of Histill wrote it" in (tmp_path / "compare.html").read_text()
+
+
+def test_what_is_plotted_stands_in_a_table_the_teacher_too(checkout, tmp_path):
+    compare_experiments(checkout, [], tmp_path / "compare.html")
+    text = (tmp_path / "compare.html").read_text()
+    assert '<th scope="row" class="id">teacher</th><td class="right">1</td><td class="right">0.900</td>' in text
+    assert '<td class="right">0.125<small>0.23–0.263</small></td><td class="right">0.850</td><td>yes</td>' in text

@@ -261,3 +261,8 @@ def test_an_interval_has_the_digits_of_its_value(manifests, store, tmp_path):
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary})
     build_report(manifests, ReportParams(), store, tmp_path / "r.html")
     assert "0.998<small>0.996–0.999</small>" in (tmp_path / "r.html").read_text()
+
+
+def test_the_time_of_every_student_has_its_interval(text: str):
+    assert '<td class="right">0.1<small>0.08–0.13</small></td>' in text
+    assert '<td class="right">0.244<small>0.23–0.263</small></td>' in text
