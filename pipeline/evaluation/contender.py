@@ -44,7 +44,7 @@ class Contender:
 
     spec: Spec
     limit_s: float | None = None
-    """The longest that one answer may take; none where it is None."""
+    """The longest that one answer may take, a turn's own time apart; none where it is None."""
     hello: dict[str, Any] = field(default_factory=dict)
     why: str = ""
     cosine: float | None = None
@@ -90,7 +90,7 @@ class Contender:
         """Run passes for so long, at least one."""
         energy = Energy()
         try:
-            taken: list[float] = self._ask("turn", seconds)
+            taken: list[float] = self._ask("turn", seconds, own_s=seconds)
         except Unmeasured as reason:
             self.drop(f"in a pass: {reason}")
             return
@@ -147,17 +147,17 @@ class Contender:
         """(model, engine, precision, device), `auto` resolved."""
         return self.spec.model, self.spec.engine, self.precision, self.device
 
-    def _ask(self, *words: Any) -> Any:
+    def _ask(self, *words: Any, own_s: float = 0.0) -> Any:
         assert self._pipe is not None
         try:
             self._pipe.send(words)
         except OSError:
             raise Unmeasured(self._ended()) from None
-        return self._receive("it")
+        return self._receive("it", own_s)
 
-    def _receive(self, doing: str) -> Any:
+    def _receive(self, doing: str, own_s: float = 0.0) -> Any:
         assert self._pipe is not None
-        if self.limit_s is not None and not self._pipe.poll(self.limit_s):
+        if self.limit_s is not None and not self._pipe.poll(self.limit_s + own_s):
             self._kill()
             raise Unmeasured(f"{doing} took more than {self.limit_s:g} s (benchmark.limit_s)")
         try:
