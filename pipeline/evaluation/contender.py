@@ -180,7 +180,10 @@ class Contender:
     def _ended(self) -> str:
         assert self._process is not None
         self._process.join(_STOP_S)
-        return f"its process ended with exit code {self._process.exitcode}"
+        code = self._process.exitcode
+        return (
+            f"its process ended with exit code {code}{', as where memory runs out' if code == -signal.SIGKILL else ''}"
+        )
 
 
 def worst_cosine(got_ND: NDArray[np.float32], want_ND: NDArray[np.float32]) -> float:

@@ -6,6 +6,7 @@ coloured gradients under noise, since a model answers all noise alike. Shapes: N
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import warnings
@@ -57,8 +58,13 @@ class Spec:
 
 
 def serve(connection: Connection, spec: Spec) -> None:
-    """Say hello, then answer until the other end is closed; in a session of its own, which ends with it as a whole."""
+    """Say hello, then answer until the other end is closed; in a session of its own, which ends with it as a whole.
+
+    Where a large batch fills the machine's memory, Linux ends this process and nobody else's.
+    """
     os.setsid()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     try:
         contest = _Contest(spec)
         connection.send(contest.hello())

@@ -136,9 +136,11 @@ def test_an_engine_that_dies_leaves_its_reason_and_no_error(tmp_path):
         contender.start()
         contender.greet()
     killed.load(1, 1.0)
+    preferred = Path(f"/proc/{killed._process.pid}/oom_score_adj")
+    assert not preferred.exists() or preferred.read_text().strip() == "1000"
     killed._process.kill()
     killed.turn(1.0)
-    assert killed.why == "in a pass: its process ended with exit code -9"
+    assert killed.why == "in a pass: its process ended with exit code -9, as where memory runs out"
     assert "InvalidProtobuf" in broken.why
 
 
