@@ -76,8 +76,8 @@ class TorchRuntime:
             self._torch.cuda.reset_peak_memory_stats()
         self._image_NCHW = self._torch.from_numpy(image_NCHW).to(self.device, memory_format=self._format)
         if self._compiles:
-            # One graph for all sizes but 1, of which torch always makes a graph of its own: each takes a minute on a
-            # busy CPU, and left to itself torch compiles the first size it meets for that size alone.
+            # One graph for all sizes but 1, where the model lets it be; for 1 torch always makes one of its own. Each
+            # takes a minute on a busy CPU, and left to itself torch compiles the first size for that size alone.
             self._torch._dynamo.maybe_mark_dynamic(self._image_NCHW, 0)
             self.run()
 
