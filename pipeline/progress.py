@@ -47,6 +47,13 @@ def track(label: str, total: float, unit: str, done: float = 0) -> Iterator[Adva
         yield _Log(label, total, unit, done)
 
 
+def seconds_text(seconds: float) -> str:
+    """A duration for people: 70 s, 12 min, 3.4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _bar(unit: str) -> Progress:
     return Progress(
         TextColumn("{task.description:<22}", markup=False),

@@ -12,11 +12,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.errors import EvaluationError
+from pipeline.errors import EvaluationError, ManifestError
 from pipeline.evaluation import charts, verdict
 from pipeline.evaluation.details import detail_rows
-from pipeline.evaluation.pareto import Pareto, Study, gather, pareto
-from pipeline.evaluation.report import render
+from pipeline.evaluation.pareto import Pareto, Study, gather, pareto, time_interval
+from pipeline.evaluation.report import render, require
 from pipeline.evaluation.sections import ACCURACIES
 from pipeline.evaluation.tables import PROBES
 from pipeline.manifest import Manifest, write_atomic
@@ -28,15 +28,23 @@ Cell = dict[str, Any] | None
 def compare_experiments(root: Path, names: Sequence[str], out: Path) -> list[str]:
     """Write the page of these experiments (of all, where none is named) to `out`; their names, as shown.
 
-    Raises `EvaluationError` for a name that no branch or experiment with results has, and where there is nothing.
+    Raises `EvaluationError` for a name that no branch or experiment with results has, and where there is nothing, and
+    `ManifestError` for results that another version of Histill wrote; where none is named, those are left out.
     """
-    studies = chosen(root, names)
+    found = chosen(root, names)
+    unread = {study.name: error for study in found if (error := _unreadable(study))}
+    studies = [study for study in found if study.name not in unread]
+    if unread and (names or not studies):
+        raise next(iter(unread.values()))
     compared = pareto(studies)
     page = render(
         "compare.html",
         studies=studies,
-        left_out=compared.left_out,
+        left_out=[*compared.left_out, *(f"{name}: another version of Histill wrote it" for name in unread)],
         plot=front_plot(compared),
+        what=ACCURACIES.get(compared.accuracy or "", compared.accuracy),
+        accuracy=compared.accuracy,
+        plotted=compared.rows,
         settings=settings(studies),
         costs=costs(studies),
         figures=figures(studies),
@@ -55,6 +63,16 @@ def chosen(root: Path, names: Sequence[str]) -> list[Study]:
         fix = f"known: {', '.join(known) or 'none'}; `dvc exp show` lists experiments, equal ones are taken once"
         raise EvaluationError(what, where=str(root), fix=fix)
     return [known[name] for name in dict.fromkeys(names)] if names else list(known.values())
+
+
+def _unreadable(study: Study) -> ManifestError | None:
+    """Why a study cannot be shown."""
+    try:
+        for manifest in (study.evaluate, study.benchmark):
+            require(manifest, f"{study.name}, {manifest.stage}.json")
+    except ManifestError as error:
+        return error
+    return None
 
 
 def workspace(root: Path) -> Study | None:
@@ -104,8 +122,8 @@ def costs(studies: Sequence[Study]) -> list[dict[str, Any]]:
 
 def _share(speed: Mapping[str, Any]) -> str:
     """The student's time as a share of the teacher's, with its interval where the run has one."""
-    low, high = speed.get("speedup_interval") or (None, None)
-    ends = f" ({verdict.digits(1 / high)}–{verdict.digits(1 / low)})" if low and high else ""
+    low, high = time_interval(speed)
+    ends = f" ({verdict.digits(low)}–{verdict.digits(high)})" if low and high else ""
     return f"{verdict.digits(1 / speed['speedup'])}{ends}"
 
 

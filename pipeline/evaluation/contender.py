@@ -3,13 +3,17 @@
 A process each, so that its memory is the model's own, that an engine which crashes takes nothing with it, and that the
 benchmark itself needs no torch. The processes take turns: at any time one of them computes.
 
-Asked and answered over a pipe: ("load", batch), ("turn", seconds), ("export", path); what cannot be done is answered
-with an `Unmeasured`, and the benchmark writes its reason where the figure would have stood.
+Asked and answered over a pipe: ("load", batch, seconds), ("turn", seconds), ("export", path); what cannot be done is
+answered with an `Unmeasured`, what takes too long is ended, and the benchmark writes the reason where the figure would
+have stood.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -21,6 +25,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import HistillError
 from pipeline.evaluation.model_process import Spec, Unmeasured, serve
+from pipeline.progress import console
 from pipeline.tokens.energy import Energy
 
 NEEDED = {"fp32": 0.999, "bf16": 0.98}
@@ -38,6 +43,8 @@ class Contender:
     """
 
     spec: Spec
+    limit_s: float | None = None
+    """The longest that one answer may take, a turn's own time apart; none where it is None."""
     hello: dict[str, Any] = field(default_factory=dict)
     why: str = ""
     cosine: float | None = None
@@ -59,7 +66,7 @@ class Contender:
     def greet(self) -> None:
         """Wait until the model is loaded. Raises `HistillError` where the model itself is at fault."""
         try:
-            self.hello = self._receive()
+            self.hello = self._receive("loading or compiling it")
         except Unmeasured as reason:
             self.drop(str(reason))
 
@@ -71,11 +78,11 @@ class Contender:
         if not self.cosine >= NEEDED[precision]:
             self.drop(f"its answers are not the model's: cosine {self.cosine:.4f}, {NEEDED[precision]} needed")
 
-    def load(self, batch: int) -> None:
-        """Take a batch and warm up on it; a batch that is too much ends this contender's part."""
+    def load(self, batch: int, long_s: float) -> None:
+        """Take a batch and warm up on it, with one pass if that takes `long_s`; too large a batch ends its part."""
         self.turns, self.joules = [], []
         try:
-            self._ask("load", batch)
+            self._ask("load", batch, long_s)
         except Unmeasured as reason:
             self.drop(f"batch {batch}: {reason}")
 
@@ -83,7 +90,7 @@ class Contender:
         """Run passes for so long, at least one."""
         energy = Energy()
         try:
-            taken: list[float] = self._ask("turn", seconds)
+            taken: list[float] = self._ask("turn", seconds, own_s=seconds)
         except Unmeasured as reason:
             self.drop(f"in a pass: {reason}")
             return
@@ -103,8 +110,10 @@ class Contender:
         self._ask("export", path)
 
     def drop(self, why: str) -> None:
-        """Note why, and end the process."""
+        """Note why, say so, and end the process."""
         self.why = why
+        after = f" after batch {self.rows[-1]['batch']}" if self.rows else ""
+        console.print(f"benchmark: {self.name}: not measured{after}: {why}", soft_wrap=True)
         self.stop()
 
     def stop(self) -> None:
@@ -113,9 +122,7 @@ class Contender:
             return
         self._pipe.close()
         self._process.join(_STOP_S)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        self._kill()
 
     @property
     def seconds(self) -> list[float]:
@@ -131,20 +138,28 @@ class Contender:
         return str(self.hello.get("precision", self.spec.precision))
 
     @property
+    def name(self) -> str:
+        """For people: the model, and where it runs."""
+        return f"{self.spec.model}, {self.spec.engine} {self.precision} on {self.device}"
+
+    @property
     def cell(self) -> tuple[str, str, str, str]:
         """(model, engine, precision, device), `auto` resolved."""
         return self.spec.model, self.spec.engine, self.precision, self.device
 
-    def _ask(self, *words: Any) -> Any:
+    def _ask(self, *words: Any, own_s: float = 0.0) -> Any:
         assert self._pipe is not None
         try:
             self._pipe.send(words)
         except OSError:
             raise Unmeasured(self._ended()) from None
-        return self._receive()
+        return self._receive("it", own_s)
 
-    def _receive(self) -> Any:
+    def _receive(self, doing: str, own_s: float = 0.0) -> Any:
         assert self._pipe is not None
+        if self.limit_s is not None and not self._pipe.poll(self.limit_s + own_s):
+            self._kill()
+            raise Unmeasured(f"{doing} took more than {self.limit_s:g} s (benchmark.limit_s)")
         try:
             answer = self._pipe.recv()
         except (EOFError, OSError):
@@ -153,10 +168,22 @@ class Contender:
             raise answer
         return answer
 
+    def _kill(self) -> None:
+        """End the process and what it has started, compilers say, if it still runs."""
+        assert self._process is not None and self._process.pid is not None
+        if self._process.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
+            self._process.join()
+
     def _ended(self) -> str:
         assert self._process is not None
         self._process.join(_STOP_S)
-        return f"its process ended with exit code {self._process.exitcode}"
+        code = self._process.exitcode
+        return (
+            f"its process ended with exit code {code}{', as where memory runs out' if code == -signal.SIGKILL else ''}"
+        )
 
 
 def worst_cosine(got_ND: NDArray[np.float32], want_ND: NDArray[np.float32]) -> float:

@@ -7,6 +7,9 @@ that asks may hold; `metrics/` would not do, since git does not track it.
 Latency is a share of the teacher's, taken from the run that measured both: milliseconds of two runs or machines do not
 compare, and a ratio is only ever taken from one run. Accuracy only compares between students of one teacher on the same
 held-out slides, so that others are left out, and counted.
+
+Two students of one network (name, parameters, GMACs, input) are equally fast whatever their runs measured: for the
+front both take the median of what was measured of that network, so that noise puts no worse twin on it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,7 +28,11 @@ from pipeline.manifest import Manifest
 
 ACCURACIES = {"linear_student": "linear_teacher", "knn_student": "knn_teacher", "cosine": ""}
 """Figures of a student, in the order in which one is chosen for the front, and the teacher's beside it."""
-COLUMNS = ("name", "student", "relative_time", "ms_a_tile", "latency_ms", "tiles_per_s", *ACCURACIES, "on_front")
+COLUMNS = (
+    "name", "student", "relative_time", "ms_a_tile", "latency_ms", "tiles_per_s", *ACCURACIES, "on_front", "time_low",
+    "time_high",
+)  # fmt: skip
+"""Of pareto.csv; time_low to time_high is the 95 % interval of relative_time, empty where its run has none."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +86,14 @@ def pareto(studies: Sequence[Study]) -> Pareto:
         lacking = [study for study in comparable if study.evaluate.summary.get(accuracy) is None]
         left_out += [f"{study.name}: {accuracy} was not measured" for study in lacking]
         comparable = [study for study in comparable if study not in lacking]
-    rows = sorted((_row(study) for study in comparable), key=lambda row: (row["relative_time"], row["name"]))
+    found = [(_row(study), _network(study)) for study in comparable]
+    found.sort(key=lambda pair: (pair[0]["relative_time"], pair[0]["name"]))
+    rows = [row for row, _ in found]
     if accuracy:
-        flags = front([(row["relative_time"], row[accuracy]) for row in rows])
+        times: dict[tuple[Any, ...], list[float]] = {}
+        for row, network in found:
+            times.setdefault(network, []).append(row["relative_time"])
+        flags = front([(median(times[network]), row[accuracy]) for row, network in found])
         rows = [{**row, "on_front": flag} for row, flag in zip(rows, flags, strict=True)]
     return Pareto((_teacher_row(first), *rows), accuracy, tuple(left_out))
 
@@ -136,7 +149,20 @@ def _row(study: Study) -> dict[str, Any]:
         **_times(speed["student"]),
         **accuracies,
         "on_front": False,
+        **dict(zip(("time_low", "time_high"), time_interval(speed), strict=True)),
     }
+
+
+def _network(study: Study) -> tuple[Any, ...]:
+    """What makes two students equally fast."""
+    speed = study.benchmark.summary["student"]
+    return tuple(speed[key] for key in ("name", "params", "gmacs", "input_px"))
+
+
+def time_interval(speed: Mapping[str, Any]) -> tuple[float, float] | tuple[None, None]:
+    """The 95 % interval of the student's time as a share of the teacher's, where the benchmark has one."""
+    low, high = speed.get("speedup_interval") or (None, None)
+    return (1 / high, 1 / low) if low and high else (None, None)
 
 
 def _teacher_row(study: Study) -> dict[str, Any]:
@@ -144,7 +170,15 @@ def _teacher_row(study: Study) -> dict[str, Any]:
     summary, speed = study.evaluate.summary, study.benchmark.summary["teacher"]
     accuracies: dict[str, Any] = {key: summary.get(of_teacher) for key, of_teacher in ACCURACIES.items()}
     head = {"name": "teacher", "student": speed["name"], "relative_time": 1.0}
-    return {**head, **_times(speed), **accuracies, "cosine": 1.0, "on_front": False}
+    return {
+        **head,
+        **_times(speed),
+        **accuracies,
+        "cosine": 1.0,
+        "on_front": False,
+        "time_low": None,
+        "time_high": None,
+    }
 
 
 def _times(model: Mapping[str, Any]) -> dict[str, float]:

@@ -26,6 +26,13 @@ from pipeline.params import ReportParams
 from pipeline.store import Store
 
 STAGES = ("slides", "tiles", "tokens", "student", "evaluate", "benchmark")
+NEEDED = {
+    "evaluate": ("fidelity", "few_shot", "from_labels", "maps", "primary", "probes", "robustness", "sets",
+                 "slide_labels", "student", "teacher", "trained_on_test", "warnings", "why"),
+    "benchmark": ("device", "engine", "machine", "others", "precision", "slide_tiles", "speedup", "speedup_interval",
+                  "speedups", "student", "teacher"),
+}  # fmt: skip
+"""What the page takes from a manifest's summary: one that lacks any of it was written by another Histill."""
 
 
 def build_report(
@@ -34,18 +41,28 @@ def build_report(
     """Write the page to `out`, atomically, and slides.html beside it; the manifest says what the page shows.
 
     `manifests` holds one of each of `STAGES`; of `plots` training.csv (columns step, loss, cls, patch), pareto.csv and
-    maps/ are shown where they are there. Raises `ManifestError` where a manifest is missing. A picture that the store
-    does not hold is left out of the page.
+    maps/ are shown where they are there. Raises `ManifestError` where a manifest is missing, or of another version. A
+    picture that the store does not hold is left out of the page.
     """
-    missing = [stage for stage in STAGES if stage not in manifests]
-    if missing:
-        raise ManifestError(f"the report needs the manifest of {missing[0]}", fix=f"dvc repro {missing[0]}")
+    for stage in STAGES:
+        if stage not in manifests:
+            raise ManifestError(f"the report needs the manifest of {stage}", fix=f"dvc repro {stage}")
+    for stage in NEEDED:
+        require(manifests[stage], f"artifacts/{stage}.json")
     page = render("report.html", **context(manifests, params, store, plots))
     write_atomic(out, page)
     slides_page = out.with_name("slides.html")
     build_slides_page(environment(), params.title, manifests["slides"], manifests["tiles"], store, slides_page)
     facts = {"nbytes": len(page), "slides": min(len(manifests["tiles"].items), params.max_slides)}
     return Manifest(stage="report", refused=tuple(all_refused(manifests)), summary=facts)
+
+
+def require(manifest: Manifest, where: str) -> None:
+    """Raise `ManifestError` where a manifest of `evaluate` or `benchmark` lacks what is shown of it."""
+    lacking = [key for key in NEEDED[manifest.stage] if key not in manifest.summary]
+    if lacking:
+        what = f"another version of Histill wrote it: it has no {', '.join(lacking)}"
+        raise ManifestError(what, where=where, fix=f"dvc repro -s -f {manifest.stage}")
 
 
 def render(template: str, **shown: Any) -> bytes:
@@ -71,7 +88,7 @@ def environment() -> Environment:
         "count": "{:,}".format,
         "quantity": verdict.quantity,
         "percent": verdict.percent,
-        "span": lambda ends: f"{ends[0]:.2f}–{ends[1]:.2f}",
+        "span": lambda ends: f"{ends[0]:.3f}–{ends[1]:.3f}",
         "percent_span": lambda ends: f"{100 * ends[0]:.0f}–{100 * ends[1]:.0f}",
         "pretty": lambda value: json.dumps(value, indent=1, sort_keys=True),
     }

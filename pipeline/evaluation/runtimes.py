@@ -3,7 +3,7 @@
 | engine | runs | where |
 | --- | --- | --- |
 | eager | plain PyTorch; in fp32 the reference | everywhere |
-| compile | torch.compile's Inductor; 17 to 41 s to compile on two cores | everywhere |
+| compile | torch.compile's Inductor; on a CPU it is the C++ compiler that takes its time | everywhere |
 | onnxruntime | the ONNX file, in its own float32 | the CPU; a GPU with onnxruntime-gpu |
 | openvino | the ONNX file, compiled for each batch size | the CPU |
 | tensorrt | the ONNX file, through ONNX Runtime's TensorRT provider | an NVIDIA GPU with onnxruntime-gpu |
@@ -66,14 +66,20 @@ class TorchRuntime:
             raise Refused(f"this {'GPU' if self.device == 'cuda' else 'CPU'} has no bf16 of its own")
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         placed = model.to(self.device, memory_format=self._format)  # type: ignore[call-overload]
-        self._model = torch.compile(placed) if engine == "compile" else placed
+        self._compiles = engine == "compile"
+        self._model = torch.compile(placed) if self._compiles else placed
         self._torch = torch
 
     def load(self, image_NCHW: NDArray[np.float32]) -> None:
-        """The batch on the device, in the model's memory format."""
+        """The batch on the device, in the model's memory format; a graph that its size needs is compiled here."""
         if self.device == "cuda":
             self._torch.cuda.reset_peak_memory_stats()
         self._image_NCHW = self._torch.from_numpy(image_NCHW).to(self.device, memory_format=self._format)
+        if self._compiles:
+            # One graph for all sizes but 1, where the model lets it be; for 1 torch always makes one of its own. Each
+            # takes a minute on a busy CPU, and left to itself torch compiles the first size for that size alone.
+            self._torch._dynamo.maybe_mark_dynamic(self._image_NCHW, 0)
+            self.run()
 
     def run(self) -> None:
         """A pass, and on a GPU the wait for it."""

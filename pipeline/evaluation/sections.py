@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from pipeline.evaluation import charts
 from pipeline.evaluation.details import detail_rows
+from pipeline.evaluation.pareto import time_interval
 from pipeline.evaluation.tables import MODELS, PROBES, fidelity_rows
 from pipeline.manifest import Manifest
 
@@ -121,18 +122,22 @@ def tradeoff(evaluate: Manifest, benchmark: Manifest, pareto_csv: Path) -> dict[
     column = "linear_student" if what == ACCURACIES["linear_student"] else "cosine"
     others = [row for row in _read(pareto_csv) if row.get(column)] if pareto_csv.is_file() else []
     on_front = {row["name"]: row["on_front"] == "True" for row in others}
+    here = dict(zip(("time_low", "time_high"), time_interval(benchmark.summary), strict=True))
+    unsure: dict[str, float | None] = {"time_low": None, "time_high": None}
     titles = {"teacher": "teacher", "student": "student", "untrained": "untrained student"}
     rows = [
         {"role": name, "name": titles[name], "time": ms[name] / ms["teacher"], "ms": ms[name], "value": value,
-         "low": low, "high": high, "front": name == "student" and on_front.get("workspace", not others)}
+         "low": low, "high": high, "front": name == "student" and on_front.get("workspace", not others),
+         **(unsure if name == "teacher" else here)}
         for name, (value, low, high) in values.items()
     ]  # fmt: skip
     for row in others:
         if row["name"] not in ("teacher", "workspace"):
             time, value = float(row["relative_time"]), float(row[column])
             name = f"{row['name']}, {row['student']}"
+            ends = {key: float(row[key]) if row.get(key) else None for key in unsure}
             rows.append({"role": "other", "name": name, "time": time, "ms": float(row["ms_a_tile"]), "value": value,
-                         "low": None, "high": None, "front": on_front[row["name"]]})  # fmt: skip
+                         "low": None, "high": None, "front": on_front[row["name"]], **ends})  # fmt: skip
     named = [row["name"] for row in rows if row["role"] == "other" and row["front"]][:MOST_NAMES]
     points = [
         charts.Point(row["role"], row["name"] if row["role"] != "other" or row["name"] in named else "",

@@ -1,21 +1,20 @@
 """What the models cost: parameters, multiply-adds, latency, throughput, memory, energy, all measured in one run.
 
-Every model in every engine has a process of its own (`contender`), and they take turns of a tenth of their time within
-each batch size, so that whatever else the machine does meets all alike; a ratio is only ever taken from one run. The
-leading figures are eager PyTorch's, in the first precision and on the first device of the params. No engine is timed
-before its answers were compared with eager fp32's, and what cannot be measured stands there with the reason. Inputs are
-random images that are ready in memory: reading slides and decoding tiles come on top.
+Every model in every engine has a process of its own (`contender`), and they take turns (`turns`), so that whatever else
+the machine does meets all alike; a ratio is only ever taken from one run. The leading figures are eager PyTorch's, in
+the first precision and on the first device of the params. No engine is timed before its answers were compared with
+eager fp32's, and what cannot be measured stands there with the reason: an engine that fails or takes too long costs no
+other its figures. Inputs are random images that are ready in memory: reading slides and decoding tiles come on top.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from pipeline.errors import EvaluationError
 from pipeline.evaluation import machine
@@ -24,18 +23,13 @@ from pipeline.evaluation.model_process import Spec, Unmeasured
 from pipeline.evaluation.runtimes import OF_TORCH
 from pipeline.evaluation.speedup import speedup
 from pipeline.evaluation.tables import benchmark_headline, six_digits, write_benchmark_plots
+from pipeline.evaluation.turns import announce, take_turns
 from pipeline.manifest import Manifest
 from pipeline.params import BenchmarkParams, TokensParams
 from pipeline.partials import file_sha256
-from pipeline.progress import track
 from pipeline.store import Store, recipe_key
 
 MODELS = ("teacher", "student")
-PATIENCE = 20
-"""A cell that has had so many times its time goes without the rest of its turns (a ViT-L on a laptop)."""
-TURNS = 10
-"""Turns at least in which a cell has its time, of a pass at least."""
-P99_REPEATS = 100
 
 
 def benchmark_models(
@@ -88,7 +82,8 @@ def measure(
 
     `cached` is what the teacher has to be: `name`, `width`, `input_px`.
     """
-    leads = {name: _made(spec, name, "eager", params.devices[0], params.precisions[0]) for name in MODELS}
+    leading = replace(spec, device=params.devices[0], precision=params.precisions[0], reference=True)
+    leads = {name: Contender(replace(leading, model=name), params.limit_s) for name in MODELS}
     others: list[Contender] = []
     try:
         for lead in leads.values():
@@ -104,6 +99,7 @@ def measure(
         for lead in leads.values():
             if lead.why:
                 raise EvaluationError(lead.why, where=f"the {lead.spec.model}, {lead.precision}")
+        announce([*leads.values(), *others], params)
         take_turns([*leads.values(), *others], params)
     finally:
         stop_all([*leads.values(), *others])
@@ -123,10 +119,12 @@ def _others(leads: Mapping[str, Contender], params: BenchmarkParams, scratch: Pa
         if isinstance(onnx, str) and (device, precision) != (params.devices[0], params.precisions[0]):
             # One line says that there is no file.
             continue
-        side = int(leads[name].hello["input_px"])
-        made = _made(leads[name].spec, name, engine, device, precision, onnx if isinstance(onnx, Path) else None, side)
+        spec = replace(leads[name].spec, engine=engine, device=device, precision=precision, reference=False)
+        if isinstance(onnx, Path):
+            spec = replace(spec, onnx=onnx, input_px=int(leads[name].hello["input_px"]))
+        made = Contender(spec, params.limit_s)
         if isinstance(onnx, str):
-            made.why = onnx
+            made.drop(onnx)
         else:
             made.start()
             made.greet()
@@ -143,23 +141,25 @@ def _wants_onnx(params: BenchmarkParams) -> bool:
 
 
 def onnx_file(lead: Contender, scratch: Path) -> Path | str:
-    """The student's own file, the teacher's as it is exported for this run alone, or why there is none."""
+    """The student's own file, the teacher's as it is exported for this run alone, or why there is none.
+
+    A process of its own exports it: what that takes is not the leading engine's memory, nor its end where it fails.
+    """
     if lead.spec.model == "student":
         path = lead.spec.student / "model.onnx"
         return path if path.is_file() else "the student has no model.onnx"
+    exporter = Contender(replace(lead.spec, device="cpu", precision="fp32", reference=False), lead.limit_s)
     try:
-        lead.export(scratch / "teacher.onnx")
+        exporter.start()
+        exporter.greet()
+        if exporter.why:
+            return f"it cannot be exported: {exporter.why}"
+        exporter.export(scratch / "teacher.onnx")
     except Unmeasured as reason:
         return f"it cannot be exported: {reason}"
+    finally:
+        exporter.stop()
     return scratch / "teacher.onnx"
-
-
-def _made(
-    spec: Spec, model: str, engine: str, device: str, precision: str, onnx: Path | None = None, input_px: int = 0
-) -> Contender:
-    lead = not input_px
-    wanted = (model, engine, device, precision, spec.student, spec.tokens, spec.store, spec.demo_px)
-    return Contender(Spec(*wanted, onnx=onnx, input_px=input_px, reference=lead))
 
 
 def require_cached(found: Mapping[str, Any], cached: Mapping[str, Any]) -> None:
@@ -168,46 +168,6 @@ def require_cached(found: Mapping[str, Any], cached: Mapping[str, Any]) -> None:
     if any(found[key] != cached[key] for key in keys):
         what = f"the cached answers are {cached['name']}'s, {cached['width']} channels at {cached['input_px']} px"
         raise EvaluationError(what, where=f"teacher {found['name']}", fix="dvc repro tokens")
-
-
-def take_turns(contenders: Sequence[Contender], params: BenchmarkParams) -> None:
-    """Fill the rows of all that is still in, from the smallest batch size on, so that memory only grows."""
-    sizes = sorted(set(params.batch_sizes))
-    with track("benchmark", len(sizes), "batch sizes") as advance:
-        for batch in sizes:
-            for contender in contenders:
-                if not contender.why:
-                    contender.load(batch)
-            waiting = [contender for contender in contenders if not contender.why]
-            while waiting:
-                for contender in waiting:
-                    contender.turn(params.seconds / TURNS)
-                waiting = [c for c in waiting if not c.why and not _has_enough(c, params.seconds)]
-            for contender in contenders:
-                if not contender.why:
-                    contender.finish(_row(batch, contender.seconds, contender.joules))
-            advance()
-
-
-def _has_enough(contender: Contender, seconds: float) -> bool:
-    spent = sum(contender.seconds)
-    return spent >= seconds and (len(contender.turns) >= TURNS or spent >= PATIENCE * seconds)
-
-
-def _row(batch: int, seconds: Sequence[float], joules: Sequence[float | None]) -> dict[str, Any]:
-    """One line of the latency table; throughput is at the median, which a moment's interruption does not move."""
-    p50, p90, p99 = np.percentile(seconds, [50, 90, 99])
-    spent = [value for value in joules if value is not None]
-    measured = len(spent) == len(joules)
-    return {
-        "batch": batch,
-        "latency_ms_p50": 1e3 * float(p50),
-        "latency_ms_p90": 1e3 * float(p90),
-        "latency_ms_p99": 1e3 * float(p99) if len(seconds) >= P99_REPEATS else None,
-        "tiles_per_s": batch / float(p50),
-        "joules_per_tile": sum(spent) / (batch * len(seconds)) if measured else None,
-        "repeats": len(seconds),
-    }
 
 
 def _best(contender: Contender, slide_tiles: int) -> dict[str, Any]:

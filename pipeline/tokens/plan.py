@@ -9,7 +9,7 @@ from pipeline.errors import StoreFull
 from pipeline.housekeeping import free_bytes, human
 from pipeline.manifest import Item, Manifest
 from pipeline.params import TokensParams
-from pipeline.progress import Advance, console
+from pipeline.progress import Advance, console, seconds_text
 from pipeline.store import Ref, Store
 from pipeline.tokens.job import Outcome
 from pipeline.tokens.teacher import Teacher
@@ -55,8 +55,8 @@ class Estimate:
             if len(self._seen) == _FIRST_BATCHES + 1:
                 seconds = max(1e-6, self._seen[-1][0] - self._seen[0][0])
                 speed = sum(n for _, n in self._seen[1:]) / seconds
-                text = f"tokens: {speed:.1f} tiles/s in the first batches, so about {_time(self._left / speed)} more"
-                console.print(text, soft_wrap=True)
+                left = seconds_text(self._left / speed)
+                console.print(f"tokens: {speed:.1f} tiles/s in the first batches, so about {left} more", soft_wrap=True)
 
 
 def conclude(outcome: Outcome, nbytes: int, seconds: float, joules: float | None) -> dict[str, float]:
@@ -72,9 +72,3 @@ def conclude(outcome: Outcome, nbytes: int, seconds: float, joules: float | None
     console.print(f"tokens: {speed:.1f} tiles/s, {human(nbytes)} written, {energy}", soft_wrap=True)
     spent = {f"{name.replace(' ', '_')}_s": round(seconds, 3) for name, seconds in sorted(outcome.spent.items())}
     return figures | spent
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

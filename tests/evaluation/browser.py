@@ -50,7 +50,7 @@ document.getElementById("f").onload = (event) => {
     written: written.length, faint: faint.map((node) => node.outerHTML.slice(0, 120)),
     stuck: stuck.map((node) => node.outerHTML.slice(0, 120)),
     fetched: view.performance.getEntriesByType("resource").map((e) => e.name.slice(0, 60)),
-    broken: [...page.images].filter((image) => !image.naturalWidth).length,
+    broken: [...page.images].filter((image) => image.src && image.complete && !image.naturalWidth).length,
   });
 };</script>"""
 

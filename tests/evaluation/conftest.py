@@ -111,6 +111,7 @@ def speed(name: str, params: int, rate: float) -> dict[str, Any]:
             "latency_ms_p90": 1.1e3 * b / rate,
             "latency_ms_p99": None,
             "tiles_per_s": rate,
+            "memory_mb": 70.0 + b,
             "repeats": 9,
         }
         for b in (1, 8)
@@ -125,6 +126,7 @@ def speed(name: str, params: int, rate: float) -> dict[str, Any]:
         "slides_per_hour": rate * 3600 / 10000,
         "memory_mb": 76.0,
         "joules_per_tile": None,
+        "why": None,
     }
 
 
@@ -152,7 +154,7 @@ def manifests() -> dict[str, Manifest]:
     ]
     machine = {
         "cpu": "A Processor", "cores": 2, "threads": 2, "memory_gb": 24.0, "gpu": None, "system": "Linux x86_64",
-        "python": "3.11.0", "versions": {"torch": "2.14.1"},
+        "python": "3.11.0", "load": 1.7, "versions": {"torch": "2.14.1"},
     }  # fmt: skip
     return {
         "slides": Manifest(stage="slides", items=tuple(slides), refused=refused[:1]),
@@ -193,6 +195,7 @@ def manifests() -> dict[str, Manifest]:
                 "machine": machine,
                 "engine": "eager",
                 "precision": "fp32",
+                "device": "cpu",
                 "slide_tiles": 10000,
                 "others": [
                     other("teacher", 40.0, None),
@@ -232,11 +235,11 @@ def plots(tmp_path: Path) -> Path:
     ]
     (folder / "training.csv").write_text("step,loss,cls,patch,lr\n" + "\n".join(rows) + "\n")
     students = [
-        "name,student,relative_time,ms_a_tile,latency_ms,tiles_per_s,linear_student,knn_student,cosine,on_front",
-        "teacher,demo,1.0,25.0,25.0,40.0,0.9,0.86,1.0,False",
-        "tiny-wren,test_vit,0.1,2.5,3.0,400.0,0.7,0.6,0.4,True",
-        "workspace,efficientvit_b0,0.24,6.1,6.1,164.0,0.85,0.8,0.62,True",
-        "<i>slow</i>,efficientvit_b1,0.5,12.5,13.0,80.0,0.8,0.7,0.6,False",
+        "name,student,relative_time,ms_a_tile,latency_ms,tiles_per_s,linear_student,knn_student,cosine,on_front,time_low,time_high",
+        "teacher,demo,1.0,25.0,25.0,40.0,0.9,0.86,1.0,False,,",
+        "tiny-wren,test_vit,0.1,2.5,3.0,400.0,0.7,0.6,0.4,True,0.08,0.13",
+        "workspace,efficientvit_b0,0.24,6.1,6.1,164.0,0.85,0.8,0.62,True,0.23,0.26",
+        "<i>slow</i>,efficientvit_b1,0.5,12.5,13.0,80.0,0.8,0.7,0.6,False,,",
     ]
     (folder / "pareto.csv").write_text("\n".join(students) + "\n")
     for name in ("tile.jpg", "teacher.png", "student.png"):

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from browser import check, look, needs_browser
 
-from pipeline.errors import EvaluationError
+from pipeline.errors import EvaluationError, ManifestError
 from pipeline.evaluation.compare import compare_experiments
 from pipeline.manifest import Item, Manifest
 
@@ -122,3 +122,20 @@ def test_the_command_writes_the_page(checkout: Path):
     assert (checkout / "reports" / "compare.html").is_file()
     refused = subprocess.run([*command[:-3], "slow"], cwd=checkout, capture_output=True, text=True, check=False)
     assert refused.returncode == 2 and "--compare" in refused.stderr
+
+
+def test_results_of_another_version_are_left_out_or_where_they_are_named_an_error(checkout, manifests, tmp_path):
+    summary = {key: value for key, value in manifests["benchmark"].summary.items() if key != "speedup_interval"}
+    manifests["benchmark"] = manifests["benchmark"].model_copy(update={"summary": summary})
+    experiment(checkout, "old", manifests)
+    with pytest.raises(ManifestError, match=r"old, benchmark.json: .*no speedup_interval"):
+        compare_experiments(checkout, ["slow", "old"], tmp_path / "compare.html")
+    assert sorted(compare_experiments(checkout, [], tmp_path / "compare.html")) == ["fast", "slow"]
+    assert "old: another version of Histill wrote it" in (tmp_path / "compare.html").read_text()
+
+
+def test_what_is_plotted_stands_in_a_table_the_teacher_too(checkout, tmp_path):
+    compare_experiments(checkout, [], tmp_path / "compare.html")
+    text = (tmp_path / "compare.html").read_text()
+    assert '<th scope="row" class="id">teacher</th><td class="right">1</td><td class="right">0.900</td>' in text
+    assert '<td class="right">0.125<small>0.23–0.263</small></td><td class="right">0.850</td><td>yes</td>' in text

@@ -40,7 +40,14 @@ def study(name: str, rate: float, linear: float | None, cosine: float = 0.5, sli
         summary={"primary": "test", "cosine": cosine, **flat},
     )
     models = {
-        model: {"name": model, "tiles_per_s": r * machine, "rows": [{"batch": 1, "latency_ms_p50": 2e3 / r / machine}]}
+        model: {
+            "name": model,
+            "params": round(1e6 / r),
+            "gmacs": 1.0,
+            "input_px": 224,
+            "tiles_per_s": r * machine,
+            "rows": [{"batch": 1, "latency_ms_p50": 2e3 / r / machine}],
+        }
         for model, r in (("teacher", 10.0), ("student", rate))
     }
     return Study(name, evaluate, Manifest(stage="benchmark", recipe={"teacher": {"name": "uni"}}, summary=models))
@@ -54,6 +61,14 @@ def test_time_is_the_share_of_the_teachers_in_the_same_run(tmp_path):
     assert teacher["linear_student"] == 0.95 and other["latency_ms"] < here["latency_ms"]
     write_pareto(found, tmp_path / "pareto.csv")
     assert (tmp_path / "pareto.csv").read_text().splitlines()[2].startswith("here,student,0.25,25.0,50.0,40.0,0.8,")
+
+
+def test_noise_puts_no_worse_twin_on_the_front():
+    lucky, better, larger = study("lucky", 44, 0.7), study("better", 40, 0.8), study("larger", 41, 0.75)
+    lucky.benchmark.summary["student"]["params"] = better.benchmark.summary["student"]["params"]
+    flags = {row["name"]: row["on_front"] for row in pareto([lucky, better, larger]).rows}
+    # The network of `lucky` and `better` takes 0.239 of the teacher's time, `larger` 0.244.
+    assert flags == {"teacher": False, "lucky": False, "better": True, "larger": False}
 
 
 def test_what_does_not_compare_is_left_out_and_named():

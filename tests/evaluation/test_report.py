@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import ManifestError
-from pipeline.evaluation.pictures import data_uri
+from pipeline.evaluation.pictures import data_uri, small_jpeg
 from pipeline.evaluation.report import build_report
 from pipeline.manifest import Manifest
 from pipeline.params import ReportParams
@@ -211,11 +212,27 @@ def test_a_missing_manifest_names_the_command(manifests, store, tmp_path):
         build_report(manifests, ReportParams(), store, tmp_path / "r.html")
 
 
+@pytest.mark.parametrize(("stage", "key"), [("benchmark", "speedup_interval"), ("evaluate", "trained_on_test")])
+def test_a_manifest_of_another_version_is_an_error_that_names_the_command(manifests, store, tmp_path, stage, key):
+    summary = {name: value for name, value in manifests[stage].summary.items() if name != key}
+    manifests[stage] = manifests[stage].model_copy(update={"summary": summary})
+    with pytest.raises(ManifestError, match=rf"artifacts/{stage}.json: .*no {key}\n.*dvc repro -s -f {stage}"):
+        build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+
+
 def test_a_picture_is_made_to_fit(tmp_path: Path):
     noise = np.random.default_rng(0).integers(0, 255, (1024, 1024, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "big.jpg", quality=95)
     assert len(data_uri(tmp_path / "big.jpg", 60_000)) < 60_000 * 4 / 3 + 100
     assert data_uri(tmp_path / "absent.jpg", 60_000) == ""
+
+
+def test_a_picture_loses_quality_before_it_loses_size(tmp_path: Path):
+    texture_HWC = np.kron(np.random.default_rng(0).integers(90, 165, (256, 256, 3)), np.ones((4, 4, 1)))
+    Image.fromarray(texture_HWC.astype(np.uint8)).save(tmp_path / "t.jpg", quality=88)
+    data = small_jpeg(tmp_path / "t.jpg", 75_000)
+    with Image.open(io.BytesIO(data)) as picture:
+        assert len(data) <= 75_000 and picture.size == (512, 512)
 
 
 def test_the_report_starts_without_torch():
@@ -224,3 +241,35 @@ def test_the_report_starts_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_larger_batches_that_are_missing_and_a_busy_machine_are_named(manifests, store, tmp_path):
+    summary = manifests["benchmark"].summary
+    teacher = summary["teacher"] | {"why": "batch 64: it took more than 300 s (benchmark.limit_s)"}
+    cell = {**summary["student"], **summary["others"][0], "why": "batch 32: out of memory"}
+    update = {"teacher": teacher, "others": [cell], "machine": summary["machine"] | {"load": 5.3}}
+    manifests["benchmark"] = manifests["benchmark"].model_copy(update={"summary": summary | update})
+    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert "Larger batches of the teacher are missing: batch 64: it took more than 300 s" in text
+    assert "onnxruntime, teacher: larger batches are missing: batch 32: out of memory" in text
+    assert "That machine was busy" in text and "5.3 processes" in text
+    assert text.count('<th scope="row">onnxruntime, fp32, cpu, teacher</th>') == 2
+
+
+def test_an_interval_has_the_digits_of_its_value(manifests, store, tmp_path):
+    robust = {
+        "changes": {"jpeg": {"teacher": {"agreement": 0.998, "interval": [0.9961, 0.9989]}}},
+        "n": 9,
+        "by": "tile",
+    }
+    robust["changes"]["jpeg"]["student"] = robust["changes"]["jpeg"]["teacher"]
+    summary = manifests["evaluate"].summary | {"robustness": robust}
+    manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary})
+    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+    assert "0.998<small>0.996–0.999</small>" in (tmp_path / "r.html").read_text()
+
+
+def test_the_time_of_every_student_has_its_interval(text: str):
+    assert '<td class="right">0.1<small>0.08–0.13</small></td>' in text
+    assert '<td class="right">0.244<small>0.23–0.263</small></td>' in text

@@ -25,6 +25,14 @@ def test_the_page_in_a_browser(
     check(*look(tmp_path / "report.html", width, scheme), width, scheme)
 
 
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_the_page_of_all_slides_in_a_browser(
+    manifests: dict[str, Manifest], store: Store, tmp_path: Path, width: int, scheme: str
+):
+    build_report(manifests, ReportParams(), store, tmp_path / "report.html")
+    check(*look(tmp_path / "slides.html", width, scheme), width, scheme)
+
+
 def test_an_error_on_a_page_would_be_seen(tmp_path: Path):
     page = """<!doctype html><style>p { width: 800px; overflow: auto; color: #ccc }</style>
         <p>wide, faint<img src="https://elsewhere.invalid/x.png"><script>oops()</script>"""

@@ -20,15 +20,10 @@ from pipeline.evaluation import machine, memory
 from pipeline.evaluation.contender import Contender, worst_cosine
 from pipeline.evaluation.costs import gmacs
 from pipeline.evaluation.model_process import Spec, gate_images
-from pipeline.evaluation.speed import (
-    P99_REPEATS,
-    TURNS,
-    benchmark_models,
-    onnx_file,
-    require_cached,
-    take_turns,
-)
+from pipeline.evaluation.runtimes import TorchRuntime
+from pipeline.evaluation.speed import benchmark_models, onnx_file, require_cached
 from pipeline.evaluation.tables import six_digits
+from pipeline.evaluation.turns import P99_REPEATS, TURNS, announce, cell_s, take_turns
 from pipeline.manifest import Manifest
 from pipeline.params import BenchmarkParams, TokensParams
 from pipeline.store import Store
@@ -140,14 +135,74 @@ def test_an_engine_that_dies_leaves_its_reason_and_no_error(tmp_path):
     for contender in (killed, broken):
         contender.start()
         contender.greet()
-    killed.load(1)
+    killed.load(1, 1.0)
+    preferred = Path(f"/proc/{killed._process.pid}/oom_score_adj")
+    assert not preferred.exists() or preferred.read_text().strip() == "1000"
     killed._process.kill()
     killed.turn(1.0)
-    assert killed.why == "in a pass: its process ended with exit code -9"
+    assert killed.why == "in a pass: its process ended with exit code -9, as where memory runs out"
     assert "InvalidProtobuf" in broken.why
 
 
-def test_a_student_without_anonnx_file_is_named(tmp_path):
+def test_two_graphs_are_compiled_for_all_batch_sizes():
+    runtime = TorchRuntime(nn.Linear(8, 4), "compile", "cpu", "fp32", channels_last=False)
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for batch in (8, 1, 4, 16, 2):
+        runtime.load(np.ones((batch, 1, 1, 8), np.float32))
+        assert runtime.answer().shape == (batch, 1, 1, 4)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - before == 2
+
+
+def test_an_engine_that_takes_too_long_costs_no_other_its_figures(tmp_path, capsys):
+    export_student(tmp_path / "student", seed=0)
+    spec = replace(spec_of(tmp_path / "student"), engine="eager", reference=True)
+    quick, slow, never = Contender(spec), Contender(spec, 300.0), Contender(spec, 0.01)
+    try:
+        for contender in (quick, slow, never):
+            contender.start()
+            contender.greet()
+        assert never.why == "loading or compiling it took more than 0.01 s (benchmark.limit_s)"
+        assert not never._process.is_alive()
+        params = BenchmarkParams(batch_sizes=(1, 2), seconds=0.01)
+        announce([quick, slow, never], params)
+        slow.limit_s = 1e-6
+        take_turns([quick, slow, never], params)
+    finally:
+        for contender in (quick, slow, never):
+            contender.stop()
+    assert [row["batch"] for row in quick.rows] == [1, 2] and slow.rows == never.rows == []
+    assert slow.why == "batch 1: it took more than 1e-06 s (benchmark.limit_s)"
+    # Who ends a long run has what was measured so far.
+    told = capsys.readouterr().err
+    assert "2 models in engines, 2 batch sizes: about" in told
+    assert "batch 1: student, eager fp32 on cpu" in told and "batch 2: student, eager fp32 on cpu" in told
+
+
+def test_an_export_that_fails_leaves_the_leading_engine_running(tmp_path):
+    save_file(timm.create_model("vit_tiny_patch16_224", num_classes=0, **VIT).state_dict(), tmp_path / "t.safetensors")
+    teacher = TokensParams(teacher="vit_tiny_patch16_224", weights=str(tmp_path / "t.safetensors"), model_kwargs=VIT)
+    spec = Spec("teacher", "eager", "cpu", "auto", tmp_path, teacher, tmp_path / "store", 512, reference=True)
+    lead = Contender(spec)
+    try:
+        lead.start()
+        lead.greet()
+        assert "it cannot be exported: " in onnx_file(lead, tmp_path / "no such folder")
+        lead.load(1, 1.0)
+        lead.turn(0.01)
+    finally:
+        lead.stop()
+    assert lead.why == "" and len(lead.turns) == 1
+
+
+@pytest.mark.parametrize(
+    ("pass_s", "seconds", "passes"),
+    [(0.001, 1.0, 2 + 1000), (0.01, 0.2, 2 + 20), (0.1, 0.2, 2 + 10), (1.0, 0.2, 2 + 4), (50.0, 0.2, 1 + 1)],
+)
+def test_a_cell_costs_its_time_and_slow_passes_are_few(pass_s, seconds, passes):
+    assert cell_s(pass_s, seconds) == pytest.approx(passes * pass_s)
+
+
+def test_a_student_without_an_onnx_file_is_named(tmp_path):
     lead = Contender(replace(spec_of(tmp_path), engine="eager"))
     assert onnx_file(lead, tmp_path) == "the student has no model.onnx"
 
