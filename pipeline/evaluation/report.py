@@ -88,7 +88,7 @@ def environment() -> Environment:
         "count": "{:,}".format,
         "quantity": verdict.quantity,
         "percent": verdict.percent,
-        "span": lambda ends: f"{ends[0]:.3f}–{ends[1]:.3f}",
+        "span": lambda ends: f"{ends[0]:.3f}{'–' if ends[0] >= 0 else ' to '}{ends[1]:.3f}",
         "percent_span": lambda ends: f"{100 * ends[0]:.0f}–{100 * ends[1]:.0f}",
         "pretty": lambda value: json.dumps(value, indent=1, sort_keys=True),
     }

@@ -145,7 +145,7 @@ def test_every_figure_is_in_a_table(text: str):
         "crc, test",
         "2 tiles are nearly the same",
         "agreement, stain",
-        "<td>0.037<small>-0.10–0.10</small></td>",
+        "<td>0.037<small>-0.100 to 0.100</small></td>",
         "+0.150 to +0.270",
         "+0.180, +0.240",
     ):
@@ -264,6 +264,7 @@ def test_an_interval_has_the_digits_of_its_value(manifests, store, tmp_path):
         "by": "tile",
     }
     robust["changes"]["jpeg"]["student"] = robust["changes"]["jpeg"]["teacher"]
+    robust["changes"]["jpeg"]["difference"] = {"value": 0.0, "interval": [0.0, 0.0]}
     summary = manifests["evaluate"].summary | {"robustness": robust}
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary})
     build_report(manifests, ReportParams(), store, tmp_path / "r.html")
