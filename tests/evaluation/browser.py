@@ -77,3 +77,11 @@ def check(found: dict[str, Any], log: str, width: int, scheme: str) -> None:
     assert found["broken"] == 0
     assert all(name.startswith("data:") for name in found["fetched"])
     assert "CONSOLE" not in log, log
+
+
+def printed_pages(page: Path) -> int:
+    """Pages of paper that a page takes."""
+    out = page.with_suffix(".pdf")
+    flags = [*FLAGS, f"--user-data-dir={page.parent / 'print'}", f"--print-to-pdf={out}"]
+    subprocess.run([str(BROWSER), *flags, page.as_uri()], capture_output=True, timeout=120, check=True)
+    return len(re.findall(rb"/Type /Page\b", out.read_bytes()))

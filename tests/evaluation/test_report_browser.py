@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from browser import check, look, needs_browser
+from browser import check, look, needs_browser, printed_pages
 
 from pipeline.evaluation.report import build_report
 from pipeline.manifest import Manifest
@@ -31,6 +31,16 @@ def test_the_page_of_all_slides_in_a_browser(
 ):
     build_report(manifests, ReportParams(), store, tmp_path / "report.html")
     check(*look(tmp_path / "slides.html", width, scheme), width, scheme)
+
+
+def test_what_is_folded_on_the_screen_is_printed(manifests: dict[str, Manifest], store: Store, tmp_path: Path):
+    pages = []
+    for keys in (1, 300):
+        recipe = {f"key {i}": i for i in range(keys)}
+        manifests["tiles"] = manifests["tiles"].model_copy(update={"recipe": recipe})
+        build_report(manifests, ReportParams(), store, tmp_path / f"{keys}.html")
+        pages.append(printed_pages(tmp_path / f"{keys}.html"))
+    assert 1 < pages[0] < pages[1] - 2
 
 
 def test_an_error_on_a_page_would_be_seen(tmp_path: Path):
