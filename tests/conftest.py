@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
 
-settings.register_profile("histill", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+# The same cases in every run, so that a failure is the change's; `pytest --hypothesis-profile explore` seeks new ones.
+settings.register_profile("explore", deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("histill", settings.get_profile("explore"), max_examples=40, derandomize=True)
 settings.load_profile("histill")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
