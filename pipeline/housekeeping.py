@@ -46,7 +46,7 @@ class Named:
     def add(self, manifest: Manifest, place: str) -> None:
         if manifest.stage in STORED:
             for item in manifest.items:
-                self.slides.setdefault(f"{manifest.stage}/{manifest.recipe_key}/{item.key}", item.id)
+                self.slides.setdefault(manifest.address(item), item.id)
         for ref in manifest.refs():
             places = self.by.setdefault(ref, [])
             if place not in places:

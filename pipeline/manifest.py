@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from pipeline.errors import HistillError, ManifestError
 
@@ -36,7 +36,10 @@ class Refusal(BaseModel):
 
 
 class Item(BaseModel):
-    """One thing made: `id` for people (the slide id), `key` in the store, `digest` of its bytes, `n` rows in it."""
+    """One thing made: `id` for people (the slide id), `key` in the store, `digest` of its bytes, `n` rows in it.
+
+    `recipe_key` is that of another recipe than the manifest's, where the item was made by one; else empty.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     id: str
@@ -44,6 +47,18 @@ class Item(BaseModel):
     digest: str
     n: int = 0
     info: dict[str, Any] = {}
+    recipe_key: str = ""
+
+    @property
+    def in_train(self) -> bool:
+        """Whether it is of the split `train`: students learn from it."""
+        return self.info.get("split") == "train"
+
+    @model_serializer(mode="wrap")
+    def _told(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a `recipe_key` that is the manifest's."""
+        told: dict[str, Any] = handler(self)
+        return told if self.recipe_key else {name: value for name, value in told.items() if name != "recipe_key"}
 
 
 class Manifest(BaseModel):
@@ -66,8 +81,12 @@ class Manifest(BaseModel):
 
     def refs(self) -> set[str]:
         """Every store item that the manifest names, as kind/recipe/item."""
-        own = {f"{self.stage}/{self.recipe_key}/{item.key}" for item in self.items} if self.stage in STORED else set()
+        own = {self.address(item) for item in self.items} if self.stage in STORED else set()
         return own | set(self.uses)
+
+    def address(self, item: Item) -> str:
+        """Where the store holds one of its items, as kind/recipe/item."""
+        return f"{self.stage}/{item.recipe_key or self.recipe_key}/{item.key}"
 
     def item(self, slide_id: str) -> Item:
         """The item of that id. Raises `ManifestError`."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import CorruptItem, MissingItem, StoreError
-from pipeline.manifest import Manifest, write_atomic, write_json
+from pipeline.manifest import Item, Manifest, write_atomic, write_json
 from pipeline.partials import (
     ITEM_FILE,
     LOCK_FILE,
@@ -67,6 +67,11 @@ class Ref:
     def parse(cls, text: str) -> Ref:
         """The ref that `str` made."""
         return cls(*text.split("/"))
+
+    @classmethod
+    def of(cls, manifest: Manifest, item: Item) -> Ref:
+        """Where one of a manifest's items is."""
+        return cls.parse(manifest.address(item))
 
 
 class Store:

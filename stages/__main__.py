@@ -222,7 +222,7 @@ def _images_or_tiles(name: str) -> Path:
     if path.exists() or not (ARTIFACTS / "tiles.json").exists():
         return path
     tiles = load("tiles")
-    refs = [Ref("tiles", tiles.recipe_key, item.key) for item in tiles.items if item.id == name]
+    refs = [Ref.of(tiles, item) for item in tiles.items if item.id == name]
     return find_store().open(refs[0], remedy="dvc repro tiles") if refs else path
 
 

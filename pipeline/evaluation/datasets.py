@@ -53,7 +53,7 @@ def splits(tiles: Manifest, tokens: Manifest, store: Store) -> dict[str, list[Sa
     found: dict[str, list[Sample]] = {}
     for item in tokens.items:
         tile_folder = store.open(Ref("tiles", tiles.recipe_key, item.key), remedy="dvc repro tiles")
-        token_folder = store.open(Ref("tokens", tokens.recipe_key, item.key), remedy="dvc repro tokens")
+        token_folder = store.open(Ref.of(tokens, item), remedy="dvc repro tokens")
         labels = tuple(TileReader(tile_folder).labels)
         rows = np.arange(item.n, dtype=np.int64)
         known = item.info.get("label"), None, item.info.get("patient")

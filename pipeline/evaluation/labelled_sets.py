@@ -63,10 +63,10 @@ def evaluate_set(
     if params.kind == "masks":
         check_masks([picture for pictures in listed.values() for picture in pictures])
     items = {split: write_set(params.name, split, pictures, tiles, store) for split, pictures in listed.items()}
-    teacher.answer(list(items.values()), tiles, tokens, store)
+    answers = teacher.answer(list(items.values()), tiles, tokens, store)
     samples = {}
-    for split, item in items.items():
-        refs = [Ref(kind, key, item.key) for kind, key in (("tiles", tiles.recipe_key), ("tokens", tokens.recipe_key))]
+    for (split, item), answer in zip(items.items(), answers, strict=True):
+        refs = [Ref.of(tiles, item), answer]
         found.uses += [str(ref) for ref in refs]
         found.items[split] = store.digest(refs[1])
         samples[split], shown = _sample(params.name, refs, listed[split], store)

@@ -40,7 +40,7 @@ def slide_pictures(tiles: Manifest, items: list[Item], store: Store) -> dict[str
     share = min(MOST_BYTES, BUDGET_BYTES // max(1, len(items) * len(NAMES)))
     pictures = {}
     for item in items:
-        folder = store.path(Ref("tiles", tiles.recipe_key, item.key))
+        folder = store.path(Ref.of(tiles, item))
         thumb, overlay, mosaic = (data_uri(folder / name, share) for name in NAMES)
         # A folder of images has no view of a whole slide: its thumbnail is the mosaic.
         pictures[item.id] = SlidePictures("" if item.info.get("kind") == "folder" else thumb, overlay, mosaic)

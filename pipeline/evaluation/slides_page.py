@@ -37,7 +37,7 @@ def build_slides_page(
     about = {item.id: item.info for item in slides.items}
 
     def pictures_of(item: Item) -> dict[str, str]:
-        return _pictures(item, store.path(Ref("tiles", tiles.recipe_key, item.key)), folder)
+        return _pictures(item, store.path(Ref.of(tiles, item)), folder)
 
     # Pillow lets go of the interpreter's lock while it decodes, resizes and encodes.
     with ThreadPoolExecutor() as pool:

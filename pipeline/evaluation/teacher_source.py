@@ -20,6 +20,7 @@ from pipeline.store import Ref, Store
 from pipeline.tokens.engines import Eager, pick_device
 from pipeline.tokens.extraction import make_tokens
 from pipeline.tokens.loading import load_teacher
+from pipeline.tokens.recipe import one_view_key
 from pipeline.tokens.teacher import Teacher
 
 FIX = "set `tokens` in params.yaml as it was when the tokens were made, or: dvc repro tokens student"
@@ -40,19 +41,23 @@ class TeacherSource:
             raise EvaluationError(what, where=f"teacher {teacher.name}", fix=FIX)
         return LiveTeacher(teacher, str(tokens.recipe["precision"]))
 
-    def answer(self, items: Sequence[Item], tiles: Manifest, tokens: Manifest, store: Store) -> None:
-        """Put the tokens of these tiles into the store, under the recipe of `tokens`, where it lacks them."""
-        missing = [item for item in items if not store.has(Ref("tokens", tokens.recipe_key, item.key))]
+    def answer(self, items: Sequence[Item], tiles: Manifest, tokens: Manifest, store: Store) -> list[Ref]:
+        """Where each item's tokens are, of the tiles as they are; computed where the store lacks them."""
+        key = one_view_key(tokens)
+        refs = [Ref("tokens", key, item.key) for item in items]
+        missing = [item for item, ref in zip(items, refs, strict=True) if not store.has(ref)]
         if not missing:
-            return
+            return refs
         self.load(tokens, store)
         # `auto` may mean another precision on this machine than on the one that made the tokens.
-        params = self.params.model_copy(update={"precision": tokens.recipe["precision"], "on_error": "fail"})
+        update = {"precision": tokens.recipe["precision"], "on_error": "fail"}
+        params = self.params.one_view.model_copy(update=update)
         of_sets = Manifest(stage="tiles", recipe_key=tiles.recipe_key, recipe=tiles.recipe, items=tuple(missing))
         made = make_tokens(of_sets, params, store, self.demo_px)
-        if made.recipe_key != tokens.recipe_key:
+        if made.recipe_key != key:
             what = "the `tokens` section is not the one by which the cached tokens were made"
             raise EvaluationError(what, where="params.yaml", fix=FIX)
+        return refs
 
 
 class LiveTeacher:

@@ -13,7 +13,7 @@ class AugmentParams(Frozen):
     """Views beside the dihedral ones, each tile's own: a random element, crop and stain."""
 
     views: Annotated[int, Field(ge=0, le=64)] = 0
-    """Further views of every tile."""
+    """Further views of every train tile."""
     crop_side: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.5, 1.0)
     """Smallest and largest side of the crop, as shares of the tile's; a crop is enlarged, so it changes the mpp."""
     stain_sigma: Annotated[float, Field(ge=0, le=0.5)] = 0.05
@@ -63,7 +63,7 @@ class TokensParams(Frozen):
     patch: Literal["int8", "fp16", "none"] = "int8"
     """How patch tokens are kept; none keeps the CLS token alone."""
     views: Annotated[int, Field(ge=1, le=8)] = 1
-    """Dihedral views of every tile the teacher answers; 1 = the tile as it is."""
+    """Dihedral views of every train tile the teacher answers; 1 = the tile as it is, as held-out ones have it."""
     augment: AugmentParams = AugmentParams()
     """Further views with random crops and stain; see below."""
     calibration_tiles: Annotated[int, Field(ge=8)] = 256
@@ -77,5 +77,10 @@ class TokensParams(Frozen):
 
     @property
     def n_views(self) -> int:
-        """Views of every tile, of all kinds."""
+        """Views of every train tile, of all kinds."""
         return self.views + self.augment.views
+
+    @property
+    def one_view(self) -> TokensParams:
+        """The same for tiles that nothing is trained on: as they are, and no other view."""
+        return self.model_copy(update={"views": 1, "augment": self.augment.model_copy(update={"views": 0})})

@@ -16,7 +16,6 @@ from pipeline.tiles.reader import TileReader
 from pipeline.tokens.reader import TokenReader
 from pipeline.tokens.views import view_of_tile
 
-TRAIN_SPLIT = "train"
 CHUNK_ROWS = 4096
 CONSTANT = 1e-6
 """Share of its mean below which a channel's deviation is float64 rounding: float16 itself resolves 1e-3."""
@@ -83,7 +82,7 @@ def open_corpus(tiles: Manifest, tokens: Manifest, store: Store, fraction: float
     Raises `TrainingError` where no slide is in the train split or a slide's tiles and tokens differ in number, and
     `MissingItem` where the store does not hold what a manifest names.
     """
-    train = sorted((item for item in tokens.items if _is_train(item)), key=lambda item: item.id)
+    train = sorted((item for item in tokens.items if item.in_train and item.n > 0), key=lambda item: item.id)
     if not train:
         fix = "give slides the split `train` in the slide table, or add slides"
         raise TrainingError(f"none of {len(tokens.items)} slides with tiles is in the train split", fix=fix)
@@ -93,8 +92,8 @@ def open_corpus(tiles: Manifest, tokens: Manifest, store: Store, fraction: float
             raise TrainingError(what, where=item.id, fix="dvc repro tokens")
     tile_readers, token_readers = [], []
     for item in train:
-        tile_ref = Ref("tiles", tiles.recipe_key, tiles.item(item.id).key)
-        token_ref = Ref("tokens", tokens.recipe_key, item.key)
+        tile_ref = Ref.of(tiles, tiles.item(item.id))
+        token_ref = Ref.of(tokens, item)
         tile_readers.append(TileReader(store.open(tile_ref, remedy="dvc repro tiles")))
         token_readers.append(TokenReader(store.open(token_ref, remedy="dvc repro tokens")))
     first = token_readers[0]
@@ -133,7 +132,3 @@ def cls_statistics(corpus: Corpus, chunk_rows: int = CHUNK_ROWS) -> tuple[NDArra
     varying = std_D > CONSTANT * np.abs(mean_D)
     floor = STD_FLOOR * float(np.median(std_D[varying])) if varying.any() else 1.0
     return mean_D.astype(np.float32), np.maximum(std_D, floor).astype(np.float32)
-
-
-def _is_train(item: Item) -> bool:
-    return item.info.get("split") == TRAIN_SPLIT and item.n > 0

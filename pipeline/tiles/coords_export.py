@@ -61,7 +61,7 @@ def export_coords(
         if item.info["kind"] == "folder":
             left_out.append(f"{item.id}: a folder of images has no coordinates")
             continue
-        reader = TileReader(store.path(Ref("tiles", tiles.recipe_key, item.key)))
+        reader = TileReader(store.path(Ref.of(tiles, item)))
         corner_N2 = np.stack([reader.table[name].to_numpy() for name in ("x_l0", "y_l0")], axis=1)
         # A tiling made elsewhere lies as it was given, whatever overlap the grid would have.
         overlap_px = 0 if item.id in given else int(tiles.recipe["overlap_px"])

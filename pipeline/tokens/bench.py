@@ -47,8 +47,8 @@ from pipeline.tiles.writer import TileWriter
 from pipeline.tokens import calibration, plain_loop
 from pipeline.tokens.batches import decode_threads
 from pipeline.tokens.engines import Engine, build_engine, pick_device, resolve_precision
-from pipeline.tokens.extraction import tokens_recipe
 from pipeline.tokens.job import Job, Outcome
+from pipeline.tokens.recipe import tokens_recipe
 from pipeline.tokens.teacher import Teacher
 from pipeline.tokens.teachers import entry_of
 from pipeline.tokens.weights import create_model

@@ -6,6 +6,7 @@ same space. Each item carries its (mu, sigma) in its attributes and stays readab
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from pipeline.manifest import Item
 from pipeline.store import Ref, Store
 
 ITEM = "calibration"
+CALIBRATED_BY = "calibrated_by"
+"""In a recipe: the key of the one whose calibration it shares."""
 _FLOOR = 0.1
 
 
@@ -36,7 +39,7 @@ class Calibration:
 def choose(items: Iterable[Item], n_tiles: int) -> list[tuple[Item, int]]:
     """(item, row) of up to `n_tiles` tiles, evenly spread over the train slides (all slides where none is), by id."""
     ordered = sorted(items, key=lambda item: item.id)
-    pool = [item for item in ordered if item.info.get("split") == "train"] or ordered
+    pool = [item for item in ordered if item.in_train] or ordered
     ends = np.cumsum([item.n for item in pool])
     total = int(ends[-1]) if len(ends) else 0
     n_tiles = min(n_tiles, total)
@@ -76,14 +79,22 @@ def save(store: Store, ref: Ref, recipe: Mapping[str, Any], calibration: Calibra
 
 
 def recovered(store: Store, ref: Ref) -> Calibration | None:
-    """What the recipe's slides, finished or not, were standardised by, where its own item is gone; None without any.
+    """What slides, finished or not, were standardised by, where the calibration `ref` itself is gone; None without any.
 
-    Measured again on the slides of today it could differ, and one recipe would hold tokens of two spaces.
+    Its own recipe's slides, and those of recipes that share it. Measured again on the slides of today it could differ,
+    and they would lie in two spaces.
     """
-    for metadata in sorted(store.path(ref).parent.glob("*/patch/zarr.json")):
-        frozen = MappedArray(metadata.parent).attributes
-        return Calibration(np.array(frozen["mu"], np.float32), np.array(frozen["sigma"], np.float32))
+    own = store.path(ref).parent
+    sharing = [path.parent for path in own.parent.glob("*/recipe.json") if _calibrated_by(path) == ref.recipe]
+    for folder in (own, *sorted(sharing)):
+        for metadata in sorted(folder.glob("*/patch/zarr.json")):
+            frozen = MappedArray(metadata.parent).attributes
+            return Calibration(np.array(frozen["mu"], np.float32), np.array(frozen["sigma"], np.float32))
     return None
+
+
+def _calibrated_by(recipe: Path) -> Any:
+    return json.loads(recipe.read_bytes()).get(CALIBRATED_BY)
 
 
 def load(folder: Path) -> Calibration:

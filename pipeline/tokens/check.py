@@ -32,9 +32,9 @@ from pipeline.store import Store
 from pipeline.tokens import calibration, gate
 from pipeline.tokens.bench import make_tiles, random_teacher
 from pipeline.tokens.engines import Eager, build_engine, pick_device
-from pipeline.tokens.extraction import tokens_recipe
 from pipeline.tokens.job import Job
 from pipeline.tokens.reader import TokenReader
+from pipeline.tokens.recipe import tokens_recipe
 from pipeline.tokens.stored import Finish, all_views
 from pipeline.tokens.teacher import Teacher
 from pipeline.tokens.views import apply_views, batch_fields, source_px

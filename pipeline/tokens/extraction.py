@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from pipeline.errors import SlideRefused
 from pipeline.manifest import Item, Manifest, Refusal
 from pipeline.params import ClusterParams, TokensParams
 from pipeline.progress import console, track
-from pipeline.store import Ref, Store, recipe_key
+from pipeline.store import Ref, Store
 from pipeline.tokens import calibration
 from pipeline.tokens.energy import Energy
-from pipeline.tokens.job import Job
+from pipeline.tokens.job import Job, Outcome
 from pipeline.tokens.loading import load_teacher
 from pipeline.tokens.plan import Estimate, announce, conclude
+from pipeline.tokens.recipe import tokens_recipe
 from pipeline.tokens.scale_out import compute_all, precision_there
 from pipeline.tokens.teacher import Teacher
 from pipeline.tokens.teachers import mpp_warning
-from pipeline.tokens.views import stores_fields
-
-RECIPE_VERSION = 2
-"""Count up when the same parameters give other bytes."""
 
 
 def make_tokens(
@@ -30,9 +26,10 @@ def make_tokens(
 ) -> Manifest:
     """The teacher's answers for every slide of tiles.json; only what the store lacks is computed.
 
-    A killed run goes on at the chunk where it was. A slide whose tiles do not decode is refused, or with
-    `on_error: fail` raises `SlideRefused`. Raises `TeacherError` where the teacher cannot be had, its engine does not
-    pass the gate or it answers NaN, and `StoreFull` before anything is computed that would not fit.
+    Train slides in all views, the others as they are. A killed run goes on at the chunk where it was. A slide whose
+    tiles do not decode is refused, or with `on_error: fail` raises `SlideRefused`. Raises `TeacherError` where the
+    teacher cannot be had, its engine does not pass the gate or it answers NaN, and `StoreFull` before anything is
+    computed that would not fit.
     """
     cluster = cluster or ClusterParams()
     teacher = load_teacher(params, store, demo_px)
@@ -41,23 +38,34 @@ def make_tokens(
     golden = tuple(calibration.choose(tiles.items, params.gate.tiles))
     job = Job(tiles.recipe, recipe, params, store, demo_px, golden)
     uses = [*teacher.uses, *([] if params.patch == "none" else [str(job.calibration)])]
-    todo = {item.key: item for item in tiles.items if not store.has(job.ref(item.key))}
-    refused: dict[str, SlideRefused] = {}
+    work = _missing(tiles.items, job)
+    outcome = Outcome()
     timings: dict[str, float] = {}
-    if todo or not all(store.has(Ref.parse(name)) for name in uses):
-        announce(tiles, todo.values(), job.key, teacher, params, store)
+    if work or not all(store.has(Ref.parse(name)) for name in uses):
+        announce(tiles, work, teacher, store)
         choice = tuple(calibration.choose(tiles.items, params.calibration_tiles))
-        items, energy = sorted(todo.values(), key=lambda item: item.id), Energy()
-        began, total = time.monotonic(), sum(item.n for item in items)
+        total = sum(item.n for _, items in work for item in items)
+        began, energy, figures = time.monotonic(), Energy(), dict[str, float]()
         with track("tokens", total, "tiles") as advance:
             estimate = Estimate(total, advance)
-            outcome, figures = compute_all(items, job, choice, teacher, cluster, estimate)
-        refused = outcome.refused
-        nbytes = sum(store.nbytes(job.ref(key)) for key in todo if key not in refused)
+            for part, items in work or [(job, [])]:
+                done, gate = compute_all(items, part, choice, teacher, cluster, estimate)
+                outcome.add(done)
+                figures |= gate
+        made = [part.ref(item.key) for part, items in work for item in items if item.key not in outcome.refused]
+        nbytes = sum(store.nbytes(ref) for ref in made)
         timings = conclude(outcome, nbytes, time.monotonic() - began, energy.joules()) | figures
-    return _manifest(tiles, recipe, teacher, params, store, refused, tuple(uses)).model_copy(
-        update={"timings": timings}
-    )
+    return _manifest(tiles, job, teacher, outcome.refused, tuple(uses)).model_copy(update={"timings": timings})
+
+
+def _missing(items: Sequence[Item], job: Job) -> list[tuple[Job, list[Item]]]:
+    """What the store lacks, each slide once, by id: train slides first, then those with one view."""
+    work: dict[str, tuple[Job, dict[str, Item]]] = {}
+    for item in sorted(items, key=lambda item: (not item.in_train, item.id)):
+        part = job.of(item)
+        if not job.store.has(part.ref(item.key)):
+            work.setdefault(part.key, (part, {}))[1].setdefault(item.key, item)
+    return [(part, list(found.values())) for part, found in work.values()]
 
 
 def _warn_of_mpp(tiles: Manifest, teacher: Teacher) -> None:
@@ -68,56 +76,37 @@ def _warn_of_mpp(tiles: Manifest, teacher: Teacher) -> None:
         console.print(f"tokens: {warning}", soft_wrap=True, style="yellow")
 
 
-def tokens_recipe(tiles: Manifest, teacher: Teacher, params: TokensParams, precision: str) -> dict[str, Any]:
-    """All that a slide's tokens depend on besides its tiles; `precision` is resolved, since its bytes differ."""
-    return {
-        "recipe_version": RECIPE_VERSION,
-        "tiles": tiles.recipe_key,
-        "teacher": teacher.describe(),
-        "precision": precision,
-        "patch": params.patch,
-        "views": params.views,
-        # Without patch tokens nothing is standardised.
-        "calibration_tiles": None if params.patch == "none" else params.calibration_tiles,
-    } | ({"augment": params.augment.model_dump(mode="json")} if stores_fields(params) else {})
-
-
 def _manifest(
-    tiles: Manifest,
-    recipe: dict[str, Any],
-    teacher: Teacher,
-    params: TokensParams,
-    store: Store,
-    errors: Mapping[str, SlideRefused],
-    uses: tuple[str, ...],
+    tiles: Manifest, job: Job, teacher: Teacher, errors: Mapping[str, SlideRefused], uses: tuple[str, ...]
 ) -> Manifest:
     """tokens.json: what the store holds of tiles.json's slides; refusals before it are carried along."""
-    key = recipe_key(recipe)
-    kept = [item for item in tiles.items if item.key not in errors]
+    refs = {item.id: job.of(item).ref(item.key) for item in tiles.items if item.key not in errors}
     items = tuple(
         Item(
             id=item.id,
             key=item.key,
-            digest=store.digest(Ref("tokens", key, item.key)),
+            digest=job.store.digest(refs[item.id]),
             n=item.n,
             info={name: item.info.get(name) for name in ("split", "label", "patient", "kind")},
+            recipe_key="" if refs[item.id].recipe == job.key else refs[item.id].recipe,
         )
-        for item in kept
+        for item in tiles.items
+        if item.id in refs
     )
     refused = [Refusal.of(item.id, errors[item.key]) for item in tiles.items if item.key in errors]
     return Manifest(
         stage="tokens",
-        recipe_key=key,
-        recipe=recipe,
+        recipe_key=job.key,
+        recipe=job.recipe,
         items=items,
         refused=(*tiles.refused, *refused),
         summary={
             "slides": len(items),
             "tiles": sum(item.n for item in items),
-            "views": params.n_views,
+            "views": job.params.n_views,
             "width": teacher.width,
             "tokens": teacher.tokens,
-            "nbytes": sum(store.nbytes(Ref("tokens", key, item_key)) for item_key in {item.key for item in items}),
+            "nbytes": sum(job.store.nbytes(ref) for ref in set(refs.values())),
         },
         uses=uses,
     )

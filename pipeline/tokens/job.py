@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.errors import SlideRefused
@@ -12,6 +12,7 @@ from pipeline.store import Ref, Store, recipe_key
 from pipeline.tiles.reader import TileReader
 from pipeline.tokens import calibration
 from pipeline.tokens.calibration import Calibration
+from pipeline.tokens.recipe import one_view
 from pipeline.tokens.spent import Spent
 
 Choice = tuple[tuple[Item, int], ...]
@@ -42,8 +43,17 @@ class Job:
 
     @property
     def calibration(self) -> Ref:
-        """Where the frozen calibration is, or will be."""
-        return self.ref(calibration.ITEM)
+        """Where the frozen calibration is, or will be: train and held-out slides share it."""
+        return Ref("tokens", recipe_key(self.held_out.recipe), calibration.ITEM)
+
+    @property
+    def held_out(self) -> Job:
+        """The same for slides that nothing is trained on: one view."""
+        return replace(self, recipe=one_view(self.recipe), params=self.params.one_view)
+
+    def of(self, item: Item) -> Job:
+        """This one for a train slide, else `held_out`, which may come to the same."""
+        return self if item.in_train or self.params.n_views == 1 else self.held_out
 
     def ref(self, item_key: str) -> Ref:
         """Where a slide's tokens are, or will be."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from pipeline.errors import StoreFull
 from pipeline.housekeeping import free_bytes, human
 from pipeline.manifest import Item, Manifest
-from pipeline.params import TokensParams
 from pipeline.progress import Advance, console, seconds_text
-from pipeline.store import Ref, Store
-from pipeline.tokens.job import Outcome
+from pipeline.store import Store
+from pipeline.tokens.job import Job, Outcome
 from pipeline.tokens.teacher import Teacher
 from pipeline.tokens.views import fields_nbytes
 from pipeline.tokens.writer import tile_nbytes
@@ -20,17 +19,17 @@ _FIRST_BATCHES = 4
 """After one to warm up; an estimate from fewer would be a guess."""
 
 
-def announce(
-    tiles: Manifest, todo: Iterable[Item], recipe_key: str, teacher: Teacher, params: TokensParams, store: Store
-) -> None:
+def announce(tiles: Manifest, work: Sequence[tuple[Job, Sequence[Item]]], teacher: Teacher, store: Store) -> None:
     """Print tiles to compute, tiles cached, bytes to write and bytes free. Raises `StoreFull` where they do not fit."""
-    items = list(todo)
-    n_todo, n_all = sum(item.n for item in items), sum(item.n for item in tiles.items)
-    per_tile = tile_nbytes(params.patch, params.n_views, teacher.tokens, teacher.width) + fields_nbytes(params)
-    written = sum(store.partial_nbytes(Ref("tokens", recipe_key, item.key)) for item in items)
-    to_write, free = max(0, n_todo * per_tile - written), free_bytes(store)
+    n_slides, n_all = sum(len(items) for _, items in work), sum(item.n for item in tiles.items)
+    n_todo, to_write, free = 0, 0, free_bytes(store)
+    for job, items in work:
+        n_tiles, layout = sum(item.n for item in items), job.params.patch
+        per_tile = tile_nbytes(layout, job.params.n_views, teacher.tokens, teacher.width) + fields_nbytes(job.params)
+        written = sum(store.partial_nbytes(job.ref(item.key)) for item in items)
+        n_todo, to_write = n_todo + n_tiles, to_write + max(0, n_tiles * per_tile - written)
     console.print(
-        f"tokens: {n_todo} tiles of {len(items)} slides to compute ({n_all - n_todo} of {n_all} tiles cached), "
+        f"tokens: {n_todo} tiles of {n_slides} slides to compute ({n_all - n_todo} of {n_all} tiles cached), "
         f"{human(to_write)} to write, {human(free)} free",
         soft_wrap=True,
     )

@@ -121,7 +121,7 @@ def _prepare(worker: Worker, choice: Choice) -> None:
     if lost is None:
         worker.calibrate(choice)
     else:
-        calibration.save(job.store, job.calibration, job.recipe, lost)
+        calibration.save(job.store, job.calibration, job.held_out.recipe, lost)
 
 
 def _prepared(choice: Choice, job: Job) -> Figures:

@@ -61,7 +61,7 @@ class Worker:
         with track("calibration", len(choice), "tiles") as advance:
             answers = self._patch_tokens(choice, advance)
             measured = calibration.measure(answers, f"teacher {self.teacher.name}")
-        calibration.save(self.job.store, self.job.calibration, self.job.recipe, measured)
+        calibration.save(self.job.store, self.job.calibration, self.job.held_out.recipe, measured)
 
     def compute(self, items: Sequence[Item], progress: Progress) -> Outcome:
         """Compute and commit the slides' tokens in one stream; slides that the store has are passed over.

@@ -1,0 +1,49 @@
+"""What a slide's tokens depend on besides its tiles: the recipe of train slides, and that of all others.
+
+Views are for training. A held-out slide, or a data set that only probes look at, needs the teacher's answer to the tile
+as it is: its recipe is the same with one view, whatever is trained on, so that studies of views share it. Both share
+the calibration, which is kept under the recipe of one view: tokens of train and held-out slides lie in one space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.manifest import Manifest
+from pipeline.params import TokensParams
+from pipeline.store import recipe_key
+from pipeline.tokens.calibration import CALIBRATED_BY
+from pipeline.tokens.teacher import Teacher
+from pipeline.tokens.views import stores_fields
+
+RECIPE_VERSION = 2
+"""Count up when the same parameters give other bytes."""
+
+
+def tokens_recipe(tiles: Manifest, teacher: Teacher, params: TokensParams, precision: str) -> dict[str, Any]:
+    """That of train slides; `precision` is resolved, since its bytes differ."""
+    recipe = {
+        "recipe_version": RECIPE_VERSION,
+        "tiles": tiles.recipe_key,
+        "teacher": teacher.describe(),
+        "precision": precision,
+        "patch": params.patch,
+        "views": params.views,
+        # Without patch tokens nothing is standardised.
+        "calibration_tiles": None if params.patch == "none" else params.calibration_tiles,
+    } | ({"augment": params.augment.model_dump(mode="json")} if stores_fields(params) else {})
+    if params.n_views > 1 and params.patch != "none":
+        recipe[CALIBRATED_BY] = recipe_key(one_view(recipe))
+    return recipe
+
+
+def one_view(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe with the tile as it is alone; of a recipe with one view, the same."""
+    return {name: value for name, value in recipe.items() if name not in ("augment", CALIBRATED_BY)} | {"views": 1}
+
+
+def one_view_key(tokens: Manifest) -> str:
+    """The key of the recipe that tokens.json's held-out slides have, and data sets beside them."""
+    recipe = one_view(tokens.recipe)
+    return tokens.recipe_key if recipe == tokens.recipe else recipe_key(recipe)
