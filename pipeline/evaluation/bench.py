@@ -113,7 +113,7 @@ def make_run(store: Store, n: int, width: int) -> tuple[Manifest, Manifest]:
             array.write(0, cls_ND.astype(np.float16)[:, None])
         info = {"split": "train" if first < n else "test", "label": "ab"[k % 2], "patient": None}
         items.append(Item(id=f"s{k}", key=f"k{k}", digest="d", n=len(label_N), info=info))
-    tiles = Manifest(stage="tiles", recipe_key="t", items=tuple(items))
+    tiles = Manifest(stage="tiles", recipe_key="t", recipe={"jpeg_quality": 90}, items=tuple(items))
     recipe = {"teacher": {"name": "made", "width": width}}
     return tiles, Manifest(stage="tokens", recipe_key="u", recipe=recipe, items=tuple(items))
 

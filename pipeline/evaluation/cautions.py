@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from pipeline.evaluation import datasets
 from pipeline.evaluation.datasets import TRAIN, Sample
@@ -20,6 +24,67 @@ def of_few_slides(held: Mapping[str, Sequence[Sample]]) -> list[str]:
         for split, n in slides.items()
         if n < MIN_SLIDES
     ]
+
+
+def of_classes(what: str, train: Sequence[str], held: Sequence[str]) -> list[str]:
+    """Of `what` (as "probes of test"): classes that one side lacks, and names that are probably one class."""
+    found, learnt, asked = [], set(train), Counter(held)
+    strange = {name: n for name, n in sorted(asked.items()) if name not in learnt}
+    if strange:
+        n = sum(strange.values())
+        found.append(f"{what}: {n} of {len(held)} were left out, since train has no such class ({', '.join(strange)})")
+    missing = sorted(learnt.difference(asked))
+    if missing:
+        rest = f"balanced accuracy is of the other {len(learnt & set(asked))}"
+        found.append(f"{what}: none is of the class {', '.join(missing)}; {rest}")
+    names = sorted(learnt | set(asked))
+    for first, second in alike(names, names, _loose_class):
+        # In ASCII, since the same letter in two encodings (NFC and NFD) looks the same.
+        pair = f"{first!a} and {second!a} differ in case, spacing or encoding alone"
+        found.append(f"{what}: the classes {pair}, and count as two")
+    return found
+
+
+def of_groups(what: str, train: Iterable[str | None], held: Iterable[str | None]) -> list[str]:
+    """Of held-out patients or slides (`what`) that are probably one of train's under another spelling."""
+    of_train, of_held = ({name for name in part if name is not None} for part in (train, held))
+    pairs = alike(of_held, of_train, _loose_group)
+    if not pairs:
+        return []
+    first = f"{pairs[0][0]!r} is perhaps train's {pairs[0][1]!r}"
+    return [f"{what}: {first}, written otherwise ({len(pairs)} such names); if so its images are in both splits"]
+
+
+def alike(first: Iterable[str], second: Iterable[str], loose: Callable[[str], Any]) -> list[tuple[str, str]]:
+    """Pairs of different names, one of each side, that are equal once they are read loosely; each pair once."""
+    by_loose: dict[Any, list[str]] = {}
+    for name in sorted(set(second)):
+        by_loose.setdefault(loose(name), []).append(name)
+    both = {(a, b) for a in first for b in by_loose.get(loose(a), ()) if a != b}
+    return sorted(pair for pair in both if pair[::-1] not in both or pair[0] < pair[1])
+
+
+def _loose_class(name: str) -> str:
+    """Signs count: HER2+ is not HER2-."""
+    return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _loose_group(name: str) -> tuple[str, ...]:
+    """Letters and numbers alone: P-07 is p7, and 1-23 is not 12-3."""
+    parts = re.findall(r"[^\W\d_]+|\d+", unicodedata.normalize("NFKC", name).casefold())
+    return tuple(part.lstrip("0") for part in parts)
+
+
+def of_weak_teacher(what: str, figures: Mapping[str, Any], majority: Mapping[str, Any], key: str) -> list[str]:
+    """Of retention: where the teacher itself (its figure `key`) does no better than a floor, keeping it is nothing."""
+    teacher, untrained = figures["teacher"], figures["untrained"]
+    floors = {"the majority class": majority[key], "an untrained network": untrained[key]}
+    low = teacher.get("interval") or teacher[f"{key}_interval"]
+    beaten = [f"{name} ({floor:.2f})" for name, floor in floors.items() if low[0] <= floor]
+    if not beaten:
+        return []
+    score = f"the teacher's {teacher[key]:.2f} ({low[0]:.2f} to {low[1]:.2f})"
+    return [f"{what}: {score} is not surely above {' and '.join(beaten)}; what a student keeps of it says little"]
 
 
 def of_tiles(split: str, train: Sequence[Sample], chosen: Sequence[Sample], fitted: int, knn_k: int) -> list[str]:

@@ -16,7 +16,7 @@ from torch import nn
 
 from pipeline.errors import EvaluationError
 from pipeline.evaluation import datasets, features
-from pipeline.evaluation.cautions import of_slides, of_thin_bags, of_tiles
+from pipeline.evaluation.cautions import of_classes, of_slides, of_thin_bags, of_tiles, of_weak_teacher
 from pipeline.evaluation.datasets import TRAIN, Sample
 from pipeline.evaluation.features import Dense
 from pipeline.evaluation.few_shot import few_shot, shots_possible
@@ -105,12 +105,16 @@ def compare(
             compared = probed[split] = _labelled(chosen, answers[split])
             found.probes[split] = probe(fitted, compared, params.knn_k, params.bootstrap, params.seed)
             found.warnings += of_tiles(split, train, chosen, len(fitted.labels), params.knn_k)
+            found.warnings += of_classes(f"probes of {split}", fitted.labels, compared.labels)
+            _judge(found, split, {kind: found.probes[split][kind] for kind in ("linear", "knn")}, found.probes[split])
             if shots_possible(fitted.labels):
                 found.few_shot[split] = few_shot(fitted, compared, params.episodes, params.bootstrap, params.seed)
         if f"slide_labels, {split}" not in found.why:
             bags = _bags(fit_on, answers[TRAIN]), _bags(chosen, answers[split])
             found.slide_labels[split] = slide_probe(*bags, params.mil_epochs, params.bootstrap, params.seed)
             found.warnings += of_slides(split, train, chosen, found.slide_labels[split]["n"])
+            found.warnings += of_classes(f"slide labels of {split}", *(part.labels for part in bags))
+            _judge(found, split, {"slide labels": found.slide_labels[split]}, found.slide_labels[split])
             found.warnings += [w for w in of_thin_bags({TRAIN: fit_on, split: chosen}) if w not in found.warnings]
     if params.from_labels and probed:
         told = against_labels(
@@ -126,6 +130,14 @@ def compare(
         found.from_labels, found.uses = told.splits, told.uses
         found.why |= told.why
     return found
+
+
+def _judge(found: Comparison, split: str, rows: Mapping[str, Any], floors: Mapping[str, Any]) -> None:
+    """Warn where what the student keeps of these figures says little, and say why where there is no such figure."""
+    for name, row in rows.items():
+        found.warnings += of_weak_teacher(f"{name} of {split}", row, floors["majority"], "balanced_accuracy")
+        if row["retention"] is None:
+            found.why[f"retention of {name}, {split}"] = "in some resamples the teacher itself gets nothing right"
 
 
 def spare_tiles(held: Mapping[str, Sequence[Sample]], train: Sequence[Sample], params: EvaluateParams) -> int:

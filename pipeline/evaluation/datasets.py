@@ -25,7 +25,7 @@ class Sample:
     """Chosen tiles of one slide: `rows` (n,) int64 of its items in the store, and their labels.
 
     `slide_label` is the label of the slide as a whole; `groups` say which tiles belong together where one item holds
-    tiles of many patients or slides (a data set of images).
+    tiles of many patients or slides, and `names` what each is called (a data set of images).
     """
 
     slide: str
@@ -36,12 +36,13 @@ class Sample:
     slide_label: str | None = None
     groups: tuple[str, ...] | None = None
     patient: str | None = None
+    names: tuple[str, ...] | None = None
 
     def take(self, chosen: NDArray[np.int64]) -> Sample:
         """The tiles at these positions."""
         labels = tuple(self.labels[i] for i in chosen)
-        groups = None if self.groups is None else tuple(self.groups[i] for i in chosen)
-        return replace(self, rows=self.rows[chosen], labels=labels, groups=groups)
+        groups, names = (None if each is None else tuple(each[i] for i in chosen) for each in (self.groups, self.names))
+        return replace(self, rows=self.rows[chosen], labels=labels, groups=groups, names=names)
 
 
 def splits(tiles: Manifest, tokens: Manifest, store: Store) -> dict[str, list[Sample]]:

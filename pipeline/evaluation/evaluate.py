@@ -28,7 +28,7 @@ from typing import Any
 
 from pipeline.errors import EvaluationError, HistillError
 from pipeline.evaluation import datasets, features
-from pipeline.evaluation.cautions import of_few_slides
+from pipeline.evaluation.cautions import of_few_slides, of_groups
 from pipeline.evaluation.comparison import Comparison, Models, compare, spare_tiles
 from pipeline.evaluation.datasets import TRAIN, Sample
 from pipeline.evaluation.labelled_sets import SetFigures, evaluate_set
@@ -42,9 +42,10 @@ from pipeline.params import EvaluateParams
 from pipeline.partials import file_sha256
 from pipeline.progress import track
 from pipeline.store import Store, recipe_key
+from pipeline.tiles.pixels import fit_square
 from pipeline.tiles.reader import TileReader
 
-RECIPE_VERSION = 4
+RECIPE_VERSION = 5
 NOTHING_HELD_OUT = "every slide is in split 'train'; give some slides another split in the slide table"
 
 ONE_SPLIT = "are the slides cuts of one another? keep them in one split"
@@ -74,7 +75,10 @@ def evaluate_student(
     train = samples.pop(TRAIN)
     held = {split: datasets.spread(samples[split], params.max_probe_tiles) for split in sorted(samples)}
     models = Models.load(student_folder, int(tokens.recipe["teacher"]["width"]), params.seed)
-    near = check_images(train, held, params.max_probe_tiles, "tiles", "tokens", ONE_SPLIT)
+    quality = int(tiles.recipe["jpeg_quality"])
+    near = check_images(train, held, params.max_probe_tiles, quality, "tiles", "tokens", ONE_SPLIT)
+    for split, chosen in held.items():
+        near += of_groups(f"patients of {split}", *({sample.patient for sample in part} for part in (train, chosen)))
     with track("evaluate", spare_tiles(held, train, params), "tiles") as advance:
         slides = compare(models, train, held, params, store, advance)
     slides.why |= {} if held else {"fidelity": NOTHING_HELD_OUT, "probes": NOTHING_HELD_OUT}
@@ -110,7 +114,9 @@ def _robustness(
     except HistillError as error:
         found.why["robustness"] = f"the teacher cannot be run here: {error.what}"
         return None
-    images = [reader.image(row) for s in chosen for reader in (TileReader(s.tiles),) for row in s.rows.tolist()]
+    # Of images that are not square (a folder of them as a slide) the middle square, which is what the models see.
+    tiles = [reader.image(row) for s in chosen for reader in (TileReader(s.tiles),) for row in s.rows.tolist()]
+    images = [fit_square(rgb_HWC, min(rgb_HWC.shape[:2])) for rgb_HWC in tiles]
     answers = {
         "teacher": features.answering(teacher, teacher.side_px, params.batch_size),
         "student": features.answering_student(models.student, params.batch_size),

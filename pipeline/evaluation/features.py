@@ -106,10 +106,14 @@ def student_features(
         advance(len(image_NHWC))
     features = [torch.cat(parts).numpy() for parts in answers]
     for model, feature_ND in zip(models, features, strict=True):
-        if not np.isfinite(feature_ND).all():
-            where, fix = architecture(model), "look at the training curve; train again with a lower student.lr"
-            raise EvaluationError("its answers are not all finite numbers", where=where, fix=fix)
+        _check_finite(model, feature_ND)
     return features
+
+
+def _check_finite(model: nn.Module, answers: NDArray[np.float32]) -> None:
+    if not np.isfinite(answers).all():
+        where, fix = architecture(model), "look at the training curve; train again with a lower student.lr"
+        raise EvaluationError("its answers are not all finite numbers", where=where, fix=fix)
 
 
 class Eye:
@@ -137,7 +141,7 @@ def dense_features(
     """Batch after batch of patch tokens, {`teacher` and each model: (n, T, D) float32}; no batch crosses a sample.
 
     All are standardised by the frozen statistics of the cache, z = (x - mu) / sigma. Raises `CorruptItem` where the
-    cache has no patch tokens.
+    cache has no patch tokens, `EvaluationError` where an answer is not finite.
     """
     look = Eye(next(iter(models.values())).backbone)
     placed = {name: look.place(model) for name, model in models.items()}
@@ -147,6 +151,8 @@ def dense_features(
             rows = sample.rows[done : done + len(image_NHWC)]
             done += len(rows)
             answers = {name: model(look(image_NHWC)).float().cpu().numpy() for name, model in placed.items()}
+            for name, x_nTD in answers.items():
+                _check_finite(models[name].backbone, x_nTD)
             tokens = {name: (x_nTD - reader.mu) / reader.sigma for name, x_nTD in answers.items()}
             yield {"teacher": reader.dequantised(rows), **tokens}
             advance(len(rows))

@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation import datasets, features
-from pipeline.evaluation.cautions import of_few_slides
+from pipeline.evaluation.cautions import of_few_slides, of_groups, of_weak_teacher
 from pipeline.evaluation.comparison import Models, compare, spare_tiles, unmeasurable_patch
 from pipeline.evaluation.datasets import TRAIN, Sample
 from pipeline.evaluation.dense_probe import Batches, dense_probe, gather
-from pipeline.evaluation.image_sets import Picture, list_set
+from pipeline.evaluation.image_sets import list_set
 from pipeline.evaluation.intervals import Floats
-from pipeline.evaluation.leaks import check_images, identical
-from pipeline.evaluation.set_tiles import Masks, check_masks, evenly, mask_values, pictures_of_tiles, write_set
+from pipeline.evaluation.leaks import Copies, check_images, copies
+from pipeline.evaluation.listing import Picture
+from pipeline.evaluation.set_masks import Masks, check_masks, mask_values
+from pipeline.evaluation.set_tiles import evenly, pictures_of_tiles, why_left_out, within, write_set
 from pipeline.evaluation.teacher_source import TeacherSource
 from pipeline.manifest import Manifest
 from pipeline.params import DatasetParams, EvaluateParams
@@ -59,7 +61,7 @@ def evaluate_set(
     Raises `EvaluationError` for a set that is not as its kind says, and for an image both in train and held out.
     """
     found = SetFigures()
-    listed = {split: evenly(pictures, limits.max_probe_tiles) for split, pictures in list_set(params).items()}
+    listed = _chosen(found, list_set(params), params, limits, tiles)
     if params.kind == "masks":
         check_masks([picture for pictures in listed.values() for picture in pictures])
     items = {split: write_set(params.name, split, pictures, tiles, store) for split, pictures in listed.items()}
@@ -69,15 +71,14 @@ def evaluate_set(
         refs = [Ref.of(tiles, item), answer]
         found.uses += [str(ref) for ref in refs]
         found.items[split] = store.digest(refs[1])
-        samples[split], shown = _sample(params.name, refs, listed[split], store)
-        _warn_of_pictures(found, split, len(listed[split]) - shown, samples[split], params.kind)
+        samples[split], lost = _sample(params.name, refs, listed[split], store)
+        _warn_of_pictures(found, split, lost, samples[split], params.kind)
     train, held = [samples.pop(TRAIN)], {split: [sample] for split, sample in samples.items()}
-    where, fix = f"evaluate.datasets: {params.name}", "drop the copies from one of the two"
-    found.warnings += check_images(train, held, limits.max_probe_tiles, "images", where, fix)
-    for split, chosen in held.items():
-        found.trained_on += [
-            f"{params.name}, {split}: {what}" for what in _learnt(student_train, chosen, listed[split])
-        ]
+    where, fix, quality = f"evaluate.datasets: {params.name}", "drop the copies from one of the two", _quality(tiles)
+    found.warnings += check_images(train, held, limits.max_probe_tiles, quality, "images", where, fix)
+    seen = copies(student_train, held, limits.max_probe_tiles, quality)
+    for split in held:
+        _warn_of_learnt(found, f"{params.name}, {split}", seen[split], student_train, listed[split], split)
     with track(f"evaluate {params.name}", spare_tiles(held, train, limits), "tiles") as advance:
         whole = compare(models, train, held, limits, store, advance)
     # Images of no known slide or patient are each their own.
@@ -100,35 +101,77 @@ def evaluate_set(
     return found
 
 
-def _learnt(student_train: Sequence[Sample], chosen: Sequence[Sample], pictures: Sequence[Picture]) -> list[str]:
+def _chosen(
+    found: SetFigures,
+    every: Mapping[str, list[Picture]],
+    params: DatasetParams,
+    limits: EvaluateParams,
+    tiles: Manifest,
+) -> dict[str, list[Picture]]:
+    """The pictures that are looked at; warns where that is not all, and of what a set does not say of its groups."""
+    most, side = limits.max_probe_tiles, int(tiles.recipe["tile_px"])
+    cut = params.kind == "masks"
+    listed = {split: within(p, most, side) if cut else evenly(p, most) for split, p in every.items()}
+    for split, pictures in listed.items():
+        if len(pictures) < len(every[split]):
+            what = f"{len(pictures)} of its {len(every[split])} images were taken, evenly spread"
+            found.warnings.append(f"{split}: {what} (evaluate.max_probe_tiles)")
+    groups = {split: {picture.group for picture in pictures} for split, pictures in every.items()}
+    if not any(groups[TRAIN] - {None}) or all(groups[split] <= {None} for split in groups if split != TRAIN):
+        what = "its images do not say of which slide or patient they are (`group` of kind csv)"
+        found.warnings.append(f"{what}: one in two splits cannot be seen, and intervals draw single images")
+    for split in every:
+        if split != TRAIN:
+            found.warnings += of_groups(f"groups of {split}", groups[TRAIN], groups[split])
+    return listed
+
+
+def _quality(tiles: Manifest) -> int:
+    return int(tiles.recipe["jpeg_quality"])
+
+
+def _warn_of_learnt(
+    found: SetFigures,
+    where: str,
+    seen: Copies,
+    student_train: Sequence[Sample],
+    pictures: Sequence[Picture],
+    split: str,
+) -> None:
     """What of a held-out split the student was trained on: the same images, or slides and patients of the same name."""
-    found, same = [], identical(student_train, chosen)
-    if same:
-        found.append(f"{len(same)} of its images are among the student's train tiles")
+    if seen.same:
+        found.trained_on.append(f"{where}: {len(seen.same)} of its images are among the student's train tiles")
+    if seen.near:
+        pair = f"{seen.near[0][0]} and {seen.near[0][1]}"
+        what = f"{len(seen.near)} images are nearly the same as a tile the student learnt from (such as {pair})"
+        found.warnings.append(f"{split}: {what}")
     names = {name for sample in student_train for name in (sample.slide, sample.patient)}
     shared = sorted({p.group for p in pictures if p.group is not None and p.group in names})
     if shared:
-        found.append(
-            f"{len(shared)} of its groups are named as slides or patients the student learnt from ({shared[0]})"
-        )
-    return found
+        what = f"{len(shared)} of its groups are named as slides or patients the student learnt from ({shared[0]})"
+        found.trained_on.append(f"{where}: {what}")
+    found.warnings += of_groups(
+        f"groups of {split} and slides that the student learnt from", names, {p.group for p in pictures}
+    )
 
 
-def _sample(name: str, refs: Sequence[Ref], pictures: Sequence[Picture], store: Store) -> tuple[Sample, int]:
-    """A split's tiles, and how many of its pictures they show: what does not decode has none."""
+def _sample(name: str, refs: Sequence[Ref], pictures: Sequence[Picture], store: Store) -> tuple[Sample, list[Picture]]:
+    """A split's tiles, and the pictures that they do not show, since they do not decode."""
     tile_folder, token_folder = (store.open(ref, remedy="dvc repro evaluate") for ref in refs)
     shown = pictures_of_tiles(tile_folder, pictures)
     # Tiles of one picture belong together; pictures without a group are their own where others have one.
     grouped = any(p.group for p in pictures) or any(p.mask for p in pictures)
     groups = tuple(p.group or p.name for p in shown) if grouped else None
-    rows = np.arange(len(shown), dtype=np.int64)
-    sample = Sample(name, tile_folder, token_folder, rows, tuple(p.label for p in shown), None, groups)
-    return sample, len({p.name for p in shown})
+    rows, names = np.arange(len(shown), dtype=np.int64), tuple(p.name for p in shown)
+    sample = Sample(name, tile_folder, token_folder, rows, tuple(p.label for p in shown), None, groups, names=names)
+    there = set(names)
+    return sample, [picture for picture in pictures if picture.name not in there]
 
 
-def _warn_of_pictures(found: SetFigures, split: str, damaged: int, sample: Sample, kind: str) -> None:
-    if damaged:
-        found.warnings.append(f"{split}: {damaged} images do not decode and were left out")
+def _warn_of_pictures(found: SetFigures, split: str, lost: Sequence[Picture], sample: Sample, kind: str) -> None:
+    if lost:
+        first = f"the first: {why_left_out(lost[0])}"
+        found.warnings.append(f"{split}: {len(lost)} images do not decode and were left out ({first})")
     without = sum(label is None for label in sample.labels)
     if without and kind != "masks":
         found.warnings.append(f"{split}: {without} images have no label and were left out of the probes")
@@ -155,7 +198,7 @@ def _dense(
 
         def batches(split: str, chosen: Sequence[Sample]) -> tuple[list[Sample], Batches]:
             sample = datasets.spread(chosen, limits.max_dense_tiles)
-            mask_NHW = masks.of_tiles(sample[0].tiles, listed[split], side)[sample[0].rows]
+            mask_NHW = masks.of_tiles(sample[0].tiles, sample[0].rows, listed[split], side)
             return sample, _batches(models, sample, mask_NHW, limits.batch_size, advance)
 
         sample, learnt = batches(TRAIN, train)
@@ -181,6 +224,7 @@ def _dense(
             images = datasets.slide_of_tiles(sample)
             figures = dense_probe(heads, answers, images, grid, len(masks.values), limits.bootstrap, limits.seed)
             found.splits[split]["dense"] = figures | {"values": masks.values}
+            found.warnings += of_weak_teacher(f"dense probe of {split}", figures["linear"], figures["majority"], "miou")
 
 
 def _listed(values: Sequence[int]) -> str:

@@ -85,7 +85,7 @@ def slide_probe(train: Bags, held: Bags, epochs: int, resamples: int, seed: int)
     return score.table(own) | {
         "head_transfer": score.table(transferred),
         "majority": score.majority(train.labels),
-        "chance": 1 / len(set(labels)),
+        "chance": 1 / len(known),
         "classes": dict(sorted(Counter(labels).items())),
         "n_train": len(train.labels),
         "n": len(labels),

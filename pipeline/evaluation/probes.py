@@ -4,7 +4,9 @@ The protocol is UNI's (Chen et al., Nature Medicine 2024, "Methods"): a 20-neare
 logistic regression fitted by L-BFGS with the L2 coefficient lambda = 100 / (D K) for D channels and K classes. That
 coefficient stands beside the MEAN cross-entropy over N train tiles; scikit-learn weighs the SUM by C, so that
 
-    mean CE + lambda / 2 |W|^2   is   C sum CE + 1/2 |W|^2   with   C = 1 / (lambda N) = D K / (100 N).
+    mean CE + lambda / 2 |W|^2   is   C sum CE + 1/2 |W|^2   with   C = 1 / (lambda N) = D K / (100 N),
+
+and twice that for two classes, of which scikit-learn weighs the one row W1 - W0 and UNI's code both.
 
 Every model's features are standardised with their own train statistics. `head_transfer` is the drop-in test: the
 linear head trained on the TEACHER's features, applied unchanged to the student's embeddings (standardised with the
@@ -69,13 +71,12 @@ def linear_head(feature_ND: Floats, labels: Sequence[str] | NDArray[Any]) -> Log
     n, width = feature_ND.shape
     classes, class_N = np.unique(np.asarray(labels), return_inverse=True)
     penalty = 100 / (width * len(classes))
+    coef_KD, intercept_K = near_optimum(feature_ND, class_N, len(classes), penalty)
+    if len(classes) == 2:
+        # scikit-learn has one logit for two classes, w = W1 - W0. At the optimum W1 = -W0, so |W|^2 = |w|^2 / 2.
+        coef_KD, intercept_K, penalty = np.diff(coef_KD, axis=0), np.diff(intercept_K), penalty / 2
     head = LogisticRegression(C=1 / (penalty * n), max_iter=MAX_ITER, warm_start=True)
-    if len(classes) > 2:
-        head.coef_, head.intercept_ = near_optimum(feature_ND, class_N, len(classes), penalty)
-    else:
-        # scikit-learn has one logit for two classes, w = W1 - W0, and then |w|^2 = 2 (|W0|^2 + |W1|^2) in its penalty.
-        coef_KD, intercept_K = near_optimum(feature_ND, class_N, 2, 2 * penalty)
-        head.coef_, head.intercept_ = np.diff(coef_KD, axis=0), np.diff(intercept_K)
+    head.coef_, head.intercept_ = coef_KD, intercept_K
     return head.fit(feature_ND, labels)
 
 
@@ -92,7 +93,8 @@ def probe(train: Labelled, held: Labelled, knn_k: int, resamples: int, seed: int
     """Probe the models `teacher`, `student` and `untrained` on one held-out split; `unmeasurable` must be None.
 
     For `knn` and `linear`: per model {balanced_accuracy, interval, accuracy}, and `retention` (student / teacher of
-    balanced accuracy, with its paired interval); the same for `head_transfer`; `majority`, `chance` (1 / K), `classes`
+    balanced accuracy, with its paired interval); the same for `head_transfer`; `majority`, `chance` (1 / K: guessing
+    among the train classes), `classes`
     (held-out tiles per class), `dropped_classes` (in the held-out tiles only, which nothing can have learnt),
     `n_train`, `n`, `by`.
     """
@@ -115,7 +117,7 @@ def probe(train: Labelled, held: Labelled, knn_k: int, resamples: int, seed: int
         "linear": score.table(linear),
         "head_transfer": score.table(transferred),
         "majority": score.majority(train.labels),
-        "chance": 1 / len(set(held.labels)),
+        "chance": 1 / len(known),
         "classes": dict(sorted(Counter(held.labels).items())),
         "dropped_classes": dropped,
         "n_train": len(train.labels),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import h5py
@@ -22,16 +23,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import EvaluationError
-from pipeline.evaluation.dense_probe import IGNORE
-from pipeline.evaluation.image_sets import Picture
+from pipeline.evaluation.listing import Picture
 from pipeline.manifest import Item, Manifest
 from pipeline.store import Ref, Store
-from pipeline.tiles.pixels import decode_jpeg, encode_jpeg, is_plain_jpeg
+from pipeline.tiles.pixels import MAX_PX, decode_jpeg, encode_jpeg, is_plain_jpeg
 from pipeline.tiles.reader import TileReader
 from pipeline.tiles.writer import TileWriter
 
 VERSION = 1
 """Count up when the same pictures give other tiles."""
+MOST_BYTES = 1 << 28
+"""Of an HDF5 file's pixels that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,30 @@ def evenly(pictures: Sequence[Picture], most: int) -> list[Picture]:
     return list(pictures) if n <= most else [pictures[i * n // most] for i in range(most)]
 
 
+def within(pictures: Sequence[Picture], most: int, tile_px: int) -> list[Picture]:
+    """Of pictures that are cut, so many, evenly spread, that they give at most `most` tiles; one at least."""
+    chosen = evenly(pictures, most)
+    while (tiles := sum(_tiles_of(picture, tile_px) for picture in chosen)) > most and len(chosen) > 1:
+        chosen = evenly(pictures, max(1, len(chosen) * most // tiles))
+    return chosen
+
+
+def _tiles_of(picture: Picture, tile_px: int) -> int:
+    """Tiles that it is cut into; what does not open is left out later, and counted there."""
+    try:
+        with Image.open(picture.path) as image:
+            width, height = image.size
+    except (OSError, Image.DecompressionBombError):
+        return 0
+    if min(width, height) < tile_px or width * height > MAX_PX:
+        return 0
+    return -(-width // tile_px) * -(-height // tile_px)
+
+
 def write_set(name: str, split: str, pictures: Sequence[Picture], tiles: Manifest, store: Store) -> Item:
     """The item of one split's pictures, made where the store lacks it; n counts the tiles of those that decode.
 
-    Raises `EvaluationError` where none decodes, or one with a mask is smaller than a tile.
+    Raises `EvaluationError` where none decodes, one with a mask is smaller than a tile, or a file cannot be read.
     """
     side = int(tiles.recipe["tile_px"]) if pictures[0].mask else None
     digest = hashlib.sha256(f"{VERSION} {side}\n".encode())
@@ -75,17 +97,18 @@ def write_set(name: str, split: str, pictures: Sequence[Picture], tiles: Manifes
     ref = Ref("tiles", tiles.recipe_key, f"set-{digest.hexdigest()[:32]}-{len(pictures)}")
     if not store.has(ref):
         with store.write(ref, tiles.recipe) as folder:
-            writer, damaged = TileWriter(folder), 0
+            writer, damaged, reason = TileWriter(folder), 0, ""
             for i, (picture, data) in enumerate(contents(pictures)):
                 try:
                     rgb_HWC = decode_jpeg(data) if isinstance(data, bytes) else data
-                except ValueError:
+                except ValueError as error:
                     damaged += 1
+                    reason = reason or f"{picture.name}: {error}"
                     continue
                 _append(writer, i, picture, data, rgb_HWC, side, int(tiles.recipe["jpeg_quality"]))
             if not len(writer):
-                fix = "open one in a viewer; are they images?"
-                raise EvaluationError(f"none of its {len(pictures)} images decodes", where=f"{name}/{split}", fix=fix)
+                what, fix = f"none of its {len(pictures)} images decodes ({reason})", "open one in a viewer"
+                raise EvaluationError(what, where=f"{name}/{split}", fix=fix)
             meta = {"kind": "images", "tile_px": tiles.recipe["tile_px"], "tissue_mm2": None}
             writer.close(meta | {"dropped": {"damaged": damaged}})
     info = {"split": split, "label": None, "patient": None, "kind": "images"}
@@ -118,107 +141,43 @@ def _append(
 
 
 def contents(pictures: Sequence[Picture]) -> Iterator[tuple[Picture, bytes | NDArray[np.uint8]]]:
-    """Each picture with its file's bytes, or its pixels where it is a row of an HDF5 file (opened once)."""
-    open_path: Path | None = None
-    file: h5py.File | None = None
+    """Each picture with its file's bytes, or its pixels where it is a row of an HDF5 file.
+
+    Raises `EvaluationError` for a file that cannot be read.
+    """
+    for (path, is_h5), part in groupby(pictures, lambda picture: (picture.path, picture.index is not None)):
+        of_file = list(part)
+        try:
+            yield from _rows_of(path, of_file) if is_h5 else ((picture, path.read_bytes()) for picture in of_file)
+        except OSError as error:
+            what, fix = f"cannot be read: {error}", "copy or download it again"
+            raise EvaluationError(what, where=str(path), fix=fix) from None
+
+
+def _rows_of(path: Path, pictures: Sequence[Picture]) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
+    """Rows of a file's `x`, whole chunks at a time: what h5py chunks by itself spreads a row over hundreds of chunks
+    of thousands of rows, and each row for itself would have all of them decompressed again."""
+    with h5py.File(path) as file:
+        x_NHWC = file["x"]
+        step = x_NHWC.chunks[0] if x_NHWC.chunks else 1
+        step = max(1, min(step, MOST_BYTES * len(x_NHWC) // max(x_NHWC.nbytes, 1)))
+        for block, part in groupby(pictures, lambda picture: int(picture.index or 0) // step):
+            rows = np.asarray(x_NHWC[block * step : (block + 1) * step])
+            for picture in part:
+                yield picture, rows[int(picture.index or 0) - block * step]
+
+
+def why_left_out(picture: Picture) -> str:
+    """The picture's name, and why it does not decode."""
     try:
-        for picture in pictures:
-            if picture.index is None:
-                yield picture, picture.path.read_bytes()
-                continue
-            if picture.path != open_path:
-                if file is not None:
-                    file.close()
-                file, open_path = h5py.File(picture.path), picture.path
-            yield picture, np.asarray(file["x"][picture.index])  # type: ignore[index]
-    finally:
-        if file is not None:
-            file.close()
+        for _, data in contents([picture]):
+            if isinstance(data, bytes):
+                decode_jpeg(data)
+    except (ValueError, EvaluationError) as error:
+        return f"{picture.name}: {error}"
+    return picture.name
 
 
 def pictures_of_tiles(folder: Path, pictures: Sequence[Picture]) -> list[Picture]:
     """The picture that each tile of an item came from."""
     return [pictures[int(source)] for source in TileReader(folder).table["source"].to_pylist()]
-
-
-class Masks:
-    """Class indices of a set's pixels; the classes are the values that its train masks have, in order."""
-
-    def __init__(self, train: Sequence[Picture]) -> None:
-        self.values = sorted(mask_values(train))
-        if not 2 <= len(self.values) <= 64:
-            what = f"the train masks have {len(self.values)} values ({', '.join(map(str, self.values[:4]))} …)"
-            raise EvaluationError(what, where=str(train[0].mask), fix="two to 64 classes, one value each")
-        self._index = np.full(256, IGNORE, np.uint8)
-        self._index[self.values] = np.arange(len(self.values))
-
-    def of_tiles(self, folder: Path, pictures: Sequence[Picture], tile_px: int) -> NDArray[np.uint8]:
-        """The mask of every tile of an item, (N, H, W) class indices; `IGNORE` for other values and seen pixels."""
-        table = TileReader(folder).table
-        sources, xs, ys = (table[name].to_pylist() for name in ("source", "x_l0", "y_l0"))
-        mask_NHW = np.empty((len(sources), tile_px, tile_px), np.uint8)
-        known: dict[int, tuple[NDArray[np.uint8], dict[tuple[int, int], Place]]] = {}
-        for row, (source, x, y) in enumerate(zip(sources, xs, ys, strict=True)):
-            i = int(source)
-            if i not in known:
-                mask_HW = self._index[_mask(pictures[i])]
-                grid = {(p.x, p.y): p for p in places(mask_HW.shape[1], mask_HW.shape[0], tile_px)}
-                known = {i: (mask_HW, grid)}
-            mask_HW, grid = known[i]
-            place = grid[x, y]
-            mask_NHW[row] = mask_HW[y : y + tile_px, x : x + tile_px]
-            mask_NHW[row, : place.fresh_y - y] = IGNORE
-            mask_NHW[row, :, : place.fresh_x - x] = IGNORE
-        return mask_NHW
-
-
-def mask_values(pictures: Sequence[Picture]) -> set[int]:
-    """The values that the masks of these pictures have. Raises `EvaluationError` for a mask that cannot be read."""
-    return {value for picture in pictures for value in np.unique(_mask(picture)).tolist()}
-
-
-def check_masks(pictures: Sequence[Picture]) -> None:
-    """Open every mask, before anything is computed from them. Raises `EvaluationError` as `_opened` does."""
-    for picture in pictures:
-        _opened(picture).close()
-
-
-def _mask(picture: Picture) -> NDArray[np.uint8]:
-    """The values of a picture's mask, (H, W). Raises `EvaluationError` as `_opened` does, and where it is damaged."""
-    with _opened(picture) as mask:
-        try:
-            value_HW: NDArray[np.uint8] = np.asarray(mask.convert("L") if mask.mode == "1" else mask).astype(np.uint8)
-        except OSError as error:
-            raise _unreadable(picture, error) from None
-    return value_HW
-
-
-def _opened(picture: Picture) -> Image.Image:
-    """A picture's mask. Raises `EvaluationError` for no image, another size than its picture, or colours."""
-    assert picture.mask is not None
-    try:
-        mask = Image.open(picture.mask)
-    except OSError as error:
-        raise _unreadable(picture, error) from None
-    try:
-        with Image.open(picture.path) as image:
-            size = image.size
-    except OSError:
-        # A picture that does not open is left out, with its mask, and counted.
-        size = mask.size
-    what, fix = "", ""
-    if mask.size != size:
-        what = f"the mask is {mask.size[0]} x {mask.size[1]} px, its image {size[0]} x {size[1]}"
-        fix = "export it at the image's own size"
-    elif mask.mode not in ("L", "P", "1"):
-        what = f"the mask is {mask.mode}, not class indices"
-        fix = "one channel of 8 bits, the class of each pixel as its value"
-    if what:
-        mask.close()
-        raise EvaluationError(what, where=str(picture.mask), fix=fix)
-    return mask
-
-
-def _unreadable(picture: Picture, error: OSError) -> EvaluationError:
-    fix = "write it again, or leave out mask and image"
-    return EvaluationError(f"the mask cannot be read ({error.__class__.__name__})", where=str(picture.mask), fix=fix)

@@ -84,7 +84,7 @@ def parse_table(text: str, path: Path) -> tuple[list[Row], list[Refusal]]:
         raise TableError("not a text file", where=str(path), fix="save it as CSV (UTF-8)")
     # A comment leaves a blank line behind, so that line numbers stay those of the file.
     lines = ["\n" if line.startswith("#") else line for line in text.splitlines(keepends=True)]
-    reader = csv.reader(lines, delimiter=_delimiter(lines), strict=True)
+    reader = csv.reader(lines, delimiter=delimiter(lines), strict=True)
     header: list[str] | None = None
     rows: list[Row] = []
     refused: list[Refusal] = []
@@ -124,7 +124,7 @@ def format_table(rows: Iterable[Row]) -> str:
     return out.getvalue()
 
 
-def _delimiter(lines: Iterable[str]) -> str:
+def delimiter(lines: Iterable[str]) -> str:
     """A comma, or what parts the header's cells where that is a semicolon or a tab."""
     header = next((line for line in lines if line.strip()), "")
     return next((mark for mark in ";\t" if mark in header and "," not in header), ",")

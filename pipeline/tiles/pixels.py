@@ -98,6 +98,9 @@ def _pillow(data: bytes) -> NDArray[np.uint8]:
             if image.mode.startswith("I;16"):
                 # Pillow's own conversion clips 16 bits at 255 instead of scaling them.
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if image.mode in ("I", "F"):
+                # Of 32 bits Pillow keeps what lies between 0 and 255: a picture of 0 to 1 would be black.
+                raise ValueError(f"not an image of 8 or 16 bits a channel (mode {image.mode})")
             if image.has_transparency_data:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
             return np.asarray(image.convert("RGB"))

@@ -64,7 +64,8 @@ def folder_set(root: Path, splits: dict[str, int]) -> Path:
     return root
 
 
-def make(root: Path) -> Made:
+def make(root: Path, *, tall: bool = False) -> Made:
+    """The run; with `tall`, of tiles that are twice as high as wide, as a folder of images may hold."""
     store = Store(root / "store")
     items = []
     for n, (slide, split, label) in enumerate(SLIDES):
@@ -73,7 +74,8 @@ def make(root: Path) -> Made:
             writer = TileWriter(folder)
             for i in range(TILES):
                 name = list(CLASSES)[i % len(CLASSES)]
-                writer.append(encode_jpeg(painted(name, 100 * n + i), 95), label=name)
+                rgb_HWC = np.tile(painted(name, 100 * n + i), (1 + tall, 1, 1))
+                writer.append(encode_jpeg(rgb_HWC, 95), label=name)
             writer.close({})
         info = {"split": split, "label": label, "patient": None, "kind": "file"}
         items.append(Item(id=slide, key=slide, digest=store.digest(ref), n=TILES, info=info))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from made_run import CLASSES, TILES, Made, folder_set, make, painted
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from test_labelled_sets import masks_set
 
 from pipeline.errors import EvaluationError
@@ -122,7 +123,8 @@ def test_an_image_with_a_mask_that_does_not_decode_is_left_out_and_counted(made:
     (root / "test" / "images" / "2.png").write_bytes(b"nothing")
     summary = made.evaluate(tmp_path, DatasetParams(name="g", kind="masks", path=str(root))).summary
     assert summary["sets"]["g"]["test"]["dense"]["images"] == 4
-    assert "g, test: 1 images do not decode and were left out" in summary["warnings"]
+    reason = "the first: test/images/2.png: not an image that decodes: of no known format"
+    assert f"g, test: 1 images do not decode and were left out ({reason})" in summary["warnings"]
 
 
 def paint_masks(root: Path, split: str, value: int, rows: slice) -> None:
@@ -221,6 +223,30 @@ def test_a_set_of_a_slide_or_patient_that_the_student_learnt_from_is_named(
     summary = run.evaluate(tmp_path, DatasetParams(name="c", kind="csv", path=str(tmp_path / "set.csv"))).summary
     what = f"1 of its groups are named as slides or patients the student learnt from {words}"
     assert summary["trained_on_test"] == [f"c, test: {what}"]
+
+
+def test_a_patient_in_two_spellings_is_a_warning(made: Made, tmp_path: Path):
+    spelt = {"a": "P-07", "c": "p7"}
+    items = tuple(
+        item.model_copy(update={"info": item.info | {"patient": spelt.get(item.id)}}) for item in made.tokens.items
+    )
+    run = made._replace(tokens=made.tokens.model_copy(update={"items": items}))
+    warnings = run.evaluate(tmp_path).summary["warnings"]
+    assert any(text.startswith("patients of test: 'p7' is perhaps train's 'P-07'") for text in warnings)
+
+
+def test_dense_tokens_that_are_no_numbers_are_refused(made: Made, tmp_path: Path):
+    shutil.copytree(made.folder, tmp_path / "student")
+    weights = load_file(tmp_path / "student" / "adapter.safetensors")
+    save_file({name: x * np.nan for name, x in weights.items()}, tmp_path / "student" / "adapter.safetensors")
+    with pytest.raises(EvaluationError, match="not all finite"):
+        made._replace(folder=tmp_path / "student").evaluate(tmp_path)
+
+
+def test_slides_of_oblong_images_are_changed_as_the_models_see_them(tmp_path: Path):
+    """Their middle squares: ten per cent larger of the whole image would reach over its border."""
+    found = make(tmp_path / "run", tall=True).evaluate(tmp_path, robustness_tiles=16).summary["robustness"]
+    assert found["n"] == 16 and found["changes"]["scale"]["teacher"]["agreement"] > 0
 
 
 def test_an_image_in_two_slides_of_different_splits_is_an_error(tmp_path: Path):

@@ -84,7 +84,7 @@ def make(root: Path, *, splits: tuple[str, ...] = SPLITS, labelled: bool = True,
                 writer.write(chunk, cls_ND[writer.rows(chunk)].astype(np.float16)[:, None])
         items.append(Item(id=f"s{n}", key=f"k{n}", digest="d", n=TILES, info={"split": split, "patient": None}))
     recipe = {"teacher": {"name": "a teacher", "width": WIDTH}}
-    tiles = Manifest(stage="tiles", recipe_key="t", items=tuple(items))
+    tiles = Manifest(stage="tiles", recipe_key="t", recipe={"jpeg_quality": 95}, items=tuple(items))
     return Run(tiles, Manifest(stage="tokens", recipe_key="u", recipe=recipe, items=tuple(items)), student, store)
 
 

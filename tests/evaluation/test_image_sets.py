@@ -13,9 +13,11 @@ from made_run import folder_set
 from PIL import Image
 
 from pipeline.errors import EvaluationError
-from pipeline.evaluation.image_sets import Picture, list_set
+from pipeline.evaluation.image_sets import list_set
 from pipeline.evaluation.leaks import difference_hash
-from pipeline.evaluation.set_tiles import Masks, evenly, places
+from pipeline.evaluation.listing import Picture
+from pipeline.evaluation.set_masks import Masks
+from pipeline.evaluation.set_tiles import evenly, places
 from pipeline.params import DatasetParams
 
 

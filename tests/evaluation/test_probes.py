@@ -70,13 +70,19 @@ def test_figures_are_scikit_learns():
     assert found["interval"][0] < found["balanced_accuracy"] < found["interval"][1]
 
 
-def test_the_head_is_regularised_as_the_protocol_says():
-    """At the optimum of mean CE + lambda / 2 |W|^2 the gradient with respect to W is zero, lambda = 100 / (D K)."""
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_head_is_regularised_as_the_protocol_says(classes: int):
+    """At the optimum of mean CE + lambda / 2 |W|^2 the gradient with respect to W is zero, lambda = 100 / (D K).
+
+    W has a row a class, as in UNI; of two scikit-learn keeps the difference, and the optimum has W1 = -W0.
+    """
     train = labelled(300, 0)
+    train = train.only(np.isin(train.labels, CLASSES[:classes]))
     x_ND = Scale.of(train.features["teacher"])(train.features["teacher"])
     head = linear_head(x_ND, train.labels)
+    weight_KD = np.concatenate([-head.coef_ / 2, head.coef_ / 2]) if classes == 2 else head.coef_
     error_NK = head.predict_proba(x_ND) - (np.asarray(train.labels)[:, None] == head.classes_[None, :])
-    gradient_KD = error_NK.T @ x_ND / len(x_ND) + 100 / (WIDTH * 3) * head.coef_
+    gradient_KD = error_NK.T @ x_ND / len(x_ND) + 100 / (WIDTH * classes) * weight_KD
     assert np.abs(gradient_KD).max() < 1e-3
 
 
@@ -102,6 +108,12 @@ def test_a_class_that_only_the_held_out_tiles_have_is_dropped_and_named():
     found = probe(labelled(300, 0), strange, 20, 100, 0)
     assert found["dropped_classes"] == ["necrosis"] and found["n"] == 113
     assert set(found["classes"]) == set(CLASSES)
+
+
+def test_guessing_is_among_the_classes_that_train_has():
+    train, held = labelled(300, 0), labelled(120, 1)
+    found = probe(train, held.only(np.array(held.labels) != "stroma"), 20, 100, 0)
+    assert set(found["classes"]) == {"fat", "gland"} and found["chance"] == pytest.approx(1 / 3)
 
 
 def test_fewer_train_tiles_than_neighbours():
@@ -141,7 +153,8 @@ def test_the_head_is_scikit_learns_own_on_features_of_very_different_spread(clas
     mixed_ND = x_ND @ random.normal(size=(40, 64))
     x_ND = Scale.of(mixed_ND)(mixed_ND)
     ours = linear_head(x_ND, label_N.tolist())
-    theirs = LogisticRegression(C=64 * classes / (100 * 300), tol=1e-9, max_iter=9999).fit(x_ND, label_N)
+    rows = {2: 2, 3: 1}[classes]  # of two classes scikit-learn weighs one row, which stands for both
+    theirs = LogisticRegression(C=rows * 64 * classes / (100 * 300), tol=1e-9, max_iter=9999).fit(x_ND, label_N)
     assert ours.n_iter_[0] <= 3
     np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=2e-3 * np.abs(theirs.coef_).max())
     np.testing.assert_allclose(ours.predict_proba(x_ND), theirs.predict_proba(x_ND), atol=2e-3)

@@ -70,6 +70,14 @@ def test_sixteen_bits_are_scaled_and_transparency_is_white() -> None:
     assert (decode_jpeg(encoded(clear, format="PNG")) == 255).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_pixels_of_32_bits_are_refused_and_not_black(dtype: type) -> None:
+    out = io.BytesIO()
+    Image.fromarray(np.ones((8, 8), dtype)).save(out, "TIFF")
+    with pytest.raises(ValueError, match="8 or 16 bits"):
+        decode_jpeg(out.getvalue())
+
+
 @pytest.mark.parametrize("cut", [0, 1, 2, 30, 400, -200])
 def test_what_is_cut_short_is_an_error_and_no_grey_tile(cut: int) -> None:
     for data in (encode_jpeg(PICTURE, 95), encoded(Image.fromarray(PICTURE), format="PNG")):
