@@ -46,7 +46,11 @@ class Batch:
     """Index of each tile's slide in the corpus, for error messages."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same on `device`; from pinned memory the copy goes beside the computation."""
+        """The same on `device`; from pinned memory the host does not wait for the copy.
+
+        It is of the device's current stream, so it comes before the step that asked for it and beside none. Page-locked
+        memory is reused when its copy is done (torch's allocator records which stream reads it).
+        """
         if device.type == "cpu":
             return self
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}

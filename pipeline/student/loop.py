@@ -94,7 +94,6 @@ class Training:
         )
         self.steps = params.epochs * self.loader.steps_per_epoch
         self.raw = distiller.to(accelerator.device)
-        # Before autocast, so that batch norm is measured as the student is exported, in fp32.
         self.average = ModelEmaV3(self.raw, decay=params.ema_decay, use_warmup=True) if params.ema_decay else None
         self.raw.autocast = autocast_dtype()
         optimizer = create_optimizer_v2(self.raw, opt="adamw", lr=params.lr, weight_decay=params.weight_decay)
@@ -226,17 +225,22 @@ class Training:
 
     def final(self) -> Distiller:
         """The moving average (or the last weights without one), batch norm measured, in evaluation mode, on the CPU."""
-        model: nn.Module = self.raw if self.average is None else self.average.module
+        model = self.raw if self.average is None else self.average.module
+        assert isinstance(model, Distiller)
         if not self.params.freeze_batch_norm:
             self._measure_batch_norm(model)
         distiller = model.eval().cpu()
-        assert isinstance(distiller, Distiller)
         distiller.autocast = None
         return distiller
 
     @torch.no_grad()
-    def _measure_batch_norm(self, model: nn.Module) -> None:
-        """Over images of an epoch that training does not come to; the same whatever the number of processes."""
+    def _measure_batch_norm(self, model: Distiller) -> None:
+        """Over images of an epoch that training does not come to; the same whatever the number of processes.
+
+        Of the student alone, in fp32 as it is exported: autocast and the compiled graph are the distiller's, whose
+        adapter has no batch norm. Through the graph every layer would be compiled anew, since a layer that measures
+        reads its counter.
+        """
         own = self.loader
         size = min(own.batch_size, BN_BATCH)
         loader = Loader(
@@ -247,4 +251,4 @@ class Training:
         # Dropout, where a model has it, must not depend on which step this process ran before.
         torch.manual_seed(self.params.seed)
         images = (batch.to(self.accelerator.device).image_NHWC for batch in loader.batches(first, first + batches))
-        update_bn(images, model)
+        update_bn(images, model.student)

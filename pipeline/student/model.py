@@ -52,13 +52,16 @@ class Student(nn.Module):
         except TypeError as error:
             fix = "see the arguments of its class in timm"
             raise TrainingError(str(error), where=f"student.model_kwargs of {model}", fix=fix) from error
+        except (AssertionError, RuntimeError, ValueError, IndexError, KeyError) as error:
+            raise self._cannot_take(model, input_px, error) from error
         self.mean: Tensor
         self.std: Tensor
         for name in ("mean", "std"):
             value = torch.tensor(self.backbone.pretrained_cfg[name]).view(1, 3, 1, 1)
             self.register_buffer(name, value, persistent=False)
-        self.stages = self._stages(model, input_px)
-        if self.last.bias is None:
+        last = self.last
+        self.stages = self._stages(model, width, input_px)
+        if last.bias is None:
             fix = "choose another student.model (efficientvit_b0 …)"
             raise TrainingError("its last layer has no bias to fold the teacher's mean into", where=model, fix=fix)
 
@@ -80,18 +83,28 @@ class Student(nn.Module):
         final, maps = self.backbone.forward_intermediates(image_NCHW, indices=indices, output_fmt="NCHW")
         return self.backbone.forward_head(final), list(maps)
 
+    @staticmethod
+    def _cannot_take(model: str, input_px: int, error: Exception) -> TrainingError:
+        fix = "choose another student.model (efficientvit_b0 …) or student.input_px, or look at student.model_kwargs"
+        what = str(error) or type(error).__name__
+        return TrainingError(f"it does not answer for {input_px} px: {what}", where=model, fix=fix)
+
     @torch.no_grad()
-    def _stages(self, model: str, input_px: int) -> tuple[Stage, ...]:
+    def _stages(self, model: str, width: int, input_px: int) -> tuple[Stage, ...]:
         """The last map of each resolution, the `N_STAGES` coarsest, found by a pass over one grey tile."""
         self.eval()
         try:
             grey = torch.zeros(1, 3, input_px, input_px)
-            maps = self.backbone.forward_intermediates(grey, output_fmt="NCHW", intermediates_only=True)
-        except (AttributeError, AssertionError, RuntimeError) as error:
-            fix = "choose another student.model (efficientvit_b0 …) or student.input_px"
-            raise TrainingError(f"no feature maps at {input_px} px: {error}", where=model, fix=fix) from error
+            final, maps = self.backbone.forward_intermediates(grey, output_fmt="NCHW")
+            shape = tuple(self.backbone.forward_head(final).shape)
+        except Exception as error:
+            # Whatever a model of timm's raises at a side that it cannot take; an IndexError is among them.
+            raise self._cannot_take(model, input_px, error) from error
         finally:
             self.train()
+        if shape != (1, width):
+            fix = "leave out of student.model_kwargs what pools its maps or ends it otherwise"
+            raise TrainingError(f"it answers {shape} for one tile, not (1, {width})", where=model, fix=fix)
         found = {tuple(m.shape[-2:]): Stage(i, m.shape[1], (m.shape[2], m.shape[3])) for i, m in enumerate(maps)}
         return tuple(sorted(found.values(), key=lambda stage: stage.index)[-N_STAGES:])
 

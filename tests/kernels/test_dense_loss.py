@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from kernels.dense_loss import dense_loss, token_norm
+from kernels.dense_loss.bench import peak_bytes
 from kernels.dense_loss.reference import distance
 
 ROOT = Path(__file__).parents[2]
@@ -163,3 +165,11 @@ def test_references_gradient(weighted: bool) -> None:
 def test_shapes_are_not_broadcast() -> None:
     with pytest.raises(ValueError, match="differ in shape"):
         dense_loss(torch.zeros(2, 3, 4), torch.zeros(2, 1, 4))
+
+
+@pytest.mark.parametrize(("program", "arrays"), [(lambda x: x.exp() + x.exp(), 3), (lambda x: x.exp().exp().exp(), 2)])
+def test_the_benchs_peak_is_what_a_known_program_holds_at_once(
+    program: Callable[[Tensor], Tensor], arrays: int
+) -> None:
+    values = torch.zeros(1024)
+    assert peak_bytes(lambda: program(values)) == arrays * 4096

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -125,3 +126,17 @@ def test_batch_norm_is_what_the_exported_weights_make_of_train_tiles(cache: Cach
     assert norm.running_mean is not None
     torch.testing.assert_close(norm.running_mean, exported_C, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(norm.running_mean, raw_C, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("changed", [{"ema_decay": 0.0}, {"freeze_batch_norm": True}], ids=["last", "frozen"])
+def test_batch_norm_is_measured_in_fp32_and_eager_however_training_runs(
+    changed: dict[str, Any], cache: Cache, tmp_path: Path
+) -> None:
+    plain, fast = (make_training(cache, tmp_path, **changed) for _ in range(2))
+    fast.raw.autocast, compiled = torch.bfloat16, []
+    fast.raw.compile(backend=lambda graph, _: compiled.append(graph) or graph.forward)
+    for training in (plain, fast):
+        training._train_mode(fresh=True)
+    expected, found = plain.final().state_dict(), fast.final().state_dict()
+    assert not compiled, f"{len(compiled)} graphs were compiled to measure batch norm"
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())

@@ -69,6 +69,9 @@ def test_efficientvits_attention_stays_fp32_under_autocast(side: int) -> None:
     [
         ("efficientvit_b00", 64, r"(?s)efficientvit_b00: timm has no such model.*efficientvit_b0"),
         ("repvit_m0_9", 64, "RepVitClassifier, not a linear layer"),
+        ("test_vit", 50, r"(?s)test_vit: it does not answer for 50 px: .*student.input_px"),
+        ("mvitv2_tiny", 112, r"it does not answer for 112 px: index 5 is out of bounds"),
+        ("vit_tiny_r_s16_p8_224", 112, r"(?s)it does not answer for 112 px: AssertionError.*student.input_px"),
     ],
 )
 def test_what_cannot_be_a_student_says_why(name: str, side: int, words: str) -> None:
@@ -81,3 +84,9 @@ def test_arguments_reach_timm_and_a_wrong_one_is_named() -> None:
     assert narrow.last.in_features == 32
     with pytest.raises(TrainingError, match=r"(?s)student.model_kwargs of efficientvit_b0.*head_width"):
         Student("efficientvit_b0", 8, 64, {"head_width": 3})
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+def test_a_student_that_gives_no_vector_a_tile_is_refused_before_it_trains(name: str) -> None:
+    with pytest.raises(TrainingError, match=r"student\.model_kwargs"):
+        Student(name, 8, 64, {"global_pool": ""})
