@@ -88,7 +88,9 @@ class Contender:
 
     def turn(self, seconds: float) -> None:
         """Run passes for so long, at least one."""
-        energy = Energy()
+        energy = Energy(
+            device="cuda" if self.device == "cuda" else "cpu", gpu=self.hello.get("gpu_uuid", self.spec.gpu)
+        )
         try:
             taken: list[float] = self._ask("turn", seconds, own_s=seconds)
         except Unmeasured as reason:
