@@ -119,11 +119,10 @@ class Contender:
         self.stop()
 
     def stop(self) -> None:
-        """End the process; more than once does no harm."""
+        """End the process, in the middle of a pass too; more than once does no harm."""
         if self._process is None or self._pipe is None:
             return
         self._pipe.close()
-        self._process.join(_STOP_S)
         self._kill()
 
     @property

@@ -82,14 +82,21 @@ def serve(connection: Connection, spec: Spec) -> None:
             connection.send(getattr(contest, word)(*rest))
     except EOFError:
         return
-    except Refused as error:
-        connection.send(Unmeasured(str(error)))
-    except HistillError as error:
-        connection.send(error)
-    except ImportError as error:
-        connection.send(Unmeasured(f"not installed: {_first_line(error)}"))
     except Exception as error:
-        connection.send(Unmeasured(f"{type(error).__name__}: {_first_line(error)}"))
+        # Who has gone is told nothing.
+        with contextlib.suppress(OSError):
+            connection.send(_told(error))
+
+
+def _told(error: Exception) -> Exception:
+    """What the benchmark hears of an error: its own kind where people caused it, else why a figure is not measured."""
+    if isinstance(error, HistillError):
+        return error
+    if isinstance(error, Refused):
+        return Unmeasured(str(error))
+    if isinstance(error, ImportError):
+        return Unmeasured(f"not installed: {_first_line(error)}")
+    return Unmeasured(f"{type(error).__name__}: {_first_line(error)}")
 
 
 def _end_with_parent() -> None:

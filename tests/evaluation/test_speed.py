@@ -33,7 +33,7 @@ from pipeline.evaluation.runtimes import TorchRuntime
 from pipeline.evaluation.speed import MODELS, _others, benchmark_models, onnx_file, require_cached
 from pipeline.evaluation.tables import six_digits
 from pipeline.evaluation.turns import P99_REPEATS, TURNS, announce, cell_s, take_turns
-from pipeline.manifest import Manifest
+from pipeline.manifest import VERSIONS, Manifest
 from pipeline.params import BenchmarkParams, TokensParams
 from pipeline.store import Store
 
@@ -105,6 +105,11 @@ def test_every_cell_is_measured_or_says_why_not(tmp_path):
         assert found[name]["slides_per_hour"] == pytest.approx(36 * found[name]["tiles_per_s"], rel=1e-4)
         assert 0 < rows[0]["memory_mb"] <= rows[1]["memory_mb"] < found[name]["process_mb"]
         assert found[name]["cosine"] == 1.0
+    # Pages are made from these: where they change, VERSIONS["benchmark"] is raised.
+    model = "cosine gmacs input_px joules_per_tile memory_mb name params process_mb ready_s rows slides_per_hour"
+    row = "batch joules_per_tile latency_ms_p50 latency_ms_p90 latency_ms_p99 memory_mb process_mb repeats tiles_per_s"
+    form = (VERSIONS["benchmark"], sorted(found["teacher"]), sorted(found["teacher"]["rows"][0]))
+    assert form == (2, [*model.split(), "tiles_per_s", "why"], row.split())
     assert found["student"]["params"] == found["student_params"] == sum(p.numel() for p in model.parameters())
     header, *lines = (tmp_path / "plots" / "latency.csv").read_text().splitlines()
     assert "teacher_tiles_per_s" in header and "student_ms_p99" in header and len(lines) == 2
@@ -183,6 +188,19 @@ def test_a_benchmark_that_is_killed_leaves_no_engine_running(tmp_path):
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(engine, signal.SIGKILL)
+
+
+def test_an_engine_whose_benchmark_is_gone_ends_without_a_traceback(tmp_path, capfd):
+    pytest.importorskip("onnxruntime")
+    export_onnx(export_student(tmp_path / "student", seed=0), tmp_path / "student" / "model.onnx")
+    contender = Contender(spec_of(tmp_path / "student"))
+    contender.start()
+    contender.greet()
+    contender.load(1, 1.0)
+    contender._pipe.send(("turn", 0.2))
+    contender._pipe.close()
+    contender._process.join()
+    assert contender._process.exitcode == 0 and "Traceback" not in capfd.readouterr().err
 
 
 def test_engines_of_files_get_the_threads_of_pytorch(tmp_path, monkeypatch):
