@@ -106,10 +106,10 @@ def test_every_cell_is_measured_or_says_why_not(tmp_path):
         assert 0 < rows[0]["memory_mb"] <= rows[1]["memory_mb"] < found[name]["process_mb"]
         assert found[name]["cosine"] == 1.0
     # Pages are made from these: where they change, VERSIONS["benchmark"] is raised.
-    model = "cosine gmacs input_px joules_per_tile memory_mb name params process_mb ready_s rows slides_per_hour"
+    facts = "cosine gmacs input_px joules_per_tile memory_mb name params process_mb ready_s rows slides_per_hour"
     row = "batch joules_per_tile latency_ms_p50 latency_ms_p90 latency_ms_p99 memory_mb process_mb repeats tiles_per_s"
     form = (VERSIONS["benchmark"], sorted(found["teacher"]), sorted(found["teacher"]["rows"][0]))
-    assert form == (2, [*model.split(), "tiles_per_s", "why"], row.split())
+    assert form == (2, [*facts.split(), "tiles_per_s", "why"], row.split())
     assert found["student"]["params"] == found["student_params"] == sum(p.numel() for p in model.parameters())
     header, *lines = (tmp_path / "plots" / "latency.csv").read_text().splitlines()
     assert "teacher_tiles_per_s" in header and "student_ms_p99" in header and len(lines) == 2
