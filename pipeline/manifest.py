@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from pipeline.errors import HistillError, ManifestError
 
-VERSION = 1
+VERSIONS = {"evaluate": 2, "benchmark": 2}
+"""Of the form of each stage's manifest; 1 of those not named. To be raised when what its `summary` holds changes, so
+that no page is made from keys that are not there: experiments keep manifests for years."""
 STORED = ("tiles", "tokens")
 """Stages whose items are store items of the same name."""
 
@@ -61,6 +63,10 @@ class Item(BaseModel):
         return told if self.recipe_key else {name: value for name, value in told.items() if name != "recipe_key"}
 
 
+def _current(stage: str) -> int:
+    return VERSIONS.get(stage, 1)
+
+
 class Manifest(BaseModel):
     """What a stage made. `recipe` is all that its bytes depend on besides the item; `recipe_key` its hash.
 
@@ -75,9 +81,15 @@ class Manifest(BaseModel):
     refused: tuple[Refusal, ...] = ()
     summary: dict[str, Any] = {}
     uses: tuple[str, ...] = ()
-    version: int = VERSION
+    version: int = Field(default_factory=lambda told: _current(told.get("stage", "")))
     timings: dict[str, float] = Field(default={}, exclude=True)
     """What this run measured of itself: for the metrics, never for the file."""
+
+    def require_version(self, where: str) -> None:
+        """Raise `ManifestError` where another version of Histill wrote it, in another form."""
+        if self.version != _current(self.stage):
+            what = f"another version of Histill wrote it: form {self.version}, not {_current(self.stage)}"
+            raise ManifestError(what, where=where, fix=f"dvc repro -s -f {self.stage}")
 
     def refs(self) -> set[str]:
         """Every store item that the manifest names, as kind/recipe/item."""
@@ -116,9 +128,9 @@ class Manifest(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]["msg"]
             raise ManifestError(f"not a manifest: {first}", where=str(path), fix=remedy) from None
-        if manifest.stage != stage or manifest.version != VERSION:
-            found = f"stage {manifest.stage!r}, version {manifest.version}"
-            raise ManifestError(f"{found}, not {stage!r}, version {VERSION}", where=str(path), fix=remedy)
+        if manifest.stage != stage:
+            raise ManifestError(f"stage {manifest.stage!r}, not {stage!r}", where=str(path), fix=remedy)
+        manifest.require_version(str(path))
         return manifest
 
 

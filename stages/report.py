@@ -27,10 +27,12 @@ def run(params: Params, store: Store) -> Manifest:
     """Compare with the students of all experiments, and write the page and the model card."""
     manifests = {stage: load(stage) for stage in STAGES if stage != "report"}
     workspace = Study("workspace", manifests["evaluate"], manifests["benchmark"], manifests["student"])
-    write_pareto(pareto(gather(dvc_root(), workspace)), Path("plots/pareto.csv"))
+    compared = pareto(gather(dvc_root(), workspace))
+    write_pareto(compared, Path("plots/pareto.csv"))
     write_quality_plots(manifests["tiles"], Path("plots"))
     write_card(manifests["student"], manifests["evaluate"], Path("reports/model_card.md"))
-    return build_report(manifests, params.report, store, Path("reports/report.html"))
+    out = Path("reports/report.html")
+    return build_report(manifests, params.report, store, out, left_out=compared.left_out)
 
 
 def main(debug: Debug = False) -> None:

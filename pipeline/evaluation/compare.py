@@ -16,7 +16,7 @@ from pipeline.errors import EvaluationError, ManifestError
 from pipeline.evaluation import charts, verdict
 from pipeline.evaluation.details import detail_rows
 from pipeline.evaluation.pareto import Pareto, Study, gather, pareto, time_interval
-from pipeline.evaluation.report import render, require
+from pipeline.evaluation.report import render
 from pipeline.evaluation.sections import ACCURACIES
 from pipeline.evaluation.tables import PROBES
 from pipeline.manifest import Manifest, write_atomic
@@ -68,8 +68,7 @@ def chosen(root: Path, names: Sequence[str]) -> list[Study]:
 def _unreadable(study: Study) -> ManifestError | None:
     """Why a study cannot be shown."""
     try:
-        for manifest in (study.evaluate, study.benchmark):
-            require(manifest, f"{study.name}, {manifest.stage}.json")
+        study.require_version()
     except ManifestError as error:
         return error
     return None
@@ -116,7 +115,7 @@ def costs(studies: Sequence[Study]) -> list[dict[str, Any]]:
         {"name": "GMAC a tile", "values": [verdict.digits(s["student"]["gmacs"]) for s in speeds]},
         {"name": "tiles/s, best batch", "values": [verdict.digits(s["student"]["tiles_per_s"]) for s in speeds]},
         {"name": "time a tile, teacher = 1", "values": [_share(s) for s in speeds]},
-        {"name": "measured on", "values": [s["machine"]["gpu"] or s["machine"]["cpu"] for s in speeds]},
+        {"name": "measured on", "values": [study.timed_on for study in studies]},
     ]
 
 

@@ -88,7 +88,9 @@ class Contender:
 
     def turn(self, seconds: float) -> None:
         """Run passes for so long, at least one."""
-        energy = Energy()
+        energy = Energy(
+            device="cuda" if self.device == "cuda" else "cpu", gpu=self.hello.get("gpu_uuid", self.spec.gpu)
+        )
         try:
             taken: list[float] = self._ask("turn", seconds, own_s=seconds)
         except Unmeasured as reason:
@@ -117,11 +119,10 @@ class Contender:
         self.stop()
 
     def stop(self) -> None:
-        """End the process; more than once does no harm."""
+        """End the process, in the middle of a pass too; more than once does no harm."""
         if self._process is None or self._pipe is None:
             return
         self._pipe.close()
-        self._process.join(_STOP_S)
         self._kill()
 
     @property

@@ -28,6 +28,15 @@ def describe() -> dict[str, Any]:
     }
 
 
+def gpu_uuid() -> str | None:
+    """What NVIDIA's driver calls the GPU that torch takes, to ask after it alone; for no file."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return f"GPU-{str(torch.cuda.get_device_properties().uuid).removeprefix('GPU-')}"
+
+
 def load() -> float | None:
     """Processes that want a core, on average over the last minute: what else kept the machine busy."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

@@ -7,7 +7,10 @@ coloured gradients under noise, since a model answers all noise alike. Shapes: N
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
+import signal
+import threading
 import time
 import warnings
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import HistillError
-from pipeline.evaluation import memory
+from pipeline.evaluation import machine, memory
 from pipeline.evaluation.runtimes import OF_TORCH, Refused, Runtime, TorchRuntime, onnx_runtime
 from pipeline.params import TokensParams
 
@@ -53,6 +56,10 @@ class Spec:
     demo_px: int
     onnx: Path | None = None
     input_px: int = 0
+    threads: int = 0
+    """Of an ONNX engine on a CPU: as many as PyTorch takes, which counts real cores where a core has two threads."""
+    gpu: str | None = None
+    """The UUID of the GPU that PyTorch takes, for an engine that does not say its own."""
     reference: bool = False
     """Whether to give the model's facts and its fp32 answers too."""
 
@@ -60,9 +67,11 @@ class Spec:
 def serve(connection: Connection, spec: Spec) -> None:
     """Say hello, then answer until the other end is closed; in a session of its own, which ends with it as a whole.
 
-    Where a large batch fills the machine's memory, Linux ends this process and nobody else's.
+    Where a large batch fills the machine's memory, Linux ends this process and nobody else's. Where the benchmark is
+    killed, no pass and no compiler goes on for minutes, on the cores that the next run measures.
     """
     os.setsid()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:
@@ -73,14 +82,29 @@ def serve(connection: Connection, spec: Spec) -> None:
             connection.send(getattr(contest, word)(*rest))
     except EOFError:
         return
-    except Refused as error:
-        connection.send(Unmeasured(str(error)))
-    except HistillError as error:
-        connection.send(error)
-    except ImportError as error:
-        connection.send(Unmeasured(f"not installed: {_first_line(error)}"))
     except Exception as error:
-        connection.send(Unmeasured(f"{type(error).__name__}: {_first_line(error)}"))
+        # Who has gone is told nothing.
+        with contextlib.suppress(OSError):
+            connection.send(_told(error))
+
+
+def _told(error: Exception) -> Exception:
+    """What the benchmark hears of an error: its own kind where people caused it, else why a figure is not measured."""
+    if isinstance(error, HistillError):
+        return error
+    if isinstance(error, Refused):
+        return Unmeasured(str(error))
+    if isinstance(error, ImportError):
+        return Unmeasured(f"not installed: {_first_line(error)}")
+    return Unmeasured(f"{type(error).__name__}: {_first_line(error)}")
+
+
+def _end_with_parent() -> None:
+    """Wait for the parent's end, then end this session."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.killpg(0, signal.SIGKILL)
 
 
 class _Contest:
@@ -89,6 +113,8 @@ class _Contest:
     def __init__(self, spec: Spec) -> None:
         self.spec, self._model = spec, None
         load = _torch_loader(spec) if spec.engine in OF_TORCH else None
+        # To ask what GPU there is starts its driver in this process, which is no model's memory either.
+        self._machine = machine.describe() if spec.reference else {}
         # Libraries are in memory from here on; what comes on top is the model's.
         self._resident_mb, start = memory.resident_mb(), time.perf_counter()
         self._runtime: Runtime
@@ -97,7 +123,7 @@ class _Contest:
             _import_engine(spec.engine)
             self._resident_mb = memory.resident_mb()
             self.input_px = spec.input_px
-            self._runtime = onnx_runtime(spec.onnx, spec.engine, spec.device, spec.precision)
+            self._runtime = onnx_runtime(spec.onnx, spec.engine, spec.device, spec.precision, spec.threads)
         else:
             self._model, self.facts = load()
             self.input_px = int(self.facts["input_px"])
@@ -171,7 +197,7 @@ class _Contest:
         """The model's costs, its fp32 answers and the machine."""
         import torch
 
-        from pipeline.evaluation import costs, machine
+        from pipeline.evaluation import costs
 
         assert self._model is not None
         reference_ND = answer_ND
@@ -189,7 +215,8 @@ class _Contest:
             **parameters,
             "gmacs": multiply_adds,
             "reference": reference_ND,
-            "machine": machine.describe(),
+            "machine": self._machine,
+            "gpu_uuid": machine.gpu_uuid(),
         }
 
 

@@ -4,9 +4,10 @@ Students come from the workspace, from every branch and from every DVC experimen
 `evaluate` and `benchmark`, and DVC's cache holds them. Git and files are read, never DVC itself, whose locks the stage
 that asks may hold; `metrics/` would not do, since git does not track it.
 
-Latency is a share of the teacher's, taken from the run that measured both: milliseconds of two runs or machines do not
-compare, and a ratio is only ever taken from one run. Accuracy only compares between students of one teacher on the same
-held-out slides, so that others are left out, and counted.
+Latency is a share of the teacher's, taken from the run that measured both: milliseconds of two runs do not compare, and
+a ratio is only ever taken from one run. Even that share is another one on another machine, in another precision or at
+other batch sizes. Accuracy only compares between students of one teacher on the same held-out tiles. What does not
+compare is left out, and named with the reason.
 
 Two students of one network (name, parameters, GMACs, input) are equally fast whatever their runs measured: for the
 front both take the median of what was measured of that network, so that noise puts no worse twin on it.
@@ -14,6 +15,7 @@ front both take the median of what was measured of that network, so that noise p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.errors import ManifestError
 from pipeline.evaluation.tables import write_csv
+from pipeline.evaluation.verdict import measured_on
 from pipeline.housekeeping import cached_file, locked_manifests, locks
 from pipeline.manifest import Manifest
 
@@ -35,6 +39,10 @@ COLUMNS = (
 """Of pareto.csv; time_low to time_high is the 95 % interval of relative_time, empty where its run has none."""
 
 
+_EXPERIMENT = re.compile(r"exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
+"""The ref of an experiment: the commit that it started from, and its name."""
+
+
 @dataclass(frozen=True)
 class Study:
     """One student's manifests and the place that names it: `workspace`, a branch, or an experiment."""
@@ -45,11 +53,33 @@ class Study:
     student: Manifest | None = None
     """For what differs in how they were trained; the front does without it."""
 
+    def require_version(self) -> None:
+        """Raise `ManifestError` where another version of Histill wrote what is shown of it."""
+        for manifest in (self.evaluate, self.benchmark):
+            manifest.require_version(f"{self.name}, {manifest.stage}.json")
+
+    @property
+    def of_one_student(self) -> bool:
+        """Whether the student that was evaluated is the one that was timed.
+
+        An experiment that ran as far as `evaluate` has a dvc.lock with the benchmark of the student before it.
+        """
+        return bool(self.evaluate.recipe.get("student") == self.benchmark.recipe.get("student"))
+
     @property
     def protocol(self) -> str:
-        """What has to be equal for accuracies to be comparable: teacher, held-out slides and the split they are of."""
-        held_out = sorted(item.key for item in self.evaluate.items)
+        """What has to be equal for accuracies to be comparable: teacher, held-out tiles and the split they are of."""
+        held_out = sorted((item.key, item.n) for item in self.evaluate.items)
         return repr((self.benchmark.recipe.get("teacher"), self.evaluate.summary["primary"], held_out))
+
+    @property
+    def timed_on(self) -> str:
+        """What has to be equal for shares of the teacher's time to be comparable, in words."""
+        speed = self.benchmark.summary
+        batches = ", ".join(str(row["batch"]) for row in speed["teacher"]["rows"])
+        n = speed["machine"]["threads"]
+        cores = f", {n} {'thread' if n == 1 else 'threads'}" if speed["device"] == "cpu" else ""
+        return f"{measured_on(speed)}{cores}, {speed['engine']} {speed['precision']}, batches of {batches}"
 
 
 @dataclass(frozen=True)
@@ -79,13 +109,10 @@ def front(points: Sequence[tuple[float, float]]) -> list[bool]:
 def pareto(studies: Sequence[Study]) -> Pareto:
     """The comparison of all studies with the first: its teacher is the reference, and its protocol counts."""
     first = studies[0]
-    comparable = [study for study in studies if study.protocol == first.protocol]
-    left_out = [f"{s.name}: another teacher, or other held-out slides" for s in studies if s not in comparable]
     accuracy = next((key for key in ACCURACIES if first.evaluate.summary.get(key) is not None), None)
-    if accuracy:
-        lacking = [study for study in comparable if study.evaluate.summary.get(accuracy) is None]
-        left_out += [f"{study.name}: {accuracy} was not measured" for study in lacking]
-        comparable = [study for study in comparable if study not in lacking]
+    reasons = [_incomparable(study, first, accuracy) for study in studies]
+    comparable = [study for study, why in zip(studies, reasons, strict=True) if not why]
+    left_out = [f"{study.name}: {why}" for study, why in zip(studies, reasons, strict=True) if why]
     found = [(_row(study), _network(study)) for study in comparable]
     found.sort(key=lambda pair: (pair[0]["relative_time"], pair[0]["name"]))
     rows = [row for row, _ in found]
@@ -98,6 +125,23 @@ def pareto(studies: Sequence[Study]) -> Pareto:
     return Pareto((_teacher_row(first), *rows), accuracy, tuple(left_out))
 
 
+def _incomparable(study: Study, first: Study, accuracy: str | None) -> str | None:
+    """Why a study does not compare with the first one, or None."""
+    try:
+        study.require_version()
+    except ManifestError:
+        return "another version of Histill wrote it"
+    if not study.of_one_student:
+        return "its benchmark is of another student than its evaluation"
+    if study.protocol != first.protocol:
+        return "another teacher, or other held-out tiles"
+    if study.timed_on != first.timed_on:
+        return f"timed on {study.timed_on}, not on {first.timed_on}"
+    if accuracy and study.evaluate.summary.get(accuracy) is None:
+        return f"{accuracy} was not measured"
+    return None
+
+
 def gather(root: Path, workspace: Study | None = None) -> list[Study]:
     """The workspace's study where it has one, then those of all branches, tags and experiments of the checkout.
 
@@ -106,7 +150,9 @@ def gather(root: Path, workspace: Study | None = None) -> list[Study]:
     """
     found = [] if workspace is None else [workspace]
     for place, lock in locks(root):
-        if place == "workspace" or place.startswith("exps/exec/"):
+        experiment = _EXPERIMENT.fullmatch(place)
+        if place == "workspace" or (place.startswith("exps/") and not experiment):
+            # Of DVC's own refs: what runs, what waits in a queue, what it put aside.
             continue
         md5s = dict(locked_manifests(lock))
         manifests = {
@@ -115,9 +161,7 @@ def gather(root: Path, workspace: Study | None = None) -> list[Study]:
         }
         evaluate, benchmark = manifests["evaluate"], manifests["benchmark"]
         if evaluate and benchmark:
-            # refs/exps/<2 hex>/<38 hex>/<name>
-            name = place.split("/", 3)[-1] if place.startswith("exps/") else place
-            study = Study(name, evaluate, benchmark, manifests["student"])
+            study = Study(experiment[1] if experiment else place, evaluate, benchmark, manifests["student"])
             if not any((study.evaluate, study.benchmark) == (s.evaluate, s.benchmark) for s in found):
                 found.append(study)
     return found

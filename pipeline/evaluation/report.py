@@ -8,7 +8,7 @@ could have put there is escaped by Jinja.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +26,29 @@ from pipeline.params import ReportParams
 from pipeline.store import Store
 
 STAGES = ("slides", "tiles", "tokens", "student", "evaluate", "benchmark")
-NEEDED = {
-    "evaluate": ("fidelity", "few_shot", "from_labels", "maps", "primary", "probes", "robustness", "sets",
-                 "slide_labels", "student", "teacher", "trained_on_test", "warnings", "why"),
-    "benchmark": ("device", "engine", "machine", "others", "precision", "slide_tiles", "speedup", "speedup_interval",
-                  "speedups", "student", "teacher"),
-}  # fmt: skip
-"""What the page takes from a manifest's summary: one that lacks any of it was written by another Histill."""
 
 
 def build_report(
-    manifests: Mapping[str, Manifest], params: ReportParams, store: Store, out: Path, plots: Path = Path("plots")
+    manifests: Mapping[str, Manifest],
+    params: ReportParams,
+    store: Store,
+    out: Path,
+    plots: Path = Path("plots"),
+    left_out: Sequence[str] = (),
 ) -> Manifest:
     """Write the page to `out`, atomically, and slides.html beside it; the manifest says what the page shows.
 
     `manifests` holds one of each of `STAGES`; of `plots` training.csv (columns step, loss, cls, patch), pareto.csv and
-    maps/ are shown where they are there. Raises `ManifestError` where a manifest is missing, or of another version. A
-    picture that the store does not hold is left out of the page.
+    maps/ are shown where they are there; `left_out` are the experiments that pareto.csv does not hold, with why. Raises
+    `ManifestError` where a manifest is missing, of another version or of another student than the rest. A picture that
+    the store does not hold is left out of the page.
     """
     for stage in STAGES:
         if stage not in manifests:
             raise ManifestError(f"the report needs the manifest of {stage}", fix=f"dvc repro {stage}")
-    for stage in NEEDED:
-        require(manifests[stage], f"artifacts/{stage}.json")
-    page = render("report.html", **context(manifests, params, store, plots))
+        manifests[stage].require_version(f"artifacts/{stage}.json")
+    require_one_student(manifests)
+    page = render("report.html", **context(manifests, params, store, plots), left_out=left_out)
     write_atomic(out, page)
     slides_page = out.with_name("slides.html")
     build_slides_page(environment(), params.title, manifests["slides"], manifests["tiles"], store, slides_page)
@@ -57,12 +56,14 @@ def build_report(
     return Manifest(stage="report", refused=tuple(all_refused(manifests)), summary=facts)
 
 
-def require(manifest: Manifest, where: str) -> None:
-    """Raise `ManifestError` where a manifest of `evaluate` or `benchmark` lacks what is shown of it."""
-    lacking = [key for key in NEEDED[manifest.stage] if key not in manifest.summary]
-    if lacking:
-        what = f"another version of Histill wrote it: it has no {', '.join(lacking)}"
-        raise ManifestError(what, where=where, fix=f"dvc repro -s -f {manifest.stage}")
+def require_one_student(manifests: Mapping[str, Manifest]) -> None:
+    """Raise `ManifestError` where a stage was run alone, so that figures of two students would stand on one page."""
+    weights = next((i.digest[:32] for i in manifests["student"].items if i.id == "model.safetensors"), None)
+    for stage in ("evaluate", "benchmark"):
+        its = manifests[stage].recipe.get("student")
+        if None not in (weights, its) and its != weights:
+            what = "its figures are of another student than artifacts/student.json"
+            raise ManifestError(what, where=f"artifacts/{stage}.json", fix=f"dvc repro {stage}")
 
 
 def render(template: str, **shown: Any) -> bytes:
@@ -83,12 +84,12 @@ def environment() -> Environment:
     )
     made.filters |= {
         "digits": verdict.digits,
-        "score": "{:.3f}".format,
+        "score": "{:z.3f}".format,
         "signed": "{:+.3f}".format,
         "count": "{:,}".format,
         "quantity": verdict.quantity,
         "percent": verdict.percent,
-        "span": lambda ends: f"{ends[0]:.3f}{'–' if ends[0] >= 0 else ' to '}{ends[1]:.3f}",
+        "span": lambda ends: f"{ends[0]:z.3f}{'–' if ends[0] >= 0 else ' to '}{ends[1]:z.3f}",
         "percent_span": lambda ends: f"{100 * ends[0]:.0f}–{100 * ends[1]:.0f}",
         "pretty": lambda value: json.dumps(value, indent=1, sort_keys=True),
     }
@@ -107,6 +108,7 @@ def context(manifests: Mapping[str, Manifest], params: ReportParams, store: Stor
         "primary": evaluate.summary["primary"],
         "figures": verdict.figures(evaluate, benchmark),
         "not_measured": verdict.not_measured(evaluate, benchmark),
+        "cautions": verdict.cautions(evaluate, benchmark),
         "slides": shown,
         "catalogue": {item.id: item.info for item in manifests["slides"].items},
         "pictures": slide_pictures(tiles, shown, store),

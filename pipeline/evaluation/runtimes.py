@@ -14,7 +14,6 @@ path has run yet: there was none. Shapes: N images (N, 3, H, W) float32 in, embe
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -105,12 +104,12 @@ class TorchRuntime:
 class OnnxRuntime:
     """An ONNX file in ONNX Runtime: its CPU or CUDA provider in float32, or TensorRT's in fp32 or bf16."""
 
-    def __init__(self, onnx: Path, engine: str, device: str, precision: str) -> None:
+    def __init__(self, onnx: Path, engine: str, device: str, precision: str, threads: int) -> None:
         import onnxruntime
 
         providers = onnxruntime.get_available_providers()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = cpu_threads()
+        options.intra_op_num_threads = threads
         # Its threads go on spinning after a pass, for a second on some machines, on cores that the next model needs.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if engine == "tensorrt":
@@ -162,7 +161,7 @@ class OpenVino:
 
     device = "cpu"
 
-    def __init__(self, onnx: Path, device: str, precision: str) -> None:
+    def __init__(self, onnx: Path, device: str, precision: str, threads: int) -> None:
         import openvino
 
         if device == "cuda":
@@ -174,7 +173,7 @@ class OpenVino:
         self._model = self._core.read_model(onnx)
         # It takes bf16 unasked where the CPU has it.
         kind = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}[self.precision]
-        self._settings = {"INFERENCE_PRECISION_HINT": kind, "INFERENCE_NUM_THREADS": cpu_threads()}
+        self._settings = {"INFERENCE_PRECISION_HINT": kind, "INFERENCE_NUM_THREADS": threads}
 
     def load(self, image_NCHW: NDArray[np.float32]) -> None:
         """A model compiled for this batch size, and the batch."""
@@ -196,18 +195,14 @@ class OpenVino:
         return None
 
 
-def onnx_runtime(onnx: Path, engine: str, device: str, precision: str) -> Runtime:
-    """The engine of an ONNX file. Raises `Refused` where it cannot run here, ImportError where it lacks."""
+def onnx_runtime(onnx: Path, engine: str, device: str, precision: str, threads: int) -> Runtime:
+    """The engine of an ONNX file, with so many threads on a CPU; 0 leaves them to its library.
+
+    Raises `Refused` where it cannot run here, ImportError where it lacks.
+    """
     if engine == "openvino":
-        return OpenVino(onnx, device, precision)
-    return OnnxRuntime(onnx, engine, device, precision)
-
-
-def cpu_threads() -> int:
-    """Threads that every engine gets: OMP_NUM_THREADS, as PyTorch reads it, else a thread a core."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(told) if told.isdigit() and int(told) > 0 else cores
+        return OpenVino(onnx, device, precision, threads)
+    return OnnxRuntime(onnx, engine, device, precision, threads)
 
 
 def _has_bf16(device: str) -> bool:

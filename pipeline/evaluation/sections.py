@@ -23,6 +23,8 @@ MOST_DOTS = 24
 CURVES = {"loss": "together", "cls": "global embedding", "patch": "dense tokens", "relation": "relations"}
 ACCURACIES = {"linear_student": "balanced accuracy, linear probe", "cosine": "standardised cosine"}
 """Column of pareto.csv -> what the plot of accuracy against time calls it."""
+OF_SPLITS = ("cosine", "cosine, 5th percentile")
+"""Figures that stand in a table of their own, one row a split."""
 MOST_NAMES = 8
 """Students named in that plot, beside the teacher and this run's own; the table names all."""
 
@@ -78,10 +80,11 @@ def slide_fidelity(evaluate: Manifest) -> dict[str, Any] | None:
 
 
 def figures_of(evaluate: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """{section: rows}, see details.py."""
+    """{section: rows}, see details.py; without what the table of the splits' cosines shows."""
     sections: dict[str, list[dict[str, Any]]] = {"fidelity": [], "downstream": [], "robustness": []}
     for row in detail_rows(evaluate):
-        sections[row["section"]].append(row)
+        if not (row["where"] in (evaluate["fidelity"] or {}) and row["what"] in OF_SPLITS):
+            sections[row["section"]].append(row)
     return sections
 
 

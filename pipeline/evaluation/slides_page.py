@@ -1,7 +1,7 @@
 """reports/slides.html: every slide with what was taken of it and what was not, for hundreds of slides.
 
 The page holds no picture: its data is a JSON inside, a script pages, sorts and filters, and only the pictures on the
-screen are loaded, from small files beside it (slides/<slide>.jpg and slides/<slide>-tiles.jpg). It opens from a disk,
+screen are loaded, from small files beside it (slides/<slide>.jpg and slides/<slide>~tiles.jpg). It opens from a disk,
 without a network or a server. Everything that a table could have put there is set as text, never as markup.
 """
 
@@ -20,8 +20,11 @@ from pipeline.evaluation.pictures import small_jpeg
 from pipeline.manifest import Item, Manifest, write_atomic
 from pipeline.store import Ref, Store
 
-PICTURES = {"": "overlay.jpg", "-tiles": "mosaic.jpg"}
-"""Ending of the file's name here -> picture in the store; thumb.jpg stands in for an overlay that there is none of."""
+PICTURES = {"": "overlay.jpg", "~tiles": "mosaic.jpg"}
+"""Ending of the file's name here -> picture in the store; thumb.jpg stands in for an overlay that there is none of.
+
+No slide id has a `~`: the tiles of the slide `a` are never written over the slide `a-tiles`.
+"""
 MOST_BYTES = 60_000
 """Of one picture: a thousand slides are then at most 120 MB, and a screen of them loads at once."""
 WITH_TISSUE = ("pen", "blank", "blurred", "damaged")
@@ -78,7 +81,7 @@ def _row(item: Item, about: dict[str, Any], pictures: dict[str, str]) -> dict[st
         "width": about.get("width_px"),
         "height": about.get("height_px"),
         "overlay": pictures.get(""),
-        "mosaic": pictures.get("-tiles"),
+        "mosaic": pictures.get("~tiles"),
     }
 
 

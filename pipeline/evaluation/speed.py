@@ -120,8 +120,10 @@ def _others(leads: Mapping[str, Contender], params: BenchmarkParams, scratch: Pa
             # One line says that there is no file.
             continue
         spec = replace(leads[name].spec, engine=engine, device=device, precision=precision, reference=False)
+        spec = replace(spec, gpu=leads[name].hello["gpu_uuid"])
         if isinstance(onnx, Path):
-            spec = replace(spec, onnx=onnx, input_px=int(leads[name].hello["input_px"]))
+            said = leads[name].hello
+            spec = replace(spec, onnx=onnx, input_px=int(said["input_px"]), threads=int(said["machine"]["threads"]))
         made = Contender(spec, params.limit_s)
         if isinstance(onnx, str):
             made.drop(onnx)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,17 +40,25 @@ def smaller(benchmark: Manifest) -> Figure:
 
 def faster(benchmark: Manifest) -> Figure:
     """Best throughput, student over teacher."""
-    ratio, machine = benchmark.summary["speedup"], benchmark.summary["machine"]
+    ratio = benchmark.summary["speedup"]
     slow, fast = (digits(benchmark.summary[name]["tiles_per_s"]) for name in ("teacher", "student"))
-    where = f"{benchmark.summary['precision']} on {machine['gpu'] or machine['cpu']}"
-    alone = [digits(benchmark.summary[name]["rows"][0]["latency_ms_p50"]) for name in ("teacher", "student")]
-    batch = benchmark.summary["student"]["rows"][0]["batch"]
+    where = f"{benchmark.summary['precision']} on {measured_on(benchmark.summary)}"
+    first = [benchmark.summary[name]["rows"][0] for name in ("teacher", "student")]
+    alone, batch = [digits(row["latency_ms_p50"]) for row in first], first[1]["batch"]
+    # Which is the faster may turn with the batch size, and who embeds tile by tile has to know.
+    turned = (first[0]["latency_ms_p50"] < first[1]["latency_ms_p50"]) == (ratio >= 1)
+    there = f" (the student is {'slower' if ratio >= 1 else 'faster'} there)" if turned else ""
     sure = times_range(ratio, benchmark.summary["speedup_interval"])
     detail = (
         f"{sure}; {slow} tiles a second with the teacher, {fast} with the student, each at its best batch in one run; "
-        f"{alone[0]} and {alone[1]} ms for a batch of {batch}; {where}"
+        f"{alone[0]} and {alone[1]} ms for a batch of {batch}{there}; {where}"
     )
     return Figure(times(ratio), "faster" if ratio >= 1 else "slower", detail)
+
+
+def measured_on(speed: Mapping[str, Any]) -> str:
+    """The processor that a benchmark's leading figures are of."""
+    return str(speed["machine"]["gpu" if speed["device"] == "cuda" else "cpu"])
 
 
 def kept(evaluate: Manifest) -> Figure:
@@ -60,10 +68,14 @@ def kept(evaluate: Manifest) -> Figure:
     if not probes or not probes["linear"]["retention"]:
         return Figure("–", noun, f"not measured: {reason(evaluate, 'probes')}", measured=False)
     retention, linear = probes["linear"]["retention"], probes["linear"]
-    scores = [f"{linear[name]['balanced_accuracy']:.2f}" for name in ("teacher", "student")]
+    answers = {**linear, "majority": probes["majority"]}
+    names = {"teacher": "teacher", "student": "student", "untrained": "untrained student", "majority": "majority class"}
+    scores = ", ".join(
+        f"{text} {answers[name]['balanced_accuracy']:.2f}" for name, text in names.items() if name in answers
+    )
     detail = (
-        f"{percent_range(retention['interval'])} with 95 % confidence; balanced accuracy {scores[0]} and {scores[1]} "
-        f"on {probes['n']:,} held-out tiles"
+        f"{percent_range(retention['interval'])} with 95 % confidence, on {probes['n']:,} held-out tiles; balanced "
+        f"accuracy: {scores}"
     )
     return Figure(percent(retention["value"]), noun, detail)
 
@@ -79,14 +91,23 @@ def likeness(evaluate: Manifest) -> Figure:
     return Figure(f"{found['cosine']:.2f}", noun, detail)
 
 
+def cautions(evaluate: Manifest, benchmark: Manifest) -> list[str]:
+    """What a reader must know before trusting a figure: the evaluation's warnings, and a machine that was busy."""
+    machine, warnings = benchmark.summary["machine"], list(evaluate.summary["warnings"])
+    if machine["load"] is not None and machine["load"] > machine["cores"] / 2:
+        what = f"{machine['load']:g} processes wanted the machine’s {machine['cores']} cores"
+        warnings.append(f"speed: {what}, so that ratios say more than milliseconds")
+    return warnings
+
+
 def not_measured(evaluate: Manifest, benchmark: Manifest) -> list[str]:
     """Everything a reader might take for granted and must not."""
     gaps = [f"{what} ({why})" for what, why in sorted(evaluate.summary["why"].items())]
     if not evaluate.summary["sets"]:
         gaps.append("public data sets (evaluate.datasets names none)")
     speed, others = benchmark.summary, benchmark.summary["others"]
-    if speed["machine"]["gpu"] is None:
-        gaps.append("speed on a GPU")
+    measured = {speed["device"], *(cell["device"] for cell in others if cell["rows"])}
+    gaps += [f"speed on a {name}" for name, device in (("GPU", "cuda"), ("CPU", "cpu")) if device not in measured]
     if not any(cell["rows"] for cell in others if cell["engine"] != speed["engine"]):
         gaps.append(f"engines other than {speed['engine']} PyTorch")
     gaps += [
@@ -95,7 +116,8 @@ def not_measured(evaluate: Manifest, benchmark: Manifest) -> list[str]:
         if not cell["rows"]
     ]
     if any(speed[name]["joules_per_tile"] is None for name in ("teacher", "student")):
-        gaps.append("energy")
+        short = "; over benchmark.seconds below 10 a GPU’s tells nothing" if speed["device"] == "cuda" else ""
+        gaps.append(f"energy (no counter that can be read{short})")
     return [*gaps, *NOT_MEASURED]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -50,7 +51,9 @@ def study(name: str, rate: float, linear: float | None, cosine: float = 0.5, sli
         }
         for model, r in (("teacher", 10.0), ("student", rate))
     }
-    return Study(name, evaluate, Manifest(stage="benchmark", recipe={"teacher": {"name": "uni"}}, summary=models))
+    where = {"machine": {"cpu": "A Processor", "gpu": None, "threads": 2}, "device": "cpu"}
+    summary = models | where | {"engine": "eager", "precision": "fp32"}
+    return Study(name, evaluate, Manifest(stage="benchmark", recipe={"teacher": {"name": "uni"}}, summary=summary))
 
 
 def test_time_is_the_share_of_the_teachers_in_the_same_run(tmp_path):
@@ -75,6 +78,47 @@ def test_what_does_not_compare_is_left_out_and_named():
     found = pareto([study("here", 40, 0.8), study("elsewhere", 40, 0.9, slide="t"), study("unlabelled", 40, None)])
     assert [row["name"] for row in found.rows] == ["teacher", "here"]
     assert [line.split(":")[0] for line in found.left_out] == ["elsewhere", "unlabelled"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"machine": {"cpu": "Another", "gpu": None, "threads": 2}},
+        {"machine": {"cpu": "A Processor", "gpu": None, "threads": 8}},
+        {"machine": {"cpu": "A Processor", "gpu": "H200", "threads": 2}, "device": "cuda"},
+        {"precision": "bf16"},
+        {"teacher": study("", 1, 1.0).benchmark.summary["teacher"] | {"rows": [{"batch": 9, "latency_ms_p50": 1.0}]}},
+    ],
+    ids=["processor", "threads", "device", "precision", "batches"],
+)
+def test_a_share_of_the_teachers_time_is_another_one_where_it_was_measured_otherwise(changed):
+    other = study("other", 20, 0.9)
+    other.benchmark.summary.update(changed)
+    found = pareto([study("here", 40, 0.8), other])
+    assert [row["name"] for row in found.rows] == ["teacher", "here"]
+    (why,) = found.left_out
+    assert why.startswith("other: timed on ") and "not on A Processor, 2 threads, eager fp32, batches of 1" in why
+
+
+def test_other_tiles_of_the_same_slides_do_not_compare():
+    coarser = study("coarser", 20, 0.9)
+    items = tuple(item.model_copy(update={"n": 9}) for item in coarser.evaluate.items)
+    coarser = replace(coarser, evaluate=coarser.evaluate.model_copy(update={"items": items}))
+    assert pareto([study("here", 40, 0.8), coarser]).left_out == ("coarser: another teacher, or other held-out tiles",)
+
+
+def test_a_student_that_was_evaluated_and_not_timed_does_not_borrow_the_time_of_another():
+    """As `dvc exp run evaluate` leaves it: the benchmark in its dvc.lock is of the student before."""
+    untimed = study("untimed", 20, 0.9)
+    untimed.evaluate.recipe["student"], untimed.benchmark.recipe["student"] = "b" * 32, "a" * 32
+    found = pareto([study("here", 40, 0.8), untimed])
+    assert found.left_out == ("untimed: its benchmark is of another student than its evaluation",)
+
+
+def test_what_another_version_wrote_is_left_out_whatever_it_lacks():
+    old = study("old", 20, 0.9)
+    old = replace(old, benchmark=old.benchmark.model_copy(update={"version": 1, "summary": {}}))
+    assert pareto([study("here", 40, 0.8), old]).left_out == ("old: another version of Histill wrote it",)
 
 
 def test_fidelity_stands_in_where_no_tile_has_a_label():
@@ -105,14 +149,16 @@ def test_students_of_branches_and_experiments_are_found_once_each(tmp_path):
     git(tmp_path, "init", "-q", "-b", "main")
     main, other, lost = study("main", 10, 0.8), study("wide", 20, 0.9), study("lost", 30, 0.9)
     (tmp_path / ".gitignore").write_text(".dvc\n")
-    for made, branch in ((main, "main"), (other, "tmp"), (lost, "lost")):
+    aside = study("put aside", 15, 0.85)
+    for made, branch in ((main, "main"), (aside, "put-aside"), (other, "tmp"), (lost, "lost")):
         git(tmp_path, "checkout", "-q", "-B", branch)
         lock(tmp_path, made)
         git(tmp_path, "add", "-A")
         git(tmp_path, "commit", "-qm", branch)
     git(tmp_path, "update-ref", f"refs/exps/ab/{'c' * 38}/wide", "tmp")
-    git(tmp_path, "update-ref", "refs/exps/exec/EXEC_HEAD", "tmp")
-    git(tmp_path, "branch", "-qD", "tmp")
+    for own in ("exec/EXEC_HEAD", "celery/stash", "stash", f"temp/ab/{'c' * 38}/wide"):
+        git(tmp_path, "update-ref", f"refs/exps/{own}", "put-aside")
+    git(tmp_path, "branch", "-qD", "tmp", "put-aside")
     md5 = hashlib.md5(lost.benchmark.model_dump_json().encode(), usedforsecurity=False).hexdigest()
     (tmp_path / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]).unlink()
     workspace = Study("workspace", main.evaluate, main.benchmark)

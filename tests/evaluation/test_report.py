@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.errors import ManifestError
 from pipeline.evaluation.pictures import data_uri, small_jpeg
 from pipeline.evaluation.report import build_report
-from pipeline.manifest import Manifest
+from pipeline.manifest import Item, Manifest
 from pipeline.params import ReportParams
 from pipeline.store import Store
 
@@ -212,12 +212,63 @@ def test_a_missing_manifest_names_the_command(manifests, store, tmp_path):
         build_report(manifests, ReportParams(), store, tmp_path / "r.html")
 
 
-@pytest.mark.parametrize(("stage", "key"), [("benchmark", "speedup_interval"), ("evaluate", "trained_on_test")])
-def test_a_manifest_of_another_version_is_an_error_that_names_the_command(manifests, store, tmp_path, stage, key):
-    summary = {name: value for name, value in manifests[stage].summary.items() if name != key}
-    manifests[stage] = manifests[stage].model_copy(update={"summary": summary})
-    with pytest.raises(ManifestError, match=rf"artifacts/{stage}.json: .*no {key}\n.*dvc repro -s -f {stage}"):
+@pytest.mark.parametrize("stage", ["benchmark", "evaluate", "tiles"])
+def test_a_manifest_of_another_version_is_an_error_that_names_the_command(manifests, store, tmp_path, stage):
+    manifests[stage] = manifests[stage].model_copy(update={"version": 0})
+    with pytest.raises(ManifestError, match=rf"artifacts/{stage}.json: .*form 0, not \d\n.*dvc repro -s -f {stage}"):
         build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+
+
+@pytest.mark.parametrize("stage", ["benchmark", "evaluate"])
+def test_figures_of_two_students_never_stand_on_one_page(manifests, store, tmp_path, stage):
+    """As `dvc repro -s report` or `histill report` would, after another student was trained."""
+    weights = Item(id="model.safetensors", key="model.safetensors", digest="a" * 32)
+    manifests["student"] = manifests["student"].model_copy(update={"items": (weights,)})
+    for name in ("benchmark", "evaluate"):
+        of = "b" if name == stage else "a"
+        manifests[name] = manifests[name].model_copy(update={"recipe": {"student": of * 32}})
+    with pytest.raises(ManifestError, match=rf"artifacts/{stage}.json: .*another student.*\n.*dvc repro {stage}"):
+        build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+
+
+def test_experiments_that_do_not_compare_are_named(manifests, store, plots, tmp_path):
+    why = ("quick-fox: timed on <H200>, not on A Processor",)
+    build_report(manifests, ReportParams(), store, tmp_path / "r.html", plots, why)
+    assert "<li>quick-fox: timed on &lt;H200&gt;, not on A Processor</li>" in (tmp_path / "r.html").read_text()
+
+
+def test_the_first_screen_has_the_floors_of_its_accuracies_and_where_the_student_is_slower(manifests, store, tmp_path):
+    summary = manifests["benchmark"].summary
+    first = summary["student"]["rows"][0] | {"latency_ms_p50": 40.0}
+    student = summary["student"] | {"rows": [first, *summary["student"]["rows"][1:]]}
+    machine = summary["machine"] | {"load": 5.3}
+    update = {"summary": summary | {"student": student, "machine": machine}}
+    manifests["benchmark"] = manifests["benchmark"].model_copy(update=update)
+    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+    first_screen = (tmp_path / "r.html").read_text().partition("<nav")[0]
+    assert "teacher 0.90, student 0.85, untrained student 0.40, majority class 0.17" in first_screen
+    assert "25 and 40 ms for a batch of 1 (the student is slower there)" in first_screen
+    assert "speed: 5.3 processes wanted the machine’s 2 cores" in first_screen
+
+
+def test_no_figure_stands_on_the_page_twice(text: str):
+    assert text.count("<small>0.600–0.640</small>") == 2, "the cosine of split test, and that of the data set crc"
+    assert text.count("0.300<small>0.200–0.350</small>") == 1
+
+
+def test_every_column_has_a_name(text: str):
+    assert not re.search(r"<th[^>]*>\s*</th>", text)
+
+
+def test_speed_is_said_to_be_of_the_processor_that_it_was_measured_on(manifests, store, tmp_path):
+    """A machine with a GPU whose params ask for the CPU."""
+    summary = manifests["benchmark"].summary
+    update = {"summary": summary | {"machine": summary["machine"] | {"gpu": "NVIDIA H200"}}}
+    manifests["benchmark"] = manifests["benchmark"].model_copy(update=update)
+    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert "fp32 on A Processor" in text and "fp32 on NVIDIA" not in text and "fp32, A Processor, 2 threads" in text
+    assert "speed on a GPU" in text
 
 
 def test_a_picture_is_made_to_fit(tmp_path: Path):

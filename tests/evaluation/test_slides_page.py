@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.evaluation.report import build_report
 from pipeline.manifest import Item, Manifest
 from pipeline.params import ReportParams
-from pipeline.store import Store
+from pipeline.store import Ref, Store
 
 
 @pytest.fixture
@@ -56,6 +56,22 @@ def test_a_thousand_slides_are_a_small_page(manifests: dict[str, Manifest], stor
     text = (tmp_path / "slides.html").read_text()
     assert len(text) < 500_000
     assert rows(text)[7]["lost"] == pytest.approx(0.1) and "blank" not in rows(text)[7]["dropped"]
+
+
+def test_a_slide_that_is_called_as_the_tiles_of_another_keeps_its_own_picture(
+    manifests: dict[str, Manifest], store: Store, tmp_path: Path
+) -> None:
+    tiles = manifests["tiles"]
+    named = [item.model_copy(update={"id": i}) for item, i in zip(tiles.items, ("case", "case-tiles"), strict=False)]
+    manifests["tiles"] = tiles.model_copy(update={"items": tuple(named)})
+    build_report(manifests, ReportParams(), store, tmp_path / "reports" / "report.html")
+    found = rows((tmp_path / "reports" / "slides.html").read_text())
+    names = [row[key] for row in found for key in ("overlay", "mosaic")]
+    assert len(set(names)) == 4
+    for row, item in zip(found, named, strict=True):
+        for key in ("overlay", "mosaic"):
+            stored = store.path(Ref("tiles", tiles.recipe_key, item.key)) / f"{key}.jpg"
+            assert (tmp_path / "reports" / "slides" / row[key]).read_bytes() == stored.read_bytes()
 
 
 def test_the_same_run_writes_the_same_bytes(

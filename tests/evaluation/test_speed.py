@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -22,10 +30,10 @@ from pipeline.evaluation.contender import Contender, worst_cosine
 from pipeline.evaluation.costs import gmacs
 from pipeline.evaluation.model_process import Spec, gate_images
 from pipeline.evaluation.runtimes import TorchRuntime
-from pipeline.evaluation.speed import benchmark_models, onnx_file, require_cached
+from pipeline.evaluation.speed import MODELS, _others, benchmark_models, onnx_file, require_cached
 from pipeline.evaluation.tables import six_digits
 from pipeline.evaluation.turns import P99_REPEATS, TURNS, announce, cell_s, take_turns
-from pipeline.manifest import Manifest
+from pipeline.manifest import VERSIONS, Manifest
 from pipeline.params import BenchmarkParams, TokensParams
 from pipeline.store import Store
 
@@ -97,6 +105,11 @@ def test_every_cell_is_measured_or_says_why_not(tmp_path):
         assert found[name]["slides_per_hour"] == pytest.approx(36 * found[name]["tiles_per_s"], rel=1e-4)
         assert 0 < rows[0]["memory_mb"] <= rows[1]["memory_mb"] < found[name]["process_mb"]
         assert found[name]["cosine"] == 1.0
+    # Pages are made from these: where they change, VERSIONS["benchmark"] is raised.
+    facts = "cosine gmacs input_px joules_per_tile memory_mb name params process_mb ready_s rows slides_per_hour"
+    row = "batch joules_per_tile latency_ms_p50 latency_ms_p90 latency_ms_p99 memory_mb process_mb repeats tiles_per_s"
+    form = (VERSIONS["benchmark"], sorted(found["teacher"]), sorted(found["teacher"]["rows"][0]))
+    assert form == (2, [*facts.split(), "tiles_per_s", "why"], row.split())
     assert found["student"]["params"] == found["student_params"] == sum(p.numel() for p in model.parameters())
     header, *lines = (tmp_path / "plots" / "latency.csv").read_text().splitlines()
     assert "teacher_tiles_per_s" in header and "student_ms_p99" in header and len(lines) == 2
@@ -143,6 +156,70 @@ def test_an_engine_that_dies_leaves_its_reason_and_no_error(tmp_path):
     killed.turn(1.0)
     assert killed.why == "in a pass: its process ended with exit code -9, as where memory runs out"
     assert "InvalidProtobuf" in broken.why
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs: one that ended and that nobody has asked after yet does not."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc who runs")
+def test_a_benchmark_that_is_killed_leaves_no_engine_running(tmp_path):
+    pytest.importorskip("onnxruntime")
+    export_onnx(export_student(tmp_path / "student", seed=0), tmp_path / "student" / "model.onnx")
+    program = """if __name__ == "__main__":
+        import pickle, sys
+        from pipeline.evaluation.contender import Contender
+        contender = Contender(pickle.loads(bytes.fromhex(sys.argv[1])))
+        contender.start(), contender.greet(), contender.load(1, 1.0)
+        print(contender._process.pid, flush=True)
+        contender.turn(120.0)"""
+    (tmp_path / "run.py").write_text(textwrap.dedent(program))
+    command = [sys.executable, tmp_path / "run.py", pickle.dumps(spec_of(tmp_path / "student")).hex()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path.cwd()) as killed:
+        engine = int(killed.stdout.readline())
+        killed.kill()
+    ended = time.monotonic() + 20
+    while alive(engine) and time.monotonic() < ended:
+        time.sleep(0.05)
+    try:
+        assert not alive(engine)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(engine, signal.SIGKILL)
+
+
+def test_an_engine_whose_benchmark_is_gone_ends_without_a_traceback(tmp_path, capfd):
+    pytest.importorskip("onnxruntime")
+    export_onnx(export_student(tmp_path / "student", seed=0), tmp_path / "student" / "model.onnx")
+    contender = Contender(spec_of(tmp_path / "student"))
+    contender.start()
+    contender.greet()
+    contender.load(1, 1.0)
+    contender._pipe.send(("turn", 0.2))
+    contender._pipe.close()
+    contender._process.join()
+    assert contender._process.exitcode == 0 and "Traceback" not in capfd.readouterr().err
+
+
+def test_engines_of_files_get_the_threads_of_pytorch(tmp_path, monkeypatch):
+    """PyTorch asks MKL: its own setting, else a thread a core, of which two hardware threads are one."""
+    pytest.importorskip("onnxruntime")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")
+    export_onnx(export_student(tmp_path / "student", seed=0), tmp_path / "student" / "model.onnx")
+    lead = Contender(replace(spec_of(tmp_path / "student"), engine="eager", reference=True, onnx=None))
+    asked = []
+    try:
+        lead.start()
+        lead.greet()
+        params = BenchmarkParams(engines=("onnxruntime",), devices=("cpu",))
+        asked = _others(dict.fromkeys(MODELS, lead), params, tmp_path)
+    finally:
+        for contender in (lead, *asked):
+            contender.stop()
+    assert [c.spec.threads for c in asked if c.spec.engine == "onnxruntime"] == [lead.hello["machine"]["threads"]]
 
 
 def test_two_graphs_are_compiled_for_all_batch_sizes(monkeypatch):

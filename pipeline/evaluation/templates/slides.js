@@ -58,7 +58,7 @@ const card = (slide) => {
   const article = make("article", "", "card");
   article.append(picture(slide), make("h2", slide.id));
   article.append(make("p", [slide.split, slide.label].filter(Boolean).join(", ")));
-  const size = slide.width ? `${number.format(slide.width)} × ${number.format(slide.height)} px` : "";
+  const size = slide.width ? `${number.format(slide.width)}\u00a0×\u00a0${number.format(slide.height)}\u00a0px` : "";
   const facts = [`${number.format(slide.tiles)} tiles`, slide.tissue === null ? "" : `${slide.tissue.toPrecision(3)} mm²`, slide.mpp ? `${slide.mpp.toPrecision(3)} µm/px` : "", size];
   article.append(make("p", facts.filter(Boolean).join(", ")));
   const lost = ["pen", "blank", "blurred", "damaged"].filter((reason) => slide.dropped[reason]);
