@@ -113,7 +113,8 @@ def test_slides_and_data_sets_are_compared_and_no_net_is_trained_twice(tmp_path:
     assert set(found["from_labels"]["test"]) == {"4", "9"} and set(found["sets"]["made"]["test"]["from_labels"]) == {
         "4"
     }
-    assert found["why"] == {
+    # Nor has an untrained teacher on four tiles a retention worth a figure.
+    assert {what: why for what, why in found["why"].items() if not what.startswith("retention of")} == {
         "robustness": "0 held-out tiles (at least 8; evaluate.robustness_tiles)",
         "from_labels 9, test, made": "class fat has 6 labelled train tiles",
     }

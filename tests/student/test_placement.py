@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from kernels.dense_loss import kernel
+from kernels.hadamard import reference as hadamard
 from pipeline.student import loop
 from pipeline.student.corpus import open_corpus
 from pipeline.student.loop import Training
@@ -86,6 +87,9 @@ def test_a_step_keeps_to_its_gpu_and_waits_for_it_once(
     standardiser, waits, generator = cls_standardiser(corpus, params.standardise), list[int](), torch.Generator()
     for name in ("_loss", "_norm"):
         monkeypatch.setattr(kernel, name, Launch())
+    # Tables kept by device: a fake one would outlive this test.
+    for tables in ("_SIGNS", "_MATRICES"):
+        monkeypatch.setattr(hadamard, tables, {})
     monkeypatch.setattr(loop, "autocast_dtype", lambda: torch.bfloat16)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)

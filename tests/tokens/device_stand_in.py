@@ -22,6 +22,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from kernels.hadamard import reference as hadamard
+
 _ASKS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal")
 """Operators whose answer the host waits for."""
 
@@ -222,6 +224,9 @@ def standing_in(monkeypatch):
             factories._pinned(empty(*shape, **kwargs)) if pin_memory else empty(*shape, **kwargs)
         ),
     )
+    # Tables kept by device are of this one alone.
+    for tables in ("_SIGNS", "_MATRICES"):
+        monkeypatch.setattr(hadamard, tables, {})
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     try:
         with factories:
