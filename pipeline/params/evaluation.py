@@ -31,7 +31,7 @@ class EvaluateParams(Frozen):
     """Few-shot episodes behind each figure."""
     from_labels: tuple[Annotated[int, Field(ge=2)], ...] = ()
     """Labels a class, e.g. [10, 25], from which alone the student's architecture is trained, for comparison; slow."""
-    label_steps: Positive = 200
+    label_steps: Positive = 600
     """Steps of each such training, 32 tiles each; three trainings for each number of labels."""
     mil_epochs: Positive = 20
     """Passes over the train slides of the attention model for slide labels."""
