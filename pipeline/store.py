@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,10 +197,18 @@ class Store:
                 wrong[name] = "has another checksum"
         return wrong
 
-    def partial_nbytes(self, ref: Ref) -> int:
-        """Bytes that unfinished writers of this item have on the disk already."""
-        found = self.path(ref).parent.glob(f".{ref.item}.*.partial/**/*")
-        return sum(path.stat().st_size for path in found if path.is_file())
+    def partial_nbytes(self, refs: Iterable[Ref]) -> int:
+        """Bytes that unfinished writers of these items have on the disk already; each recipe's folder is read once."""
+        wanted: dict[Path, set[str]] = {}
+        for ref in refs:
+            wanted.setdefault(self.path(ref).parent, set()).add(ref.item)
+        partials = (
+            partial
+            for folder, items in wanted.items()
+            for partial in folder.glob(".*.*.partial")
+            if partial.name[1:].rsplit(".", 2)[0] in items
+        )
+        return sum(path.stat().st_size for partial in partials for path in partial.rglob("*") if path.is_file())
 
     def delete(self, ref: Ref) -> None:
         """Remove one item: renamed first, so that a reader or a kill never sees half of it."""

@@ -227,3 +227,15 @@ def _kill_while_writing(store: Store) -> None:
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=10)
+
+
+def test_bytes_of_unfinished_items_are_those_of_the_items_asked_for(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    dotted, other = (Ref("tiles", REF.recipe, item) for item in ("slide-1.b", "slide-2"))
+    for n, ref in enumerate((REF, dotted, other), start=1):
+        with pytest.raises(RuntimeError), store.write(ref, RECIPE, resume=True) as folder:
+            (folder / "deep").mkdir()
+            (folder / "deep" / "chunk").write_bytes(bytes(10**n))
+            raise RuntimeError
+    assert store.partial_nbytes([REF, other]) == 1010
+    assert store.partial_nbytes([dotted]) == 100 and store.partial_nbytes([]) == 0

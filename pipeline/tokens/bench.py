@@ -173,7 +173,7 @@ def measure(
             worker.engine(image_BSSC)
 
     def stream() -> None:
-        outcomes.append(worker.compute(tiles.items, lambda tiles, slide_id: None))
+        outcomes.append(worker.compute(tiles.items, lambda tiles, slide_id, cached: None))
 
     def plain() -> None:
         out = folder / "features.h5"

@@ -75,7 +75,7 @@ def stream(teacher: Teacher, device: torch.device, store: Store, tiles: Manifest
     job = Job(tiles.recipe, tokens_recipe(tiles, teacher, params, "fp32"), params, store, 0, golden)
     worker = Worker(job, teacher, device)
     worker.calibrate(golden)
-    worker.compute(tiles.items, lambda tiles, slide_id: None)
+    worker.compute(tiles.items, lambda tiles, slide_id, cached: None)
     frozen = job.frozen()
     here = Eager(teacher, device, "fp32"), Finish(teacher, params.patch, frozen, device)
     cpu = torch.device("cpu")

@@ -24,8 +24,8 @@ from pipeline.tokens.stored import Stored
 _WAITING = 3
 """Batches whose results may wait to be written."""
 
-Progress = Callable[[int, str], None]
-"""Called with the tiles that are done and their slide's id."""
+Progress = Callable[[int, str, bool], None]
+"""Called with tiles that are done, their slide's id, and whether the store had them already."""
 
 
 class Collector:
@@ -98,7 +98,7 @@ class Collector:
             _check(batch, finite_NV, first, stop)
             slide.add(chunk, tuple(value if value is None else value[first:stop] for value in arrays))
             self._outcome.tiles += len(own)
-            self._progress(len(own), slide.item.id)
+            self._progress(len(own), slide.item.id, False)
             if slide.complete:
                 self.commit(slide)
         self._spent.add("write", time.perf_counter() - began)

@@ -71,15 +71,17 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What became of some slides: tiles computed, slides refused by their key, where the time went."""
+    """What became of some slides: tiles computed, or cached already; slides refused by their key; where time went."""
 
     tiles: int = 0
+    cached: int = 0
     refused: dict[str, SlideRefused] = field(default_factory=dict)
     spent: Spent = field(default_factory=Spent)
 
     def add(self, other: Outcome) -> None:
         """Another process's slides and seconds too."""
         self.tiles += other.tiles
+        self.cached += other.cached
         self.refused |= other.refused
         for name, seconds in other.spent.items():
             self.spent.add(name, seconds)

@@ -26,7 +26,7 @@ def announce(tiles: Manifest, work: Sequence[tuple[Job, Sequence[Item]]], teache
     for job, items in work:
         n_tiles, layout = sum(item.n for item in items), job.params.patch
         per_tile = tile_nbytes(layout, job.params.n_views, teacher.tokens, teacher.width) + fields_nbytes(job.params)
-        written = sum(store.partial_nbytes(job.ref(item.key)) for item in items)
+        written = store.partial_nbytes([job.ref(item.key) for item in items])
         n_todo, to_write = n_todo + n_tiles, to_write + max(0, n_tiles * per_tile - written)
     console.print(
         f"tokens: {n_todo} tiles of {n_slides} slides to compute ({n_all - n_todo} of {n_all} tiles cached), "
@@ -45,11 +45,11 @@ class Estimate:
         self._left, self._advance = total, advance
         self._seen: list[tuple[float, int]] = []
 
-    def __call__(self, tiles: int, slide_id: str) -> None:
-        """`tiles` more of the slide are done, computed or found in the store."""
+    def __call__(self, tiles: int, slide_id: str, cached: bool) -> None:
+        """`tiles` more of the slide are done: computed, or found in the store, which says nothing of the speed."""
         self._advance(tiles, slide_id)
         self._left -= tiles
-        if tiles and len(self._seen) <= _FIRST_BATCHES:
+        if tiles and not cached and len(self._seen) <= _FIRST_BATCHES:
             self._seen.append((time.monotonic(), tiles))
             if len(self._seen) == _FIRST_BATCHES + 1:
                 seconds = max(1e-6, self._seen[-1][0] - self._seen[0][0])

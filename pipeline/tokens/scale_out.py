@@ -80,7 +80,8 @@ def compute_all(
     total = Outcome()
     for part in _computed(lists, job, cluster):
         total.add(part)
-        progress(part.tiles, "")
+        progress(part.cached, "", True)
+        progress(part.tiles, "", False)
     return total, figures
 
 
@@ -131,7 +132,7 @@ def _prepared(choice: Choice, job: Job) -> Figures:
 
 
 def _work(items: tuple[Item, ...], job: Job) -> Outcome:
-    return _worker(job).compute(items, lambda tiles, slide_id: None)
+    return _worker(job).compute(items, lambda tiles, slide_id, cached: None)
 
 
 def _precision(precision: str) -> str:

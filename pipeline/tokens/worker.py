@@ -73,10 +73,14 @@ class Worker:
         collector = Collector(outcome, progress, strict=job.params.on_error == "fail")
         frozen = job.frozen()
 
+        def report(cached: int, slide_id: str) -> None:
+            outcome.cached += cached
+            progress(cached, slide_id, True)
+
         def places() -> Iterator[SlidePlace]:
             for item in items:
                 if job.store.has(job.ref(item.key)):
-                    progress(item.n, item.id)
+                    report(item.n, item.id)
                     continue
                 try:
                     reader = job.reader(item)
@@ -85,7 +89,7 @@ class Worker:
                     collector.refuse(item, error)
                     continue
                 opened.append(slide)
-                progress(slide.n_cached, item.id)
+                report(slide.n_cached, item.id)
                 if slide.complete:
                     collector.commit(slide)
                 yield from slide.places()

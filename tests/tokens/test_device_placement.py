@@ -66,7 +66,7 @@ def computed(device, model, params, store, watched=None):
     worker.calibrate(choice)
     if watched is not None:
         watched.found.clear()
-    assert worker.compute(tiles.items, lambda tiles, slide_id: None).tiles == 10
+    assert worker.compute(tiles.items, lambda tiles, slide_id, cached: None).tiles == 10
     readers = [TokenReader(store.path(worker.job.ref(item.key))) for item in tiles.items]
     cls = [reader.cls(np.arange(len(reader))).ravel() for reader in readers]
     patch = [reader.dequantised(np.arange(len(reader)), v).ravel() for reader in readers for v in range(3)]

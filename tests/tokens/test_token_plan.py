@@ -17,17 +17,24 @@ def test_the_first_batches_tell_once_how_long_the_rest_takes(capsys):
     seen = []
     estimate = Estimate(1000, lambda n, note: seen.append((n, note)))
     for _ in range(8):
-        estimate(10, "a")
+        estimate(10, "a", False)
     printed = capsys.readouterr().err
     assert printed.count("tiles/s in the first batches, so about") == 1
     assert seen == [(10, "a")] * 8
 
 
-def test_tiles_that_were_cached_before_the_first_batch_do_not_count_as_speed(capsys):
-    estimate = Estimate(100, lambda n, note: None)
+def test_tiles_that_were_cached_are_done_but_do_not_count_as_speed(capsys):
+    done = []
+    estimate = Estimate(100_000, lambda n, note: done.append(n))
     for _ in range(9):
-        estimate(0, "a")
-    assert capsys.readouterr().err == ""
+        estimate(10_000, "a", True)
+    assert capsys.readouterr().err == "" and sum(done) == 90_000
+    for _ in range(5):
+        time.sleep(0.01)
+        estimate(10, "a", False)
+    # Some ten thousand tiles are left, at less than a thousand a second.
+    speed = float(capsys.readouterr().err.split()[1])
+    assert speed < 1_000
 
 
 def test_a_run_ends_with_its_speed_bytes_and_phases_in_the_metrics(tiny_params, store, capsys):
