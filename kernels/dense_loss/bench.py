@@ -113,7 +113,7 @@ def peak_bytes(call: Callable[[], object]) -> int:
     """Most bytes that the CPU's allocator had given out at once during `call`, beyond what was there before."""
     # Its own lines about a missing GPU.
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiled:
         kept = call()
     del kept
     events = profiled.profiler.kineto_results.events()
