@@ -22,7 +22,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline.manifest import write_atomic, write_json
+from pipeline.base.files import write_atomic, write_json
 from pipeline.student.card import model_card
 from pipeline.student.model import Distiller, Student, build
 from pipeline.student.onnx_export import onnx_bytes

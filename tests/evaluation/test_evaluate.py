@@ -14,17 +14,18 @@ import torch
 from safetensors.torch import save_file
 from timm.models._hub import save_config_for_hf
 
-from pipeline.arrays import ArrayWriter
-from pipeline.errors import EvaluationError
-from pipeline.evaluation import features
-from pipeline.evaluation.datasets import Sample, check_leaks, count, spread
-from pipeline.evaluation.evaluate import evaluate_student
-from pipeline.evaluation.teacher_source import TeacherSource
-from pipeline.manifest import Item, Manifest
-from pipeline.params import EvaluateParams, TokensParams
-from pipeline.store import Ref, Store
+from pipeline.base.arrays import ArrayWriter
+from pipeline.base.errors import EvaluationError
+from pipeline.base.manifest import Item, Manifest
+from pipeline.base.store import Ref, Store
+from pipeline.evaluate import features
+from pipeline.evaluate.selection import Sample, check_leaks, count, spread
+from pipeline.evaluate.stage import evaluate_student
+from pipeline.evaluate.teacher_source import TeacherSource
+from pipeline.params.evaluate import EvaluateParams
+from pipeline.params.tokens import TokensParams
+from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
-from pipeline.tiles.writer import TileWriter
 
 WIDTH, SIDE_PX, TILES = 24, 64, 20
 CLASSES = {"fat": (240, 235, 240), "gland": (150, 80, 160), "stroma": (230, 150, 190)}

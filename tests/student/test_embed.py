@@ -18,12 +18,12 @@ from PIL import Image
 from student.conftest import Cache
 from student.synthetic import GRID, TILE_PX, WIDTH, tiny
 
-from pipeline.errors import EmbedError
-from pipeline.store import Ref
-from pipeline.student.embed import embed, find_images
+from pipeline.base.errors import EmbedError
+from pipeline.base.store import Ref
+from pipeline.embed.images import embed, find_images
 from pipeline.student.export import load_run
 from pipeline.student.train import train_student
-from pipeline.tiles.reader import TileReader
+from pipeline.tiles.item.reader import TileReader
 
 T = GRID[0] * GRID[1]
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import SlideRefused
-from pipeline.params import TissueParams
-from pipeline.tiles.quality import stains
+from pipeline.base.errors import SlideRefused
+from pipeline.params.tiles import TissueParams
+from pipeline.tiles.scores import stains
 from pipeline.tiles.tissue.coverage import box_means, coverage
 from pipeline.tiles.tissue.hsv import stained_by_hsv
 from pipeline.tiles.tissue.otsu import stained_by_otsu
