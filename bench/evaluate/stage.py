@@ -47,7 +47,7 @@ PARTS = {
     "knn": ("probes.py", "vote"),
     "linear": ("probes.py", "linear_head"),
     "few_shot": ("few_shot.py", "few_shot"),
-    "fidelity": ("fidelity.py", "fidelity"),
+    "fidelity": ("embedding.py", "fidelity"),
     "structure": ("structure.py", "structure"),
     "slide_labels": ("mil.py", "slide_probe"),
     "intervals": ("scoring.py", "table"),

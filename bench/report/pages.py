@@ -47,7 +47,7 @@ def main() -> None:
 def measure(
     manifests: Mapping[str, Manifest], params: ReportParams, store: Store, slides: int, out: Path
 ) -> dict[str, Any]:
-    """Build page.html and its side files in `out`; seconds and bytes."""
+    """Build report.html and its side files in `out`; seconds and bytes."""
     many = repeated(manifests, slides)
     tiles = many["tiles"]
     start = time.perf_counter()

@@ -2,7 +2,7 @@
 
 The student is loaded by timm alone, the adapter from `adapter.safetensors`; both answer in the teacher's own units, so
 that what was fitted to the teacher's features takes these as they are. An image is taken as in training: its middle
-square, resized to the student's input side. Where the answers go: embedding_files.py.
+square, resized to the student's input side. Where the answers go: files.py.
 
 Shapes: N images, H = W = input side, T = h * w teacher positions in row-major order, D teacher width.
 """

@@ -3,7 +3,7 @@
 Its summary:
 
     teacher, student, primary   names, and the split that leads (null where nothing is held out)
-    fidelity       {split: see fidelity.py; `patch`: patch_fidelity.py; `structure`: structure.py}, or null
+    fidelity       {split: see fidelity/embedding.py; `patch`: patch.py; `structure`: structure.py}, or null
     probes         {split: see probes.py}, or null
     few_shot       {split: see few_shot.py}, or null
     from_labels    {split: see from_labels.py}, or null

@@ -26,7 +26,7 @@ MASK_TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class Cut:
-    """Tile `row` of the chosen ones: its JPEG file, or None where it is damaged, and its sharpness (see quality.py)."""
+    """Tile `row` of the chosen ones: its JPEG file, or None where it is damaged, and its sharpness (see scores.py)."""
 
     row: int
     jpeg: bytes | None

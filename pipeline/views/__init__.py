@@ -3,7 +3,7 @@
 A cached target belongs to one input. Mirroring a cached token grid is not the teacher's answer for the mirrored tile,
 and no arithmetic gives its answer for a crop or another stain, so augmentation is a set of cached views: the first
 `tokens.views` elements of the square's symmetry group, the same for every tile, and `tokens.augment.views` more, each
-with a random element, crop and stain of its own (fields.py), which are kept beside the tokens (stored.py). A view is
+with a random element, crop and stain of its own (fields.py), which are kept beside the tokens (array.py). A view is
 applied in this order:
 
     crop      a square box of the tile, resized to the side that is asked for (crop.py)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from made_slides import make_slide, tissue_picture
-from speed.tiles import speed
+
+from bench.tiles import speed
 
 
 def test_the_last_line_is_one_json_object_with_the_four_figures(

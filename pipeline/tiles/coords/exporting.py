@@ -4,7 +4,7 @@
     clam     OUT/patches/<slide>.h5           for extract_features_fp.py --data_h5_dir OUT
     qupath   OUT/<slide>.geojson              drop it onto the open slide
 
-Both HDF5 formats are described in coords.py; the name of a slide is its id, which by default is its file's stem, as
+Both HDF5 formats are described in tiling.py; the name of a slide is its id, which by default is its file's stem, as
 the two tools have it. A size that falls between pixels is rounded, since both read whole pixels.
 """
 

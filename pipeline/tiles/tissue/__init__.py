@@ -42,7 +42,7 @@ class TissueMask:
     """`tissue` and `pen`, (H, W) bool; `area_mm2` of the tissue; `threshold` of saturation (0: from an own mask).
 
     `stain` is the optical density of haematoxylin and eosin on every second pixel, (H / 2, W / 2, 2) float32; see
-    quality.py.
+    scores.py.
     """
 
     tissue: NDArray[np.bool_]
