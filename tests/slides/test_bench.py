@@ -19,9 +19,10 @@ def test_the_last_line_is_one_json_object_with_the_four_figures(
     monkeypatch.setattr(sys, "argv", ["bench", str(slide), "--target-mpp", "0.45", "--repeats", "1"])
     speed.main()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:-1]] == ["aligned", "rescaled", "two"]
-    assert "0.400 um/px, 128 px" in lines[0] and "0.450 um/px, 224 px" in lines[1] and "direct" in lines[0]
+    table = "\n".join(lines[:-1])
+    assert "aligned, 0.400 um/px, 128 px, direct" in table and "rescaled, 0.450 um/px, 224 px" in table
     figures = json.loads(lines[-1])
-    assert list(figures) == ["aligned_ratio", "rescaled_ratio", "two_process_scaling", "peak_rss_mb"]
+    ratios = ["aligned_ratio", "aligned_ratio_cpu", "rescaled_ratio", "rescaled_ratio_cpu", "two_process_scaling"]
+    assert list(figures) == [*ratios, "cores", "peak_rss_mb"]
     assert all(isinstance(figure, (int, float)) and figure > 0 for figure in figures.values())
     assert speed.SIDE_PX >= 12_000 and speed.MIN_DENSITY >= 0.3
