@@ -44,6 +44,11 @@ def test_imports_run_downstream_to_upstream(module: str) -> None:
     assert not wrong, f"{module} may not import {sorted(wrong)}"
 
 
+def test_nothing_imports_what_measures() -> None:
+    users = {module for module, path in modules().items() if "bench" in {n.split(".")[0] for n in imported(path)}}
+    assert not users
+
+
 def test_stages_never_import_each_other() -> None:
     for module, path in modules().items():
         if module.startswith("stages.") and module != "stages.__main__":
