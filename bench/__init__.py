@@ -1,4 +1,4 @@
-"""Programs that measure or check; each says in its docstring what it shows and how it is run. Nothing imports them.
+"""Programs that measure or check a machine, mirrored after the rooms.
 
-They print a table for people and one JSON object as the last line. They are not installed with the package.
+They import anything; nothing imports them; not installed.
 """

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import typer
 
-from pipeline.evaluation.speed import benchmark_models
-from pipeline.manifest import Manifest
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Store
+from pipeline.benchmark.stage import benchmark_models
 from pipeline.params import Params
-from pipeline.store import Store
 from stages.command import Debug, execute, load
 
 

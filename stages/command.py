@@ -12,11 +12,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pipeline.errors import HistillError, ManifestError
-from pipeline.manifest import Manifest, Refusal, write_json
+from pipeline.base.errors import HistillError, ManifestError
+from pipeline.base.files import write_json
+from pipeline.base.manifest import Manifest, Refusal
+from pipeline.base.progress import console
+from pipeline.base.store import Store
 from pipeline.params import STAGES, Params, load_params
-from pipeline.progress import console
-from pipeline.store import Store
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 ARTIFACTS = Path("artifacts")

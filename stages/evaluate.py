@@ -13,11 +13,11 @@ from pathlib import Path
 
 import typer
 
-from pipeline.evaluation.evaluate import evaluate_student
-from pipeline.evaluation.teacher_source import TeacherSource
-from pipeline.manifest import Manifest
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Store
+from pipeline.evaluate.stage import evaluate_student
+from pipeline.evaluate.teacher_source import TeacherSource
 from pipeline.params import Params
-from pipeline.store import Store
 from stages.command import Debug, execute, load
 
 

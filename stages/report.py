@@ -12,14 +12,14 @@ from pathlib import Path
 
 import typer
 
-from pipeline.evaluation.card_figures import write_card
-from pipeline.evaluation.pareto import Study, gather, pareto, write_pareto
-from pipeline.evaluation.quality_tables import write_quality_plots
-from pipeline.evaluation.report import build_report
-from pipeline.manifest import Manifest
+from pipeline.base.manifest import Manifest
+from pipeline.base.progress import console
+from pipeline.base.store import Store, dvc_root
 from pipeline.params import STAGES, Params
-from pipeline.progress import console
-from pipeline.store import Store, dvc_root
+from pipeline.report.across.pareto import Study, gather, pareto, write_pareto
+from pipeline.report.card_figures import write_card
+from pipeline.report.page import build_report
+from pipeline.report.quality_tables import write_quality_plots
 from stages.command import Debug, execute, load
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.manifest import Manifest
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Store
 from pipeline.params import Params
 from pipeline.slides.catalogue import catalogue
-from pipeline.store import Store
 from stages.command import Debug, execute
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import typer
 
-from pipeline.manifest import Manifest
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Store
 from pipeline.params import Params
-from pipeline.store import Store
 from pipeline.student.train import train_student
 from stages.command import Debug, execute, load
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import typer
 
-from pipeline.manifest import Manifest
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Store
 from pipeline.params import Params
 from pipeline.slides.sources import sources
-from pipeline.store import Store
-from pipeline.tiles.extraction import make_tiles
+from pipeline.tiles.stage import make_tiles
 from stages.command import Debug, execute, load
 
 

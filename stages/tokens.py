@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.manifest import Manifest
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Store
 from pipeline.params import Params
-from pipeline.store import Store
-from pipeline.tokens.extraction import make_tokens
+from pipeline.tokens.stage import make_tokens
 from stages.command import Debug, execute, load
 
 

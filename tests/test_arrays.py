@@ -12,8 +12,8 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.arrays import ArrayWriter, BytesWriter, MappedArray, balanced_rows
-from pipeline.errors import CorruptItem
+from pipeline.base.arrays import ArrayWriter, BytesWriter, MappedArray, balanced_rows
+from pipeline.base.errors import CorruptItem
 
 DTYPES = ("int8", "uint8", "float16", "float32", "int64")
 
@@ -118,7 +118,7 @@ def test_appended_bytes_are_an_ordinary_array(parts: list[bytes], chunk_nbytes: 
 
 
 def test_maps_are_bounded_and_reading_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.arrays.MAPS_MAX", 3)
+    monkeypatch.setattr("pipeline.base.arrays.MAPS_MAX", 3)
     values, found = np.arange(40, dtype=np.int64).reshape(20, 2), []
     for name in ("a", "b"):
         writer = ArrayWriter(tmp_path / name, values.shape, 2, np.int64)

@@ -9,9 +9,9 @@ import dask
 import pytest
 from dask.distributed import LocalCluster
 
-from pipeline.cluster import each, worker_count
-from pipeline.errors import HistillError, ParamsError, SlideRefused
-from pipeline.params import ClusterParams
+from pipeline.base.errors import HistillError, ParamsError, SlideRefused
+from pipeline.cluster.spread import each, worker_count
+from pipeline.params.site import ClusterParams
 
 TWO = ClusterParams(workers=2)
 # Dask's own sockets are closed by the garbage collector when a worker has died.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.manifest import Manifest, Refusal
-from pipeline.progress import console
+from pipeline.base.manifest import Manifest, Refusal
+from pipeline.base.progress import console
 from stages.command import show_refusals
 
 

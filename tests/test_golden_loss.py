@@ -20,7 +20,7 @@ import pytest
 import torch
 from student.synthetic import tiny, write_corpus
 
-from pipeline.store import Store
+from pipeline.base.store import Store
 from pipeline.student.train import train_student
 
 GOLDEN = Path(__file__).with_name("golden_loss.json")

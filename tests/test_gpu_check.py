@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import gpu_check
-from pipeline.gpu_check import STEPS, Step, last_object, run
+from bench import gpu_check
+from bench.gpu_check import STEPS, Step, last_object, run
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,7 +27,7 @@ def test_on_a_cpu_a_step_runs_and_says_that_nothing_was_measured(tmp_path, capsy
     rows = [json.loads(line) for line in (tmp_path / "gpu_check.jsonl").read_text().splitlines()]
     assert [(row["step"], row["status"]) for row in rows] == [("dense_loss", "ok"), ("arrays", "not on a CPU")]
     assert rows[0]["result"]["tokens"] == 196 and rows[0]["gpu"] is None
-    assert "python -m kernels.dense_loss.bench" in (tmp_path / "gpu_check.log").read_text()
+    assert "python -m bench.kernels.dense_loss" in (tmp_path / "gpu_check.log").read_text()
 
 
 def test_without_a_gpu_it_says_so_and_runs_nothing(tmp_path, capsys, monkeypatch):

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.errors import StoreError
-from pipeline.housekeeping import human, named_items, prunable
-from pipeline.manifest import Item, Manifest
-from pipeline.store import Ref, Store, dvc_root, recipe_key
+from pipeline.base.errors import StoreError
+from pipeline.base.files import human
+from pipeline.base.manifest import Item, Manifest
+from pipeline.base.store import Ref, Store, dvc_root, recipe_key
+from pipeline.upkeep.housekeeping import named_items, prunable
 
 RECIPE = {"tile_px": 224}
 KEY = recipe_key(RECIPE)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import ManifestError, SlideRefused
-from pipeline.manifest import Item, Manifest, Refusal, write_atomic, write_json
+from pipeline.base.errors import ManifestError, SlideRefused
+from pipeline.base.files import write_atomic, write_json
+from pipeline.base.manifest import Item, Manifest, Refusal
 
 ids = st.lists(st.text(min_size=1, max_size=8), unique=True, max_size=6)
 

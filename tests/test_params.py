@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from pipeline.errors import ParamsError
+from pipeline.base.errors import ParamsError
 from pipeline.params import SITE_SECTIONS, STAGES, Params, load_params
 
 ROOT = Path(__file__).parents[1]
@@ -78,7 +78,7 @@ def test_params_cannot_be_changed_after_the_fact() -> None:
 
 
 def test_every_key_is_explained_and_the_page_is_in_step() -> None:
-    from pipeline.params_page import page
+    from pipeline.params.page import page
 
     assert "| |\n" not in page().replace("| key | default | type | |\n", "")
     assert (ROOT / "docs" / "parameters.md").read_text() == page()

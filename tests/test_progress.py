@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pipeline.progress import _Log, track
+from pipeline.base.progress import _Log, track
 
 
 def test_what_an_earlier_run_did_is_no_speed_of_this_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from small_disk import small_disk
 
-from pipeline.errors import CorruptItem, MissingItem, StoreError, StoreFull, StoreReadOnly
-from pipeline.partials import store_errors
-from pipeline.store import Ref, Store, recipe_key
+from pipeline.base.errors import CorruptItem, MissingItem, StoreError, StoreFull, StoreReadOnly
+from pipeline.base.partials import store_errors
+from pipeline.base.store import Ref, Store, recipe_key
 
 RECIPE = {"tile_px": 224}
 REF = Ref("tiles", recipe_key(RECIPE), "slide-1")
@@ -32,7 +32,7 @@ def partials(store: Store) -> list[Path]:
 def child(code: str, store: Store) -> subprocess.Popen[str]:
     """A process with the store, the recipe and the ref at hand, its standard input and output on pipes."""
     prelude = (
-        "import sys, time\nfrom pipeline.store import Ref, Store, recipe_key\n"
+        "import sys, time\nfrom pipeline.base.store import Ref, Store, recipe_key\n"
         f"store = Store({str(store.root)!r})\nrecipe = {RECIPE!r}\nref = Ref('tiles', recipe_key(recipe), 'slide-1')\n"
     )
     command = [sys.executable, "-c", prelude + code]
@@ -144,7 +144,7 @@ def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
     """A file-size limit stands in for a full disk: the kernel refuses the same write with EFBIG."""
     store = Store(tmp_path)
     code = (
-        "import resource, signal\nfrom pipeline.errors import StoreFull\n"
+        "import resource, signal\nfrom pipeline.base.errors import StoreFull\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try:\n"

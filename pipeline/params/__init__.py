@@ -15,35 +15,16 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from pipeline.errors import ParamsError
+from pipeline.base.errors import ParamsError
 from pipeline.params.base import Frozen
-from pipeline.params.evaluation import BenchmarkParams, DatasetParams, EvaluateParams, ReportParams
+from pipeline.params.benchmark import BenchmarkParams
+from pipeline.params.evaluate import EvaluateParams
+from pipeline.params.report import ReportParams
 from pipeline.params.site import ClusterParams, StoreParams
 from pipeline.params.slides import SlidesParams
-from pipeline.params.student import ObjectiveParams, StudentParams
-from pipeline.params.tiles import TilesParams, TissueParams
-from pipeline.params.tokens import AugmentParams, GateParams, TokensParams
-
-__all__ = [
-    "SITE_SECTIONS",
-    "STAGES",
-    "AugmentParams",
-    "BenchmarkParams",
-    "ClusterParams",
-    "DatasetParams",
-    "EvaluateParams",
-    "GateParams",
-    "ObjectiveParams",
-    "Params",
-    "ReportParams",
-    "SlidesParams",
-    "StoreParams",
-    "StudentParams",
-    "TilesParams",
-    "TissueParams",
-    "TokensParams",
-    "load_params",
-]
+from pipeline.params.student import StudentParams
+from pipeline.params.tiles import TilesParams
+from pipeline.params.tokens import TokensParams
 
 
 class Params(Frozen):

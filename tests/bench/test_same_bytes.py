@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from bench.page_text import page_lines
 from bench.same_bytes import main
-from pipeline.manifest import Item, Manifest, write_json
-from pipeline.store import Ref, Store, recipe_key
+from pipeline.base.store import Ref, Store, recipe_key
 
 ROOT = Path(__file__).parents[2]
 app = typer.Typer()
@@ -30,6 +29,11 @@ PAGE = """<html><head><style>p {{}}</style></head><body>
 SHOWN = {"direction": "faster", "times": "3.7×", "rate": "212", "cosine": "0.912", "curve": "M0", "picture": "abc"}
 
 
+def write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(value, indent=1))
+
+
 def made_run(root: Path, seconds: float = 1.5, **shown: str) -> Path:
     """A finished run: two items by one recipe, a manifest, metrics, the student's file and a page."""
     store, items = Store(root / ".store"), []
@@ -37,15 +41,12 @@ def made_run(root: Path, seconds: float = 1.5, **shown: str) -> Path:
         ref = Ref("tokens", recipe_key(RECIPE), name)
         with store.write(ref, RECIPE) as folder:
             (folder / "cls").write_bytes(bytes(range(64)))
-        items.append(Item(id=name, key=name, digest=store.digest(ref), n=3, info={"split": "train"}))
-    made = Manifest(stage="tokens", recipe=RECIPE, recipe_key=recipe_key(RECIPE), items=tuple(items))
-    made.save(root / "artifacts/tokens.json")
-    speed = Manifest(stage="benchmark", recipe={"batch_sizes": [1]}, summary={"speedup": seconds})
-    speed.save(root / "artifacts/benchmark.json")
-    Manifest(stage="report", summary={"nbytes": int(seconds * 100), "slides": 2}).save(root / "artifacts/report.json")
-    write_json(
-        root / "metrics/tokens.json", {"tiles": 6, "seconds": seconds, "tiles_per_s": seconds, "write_s": seconds}
-    )
+        items.append({"id": name, "digest": store.digest(ref), "n": 3, "info": {"split": "train"}})
+    key = {"recipe": RECIPE, "recipe_key": recipe_key(RECIPE), "version": 1}
+    write_json(root / "artifacts/tokens.json", {**key, "stage": "tokens", "items": items})
+    write_json(root / "artifacts/benchmark.json", {"recipe": {"seconds": 1}, "summary": {"speedup": seconds}})
+    write_json(root / "artifacts/report.json", {"summary": {"nbytes": int(seconds * 100), "slides": 2}})
+    write_json(root / "metrics/tokens.json", {"tiles": 6, "seconds": seconds, "tiles_per_s": 4.0, "write_s": seconds})
     (root / "models/student").mkdir(parents=True)
     (root / "models/student/model.onnx").write_bytes(b"weights")
     (root / "reports").mkdir()
@@ -154,7 +155,7 @@ def test_a_field_that_moved_is_compared_where_it_stands(runs: tuple[Path, Path])
 def test_a_file_compared_by_its_values_may_have_them_elsewhere_but_not_others(runs: tuple[Path, Path]) -> None:
     old, new = runs
     for root, summary in ((old, {"cosine": 0.91, "low": 0.8}), (new, {"figures": [{"value": 0.91, "low": 0.8}]})):
-        Manifest(stage="evaluate", summary=summary).save(root / "artifacts/evaluate.json")
+        write_json(root / "artifacts/evaluate.json", {"stage": "evaluate", "summary": summary})
     by_value = ("--values", "artifacts/evaluate.json")
     assert compared(old, new)[0] == 1
     assert compared(old, new, *by_value)[0] == 0

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.manifest import Item, Manifest, Refusal
-from pipeline.store import Ref, Store
+from pipeline.base.manifest import Item, Manifest, Refusal
+from pipeline.base.store import Ref, Store
 
 SLIDES = (
     ("alpha", "train"),

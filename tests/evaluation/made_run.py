@@ -11,15 +11,17 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from pipeline.evaluation.evaluate import evaluate_student
-from pipeline.evaluation.teacher_source import TeacherSource
-from pipeline.manifest import Item, Manifest
-from pipeline.params import DatasetParams, EvaluateParams, StudentParams, TokensParams
-from pipeline.store import Ref, Store, recipe_key
+from pipeline.base.manifest import Item, Manifest
+from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.evaluate.stage import evaluate_student
+from pipeline.evaluate.teacher_source import TeacherSource
+from pipeline.params.evaluate import DatasetParams, EvaluateParams
+from pipeline.params.student import StudentParams
+from pipeline.params.tokens import TokensParams
 from pipeline.student.train import train_student
+from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
-from pipeline.tiles.writer import TileWriter
-from pipeline.tokens.extraction import make_tokens
+from pipeline.tokens.stage import make_tokens
 
 SIDE_PX, TILES = 32, 24
 RECIPE = {"tile_px": SIDE_PX, "jpeg_quality": 95}

@@ -13,14 +13,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_labelled_sets import masks_set
 
-from pipeline.errors import EvaluationError
-from pipeline.evaluation.report import build_report
-from pipeline.manifest import Manifest
-from pipeline.params import DatasetParams, ReportParams
-from pipeline.store import Ref
+from pipeline.base.errors import EvaluationError
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Ref
+from pipeline.params.evaluate import DatasetParams
+from pipeline.params.report import ReportParams
+from pipeline.report.page import build_report
+from pipeline.tiles.item.reader import TileReader
+from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
-from pipeline.tiles.reader import TileReader
-from pipeline.tiles.writer import TileWriter
 
 
 @pytest.fixture(scope="module")

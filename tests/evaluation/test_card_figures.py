@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluation.card_figures import figures, write_card
-from pipeline.manifest import Manifest
-from pipeline.params import ObjectiveParams, StudentParams
+from pipeline.base.manifest import Manifest
+from pipeline.params.student import ObjectiveParams, StudentParams
+from pipeline.report.card_figures import figures, write_card
 
 INTERVAL = [0.81, 0.9]
 ROW = {"accuracy": 0.85, "balanced_accuracy": 0.854, "interval": INTERVAL}

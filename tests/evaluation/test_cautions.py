@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.evaluation.cautions import of_classes, of_groups, of_weak_teacher
+from pipeline.evaluate.trust.cautions import of_classes, of_groups, of_weak_teacher
 
 
 def test_classes_that_one_side_lacks_are_named():

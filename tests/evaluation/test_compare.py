@@ -12,9 +12,9 @@ import pytest
 import yaml
 from browser import check, look, needs_browser
 
-from pipeline.errors import EvaluationError, ManifestError
-from pipeline.evaluation.compare import compare_experiments
-from pipeline.manifest import Item, Manifest
+from pipeline.base.errors import EvaluationError, ManifestError
+from pipeline.base.manifest import Item, Manifest
+from pipeline.report.across.compare import compare_experiments
 
 FACTS = ("evaluate", "benchmark", "student")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.evaluation.dense_probe import IGNORE, dense_probe, gather, overlap, token_labels
+from pipeline.evaluate.probes.dense import IGNORE, dense_probe, gather, overlap, token_labels
 
 N, GRID, D = 24, (8, 8), 128
 

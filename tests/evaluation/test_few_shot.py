@@ -7,8 +7,8 @@ import pytest
 from sklearn.neighbors import NearestCentroid
 from test_probes import labelled
 
-from pipeline.evaluation.few_shot import few_shot, shots_possible
-from pipeline.evaluation.probes import Labelled
+from pipeline.evaluate.probes.few_shot import few_shot, shots_possible
+from pipeline.evaluate.probes.probes import Labelled
 
 
 def test_a_student_equal_to_the_teacher_keeps_exactly_all():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.evaluation.fidelity import Scale, cosine, fidelity
+from pipeline.evaluate.fidelity.embedding import Scale, cosine, fidelity
 
 
 def features(n: int = 60, width: int = 8, seed: int = 0) -> np.ndarray:

@@ -13,13 +13,14 @@ from sklearn.metrics import balanced_accuracy_score
 from test_evaluate import export
 from test_probes import labelled
 
-from pipeline.evaluation import features
-from pipeline.evaluation.fidelity import Scale
-from pipeline.evaluation.from_labels import DRAWS, draw, label_figures, too_few
-from pipeline.evaluation.probes import linear_head
-from pipeline.evaluation.supervised import Recipe, train_from_labels
-from pipeline.params import DatasetParams
-from pipeline.store import Ref
+from pipeline.base.store import Ref
+from pipeline.evaluate import features
+from pipeline.evaluate.fidelity.embedding import Scale
+from pipeline.evaluate.labels.from_labels import DRAWS, draw, label_figures, too_few
+from pipeline.evaluate.labels.supervised import Recipe, train_from_labels
+from pipeline.evaluate.probes.probes import linear_head
+from pipeline.params.evaluate import DatasetParams
+from pipeline.student.exported import untrained_twin
 
 SHORT = Recipe(steps=16, batch_size=12, warmup_steps=2, bn_batches=2)
 TINY = Recipe(steps=3, batch_size=6, warmup_steps=1, bn_batches=1)
@@ -34,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(folder: Path, seed: int, recipe: Recipe) -> torch.nn.Module:
     """On six painted tiles a class."""
     images = [painted(name, i) for name in CLASSES for i in range(6)]
-    net = features.untrained_twin(folder, seed, len(CLASSES))
+    net = untrained_twin(folder, seed, len(CLASSES))
     class_N = np.repeat(np.arange(len(CLASSES)), 6)
     train_from_labels(net, images, class_N, seed, recipe, lambda n=1, note="": None)
     return net

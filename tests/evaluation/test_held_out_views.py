@@ -6,8 +6,8 @@ from pathlib import Path
 
 from made_run import folder_set, make
 
-from pipeline.params import DatasetParams
-from pipeline.tokens.extraction import make_tokens
+from pipeline.params.evaluate import DatasetParams
+from pipeline.tokens.stage import make_tokens
 
 
 def test_slides_and_sets_are_answered_once_for_all_numbers_of_views(tmp_path: Path):

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from made_run import folder_set
 from PIL import Image
 
-from pipeline.errors import EvaluationError
-from pipeline.evaluation.image_sets import list_set
-from pipeline.evaluation.leaks import difference_hash
-from pipeline.evaluation.listing import Picture
-from pipeline.evaluation.set_masks import Masks
-from pipeline.evaluation.set_tiles import evenly, places
-from pipeline.params import DatasetParams
+from pipeline.base.errors import EvaluationError
+from pipeline.evaluate.trust.leaks import difference_hash
+from pipeline.params.evaluate import DatasetParams
+from pipeline.sets.contents import list_set
+from pipeline.sets.listing import Picture
+from pipeline.sets.masks import Masks
+from pipeline.sets.tiles import evenly, places
 
 
 def listed(kind: str, path: Path) -> dict[str, list[Picture]]:

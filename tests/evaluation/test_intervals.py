@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from pipeline.evaluation.intervals import MIN_SLIDES, Resampler, blocks, interval, jackknife
+from pipeline.base.intervals import MIN_SLIDES, Resampler, blocks, interval, jackknife
 
 
 def test_the_interval_of_a_percentile_over_slides_is_that_of_whole_slides_written_out():

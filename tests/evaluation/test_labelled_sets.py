@@ -12,11 +12,12 @@ import pytest
 from made_run import CLASSES, SIDE_PX, TILES, Made, folder_set, make, painted
 from PIL import Image
 
-from pipeline.errors import EvaluationError
-from pipeline.evaluation.details import detail_rows
-from pipeline.params import DatasetParams, TokensParams
-from pipeline.store import Ref
-from pipeline.tiles.reader import TileReader
+from pipeline.base.errors import EvaluationError
+from pipeline.base.store import Ref
+from pipeline.params.evaluate import DatasetParams
+from pipeline.params.tokens import TokensParams
+from pipeline.report.details import detail_rows
+from pipeline.tiles.item.reader import TileReader
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import pytest
 from made_run import folder_set
 from PIL import Image
 
-from pipeline.errors import EvaluationError
-from pipeline.evaluation.image_sets import list_set
-from pipeline.evaluation.listing import Picture
-from pipeline.evaluation.set_tiles import contents
-from pipeline.params import DatasetParams
+from pipeline.base.errors import EvaluationError
+from pipeline.params.evaluate import DatasetParams
+from pipeline.sets.contents import list_set
+from pipeline.sets.listing import Picture
+from pipeline.sets.tiles import contents
 
 ROWS = "path,label,split\na.png,x,train\nb.png,y,train\nc.png,x,test\n"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.evaluation.mil import Bags, GatedAttention, fit, slide_probe, unmeasurable_slides
+from pipeline.evaluate.probes.mil import Bags, GatedAttention, fit, slide_probe, unmeasurable_slides
 
 WIDTH = 16
 

@@ -11,8 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.evaluation.pareto import Study, front, gather, pareto, write_pareto
-from pipeline.manifest import Item, Manifest
+from pipeline.base.manifest import Item, Manifest
+from pipeline.report.across.pareto import Study, front, gather, pareto, write_pareto
 
 POINTS = st.lists(st.tuples(st.integers(0, 6).map(float), st.integers(0, 6).map(float)), max_size=12)
 

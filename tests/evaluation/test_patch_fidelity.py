@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.evaluation.fidelity import cosine
-from pipeline.evaluation.patch_fidelity import patch_fidelity
+from pipeline.evaluate.fidelity.embedding import cosine
+from pipeline.evaluate.fidelity.patch import patch_fidelity
 
 N, T, D = 12, 9, 6
 MU, SIGMA = np.full(D, 5.0, np.float32), np.linspace(0.5, 2, D).astype(np.float32)

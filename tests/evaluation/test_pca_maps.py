@@ -10,9 +10,10 @@ from made_run import Made, make
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from pipeline.evaluation import datasets, features
-from pipeline.evaluation.pca_maps import MOST_TILES, Projection, write_maps
-from pipeline.tokens.reader import TokenReader
+from pipeline.evaluate import selection
+from pipeline.evaluate.pca_maps import MOST_TILES, Projection, write_maps
+from pipeline.student.exported import load_dense, load_student
+from pipeline.tokens.item.reader import TokenReader
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +45,9 @@ def test_colours_span_what_the_teacher_spans_and_stop_there():
 
 
 def test_pictures_of_a_run_are_the_same_every_time_and_lie_on_the_token_grid(made: Made, tmp_path: Path):
-    held = datasets.splits(made.tiles, made.tokens, made.store)["test"]
-    backbone = features.load_student(made.folder)
-    dense = features.load_dense(made.folder, backbone)
+    held = selection.splits(made.tiles, made.tokens, made.store)["test"]
+    backbone = load_student(made.folder)
+    dense = load_dense(made.folder, backbone)
     found = [write_maps(dense, held, 4, tmp_path / name) for name in "ab"]
     assert found[0] == found[1] and found[0] is not None
     assert len(found[0]["tiles"]) == MOST_TILES and found[0]["grid"] == [4, 4]
@@ -59,7 +60,7 @@ def test_pictures_of_a_run_are_the_same_every_time_and_lie_on_the_token_grid(mad
     side = picture.shape[0] // 4
     corner_44C = picture[::side, ::side]
     assert (corner_44C.repeat(side, axis=0).repeat(side, axis=1) == picture).all()
-    chosen = datasets.spread(held, MOST_TILES)
+    chosen = selection.spread(held, MOST_TILES)
     token_nTD = np.concatenate([TokenReader(s.tokens).dequantised(s.rows) for s in chosen])
     colours = Projection.of(token_nTD.reshape(-1, token_nTD.shape[-1]))(token_nTD[0])
     assert (corner_44C.reshape(16, 3) == colours).all()

@@ -8,10 +8,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from pipeline.evaluation.fidelity import Scale
-from pipeline.evaluation.intervals import Resampler
-from pipeline.evaluation.probes import Labelled, linear_head, probe, unmeasurable, vote
-from pipeline.evaluation.scoring import Scorer
+from pipeline.base.intervals import Resampler
+from pipeline.evaluate.fidelity.embedding import Scale
+from pipeline.evaluate.probes.probes import Labelled, linear_head, probe, unmeasurable, vote
+from pipeline.evaluate.probes.scoring import Scorer
 
 CLASSES = ("fat", "gland", "stroma")
 WIDTH = 256

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.evaluation.quality_tables import dropped, split_counts, write_quality_plots
-from pipeline.manifest import Item, Manifest
+from pipeline.base.manifest import Item, Manifest
+from pipeline.report.quality_tables import dropped, split_counts, write_quality_plots
 
 
 def slide(name: str, split: str, n: int, **left_out: int) -> Item:

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import ManifestError
-from pipeline.evaluation.pictures import data_uri, small_jpeg
-from pipeline.evaluation.report import build_report
-from pipeline.manifest import Item, Manifest
-from pipeline.params import ReportParams
-from pipeline.store import Store
+from pipeline.base.errors import ManifestError
+from pipeline.base.manifest import Item, Manifest
+from pipeline.base.store import Store
+from pipeline.params.report import ReportParams
+from pipeline.report.page import build_report
+from pipeline.report.pictures import data_uri, small_jpeg
 
 SECTIONS = (
     "verdict", "slides", "tiles", "tokens", "training", "fidelity", "downstream", "robustness", "tradeoff", "speed",
@@ -287,9 +287,7 @@ def test_a_picture_loses_quality_before_it_loses_size(tmp_path: Path):
 
 
 def test_the_report_starts_without_torch():
-    code = (
-        "import sys, pipeline.evaluation.report; print(sorted({'torch', 'sklearn', 'matplotlib'} & set(sys.modules)))"
-    )
+    code = "import sys, pipeline.report.page; print(sorted({'torch', 'sklearn', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.evaluation.report_bench import measure, repeated
-from pipeline.manifest import Manifest
-from pipeline.params import ReportParams
-from pipeline.store import Store
+from bench.report.pages import measure, repeated
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Store
+from pipeline.params.report import ReportParams
 
 
 def test_a_run_is_repeated_to_so_many_slides_all_of_one_set(manifests: dict[str, Manifest]):

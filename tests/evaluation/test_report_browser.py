@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from browser import check, look, needs_browser, printed_pages
 
-from pipeline.evaluation.report import build_report
-from pipeline.manifest import Manifest
-from pipeline.params import ReportParams
-from pipeline.store import Store
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Store
+from pipeline.params.report import ReportParams
+from pipeline.report.page import build_report
 
 pytestmark = needs_browser
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.evaluation.pictures import spread
-from pipeline.evaluation.report import build_report
-from pipeline.manifest import Item, Manifest, Refusal
-from pipeline.params import ReportParams
-from pipeline.store import Ref, Store
+from pipeline.base.manifest import Item, Manifest, Refusal
+from pipeline.base.store import Ref, Store
+from pipeline.params.report import ReportParams
+from pipeline.report.page import build_report
+from pipeline.report.pictures import spread
 
 SLIDES = 1000
 

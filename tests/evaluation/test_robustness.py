@@ -9,10 +9,19 @@ import pytest
 from made_run import painted
 from PIL import Image, ImageFilter
 
-from pipeline.errors import EvaluationError
-from pipeline.evaluation.fidelity import cosine
-from pipeline.evaluation.perturbations import CHANGES, RGB_FROM_HED, blur, jpeg, larger, restain, smaller, stain
-from pipeline.evaluation.robustness import check_same_teacher, robustness
+from pipeline.base.errors import EvaluationError
+from pipeline.evaluate.fidelity.embedding import cosine
+from pipeline.evaluate.robustness.perturbations import (
+    CHANGES,
+    RGB_FROM_HED,
+    blur,
+    jpeg,
+    larger,
+    restain,
+    smaller,
+    stain,
+)
+from pipeline.evaluate.robustness.robustness import check_same_teacher, robustness
 
 SIDE_PX = 64
 

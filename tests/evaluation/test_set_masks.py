@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import EvaluationError
-from pipeline.evaluation.listing import Picture
-from pipeline.evaluation.set_masks import Masks, check_masks
-from pipeline.evaluation.set_tiles import within
+from pipeline.base.errors import EvaluationError
+from pipeline.sets.listing import Picture
+from pipeline.sets.masks import Masks, check_masks
+from pipeline.sets.tiles import within
+from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
-from pipeline.tiles.writer import TileWriter
 
 
 def picture(folder: Path, name: str = "one", size: tuple[int, int] = (16, 16), suffix: str = ".png") -> Picture:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.evaluation.report import build_report
-from pipeline.manifest import Item, Manifest
-from pipeline.params import ReportParams
-from pipeline.store import Ref, Store
+from pipeline.base.manifest import Item, Manifest
+from pipeline.base.store import Ref, Store
+from pipeline.params.report import ReportParams
+from pipeline.report.page import build_report
 
 
 @pytest.fixture

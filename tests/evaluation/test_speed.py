@@ -24,18 +24,19 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from pipeline.errors import EvaluationError
-from pipeline.evaluation import machine, memory
-from pipeline.evaluation.contender import Contender, worst_cosine
-from pipeline.evaluation.costs import gmacs
-from pipeline.evaluation.model_process import Spec, gate_images
-from pipeline.evaluation.runtimes import TorchRuntime
-from pipeline.evaluation.speed import MODELS, _others, benchmark_models, onnx_file, require_cached
-from pipeline.evaluation.tables import six_digits
-from pipeline.evaluation.turns import P99_REPEATS, TURNS, announce, cell_s, take_turns
-from pipeline.manifest import VERSIONS, Manifest
-from pipeline.params import BenchmarkParams, TokensParams
-from pipeline.store import Store
+from pipeline.base.errors import EvaluationError
+from pipeline.base.files import six_digits
+from pipeline.base.manifest import VERSIONS, Manifest
+from pipeline.base.store import Store
+from pipeline.benchmark import machine, memory
+from pipeline.benchmark.contender import Contender, worst_cosine
+from pipeline.benchmark.costs import gmacs
+from pipeline.benchmark.process import Spec, gate_images
+from pipeline.benchmark.runtimes import TorchRuntime
+from pipeline.benchmark.stage import MODELS, _others, benchmark_models, onnx_file, require_cached
+from pipeline.benchmark.turns import P99_REPEATS, TURNS, announce, cell_s, take_turns
+from pipeline.params.benchmark import BenchmarkParams
+from pipeline.params.tokens import TokensParams
 
 SIDE_PX, WIDTH = 32, 64
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": 2, "num_heads": 4}
@@ -170,7 +171,7 @@ def test_a_benchmark_that_is_killed_leaves_no_engine_running(tmp_path):
     export_onnx(export_student(tmp_path / "student", seed=0), tmp_path / "student" / "model.onnx")
     program = """if __name__ == "__main__":
         import pickle, sys
-        from pipeline.evaluation.contender import Contender
+        from pipeline.benchmark.contender import Contender
         contender = Contender(pickle.loads(bytes.fromhex(sys.argv[1])))
         contender.start(), contender.greet(), contender.load(1, 1.0)
         print(contender._process.pid, flush=True)

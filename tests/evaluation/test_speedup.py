@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.evaluation.speedup import MIN_ROUNDS, best_batch, speedup
+from pipeline.benchmark.speedup import MIN_ROUNDS, best_batch, speedup
 
 
 def rounds(passes: np.ndarray) -> list[list[float]]:

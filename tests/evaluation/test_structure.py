@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import entropy, ortho_group
 from sklearn.neighbors import NearestNeighbors
 
-from pipeline.evaluation.intervals import jackknife
-from pipeline.evaluation.neighbours import BLOCK_ROWS, nearest
-from pipeline.evaluation.structure import MIN_TILES, cka, mutual_neighbours, rankme, structure, too_few
+from pipeline.base.intervals import jackknife
+from pipeline.evaluate.fidelity.neighbours import BLOCK_ROWS, nearest
+from pipeline.evaluate.fidelity.structure import MIN_TILES, cka, mutual_neighbours, rankme, structure, too_few
 
 WIDTH = 12
 

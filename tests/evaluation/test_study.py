@@ -11,10 +11,10 @@ import yaml
 from project import TINY, Project
 from scipy import stats
 
-from pipeline.errors import StudyError
-from pipeline.evaluation.study import Plan, _leaders, _with, read_plan, run_study
-from pipeline.evaluation.study_table import interval, markdown, results_of
+from pipeline.base.errors import StudyError
 from pipeline.params import Params
+from pipeline.study.run import Plan, _leaders, _with, read_plan, run_study
+from pipeline.study.table import interval, markdown, results_of
 
 ROOT = Path(__file__).parents[2]
 PLAN = Plan("path\n", (0, 1, 2), {}, {"both": {}, "global only": {"student.objective.patch": 0}})

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
+from bench.kernels.dense_loss import peak_bytes
 from kernels.dense_loss import dense_loss, token_norm
-from kernels.dense_loss.bench import peak_bytes
 from kernels.dense_loss.reference import distance
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.slides.demo import make_demo_slide
-from pipeline.store import Store
+from pipeline.base.store import Store
+from pipeline.demo.slides import make_demo_slide
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import SlideRefused
-from pipeline.slides.demo import CORRUPT, LABELS_FILE, LEGEND_FILE, SLIDE_FILE, ensure_demo_slide, make_demo_slide
-from pipeline.slides.demo_regions import CLASSES, has_tumour, regions
-from pipeline.slides.reader import SlideReader
-from pipeline.store import Store
+from pipeline.base.errors import SlideRefused
+from pipeline.base.store import Store
+from pipeline.demo.regions import CLASSES, has_tumour, regions
+from pipeline.demo.slides import CORRUPT, LABELS_FILE, LEGEND_FILE, SLIDE_FILE, ensure_demo_slide, make_demo_slide
+from pipeline.slides.read.reader import SlideReader
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_slides import KINDS, blobs, make_slide, overwrite
 
-from pipeline.errors import SlideRefused
-from pipeline.slides.direct import DirectReader
-from pipeline.slides.opening import open_slide
-from pipeline.slides.reader import DamagedPixels, SlideReader
+from pipeline.base.errors import SlideRefused
+from pipeline.slides.read.direct import DirectReader
+from pipeline.slides.read.opening import open_slide
+from pipeline.slides.read.reader import DamagedPixels, SlideReader
 
 Pair = tuple[DirectReader, SlideReader]
 REAL = ("CMU-1-Small-Region.svs", "region-40x.tif", "tcga-cr-7395-01a-01-ts1.svs", "coarse-4x.tif")

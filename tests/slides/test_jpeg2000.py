@@ -10,8 +10,8 @@ import tifffile
 from made_slides import blobs, overwrite, put, spans
 from PIL import Image
 
-from pipeline.slides.direct import DirectReader
-from pipeline.slides.reader import DamagedPixels, SlideReader
+from pipeline.slides.read.direct import DirectReader
+from pipeline.slides.read.reader import DamagedPixels, SlideReader
 
 RGB, YCBCR = 33005, 33003
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.slides.levels import is_reduced
+from pipeline.slides.read.levels import is_reduced
 
 
 @example(size=(3, 2), downsample=2.0, up=(False, True))

@@ -10,10 +10,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from pipeline.errors import SlideRefused
-from pipeline.slides.demo import SLIDE_FILE
+from pipeline.base.errors import SlideRefused
+from pipeline.demo.slides import SLIDE_FILE
 from pipeline.slides.mpp import resolve_mpp
-from pipeline.slides.reader import DamagedPixels, SlideReader, detect_vendor
+from pipeline.slides.read.reader import DamagedPixels, SlideReader, detect_vendor
 
 
 def write_tiff(path: Path, rgb_HWC: np.ndarray, **options: object) -> Path:
@@ -40,7 +40,7 @@ def test_a_thumbnail_by_blocks_is_the_whole_slide_reduced(
     tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_tiff(tmp_path / "a.tif", picture)
-    monkeypatch.setattr("pipeline.slides.reader._BLOCK_PX", 97)
+    monkeypatch.setattr("pipeline.slides.read.reader._BLOCK_PX", 97)
     with SlideReader(path, 0.5) as slide:
         blocks = slide.thumbnail(131)
         assert slide.thumbnail(5000).shape == picture.shape

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_slides import blobs, make_slide, overwrite
 
-from pipeline.slides.direct import DirectReader
-from pipeline.slides.opening import open_slide
-from pipeline.slides.reader import DamagedPixels
-from pipeline.slides.reduced import ReducedReader
+from pipeline.slides.read.direct import DirectReader
+from pipeline.slides.read.opening import open_slide
+from pipeline.slides.read.reader import DamagedPixels
+from pipeline.slides.read.reduced import ReducedReader
 
 KIND = "jpeg-ycbcr-420"
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import pytest
 from student.synthetic import write_corpus
 
-from pipeline.manifest import Manifest
-from pipeline.store import Store
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Store
 
 
 class Cache(NamedTuple):

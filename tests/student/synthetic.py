@@ -10,13 +10,13 @@ import torch
 
 from kernels.epilogue import folded, quantise
 from kernels.hadamard.reference import block_of
-from pipeline.arrays import ArrayWriter, balanced_rows
-from pipeline.manifest import Item, Manifest
-from pipeline.params import StudentParams
-from pipeline.store import Ref, Store, recipe_key
+from pipeline.base.arrays import ArrayWriter, balanced_rows
+from pipeline.base.manifest import Item, Manifest
+from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.params.student import StudentParams
+from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
-from pipeline.tiles.writer import TileWriter
-from pipeline.tokens.views import apply_view
+from pipeline.views import apply_view
 
 TILE_PX, GRID, WIDTH = 32, (4, 4), 24
 SLIDES = {"alpha": ("train", 13), "beta": ("train", 20), "gamma": ("test", 5), "delta": ("train", 7)}

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from student.conftest import Cache, make_cache
 from student.synthetic import GRID, WIDTH
 
-from pipeline.errors import MissingItem, TrainingError
-from pipeline.store import Ref
+from pipeline.base.errors import MissingItem, TrainingError
+from pipeline.base.store import Ref
 from pipeline.student.corpus import Corpus, cls_statistics, open_corpus
 from pipeline.student.order import kept_rows
 from pipeline.student.targets import draw_cls

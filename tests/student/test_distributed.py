@@ -25,10 +25,10 @@ import json, sys
 from pathlib import Path
 import numpy as np
 import torch.distributed
-from pipeline.arrays import ArrayWriter, MappedArray
-from pipeline.errors import TrainingError
-from pipeline.manifest import Manifest
-from pipeline.store import Store
+from pipeline.base.arrays import ArrayWriter, MappedArray
+from pipeline.base.errors import TrainingError
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Store
 from pipeline.student.train import train_student
 from student.synthetic import tiny
 root, params = Path(sys.argv[1]), json.loads(sys.argv[2])

@@ -13,7 +13,7 @@ from student.synthetic import tiny
 from student.trainings import make_training
 from torch import Tensor, nn
 
-from pipeline.errors import TrainingError
+from pipeline.base.errors import TrainingError
 from pipeline.student.loader import Batch
 from pipeline.student.loop import Training
 from pipeline.student.train import train_student

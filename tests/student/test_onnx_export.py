@@ -15,7 +15,7 @@ from student.conftest import Cache
 from student.synthetic import tiny
 from torch import nn
 
-from pipeline.errors import TrainingError
+from pipeline.base.errors import TrainingError
 from pipeline.student.onnx_export import OPSET, onnx_bytes
 from pipeline.student.train import train_student
 

@@ -16,7 +16,7 @@ from student.conftest import Cache, make_cache
 from student.synthetic import tiny
 from student.trainings import make_training
 
-from pipeline.errors import TrainingError
+from pipeline.base.errors import TrainingError
 from pipeline.student import loop
 from pipeline.student.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.student.loader import Batch

@@ -11,19 +11,21 @@ import numpy as np
 import pytest
 from made_slides import make_slide, tissue_picture
 
-from pipeline.errors import SlideRefused, TableError
-from pipeline.manifest import Manifest
-from pipeline.params import ClusterParams, SlidesParams, TilesParams, TissueParams
+from pipeline.base.errors import SlideRefused, TableError
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Ref, Store
+from pipeline.params.site import ClusterParams
+from pipeline.params.slides import SlidesParams
+from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.catalogue import catalogue
 from pipeline.slides.sources import sources
 from pipeline.slides.table import Row
-from pipeline.store import Ref, Store
 from pipeline.tiles.choice import plan_given
-from pipeline.tiles.coords import read_tiling
-from pipeline.tiles.coords_export import export_coords
-from pipeline.tiles.coords_import import with_coords
-from pipeline.tiles.extraction import make_tiles
-from pipeline.tiles.reader import TileReader
+from pipeline.tiles.coords.exporting import export_coords
+from pipeline.tiles.coords.importing import with_coords
+from pipeline.tiles.coords.tiling import read_tiling
+from pipeline.tiles.item.reader import TileReader
+from pipeline.tiles.stage import make_tiles
 
 LEVELS = [(1000, 700, 1.0), (500, 350, 2.0)]
 PARAMS = TilesParams(tile_px=64, tissue=TissueParams(mask_mpp=4, min_area_mm2=0.001))

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from made_slides import make_slide, tissue_picture
 from PIL import Image
 
-from pipeline.errors import SlideRefused
-from pipeline.params import ClusterParams, SlidesParams, TilesParams, TissueParams
+from pipeline.base.errors import SlideRefused
+from pipeline.base.store import Store
+from pipeline.params.site import ClusterParams
+from pipeline.params.slides import SlidesParams
+from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.catalogue import catalogue
 from pipeline.slides.sources import sources
-from pipeline.store import Store
-from pipeline.tiles.extraction import make_tiles
+from pipeline.tiles.stage import make_tiles
 from pipeline.tiles.tissue.own_mask import load_mask
 
 SLIDE, SIZE = (1000, 600), (100, 60)

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_slides import tissue_picture
 
-from pipeline.errors import CorruptItem
+from pipeline.base.errors import CorruptItem
+from pipeline.tiles.item.reader import TileReader
+from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
-from pipeline.tiles.reader import TileReader
-from pipeline.tiles.writer import TileWriter
 
 
 @given(jpegs=st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=40))

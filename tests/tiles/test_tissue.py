@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from made_slides import tissue_picture
 from scipy import ndimage
 
-from pipeline.params import TilesParams, TissueParams
-from pipeline.slides.demo import make_demo_slide
-from pipeline.tiles.evaluate_tissue import evaluate
+from bench.tiles.tissue import evaluate
+from pipeline.demo.slides import make_demo_slide
+from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.tiles.tissue import METHODS, coverage, find_tissue
 from pipeline.tiles.tissue.otsu import calm, otsu
 from pipeline.tiles.tissue.pen import pen_marks

@@ -9,8 +9,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from pipeline.params import TokensParams
-from pipeline.store import Store
+from pipeline.base.store import Store
+from pipeline.params.tokens import TokensParams
 
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pipeline.manifest import Item, Manifest
-from pipeline.store import Ref, Store, recipe_key
+from pipeline.base.manifest import Item, Manifest
+from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
-from pipeline.tiles.writer import TileWriter
 
 SIDE_PX = 32
 RECIPE = {"made": "for tests", "tile_px": SIDE_PX}

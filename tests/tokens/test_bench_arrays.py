@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_last_line_is_the_ratios_of_this_run(tmp_path):
     words = ["--rows", "256", "--repeats", "1", "--folder", str(tmp_path)]
-    command = [sys.executable, "-m", "pipeline.tokens.bench_arrays", *words]
+    command = [sys.executable, "-m", "bench.tokens.arrays", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import SlideRefused
-from pipeline.params import TokensParams
-from pipeline.slides.demo import make_demo_slide
-from pipeline.tokens.dct_effect import main, measure
+from bench.tokens.reduced_dct import main, measure
+from pipeline.base.errors import SlideRefused
+from pipeline.demo.slides import make_demo_slide
+from pipeline.params.tokens import TokensParams
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from pipeline.params import TokensParams
-from pipeline.slides.demo_regions import CLASSES
-from pipeline.store import Ref, Store
-from pipeline.tokens.demo_teacher import INPUT_PX, SLIDES, batches, build, read_slide
-from pipeline.tokens.loading import load_teacher
-from pipeline.tokens.weights import weights_digest
+from pipeline.base.store import Ref, Store
+from pipeline.demo.regions import CLASSES
+from pipeline.params.tokens import TokensParams
+from pipeline.teachers.demo import INPUT_PX, SLIDES, batches, build, read_slide
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.weights import weights_digest
 
 DEMO_PX = 640
 

@@ -6,9 +6,9 @@ import timm
 import torch
 from torch import nn
 
-from pipeline.errors import TeacherError
-from pipeline.tokens.engines.export import export_trunk, require_convertible, violations
-from pipeline.tokens.teacher import Teacher
+from pipeline.base.errors import TeacherError
+from pipeline.teachers.engines.export import export_trunk, require_convertible, violations
+from pipeline.teachers.teacher import Teacher
 
 UNI = {"init_values": 1e-5, "dynamic_img_size": True}
 
@@ -108,7 +108,7 @@ def test_what_cannot_be_traced_is_an_error_that_says_so():
     reason="TensorRT for RTX is not installed: pip install -e '.[rtx]'",
 )
 def test_nvidias_builder_makes_an_engine_of_unis_trunk(uni):
-    from pipeline.tokens.engines.build_check import build
+    from bench.teachers.build_check import build
 
     # Every linear layer of both blocks is in it, two bytes a weight.
     program = export_trunk(copy.deepcopy(uni).bfloat16(), 224, 8, torch.bfloat16)

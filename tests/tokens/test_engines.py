@@ -6,12 +6,12 @@ import pytest
 import timm
 import torch
 
-from pipeline.errors import TeacherError
-from pipeline.tokens.engines import Eager, build_engine, choose, pick_device, resolve_precision
-from pipeline.tokens.engines.base import within_memory
-from pipeline.tokens.engines.compiled import Compiled
-from pipeline.tokens.loading import load_teacher
-from pipeline.tokens.teacher import Teacher
+from pipeline.base.errors import TeacherError
+from pipeline.teachers.engines import Eager, build_engine, choose, pick_device, resolve_precision
+from pipeline.teachers.engines.base import within_memory
+from pipeline.teachers.engines.compiled import Compiled
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.teacher import Teacher
 
 CPU = torch.device("cpu")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from made_tiles import tiles_json
 
-from pipeline.store import Ref
-from pipeline.tokens import writer
-from pipeline.tokens.extraction import make_tokens
+from pipeline.base.store import Ref
+from pipeline.tokens.item import writer
+from pipeline.tokens.stage import make_tokens
 
 ROOT = Path(__file__).parents[2]
 

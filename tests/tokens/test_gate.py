@@ -3,11 +3,10 @@ import pytest
 import timm
 import torch
 
-from pipeline.errors import TeacherError
-from pipeline.params import GateParams
-from pipeline.tokens import gate
-from pipeline.tokens.engines import Eager
-from pipeline.tokens.teacher import Teacher
+from pipeline.base.errors import TeacherError
+from pipeline.params.tokens import GateParams
+from pipeline.teachers.engines import Eager, gate
+from pipeline.teachers.teacher import Teacher
 
 CPU = torch.device("cpu")
 

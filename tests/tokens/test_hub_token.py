@@ -15,9 +15,9 @@ TOKEN = "hf_ThisMustNeverBeShown0123456789"
 RUN = """
 import sys
 from pathlib import Path
-from pipeline.params import TokensParams
-from pipeline.store import Store
-from pipeline.tokens.loading import load_teacher
+from pipeline.params.tokens import TokensParams
+from pipeline.base.store import Store
+from pipeline.teachers.loading import load_teacher
 load_teacher(TokensParams(teacher=sys.argv[1]), Store(Path(sys.argv[2])), 512)
 """
 

@@ -3,10 +3,10 @@ import pytest
 import timm
 import torch
 
-from pipeline.errors import TeacherError
-from pipeline.params import TokensParams
-from pipeline.tokens.loading import load_teacher
-from pipeline.tokens.teacher import Teacher
+from pipeline.base.errors import TeacherError
+from pipeline.params.tokens import TokensParams
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.teacher import Teacher
 
 HALVES = (0.5, 0.5, 0.5)
 

@@ -8,11 +8,11 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from pipeline.errors import TeacherError
-from pipeline.params import TokensParams
-from pipeline.tokens.dinov2_names import timm_names
-from pipeline.tokens.loading import load_teacher
-from pipeline.tokens.teachers import TEACHERS, entry_of, mpp_warning
+from pipeline.base.errors import TeacherError
+from pipeline.params.tokens import TokensParams
+from pipeline.teachers.dinov2_names import timm_names
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.registry import TEACHERS, entry_of, mpp_warning
 
 ROOT = Path(__file__).parents[2]
 TIMM_NAMES = sorted(name for name, entry in TEACHERS.items() if entry.architecture)
@@ -30,7 +30,7 @@ def shallow(name):
 
 
 def test_the_registry_is_read_without_torch_or_timm():
-    code = "import sys, pipeline.tokens.teachers; sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
+    code = "import sys, pipeline.teachers.registry; sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.tokens.quality import DEFAULT, SCHEMES, losses, split_halves, synthetic_tokens
+from bench.tokens.patch_storage import DEFAULT, SCHEMES, losses, split_halves, synthetic_tokens
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,9 @@ def test_heavy_tails_are_what_the_rotation_is_for():
 
 
 def test_the_default_keeps_a_real_teachers_tokens_within_a_hundredth(real_data, store):
-    from pipeline.params import Params, TokensParams
-    from pipeline.tokens.quality import teacher_tokens
+    from bench.tokens.patch_storage import teacher_tokens
+    from pipeline.params import Params
+    from pipeline.params.tokens import TokensParams
 
     weights = str(real_data / "teachers" / "tf_efficientnet_lite2.safetensors")
     params = Params(tokens=TokensParams(teacher="tf_efficientnet_lite2", weights=weights))

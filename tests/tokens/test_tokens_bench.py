@@ -2,7 +2,7 @@
 
 import json
 
-from pipeline.tokens.bench import main
+from bench.tokens.stream import main
 
 
 def test_the_last_line_is_the_report_as_json(capsys):

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from made_tiles import file_bytes, tiles_json
 
-from pipeline.params import TokensParams
-from pipeline.store import Store
-from pipeline.tokens.extraction import make_tokens
+from pipeline.base.store import Store
+from pipeline.params.tokens import TokensParams
+from pipeline.tokens.stage import make_tokens
 
 ROOT = Path(__file__).parents[2]
 SLIDES = {"a": 2200}
@@ -19,9 +19,9 @@ RUN = """
 import sys
 import torch
 from made_tiles import tiles_json
-from pipeline.params import TokensParams
-from pipeline.store import Store
-from pipeline.tokens.extraction import make_tokens
+from pipeline.params.tokens import TokensParams
+from pipeline.base.store import Store
+from pipeline.tokens.stage import make_tokens
 torch.set_num_threads(int(sys.argv[3]))
 store = Store(sys.argv[1])
 make_tokens(tiles_json(store, {"a": 2200}), TokensParams.model_validate_json(sys.argv[2]), store, 512)

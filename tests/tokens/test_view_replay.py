@@ -15,15 +15,15 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from kernels.dequantise import dequantise
-from pipeline.params import TokensParams
-from pipeline.store import Ref, Store
+from pipeline.base.store import Ref, Store
+from pipeline.params.tokens import TokensParams
 from pipeline.student.corpus import Corpus, open_corpus
 from pipeline.student.loader import Batch, Loader
 from pipeline.student.order import Order, Rows
-from pipeline.tokens.extraction import make_tokens
-from pipeline.tokens.loading import load_teacher
-from pipeline.tokens.views import apply_view, batch_fields, source_px
-from pipeline.tokens.views.batch import apply_on_device
+from pipeline.teachers.loading import load_teacher
+from pipeline.tokens.stage import make_tokens
+from pipeline.views import apply_view, batch_fields, source_px
+from pipeline.views.batch import apply_on_device
 
 SLIDES = {"a": 9, "b": 4}
 KINDS: dict[str, dict[str, Any]] = {

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.params import TokensParams
+from pipeline.params.tokens import TokensParams
 from pipeline.tiles.pixels import resize
-from pipeline.tokens.views import N_ELEMENTS, apply_view, apply_views, batch_fields, view_fields, view_of_tile
-from pipeline.tokens.views.batch import apply_on_device
-from pipeline.tokens.views.fields import ALPHA, AS_IT_IS, BETA, BOX, dihedral_fields
-from pipeline.tokens.views.stain import DARKEST, DENSITY, LEVEL, jitter, mixes
+from pipeline.views import N_ELEMENTS, apply_view, apply_views, batch_fields, view_fields, view_of_tile
+from pipeline.views.batch import apply_on_device
+from pipeline.views.fields import ALPHA, AS_IT_IS, BETA, BOX, dihedral_fields
+from pipeline.views.stain import DARKEST, DENSITY, LEVEL, jitter, mixes
 
 RNG = np.random.default_rng(0)
 IMAGE_HWC = RNG.integers(0, 256, (6, 6, 3), np.uint8)

@@ -7,9 +7,9 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.errors import TeacherError
-from pipeline.params import TokensParams
-from pipeline.tokens.loading import load_teacher
+from pipeline.base.errors import TeacherError
+from pipeline.params.tokens import TokensParams
+from pipeline.teachers.loading import load_teacher
 
 
 def load(params, store, **update):

@@ -1,0 +1,101 @@
+"""How long the report of a thousand slides takes to build, and how large it is.
+
+The slides of the finished run in this folder (the demo's, say), repeated under new names until there are so many, go
+through the report's own code: their manifests, and their pictures from the store, of which each slide's are made anew
+for every repetition. Not covered: reading a thousand slides' pictures from a cold disk, and the students of other
+experiments. Timed in parts: `pictures` of the page, `side_files`, and what is left.
+
+Run: python -m bench.report.pages [--slides N] [--out DIR]; the last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.base.manifest import Item, Manifest
+from pipeline.base.store import Store
+from pipeline.params import load_params
+from pipeline.params.report import ReportParams
+from pipeline.report import page
+from pipeline.report.pictures import slide_pictures, spread
+from pipeline.report.slides_page import build_slides_page
+
+OF_SLIDES = ("slides", "tiles", "tokens", "evaluate")
+"""Stages whose items are slides."""
+
+
+def main() -> None:
+    """Read the command line, build, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slides", type=int, default=1000, help="slides of the report")
+    parser.add_argument("--out", type=Path, help="folder to keep the report in; else it is thrown away")
+    args = parser.parse_args()
+    params = load_params()
+    manifests = {stage: Manifest.load(Path("artifacts") / f"{stage}.json", stage) for stage in page.STAGES}
+    with tempfile.TemporaryDirectory(prefix="histill-report-") as scratch:
+        found = measure(manifests, params.report, Store.find(params.store.root), args.slides, args.out or Path(scratch))
+    print(json.dumps(found))
+
+
+def measure(
+    manifests: Mapping[str, Manifest], params: ReportParams, store: Store, slides: int, out: Path
+) -> dict[str, Any]:
+    """Build report.html and its side files in `out`; seconds and bytes."""
+    many = repeated(manifests, slides)
+    tiles = many["tiles"]
+    start = time.perf_counter()
+    slide_pictures(tiles, spread(tiles.items, params.max_slides), store)
+    pictures_s = time.perf_counter() - start
+    start = time.perf_counter()
+    build_slides_page(page.environment(), params.title, many["slides"], tiles, store, out / "apart" / "slides.html")
+    side_s = time.perf_counter() - start
+    start = time.perf_counter()
+    page.build_report(many, params, store, out / "report.html")
+    whole_s = time.perf_counter() - start
+    start = time.perf_counter()
+    page.build_report(many, params, store, out / "report.html")
+    again_s = time.perf_counter() - start
+    side = [path.stat().st_size for path in (out / "slides").iterdir()]
+    return {
+        "slides": len(tiles.items),
+        "cores": os.cpu_count(),
+        "seconds": round(whole_s, 2),
+        "seconds_again": round(again_s, 2),
+        "seconds_pictures": round(pictures_s, 2),
+        "seconds_side_files": round(side_s, 2),
+        "report_bytes": (out / "report.html").stat().st_size,
+        "slides_page_bytes": (out / "slides.html").stat().st_size,
+        "side_files": len(side),
+        "side_bytes": sum(side),
+    }
+
+
+def repeated(manifests: Mapping[str, Manifest], slides: int) -> dict[str, Manifest]:
+    """The run with its slides repeated, each time under new ids, until there are `slides`."""
+    order = [item.id for item in manifests["tiles"].items]
+    names = {(order[k % len(order)], k // len(order)) for k in range(slides)}
+    rounds = -(-slides // len(order))
+
+    def more(manifest: Manifest) -> tuple[Item, ...]:
+        return tuple(
+            item.model_copy(update={"id": f"{item.id}-{turn:04}"})
+            for turn in range(rounds)
+            for item in manifest.items
+            if (item.id, turn) in names
+        )
+
+    return {
+        stage: manifest.model_copy(update={"items": more(manifest)}) if stage in OF_SLIDES else manifest
+        for stage, manifest in manifests.items()
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""How fast slides become tiles: the whole tiles stage against the plain loop, on one slide and one thread.
+
+The plain loop is what most people run: OpenSlide `read_region` -> Pillow resize (bicubic) -> Pillow JPEG at the same
+quality (95, 4:4:4), at the very tiles that the stage keeps; it finds no tissue and stores nothing. The stage does all
+it does in a run, in a process of its own (`bench.tiles.one_slide`). Two cases:
+
+    aligned   the slide's own resolution and tile size: its JPEG tiles are kept as they are
+    rescaled  --target-mpp (0.5), 224 px tiles: decoded, shrunk and encoded
+
+Without a slide one is made: 12,288 px a side, tissue-like, at least 0.3 bytes a pixel. Each figure is the median of
+`--repeats` runs that take turns. What this does not cover: cold disks (the file is in the page cache), network mounts.
+
+Run: python -m bench.tiles.speed [SLIDE] [--target-mpp M]; the last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openslide
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.demo.slides import SLIDE_FILE, make_demo_slide
+from pipeline.slides.read.reader import SlideReader
+
+SIDE_PX, MPP, TILE_PX = 12288, 0.293, 256
+MIN_DENSITY = 0.3
+QUALITY = 95
+_PATTERN_PX = 2048
+
+
+def plain_loop(slide: Path, run: dict[str, Any], tile_px: int) -> float:
+    """Seconds that the plain loop takes for the tiles of a run of the stage."""
+    level, side = run["read_level"], round(run["size_l0_px"][0] / run["read_downsample"])
+    began = time.perf_counter()
+    with openslide.OpenSlide(str(slide)) as opened:
+        for at in zip(run["x_l0"], run["y_l0"], strict=True):
+            tile = opened.read_region(at, level, (side, side)).convert("RGB")
+            if side != tile_px:
+                tile = tile.resize((tile_px, tile_px), Image.Resampling.BICUBIC)
+            tile.save(io.BytesIO(), "JPEG", quality=QUALITY, subsampling=0)
+    return time.perf_counter() - began
+
+
+def stage(slide: Path, target_mpp: float, tile_px: int, processes: int = 1) -> list[dict[str, Any]]:
+    """The reports of so many processes that run the tiles stage on the slide at the same time, a thread each."""
+    command = [sys.executable, "-m", "bench.tiles.one_slide", str(slide), str(target_mpp), str(tile_px), "auto"]
+    env = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    children = [
+        subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(processes)
+    ]
+    reports = []
+    for child in children:
+        out, err = child.communicate()
+        if child.returncode:
+            raise SystemExit(f"the tiles stage failed:\n{err}")
+        reports.append(json.loads(out.splitlines()[-1]))
+    return reports
+
+
+def case(name: str, slide: Path, target_mpp: float, tile_px: int, repeats: int) -> tuple[float, float, dict[str, Any]]:
+    """Print one case; returns stage tiles/s over plain tiles/s, the stage's tiles/s, and its last report."""
+    plain, whole = [], []
+    for _ in range(repeats):
+        (report,) = stage(slide, target_mpp, tile_px)
+        whole.append(report["seconds"])
+        plain.append(plain_loop(slide, report, tile_px))
+    n = report["tiles"]
+    stage_rate, plain_rate = n / statistics.median(whole), n / statistics.median(plain)
+    print(f"{name:9} {target_mpp:.3f} um/px, {tile_px} px: {n} tiles, {report['as_scanned']} kept as scanned, ", end="")
+    print(f"{report['reader']}; plain {plain_rate:.0f}/s, stage {stage_rate:.0f}/s, ", end="")
+    print(f"ratio {stage_rate / plain_rate:.2f}, peak {report['peak_rss_mb']:.0f} MB")
+    return stage_rate / plain_rate, stage_rate, report
+
+
+def scaling(slide: Path, target_mpp: float, tile_px: int, repeats: int) -> float:
+    """Tiles/s of two processes side by side over those of one; 2 is linear."""
+    one: list[float] = [stage(slide, target_mpp, tile_px)[0]["seconds"] for _ in range(repeats)]
+    two: list[float] = [max(r["seconds"] for r in stage(slide, target_mpp, tile_px, 2)) for _ in range(repeats)]
+    return 2 * statistics.median(one) / statistics.median(two)
+
+
+def make_slide(path: Path, side_px: int = SIDE_PX) -> float:
+    """A tiled JPEG TIFF of demo tissue, mirrored over `side_px`, levels 1, 4, 16; returns its bytes a pixel."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_demo_slide(1, _PATTERN_PX, Path(folder))
+        with tifffile.TiffFile(Path(folder) / SLIDE_FILE) as tiff:
+            pattern_HWC = tiff.pages[0].asarray()
+    grain = np.random.default_rng(0).normal(0, 4, (*pattern_HWC.shape[:2], 1))
+    pattern_HWC = np.clip(pattern_HWC + grain, 0, 255).astype(np.uint8)
+    for quality in range(80, 100, 3):
+        _write(path, Image.fromarray(pattern_HWC), side_px, quality)
+        density = path.stat().st_size / side_px**2
+        if density >= MIN_DENSITY:
+            return density
+    raise AssertionError(f"{density} bytes a pixel at quality {quality}")
+
+
+def _write(path: Path, pattern: Image.Image, side_px: int, quality: int) -> None:
+    with tifffile.TiffWriter(path) as tiff:
+        for factor in (1, 4, 16):
+            per_cm, level = 1e4 / (MPP * factor), side_px // factor
+            tiff.write(
+                _tiles(np.asarray(pattern.reduce(factor)), level),
+                shape=(level, level, 3),
+                dtype=np.uint8,
+                tile=(TILE_PX, TILE_PX),
+                photometric="ycbcr",
+                subsampling=(2, 2),
+                compression="jpeg",
+                compressionargs={"level": quality},
+                subfiletype=int(factor > 1),
+                resolution=(per_cm, per_cm),
+                resolutionunit="CENTIMETER",
+                metadata=None,
+                maxworkers=1,
+            )
+
+
+def _tiles(pattern_HWC: NDArray[np.uint8], side_px: int) -> Iterator[NDArray[np.uint8]]:
+    """The tiles of a level, row after row, of the pattern and its mirror images side by side."""
+    period = np.concatenate([np.arange(len(pattern_HWC)), np.arange(len(pattern_HWC))[::-1]])
+    for top in range(0, side_px, TILE_PX):
+        rows = period[np.arange(top, top + TILE_PX) % len(period)]
+        for left in range(0, side_px, TILE_PX):
+            columns = period[np.arange(left, left + TILE_PX) % len(period)]
+            yield pattern_HWC[np.ix_(rows, columns)]
+
+
+def main() -> None:
+    """Print a line a case, and the JSON line."""
+    parser = argparse.ArgumentParser(description="the tiles stage against the plain OpenSlide loop")
+    parser.add_argument("slide", nargs="?", type=Path)
+    parser.add_argument("--target-mpp", type=float, default=0.5, help="of the rescaled case")
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        slide = args.slide
+        if slide is None:
+            slide = Path(folder) / "bench.tif"
+            density = make_slide(slide)
+            print(f"made a slide of {SIDE_PX} x {SIDE_PX} px at {MPP} um/px, {density:.2f} bytes a pixel")
+        own_mpp, own_tile_px = _own(slide)
+        aligned_ratio, _, first = case("aligned", slide, own_mpp, own_tile_px, args.repeats)
+        rescaled_ratio, _, second = case("rescaled", slide, args.target_mpp, 224, args.repeats)
+        two = scaling(slide, args.target_mpp, 224, args.repeats)
+    print(f"two processes: {two:.2f} times one, on {os.cpu_count()} cores")
+    result = {
+        "aligned_ratio": round(aligned_ratio, 2),
+        "rescaled_ratio": round(rescaled_ratio, 2),
+        "two_process_scaling": round(two, 2),
+        "peak_rss_mb": round(max(first["peak_rss_mb"], second["peak_rss_mb"])),
+    }
+    print(json.dumps(result))
+
+
+def _own(slide: Path) -> tuple[float, int]:
+    """The slide's own um per pixel and the side of its tiles."""
+    with SlideReader(slide) as reader, openslide.OpenSlide(str(slide)) as opened:
+        tile_px = int(opened.properties.get("openslide.level[0].tile-width", TILE_PX))
+        return reader.mpp_xy[0], tile_px
+
+
+if __name__ == "__main__":
+    main()
