@@ -30,10 +30,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from bench.finished_run import MEASURED, PARTS, STORE, Fields
+from bench.printing import finish, show
 
 ABSENT = "(absent)"
 WIDTH = 300
@@ -115,12 +114,10 @@ def _told(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def show(parts: dict[str, Compared], most: int) -> None:
+def tell(parts: dict[str, Compared], most: int) -> None:
     """Print the counts as a table, then up to `most` differences of each part."""
-    table = Table("part", "compared", "differ", "allowed", "measured, left out")
-    for name, part in parts.items():
-        table.add_row(name, *(f"{count:,}" for count in _counts(part).values()))
-    Console().print(table)
+    columns = ("part", "compared", "differ", "allowed", "measured, left out")
+    show("Old and new", columns, [(name, *_counts(part).values()) for name, part in parts.items()])
     for name, part in parts.items():
         for text in part.differences[:most]:
             print(f"{name}  {text if len(text) <= WIDTH else text[:WIDTH] + ' …'}")
@@ -148,9 +145,9 @@ def main(
     paths = tuple((pattern, path) for pattern, _, path in (text.partition("=") for text in rename or ()))
     intended = Intended(tuple(allow or ()), paths, tuple(values or ()))
     parts = {name: compare(read(old), read(new), intended) for name, read in PARTS.items()}
-    show(parts, most)
+    tell(parts, most)
     same = not any(part.differences for part in parts.values())
-    print(json.dumps({"same": same, "parts": {name: _counts(part) for name, part in parts.items()}}))
+    finish({"same": same, "parts": {name: _counts(part) for name, part in parts.items()}})
     raise typer.Exit(0 if same else 1)
 
 
