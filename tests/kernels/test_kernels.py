@@ -2,15 +2,14 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from project import ROOT
 
 from bench.kernels import agreement
 from kernels.epilogue import reference
 
-ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | ({} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"})
 
 
