@@ -18,6 +18,7 @@ from pipeline.params import STAGES
 from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
 from pipeline.params.whole import WholeParams
+from pipeline.slides.picture_folders import Grouping
 from stages.command import ARTIFACTS, Debug, errors, find_store, load
 from stages.housekeeping import store_cli
 
@@ -70,12 +71,18 @@ def report(
 
 
 @cli.command()
-def scan(folder: Path, debug: Debug = False) -> None:
+def scan(
+    folder: Path,
+    folders: Annotated[
+        Grouping, typer.Option(help="What folders of tiles side by side are: classes of one slide, or a slide each.")
+    ] = Grouping.AUTO,
+    debug: Debug = False,
+) -> None:
     """Print a slide table of all slides under FOLDER: histill scan DIR > slides.csv."""
     from pipeline.slides.scan import scan as scan_folder
 
     with errors(debug):
-        typer.echo(scan_folder(folder), nl=False)
+        typer.echo(scan_folder(folder, folders), nl=False)
 
 
 class CoordsFormat(StrEnum):

@@ -9,17 +9,19 @@ problem of the header or the file refuses the table.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import difflib
 import io
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from pipeline.base.errors import SlideRefused, TableError
 from pipeline.base.manifest import Refusal
+from pipeline.slides.ids import DEMO, default_id, first_free
 
 COLUMNS = ("path", "slide_id", "mpp", "label", "split", "patient", "mask", "coords")
 RARE = ("mask", "coords")
@@ -28,7 +30,6 @@ MPP_RANGE = (0.05, 10.0)
 """um per pixel that a light microscope's slide can have; what lies outside is a mistake in the metadata."""
 Mpp = float | Literal["objective"] | None
 """What to believe of a slide that does not say: um per pixel, its objective power, or nothing (refuse it)."""
-DEMO = re.compile(r"demo:([1-9][0-9]{0,3})")
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 
@@ -45,6 +46,8 @@ class Row:
     patient: str | None = None
     mask: str | None = None
     coords: str | None = None
+    numbered: bool = False
+    """Whether it was given a number, since another row has the id that its path gives."""
 
     @property
     def demo(self) -> int | None:
@@ -56,13 +59,6 @@ class Row:
 def sane_mpp(mpp: float) -> bool:
     """Whether a resolution, in um per pixel, can be that of a slide."""
     return math.isfinite(mpp) and MPP_RANGE[0] <= mpp <= MPP_RANGE[1]
-
-
-def default_id(path: str) -> str:
-    """The file's stem (or the folder's name) with every character the store does not take replaced by `_`."""
-    demo = DEMO.fullmatch(path)
-    stem = f"demo-{demo[1]}" if demo else PurePosixPath(path).stem
-    return re.sub(r"[^A-Za-z0-9._-]", "_", stem).lstrip(".")[:128]
 
 
 def read_table(path: Path | str) -> tuple[list[Row], list[Refusal]]:
@@ -88,7 +84,7 @@ def parse_table(text: str, path: Path) -> tuple[list[Row], list[Refusal]]:
     header: list[str] | None = None
     rows: list[Row] = []
     refused: list[Refusal] = []
-    first_line: dict[str, int] = {}
+    given_ids: dict[str, int] = {}
     try:
         for cells in reader:
             if not any(cell.strip() for cell in cells):
@@ -97,18 +93,39 @@ def parse_table(text: str, path: Path) -> tuple[list[Row], list[Refusal]]:
                 header = _header(cells, path)
                 continue
             try:
-                row = _row(header, cells, reader.line_num, first_line)
+                row = _row(header, cells, reader.line_num, given_ids)
             except SlideRefused as error:
                 refused.append(Refusal.of(error.where, error))
                 continue
-            first_line[row.slide_id] = row.line
             rows.append(row)
     except csv.Error as error:
         where = f"{path}, line {reader.line_num}"
         raise TableError(f"not valid CSV: {error}", where=where, fix="mend the quotes on that line") from None
     if not rows and not refused:
         raise TableError("the table lists no slide", where=str(path), fix="add rows: a path each")
-    return rows, refused
+    return _with_ids(rows, given_ids, refused), refused
+
+
+def _with_ids(rows: list[Row], given_ids: Mapping[str, int], refused: list[Refusal]) -> list[Row]:
+    """The rows, those without an id called by their paths, by a number too where another row is called so.
+
+    A path that is there twice without an id is a copied line: the second is refused.
+    """
+    found, used, first_line = list[Row](), set(given_ids), dict[str, int]()
+    for row in rows:
+        if row.slide_id:
+            found.append(row)
+            continue
+        name = default_id(row.path)
+        if row.path in first_line:
+            fix = "drop the row, or give each its own slide_id"
+            refused.append(Refusal(id=name, reason=f"line {first_line[row.path]} has the same path", fix=fix))
+            continue
+        first_line[row.path] = row.line
+        slide_id = first_free(name, used)
+        used.add(slide_id)
+        found.append(dataclasses.replace(row, slide_id=slide_id, numbered=slide_id != name))
+    return found
 
 
 def format_table(rows: Iterable[Row]) -> str:
@@ -146,8 +163,11 @@ def _header(cells: list[str], path: Path) -> list[str]:
     return header
 
 
-def _row(header: list[str], cells: list[str], line: int, first_line: dict[str, int]) -> Row:
-    """Check one row. Raises `SlideRefused` whose `where` is the slide's id, or its line where it has none."""
+def _row(header: list[str], cells: list[str], line: int, given_ids: dict[str, int]) -> Row:
+    """Check one row, whose id is empty where the table gives none; ids that it gives are noted with their lines.
+
+    Raises `SlideRefused` whose `where` is the slide's id, or its line where it has none.
+    """
     at = f"line-{line}"
     if any(cell.strip() for cell in cells[len(header) :]):
         fix = "put quotes around a cell that holds a comma"
@@ -160,14 +180,14 @@ def _row(header: list[str], cells: list[str], line: int, first_line: dict[str, i
     if not _SAFE_ID.fullmatch(slide_id):
         fix = "slide_id: up to 128 letters, digits, '.', '_' and '-', not starting with '.'"
         raise SlideRefused(f"id {slide_id!r} would leave the store's folder", where=slide_id or at, fix=fix)
-    if slide_id in first_line:
+    if given and given_ids.setdefault(given, line) != line:
         fix = "give each row its own slide_id"
-        raise SlideRefused(f"duplicate id: line {first_line[slide_id]} has it too", where=slide_id, fix=fix)
+        raise SlideRefused(f"duplicate id: line {given_ids[given]} has it too", where=slide_id, fix=fix)
     split = value.get("split")
     return Row(
         line=line,
         path=path,
-        slide_id=slide_id,
+        slide_id=given or "",
         mpp=_mpp(value.get("mpp"), slide_id),
         label=value.get("label"),
         split=split.lower() if split else None,

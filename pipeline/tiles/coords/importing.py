@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import TableError
-from pipeline.slides.table import Row, default_id
+from pipeline.slides.ids import default_id
+from pipeline.slides.table import Row
 
 SUFFIXES = frozenset({".h5", ".hdf5"})
 _TRIDENT_ENDING = "_patches"
