@@ -21,11 +21,14 @@ from typing import Literal
 
 from pipeline.base.errors import SlideRefused, TableError
 from pipeline.base.manifest import Refusal
+from pipeline.slides.cells import MISSING, class_of, one_spelling, present, without_index
 from pipeline.slides.ids import DEMO, default_id, first_free
 
 COLUMNS = ("path", "slide_id", "mpp", "label", "split", "patient", "mask", "coords")
 RARE = ("mask", "coords")
 """Columns that are written only where a row has a value in them."""
+VERBATIM = ("path", "slide_id")
+"""Columns of which any text is a value."""
 MPP_RANGE = (0.05, 10.0)
 """um per pixel that a light microscope's slide can have; what lies outside is a mistake in the metadata."""
 Mpp = float | Literal["objective"] | None
@@ -46,8 +49,6 @@ class Row:
     patient: str | None = None
     mask: str | None = None
     coords: str | None = None
-    numbered: bool = False
-    """Whether it was given a number, since another row has the id that its path gives."""
 
     @property
     def demo(self) -> int | None:
@@ -56,13 +57,22 @@ class Row:
         return int(match[1]) if match else None
 
 
+@dataclass(frozen=True)
+class Table:
+    """A slide table: its usable rows and the refused ones, both in the table's order, and remarks for its author."""
+
+    rows: list[Row]
+    refused: list[Refusal]
+    remarks: list[str]
+
+
 def sane_mpp(mpp: float) -> bool:
     """Whether a resolution, in um per pixel, can be that of a slide."""
     return math.isfinite(mpp) and MPP_RANGE[0] <= mpp <= MPP_RANGE[1]
 
 
-def read_table(path: Path | str) -> tuple[list[Row], list[Refusal]]:
-    """The table's usable rows and the refused ones, both in the table's order. Raises `TableError`."""
+def read_table(path: Path | str, missing: Iterable[str] = MISSING) -> Table:
+    """Read slides.csv; `missing` are the texts that mean no label. Raises `TableError`."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -71,47 +81,57 @@ def read_table(path: Path | str) -> tuple[list[Row], list[Refusal]]:
         raise TableError("slide table not found", where=str(path), fix=fix) from None
     except UnicodeDecodeError:
         raise TableError("not UTF-8 text", where=str(path), fix="save it as CSV (UTF-8)") from None
-    return parse_table(text, path)
+    return parse_table(text, path, missing)
 
 
-def parse_table(text: str, path: Path) -> tuple[list[Row], list[Refusal]]:
+def parse_table(text: str, path: Path, missing: Iterable[str] = MISSING) -> Table:
     """As `read_table`, from the table's text; `path` is for messages."""
     if "\0" in text:
         raise TableError("not a text file", where=str(path), fix="save it as CSV (UTF-8)")
-    # A comment leaves a blank line behind, so that line numbers stay those of the file.
-    lines = ["\n" if line.startswith("#") else line for line in text.splitlines(keepends=True)]
-    reader = csv.reader(lines, delimiter=delimiter(lines), strict=True)
-    header: list[str] | None = None
+    lines, cells = _cells(text, path)
+    if not cells:
+        raise TableError("the table lists no slide", where=str(path), fix="add rows: a path each")
+    header, *body = without_index(cells)
+    columns = _header(header, path)
     rows: list[Row] = []
     refused: list[Refusal] = []
     given_ids: dict[str, int] = {}
+    for line, row_cells in zip(lines[1:], body, strict=True):
+        try:
+            rows.append(_row(columns, row_cells, line, given_ids, missing))
+        except SlideRefused as error:
+            refused.append(Refusal.of(error.where, error))
+    if not rows and not refused:
+        raise TableError("the table lists no slide", where=str(path), fix="add rows: a path each")
+    rows, remarks = _with_ids(rows, given_ids, refused)
+    patients, said = one_spelling([row.patient for row in rows])
+    rows = [dataclasses.replace(row, patient=patient) for row, patient in zip(rows, patients, strict=True)]
+    return Table(rows, refused, [*remarks, *(f"patients {line}" for line in said)])
+
+
+def _cells(text: str, path: Path) -> tuple[list[int], list[list[str]]]:
+    """The line number and the cells of every row that is not blank, the header first."""
+    # A comment leaves a blank line behind, so that line numbers stay those of the file.
+    lines = ["\n" if line.startswith("#") else line for line in text.splitlines(keepends=True)]
+    reader = csv.reader(lines, delimiter=delimiter(lines), strict=True)
+    numbers, rows = list[int](), list[list[str]]()
     try:
         for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if header is None:
-                header = _header(cells, path)
-                continue
-            try:
-                row = _row(header, cells, reader.line_num, given_ids)
-            except SlideRefused as error:
-                refused.append(Refusal.of(error.where, error))
-                continue
-            rows.append(row)
+            if any(cell.strip() for cell in cells):
+                numbers.append(reader.line_num)
+                rows.append([cell.strip() for cell in cells])
     except csv.Error as error:
         where = f"{path}, line {reader.line_num}"
         raise TableError(f"not valid CSV: {error}", where=where, fix="mend the quotes on that line") from None
-    if not rows and not refused:
-        raise TableError("the table lists no slide", where=str(path), fix="add rows: a path each")
-    return _with_ids(rows, given_ids, refused), refused
+    return numbers, rows
 
 
-def _with_ids(rows: list[Row], given_ids: Mapping[str, int], refused: list[Refusal]) -> list[Row]:
+def _with_ids(rows: list[Row], given_ids: Mapping[str, int], refused: list[Refusal]) -> tuple[list[Row], list[str]]:
     """The rows, those without an id called by their paths, by a number too where another row is called so.
 
     A path that is there twice without an id is a copied line: the second is refused.
     """
-    found, used, first_line = list[Row](), set(given_ids), dict[str, int]()
+    found, remarks, used, first_line = list[Row](), list[str](), set(given_ids), dict[str, int]()
     for row in rows:
         if row.slide_id:
             found.append(row)
@@ -124,8 +144,10 @@ def _with_ids(rows: list[Row], given_ids: Mapping[str, int], refused: list[Refus
         first_line[row.path] = row.line
         slide_id = first_free(name, used)
         used.add(slide_id)
-        found.append(dataclasses.replace(row, slide_id=slide_id, numbered=slide_id != name))
-    return found
+        found.append(dataclasses.replace(row, slide_id=slide_id))
+        if slide_id != name:
+            remarks.append(f"{row.path} is called {slide_id}: another slide is called {name}")
+    return found, remarks
 
 
 def format_table(rows: Iterable[Row]) -> str:
@@ -163,7 +185,7 @@ def _header(cells: list[str], path: Path) -> list[str]:
     return header
 
 
-def _row(header: list[str], cells: list[str], line: int, given_ids: dict[str, int]) -> Row:
+def _row(header: list[str], cells: list[str], line: int, given_ids: dict[str, int], missing: Iterable[str]) -> Row:
     """Check one row, whose id is empty where the table gives none; ids that it gives are noted with their lines.
 
     Raises `SlideRefused` whose `where` is the slide's id, or its line where it has none.
@@ -172,7 +194,9 @@ def _row(header: list[str], cells: list[str], line: int, given_ids: dict[str, in
     if any(cell.strip() for cell in cells[len(header) :]):
         fix = "put quotes around a cell that holds a comma"
         raise SlideRefused(f"line {line} has {len(cells)} cells, the header {len(header)}", where=at, fix=fix)
-    value = {name: cell.strip() or None for name, cell in zip(header, cells, strict=False)}
+    raw = dict(zip(header, cells, strict=False))
+    # A file may be called `NA`; of the rest it is no value.
+    value = {name: cell or None if name in VERBATIM else present(cell) for name, cell in raw.items()}
     path, given = value.get("path"), value.get("slide_id")
     if path is None:
         raise SlideRefused(f"line {line} has no path", where=given or at, fix="give the slide's file, or drop the row")
@@ -189,7 +213,7 @@ def _row(header: list[str], cells: list[str], line: int, given_ids: dict[str, in
         path=path,
         slide_id=given or "",
         mpp=_mpp(value.get("mpp"), slide_id),
-        label=value.get("label"),
+        label=class_of(raw.get("label", ""), missing),
         split=split.lower() if split else None,
         patient=value.get("patient"),
         mask=value.get("mask"),
