@@ -25,6 +25,15 @@ from pipeline.base.files import write_atomic, write_json
 from pipeline.base.items import StudentFacts
 from pipeline.params.student import StudentParams
 from pipeline.student.card import model_card
+from pipeline.student.exported import (
+    ADAPTER_FILE,
+    ADAPTER_WEIGHTS_FILE,
+    CARD_FILE,
+    CONFIG_FILE,
+    ONNX_FILE,
+    WEIGHTS_FILE,
+    AdapterConfig,
+)
 from pipeline.student.model import Distiller, Student, build
 from pipeline.student.onnx_export import onnx_bytes
 from pipeline.student.targets import Standardiser
@@ -100,21 +109,18 @@ def timm_config(student: Student, facts: StudentFacts) -> dict[str, Any]:
 
 
 def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: dict[str, Tensor]) -> None:
-    write_json(folder / "config.json", timm_config(distiller.student, facts))
-    _save(folder / "model.safetensors", distiller.student.backbone)
-    write_atomic(folder / "model.onnx", onnx_bytes(distiller.student.backbone, facts.input_px))
+    write_json(folder / CONFIG_FILE, timm_config(distiller.student, facts))
+    _save(folder / WEIGHTS_FILE, distiller.student.backbone)
+    write_atomic(folder / ONNX_FILE, onnx_bytes(distiller.student.backbone, facts.input_px))
     adapter = distiller.adapter
     if adapter is not None and facts.adapter is not None:
         Standardiser.from_tensors("patch", targets).fold_into(adapter.last)
-        _save(folder / "adapter.safetensors", adapter)
-        stages = [stage.index for stage in distiller.student.stages]
-        arguments = {
-            "adapter": facts.student["adapter"],
-            "arguments": facts.adapter.model_dump(mode="json"),
-            "stages": stages,
-        }
-        write_json(folder / "adapter.json", arguments)
-    write_atomic(folder / "README.md", model_card(facts).encode())
+        _save(folder / ADAPTER_WEIGHTS_FILE, adapter)
+        stages = tuple(stage.index for stage in distiller.student.stages)
+        name = StudentParams.model_validate(facts.student).adapter
+        config = AdapterConfig(adapter=name, arguments=facts.adapter, stages=stages)
+        write_json(folder / ADAPTER_FILE, config.model_dump(mode="json"))
+    write_atomic(folder / CARD_FILE, model_card(facts).encode())
 
 
 def _save(path: Path, module: nn.Module) -> None:
