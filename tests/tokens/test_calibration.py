@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import example, given
-from made_manifests import tiles_item
+from made.items import tiles_item
 
 from pipeline.base.errors import TeacherError
 from pipeline.base.store import Ref

@@ -11,8 +11,8 @@ import torch
 from dask.distributed import LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
-from made_manifests import tiles_item
-from made_tiles import file_bytes, tiles_json
+from made.items import tiles_item
+from made.tiles import file_bytes, tiles_json
 
 from pipeline.base.errors import SlideRefused
 from pipeline.base.store import Store
