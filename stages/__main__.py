@@ -136,14 +136,18 @@ def import_coords(
         path = table or Path(load_params(WholeParams, params).slides.table if params.exists() else "slides.csv")
         if slides is not None:
             path = Path("slides.csv")
-            rows, refused = parse_table(scan_folder(slides), path)
+            read = parse_table(scan_folder(slides), path)
         elif path.exists() and not path.stat().st_size:
             fix = "`> slides.csv` empties it before it can be read: restore it, then use --out slides.csv"
             raise TableError("the table is empty", where=str(path), fix=fix)
         else:
-            rows, refused = read_table(path)
-        filled, remarks = with_coords(rows, found, path.absolute().parent)
-        for remark in [*(f"left out {refusal.id}: {refusal.reason}" for refusal in refused), *remarks]:
+            read = read_table(path)
+        filled, remarks = with_coords(read.rows, found, path.absolute().parent)
+        for remark in [
+            *(f"left out {refusal.id}: {refusal.reason}" for refusal in read.refused),
+            *read.remarks,
+            *remarks,
+        ]:
             typer.echo(remark, err=True)
         if out is None:
             typer.echo(format_table(filled), nl=False)

@@ -7,6 +7,7 @@ recognised as one: `scan` lists it once, and its identity covers them all.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from pydicom.errors import InvalidDicomError
@@ -37,8 +38,8 @@ def files_of(path: Path) -> tuple[Path, ...]:
     series = series_of(path)
     if series is None:
         return (path,)
-    beside = (file for file in path.parent.iterdir() if file.is_file())
-    return tuple(sorted(file for file in beside if file == path or series_of(file) == series))
+    found = _series_in(path.parent, path.parent.stat().st_mtime_ns)
+    return tuple(sorted({path, *found.get(series, ())}))
 
 
 def series_of(path: Path) -> str | None:
@@ -54,6 +55,17 @@ def series_of(path: Path) -> str | None:
         return None
     uid = found.get(_SERIES)
     return None if uid is None else str(uid.value)
+
+
+@lru_cache(maxsize=16)
+def _series_in(folder: Path, mtime_ns: int) -> dict[str, list[Path]]:
+    """The DICOM files of each series in a folder; kept, since every slide of a folder asks for all of it."""
+    found: dict[str, list[Path]] = {}
+    for file in folder.iterdir():
+        series = series_of(file) if file.is_file() else None
+        if series is not None:
+            found.setdefault(series, []).append(file)
+    return found
 
 
 def _beyond_series(tag: BaseTag, vr: str | None, length: int) -> bool:

@@ -22,9 +22,9 @@ from pipeline.slides.table import Row, parse_table
 def listed(folder: Path, grouping: Grouping = Grouping.AUTO) -> tuple[list[Row], list[str]]:
     """The rows of the table, which all can be read, and its comments."""
     text = scan(folder, grouping)
-    rows, refused = parse_table(text, Path("slides.csv")) if "\n" in text.split("#")[0].strip("\n") else ([], [])
-    assert not refused
-    return rows, [line for line in text.splitlines() if line.startswith("#")]
+    table = parse_table(text, Path("slides.csv"))
+    assert not table.refused
+    return table.rows, [line for line in text.splitlines() if line.startswith("#")]
 
 
 def slide(path: Path) -> Path:
