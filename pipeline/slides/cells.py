@@ -11,8 +11,8 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-MISSING = ("na", "n/a", "#n/a", "nan", "none", "null", "<na>")
-"""Texts, in any case, that mean no value; an empty cell is one in any event."""
+from pipeline.params.base import MISSING
+
 _INDEX = re.compile(r"(unnamed: \d+(\.\d+)?|\.\.\.\d+|row\.?names?)?")
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 _NUMBER = re.compile(r"\d+(\.0+)?")

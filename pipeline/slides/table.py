@@ -21,7 +21,8 @@ from typing import Literal
 
 from pipeline.base.errors import SlideRefused, TableError
 from pipeline.base.manifest import Refusal
-from pipeline.slides.cells import MISSING, class_of, one_spelling, present, without_index
+from pipeline.params.base import MISSING
+from pipeline.slides.cells import class_of, one_spelling, present, without_index
 from pipeline.slides.ids import DEMO, default_id, first_free
 
 COLUMNS = ("path", "slide_id", "mpp", "label", "split", "patient", "mask", "coords")
