@@ -11,11 +11,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import housekeeping
-from pipeline.errors import TableError
-from pipeline.manifest import write_atomic
-from pipeline.params import STAGES, load_params
-from pipeline.store import Ref, dvc_root
+from pipeline.base.errors import TableError
+from pipeline.base.files import free_bytes, human, write_atomic
+from pipeline.base.store import Ref, dvc_root
+from pipeline.params import STAGES
+from pipeline.params.load import load_params
+from pipeline.params.site import SiteParams
+from pipeline.params.whole import WholeParams
 from stages.command import ARTIFACTS, Debug, errors, find_store, load
 from stages.housekeeping import store_cli
 
@@ -36,7 +38,7 @@ def _register(stage: str) -> None:
     @cli.command(stage, help=f"Run the stage `{stage}` here, without DVC.")
     def command(debug: Debug = False) -> None:
         with errors(debug):
-            load_params()
+            load_params(SiteParams)
         importlib.import_module(f"stages.{stage}").main(debug)
 
 
@@ -59,7 +61,7 @@ def report(
             raise typer.BadParameter("experiments are named with --compare: histill report --compare EXP ...")
         importlib.import_module("stages.report").main(debug)
         return
-    from pipeline.evaluation.compare import compare_experiments
+    from pipeline.report.across.compare import compare_experiments
 
     with errors(debug):
         out = Path("reports/compare.html")
@@ -91,7 +93,7 @@ def export_coords(
     debug: Debug = False,
 ) -> None:
     """Write where each slide's tiles are, a file a slide, for TRIDENT, CLAM or QuPath."""
-    from pipeline.tiles.coords_export import export_coords as write_all
+    from pipeline.tiles.coords.exporting import export_coords as write_all
 
     with errors(debug):
         slides, tiles, store = load("slides"), load("tiles"), find_store()
@@ -119,11 +121,11 @@ def import_coords(
     """
     from pipeline.slides.scan import scan as scan_folder
     from pipeline.slides.table import format_table, parse_table, read_table
-    from pipeline.tiles.coords_import import with_coords
+    from pipeline.tiles.coords.importing import with_coords
 
     with errors(debug):
         params = Path("params.yaml")
-        path = table or Path(load_params(params).slides.table if params.exists() else "slides.csv")
+        path = table or Path(load_params(WholeParams, params).slides.table if params.exists() else "slides.csv")
         if slides is not None:
             path = Path("slides.csv")
             rows, refused = parse_table(scan_folder(slides), path)
@@ -144,7 +146,7 @@ def import_coords(
 @cli.command()
 def teachers() -> None:
     """List the teachers that `tokens.teacher` knows by a short name, and what they want and give."""
-    from pipeline.tokens.listing import list_teachers
+    from pipeline.teachers.listing import list_teachers
 
     list_teachers()
 
@@ -160,7 +162,7 @@ def embed(
 ) -> None:
     """Embed images or tiles with the exported student: histill embed FOLDER --out embeddings.h5."""
     with errors(debug):
-        from pipeline.student.embed import embed as embed_all
+        from pipeline.embed.images import embed as embed_all
 
         n = embed_all([_images_or_tiles(name) for name in what], student, out, dense=dense, batch_size=batch_size)
         typer.echo(f"{n} images embedded in {out}")
@@ -178,8 +180,8 @@ def study(
     debug: Debug = False,
 ) -> None:
     """Run every arm of a plan over its seeds as DVC experiments, and print their table: goes on where it was."""
-    from pipeline.evaluation.study import read_plan, run_study
-    from pipeline.evaluation.study_table import markdown, results_of
+    from pipeline.study.run import read_plan, run_study
+    from pipeline.study.table import markdown, results_of
 
     with errors(debug):
         told = read_plan(plan, data)
@@ -206,7 +208,7 @@ def doctor() -> None:
     import torch
 
     store = find_store()
-    space = housekeeping.human(housekeeping.free_bytes(store))
+    space = human(free_bytes(store.root))
     table = Table("what", "found", show_header=True)
     for package in ("torch", "torchvision", "timm", "zarr", "openslide", "dvc"):
         table.add_row(package, getattr(importlib.import_module(package), "__version__", "?"))

@@ -10,10 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import housekeeping
-from pipeline.errors import StoreError
-from pipeline.progress import track
-from pipeline.store import dvc_root
+from pipeline.base.errors import StoreError
+from pipeline.base.files import human
+from pipeline.base.progress import track
+from pipeline.base.store import dvc_root
+from pipeline.upkeep import housekeeping
 from stages.command import Debug, errors, find_store
 
 store_cli = typer.Typer(no_args_is_help=True, help="What the store holds, and who still names it.")
@@ -31,7 +32,7 @@ def store_ls(kind: Annotated[str | None, typer.Argument(help="tiles, tokens, …
         if kind in (None, ref.kind):
             places = ", ".join(named.by.get(str(ref), ["nobody"]))
             slide = named.slides.get(str(ref), "")
-            typer.echo(f"{ref}\t{housekeeping.human(store.nbytes(ref))}\t{places}\t{slide}".rstrip())
+            typer.echo(f"{ref}\t{human(store.nbytes(ref))}\t{places}\t{slide}".rstrip())
 
 
 @store_cli.command("du")
@@ -45,10 +46,8 @@ def store_du() -> None:
         total[1] += store.nbytes(ref)
     table = Table("kind", "recipe", "items", "size", title=str(store.root))
     for (kind, recipe), (n, size) in sorted(totals.items()):
-        table.add_row(kind, recipe, str(n), housekeeping.human(size))
-    table.add_row(
-        "all", "", str(sum(t[0] for t in totals.values())), housekeeping.human(sum(t[1] for t in totals.values()))
-    )
+        table.add_row(kind, recipe, str(n), human(size))
+    table.add_row("all", "", str(sum(t[0] for t in totals.values())), human(sum(t[1] for t in totals.values())))
     Console().print(table)
 
 
@@ -84,8 +83,8 @@ def store_prune(
             named.unknown.clear()
         refs = housekeeping.prunable(store, named)
         for ref in refs:
-            typer.echo(f"would delete {ref}\t{housekeeping.human(store.nbytes(ref))}")
-        total = housekeeping.human(sum(store.nbytes(ref) for ref in refs))
+            typer.echo(f"would delete {ref}\t{human(store.nbytes(ref))}")
+        total = human(sum(store.nbytes(ref) for ref in refs))
         typer.echo(f"to delete: {len(refs)}, {total}; to stay: {len(named.by)} named items")
         asked = "Delete them? A checkout that shares this store and is not given by --checkout loses its own"
         if refs and (yes or typer.confirm(asked)):

@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 import torch
+from made.corpus import tiny, write_corpus
 from safetensors.torch import load_file
-from student.synthetic import tiny, write_corpus
 
-from pipeline.store import Store
+from pipeline.base.store import Store
 from pipeline.student.train import train_student
 
 GOLDEN = Path(__file__).with_name("golden_loss.json")

@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from imports import ROOT, imported, modules, ours
 
-ROOMS = ("slides", "tiles", "tokens", "student", "evaluation")
+ROOMS = (
+    "base",
+    "params",
+    "cluster",
+    "upkeep",
+    "demo",
+    "slides",
+    "tiles",
+    "views",
+    "teachers",
+    "tokens",
+    "student",
+    "sets",
+    "evaluate",
+    "benchmark",
+    "report",
+    "study",
+    "embed",
+)
+"""From the ground floor up: a room imports itself and those before it."""
+MOST_LINES, MOST_FILES = 4000, 20
+"""Of a room with its folders, and of one folder's own."""
 ONLY_IN = {
-    "openslide": "pipeline.slides.reader",
+    "openslide": "pipeline.slides.read.reader",
     "cv2": "pipeline.tiles.resample",
-    "zarr": "pipeline.arrays",
-    "torch_tensorrt": "pipeline.tokens.engines.tensorrt",
+    "zarr": "pipeline.base.arrays",
+    "torch_tensorrt": "pipeline.teachers.engines.tensorrt",
 }
 
 
 def room(module: str) -> str:
-    """`stages`, `kernels`, a room of pipeline, or `base`."""
+    """`stages`, `kernels`, `bench`, or a room of pipeline."""
     parts = module.split(".")
-    if parts[0] != "pipeline":
-        return parts[0]
-    return parts[1] if len(parts) > 1 and parts[1] in ROOMS else "base"
+    return parts[1] if parts[0] == "pipeline" and len(parts) > 1 else parts[0]
 
 
 def allowed(module: str) -> set[str]:
     where = room(module)
     if where == "stages":
-        return {"stages", "base", "kernels", *ROOMS}
+        return {"stages", "kernels", *ROOMS}
     if where == "kernels":
         return {"kernels"}
-    if where == "base":
-        return {"base"}
-    return {"base", "kernels", *ROOMS[: ROOMS.index(where) + 1]}
+    return {"kernels", *ROOMS[: ROOMS.index(where) + 1]}
 
 
 @pytest.mark.parametrize("module", sorted(modules()))
@@ -53,8 +72,7 @@ def test_stages_never_import_each_other() -> None:
 @pytest.mark.parametrize(("library", "home"), ONLY_IN.items())
 def test_a_library_with_one_home_is_imported_there_alone(library: str, home: str) -> None:
     users = {module for module, path in modules().items() if library in {n.split(".")[0] for n in imported(path)}}
-    # What a bench compares with is the library as users call it.
-    assert users <= {home, "pipeline.slides.bench", "pipeline.tokens.bench_arrays"}
+    assert users == {home}
 
 
 def test_triton_is_imported_in_kernels_alone() -> None:
@@ -67,6 +85,27 @@ def test_triton_is_imported_in_kernels_alone() -> None:
 def test_stages_that_need_no_torch_start_without_it(stage: str) -> None:
     code = f"import sys, stages.{stage}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_nothing_imports_what_measures() -> None:
+    for module, path in modules().items():
+        assert not any(name.split(".")[0] == "bench" for name in imported(path)), module
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    rooms = {path.name for path in (ROOT / "pipeline").iterdir() if (path / "__init__.py").is_file()}
+    assert rooms == set(ROOMS)
+    for package in [ROOT / "bench", *(ROOT / "bench").glob("*/"), *(ROOT / "pipeline").glob("**/")]:
+        if list(package.glob("*.py")):
+            assert ast.get_docstring(ast.parse((package / "__init__.py").read_text())), package
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_rooms_stay_small(name: str) -> None:
+    files = list((ROOT / "pipeline" / name).rglob("*.py"))
+    assert sum(len(path.read_text().splitlines()) for path in files) <= MOST_LINES
+    folders = Counter(path.parent for path in files)
+    assert max(folders.values()) <= MOST_FILES, folders
 
 
 def test_files_stay_small() -> None:

@@ -1,1 +1,4 @@
-"""See DESIGN: room slides."""
+"""Room slides: the slide table, what each slide is, and where its pixels are.
+
+Imports base, params, cluster and demo.
+"""

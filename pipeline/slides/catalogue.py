@@ -10,19 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster import each
-from pipeline.errors import HistillError, SlideRefused, TableError
-from pipeline.manifest import Item, Manifest, Refusal
-from pipeline.params import ClusterParams, SlidesParams
-from pipeline.progress import console, track
-from pipeline.slides.demo import demo_ref
+from pipeline.base.errors import HistillError, SlideRefused, TableError
+from pipeline.base.manifest import Item, Manifest, Refusal
+from pipeline.base.progress import console, track
+from pipeline.base.store import Store
+from pipeline.cluster.spread import each
+from pipeline.demo.slides import demo_ref
+from pipeline.params.site import ClusterParams
+from pipeline.params.slides import SlidesParams
 from pipeline.slides.identity import beside_identity, file_identity, folder_identity
 from pipeline.slides.images import list_images
-from pipeline.slides.reader import SlideReader
+from pipeline.slides.read.reader import SlideReader
 from pipeline.slides.sources import Source, locate
 from pipeline.slides.split import resolve_splits
 from pipeline.slides.table import Row, read_table
-from pipeline.store import Store
 
 _FEW = 32
 """Up to so many slides, threads are done before worker processes would have started."""

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.partials import file_sha256
+from pipeline.base.partials import file_sha256
 from pipeline.slides.images import list_images
 
 

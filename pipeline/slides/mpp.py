@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline.errors import SlideRefused
+from pipeline.base.errors import SlideRefused
 from pipeline.slides.table import MPP_RANGE, Mpp, sane_mpp
 
 TABLE_TOLERANCE = 0.05

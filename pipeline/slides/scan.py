@@ -7,9 +7,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from pipeline.errors import TableError
+from pipeline.base.errors import TableError
 from pipeline.slides.images import IMAGE_SUFFIXES
-from pipeline.slides.reader import detect_vendor
+from pipeline.slides.read.reader import detect_vendor
 from pipeline.slides.table import Row, default_id, format_table
 
 SLIDE_SUFFIXES = frozenset(

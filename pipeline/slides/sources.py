@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.errors import SlideRefused
-from pipeline.params import SlidesParams
-from pipeline.slides.demo import LABELS_FILE, SLIDE_FILE, ensure_demo_slide
+from pipeline.base.errors import SlideRefused
+from pipeline.base.store import Store, dvc_root
+from pipeline.demo.slides import LABELS_FILE, SLIDE_FILE, ensure_demo_slide
+from pipeline.params.slides import SlidesParams
 from pipeline.slides.table import Mpp, Row, read_table
-from pipeline.store import Store, dvc_root
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from pipeline.errors import TableError
+from pipeline.base.errors import TableError
 from pipeline.slides.table import Row
 
 TRAIN, TEST = "train", "test"

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pipeline.errors import SlideRefused, TableError
-from pipeline.manifest import Refusal
+from pipeline.base.errors import SlideRefused, TableError
+from pipeline.base.manifest import Refusal
 
 COLUMNS = ("path", "slide_id", "mpp", "label", "split", "patient", "mask", "coords")
 RARE = ("mask", "coords")

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from pipeline.errors import TrainingError
-from pipeline.manifest import write_atomic
+from pipeline.base.errors import TrainingError
+from pipeline.base.files import write_atomic
 
 CHECKPOINT_FILE = "checkpoint.pt"
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import TrainingError
-from pipeline.manifest import Item, Manifest
-from pipeline.store import Ref, Store
+from pipeline.base.errors import TrainingError
+from pipeline.base.manifest import Item, Manifest
+from pipeline.base.store import Ref, Store
 from pipeline.student.order import kept_rows
-from pipeline.tiles.reader import TileReader
-from pipeline.tokens.reader import TokenReader
-from pipeline.tokens.views import view_of_tile
+from pipeline.tiles.item.reader import TileReader
+from pipeline.tokens.item.reader import TokenReader
+from pipeline.views import view_of_tile
 
 CHUNK_ROWS = 4096
 CONSTANT = 1e-6

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin
 
-from pipeline.tokens.engines import pick_device, resolve_precision
+from pipeline.teachers.engines import pick_device, resolve_precision
 
 
 def make_accelerator() -> Accelerator:

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-from pipeline.errors import TrainingError
+from pipeline.base.errors import TrainingError
 from pipeline.student.corpus import Corpus
 from pipeline.student.order import Order, Rows
 

@@ -32,9 +32,9 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from pipeline.errors import TrainingError
-from pipeline.params import StudentParams
-from pipeline.progress import track
+from pipeline.base.errors import TrainingError
+from pipeline.base.progress import track
+from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.student.corpus import Corpus
 from pipeline.student.device import autocast_dtype

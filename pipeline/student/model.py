@@ -17,7 +17,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import TrainingError
+from pipeline.base.errors import TrainingError
 from pipeline.student.adapters import ADAPTERS, Adapter
 
 N_STAGES = 2

@@ -21,7 +21,7 @@ import onnx
 import torch
 from torch import nn
 
-from pipeline.errors import TrainingError
+from pipeline.base.errors import TrainingError
 
 OPSET = 18
 IMAGE, EMBEDDING, BATCH = "image", "embedding", "batch"

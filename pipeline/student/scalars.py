@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from pipeline.errors import TrainingError
+from pipeline.base.errors import TrainingError
 
 Write = Callable[[int, Mapping[str, float]], None]
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.dense_loss import token_norm
-from pipeline.params import ObjectiveParams
+from pipeline.params.student import ObjectiveParams
 from pipeline.student.corpus import Corpus
 from pipeline.student.loader import Batch
 from pipeline.student.objectives import OBJECTIVES, cls_loss, patch_loss, relation_loss, unremarkable

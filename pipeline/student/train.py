@@ -26,11 +26,12 @@ from accelerate.utils import broadcast_object_list
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.errors import TrainingError
-from pipeline.manifest import Item, Manifest, write_atomic, write_json
-from pipeline.params import StudentParams
-from pipeline.partials import file_sha256
-from pipeline.store import Ref, Store, recipe_key
+from pipeline.base.errors import TrainingError
+from pipeline.base.files import write_atomic, write_json
+from pipeline.base.manifest import Item, Manifest
+from pipeline.base.partials import file_sha256
+from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import drop_checkpoint
 from pipeline.student.corpus import Corpus, open_corpus
 from pipeline.student.device import autocast_dtype, make_accelerator

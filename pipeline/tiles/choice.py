@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import SlideRefused
-from pipeline.params import TilesParams
-from pipeline.tiles.coords import Tiling
+from pipeline.base.errors import SlideRefused
+from pipeline.params.tiles import TilesParams
+from pipeline.tiles.coords.tiling import Tiling
 from pipeline.tiles.grid import COARSER_BY, Geometry, lay, plan
 from pipeline.tiles.tissue import TissueMask, box_means, coverage
 

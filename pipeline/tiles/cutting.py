@@ -13,11 +13,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.slides.reader import DamagedPixels, SlideReader
+from pipeline.slides.read.reader import DamagedPixels, SlideReader
 from pipeline.tiles.grid import Geometry
 from pipeline.tiles.pixels import encode_jpeg
-from pipeline.tiles.quality import jpeg_sharpness, sharpness
 from pipeline.tiles.resample import shrink
+from pipeline.tiles.scores import jpeg_sharpness, sharpness
 from pipeline.tiles.strips import Strip, strips
 
 MASK_TOLERANCE = 0.1
@@ -26,7 +26,7 @@ MASK_TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class Cut:
-    """Tile `row` of the chosen ones: its JPEG file, or None where it is damaged, and its sharpness (see quality.py)."""
+    """Tile `row` of the chosen ones: its JPEG file, or None where it is damaged, and its sharpness (see scores.py)."""
 
     row: int
     jpeg: bytes | None

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import SlideRefused
-from pipeline.params import TilesParams
+from pipeline.base.errors import SlideRefused
+from pipeline.params.tiles import TilesParams
 from pipeline.slides.images import list_images
 from pipeline.tiles.cutting import Cut
+from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pictures import write_mosaics
 from pipeline.tiles.pixels import decode_jpeg, encode_jpeg, is_plain_jpeg
-from pipeline.tiles.quality import sharpness, stains
 from pipeline.tiles.quota import draw
-from pipeline.tiles.writer import TileWriter
+from pipeline.tiles.scores import sharpness, stains
 
 
 def write_folder_tiles(source: Path, folder: Path, params: TilesParams) -> None:

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import SlideRefused
-from pipeline.params import TilesParams
-from pipeline.slides.levels import check_read, is_reduced
+from pipeline.base.errors import SlideRefused
+from pipeline.params.tiles import TilesParams
+from pipeline.slides.read.levels import check_read, is_reduced
 
 COARSER_BY = 1.05
 """Level 0 may be this much coarser than the target (0.502 um/px passes for 0.5); beyond it, resizing would invent."""

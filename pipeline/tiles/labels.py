@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.slides.demo_regions import CLASSES
+from pipeline.demo.regions import CLASSES
 from pipeline.tiles.grid import Geometry
 
 MAJORITY = 0.6

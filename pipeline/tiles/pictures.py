@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw
 
+from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import encode_jpeg, resize
-from pipeline.tiles.reader import TileReader
 from pipeline.tiles.resample import shrink
 from pipeline.tiles.tissue import TissueMask
 

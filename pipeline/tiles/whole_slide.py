@@ -15,22 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.errors import SlideRefused
-from pipeline.params import TilesParams
-from pipeline.slides.opening import open_slide
-from pipeline.slides.reader import SlideReader
+from pipeline.base.errors import SlideRefused
+from pipeline.params.tiles import TilesParams
+from pipeline.slides.read.opening import open_slide
+from pipeline.slides.read.reader import SlideReader
 from pipeline.slides.sources import Source
 from pipeline.tiles.choice import Choice, Unseen, choose, choose_given, fractions, plan_given, touching
-from pipeline.tiles.coords import read_tiling
+from pipeline.tiles.coords.tiling import read_tiling
 from pipeline.tiles.cutting import Cut, cut
 from pipeline.tiles.grid import Geometry, lay, plan
+from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.labels import LabelMap
 from pipeline.tiles.pictures import THUMB_PX, write_mosaics, write_overlay, write_thumb
 from pipeline.tiles.pixels import resize
 from pipeline.tiles.quota import draw
 from pipeline.tiles.tissue import TissueMask, find_tissue
 from pipeline.tiles.tissue.own_mask import load_mask
-from pipeline.tiles.writer import TileWriter
 
 MAX_LOOK_PX = 16_000_000
 """Pixels of the picture of a whole slide: 1000 mm2 at 8 um a pixel."""

@@ -1,1 +1,4 @@
-"""The tokens room: what the teacher said about every tile and view, kept at half the bytes and read by mapping."""
+"""Room tokens: what the teacher said of every tile and view, kept at half the bytes and read by mapping.
+
+Imports teachers.
+"""

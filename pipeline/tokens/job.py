@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipeline.errors import SlideRefused
-from pipeline.manifest import Item
-from pipeline.params import TokensParams
-from pipeline.store import Ref, Store, recipe_key
-from pipeline.tiles.reader import TileReader
+from pipeline.base.errors import SlideRefused
+from pipeline.base.manifest import Item
+from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.params.tokens import TokensParams
+from pipeline.teachers.statistics import Calibration
+from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens import calibration
-from pipeline.tokens.calibration import Calibration
 from pipeline.tokens.recipe import one_view
-from pipeline.tokens.spent import Spent
+from pipeline.tokens.run.spent import Spent
 
 Choice = tuple[tuple[Item, int], ...]
 """Tiles picked out of several slides: (slide's item, row)."""

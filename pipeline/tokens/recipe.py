@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.manifest import Manifest
-from pipeline.params import TokensParams
-from pipeline.store import recipe_key
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import recipe_key
+from pipeline.params.tokens import TokensParams
+from pipeline.teachers.teacher import Teacher
 from pipeline.tokens.calibration import CALIBRATED_BY
-from pipeline.tokens.teacher import Teacher
-from pipeline.tokens.views import stores_fields
+from pipeline.views import stores_fields
 
 RECIPE_VERSION = 2
 """Count up when the same parameters give other bytes."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from kernels import gate
+from bench.kernels import agreement
 from kernels.dequantise import kernel as dequantise_kernel
 from kernels.epilogue import kernel as epilogue_kernel
 from kernels.epilogue import reference
@@ -32,12 +32,12 @@ EPS = 1e-6
     ],
 )
 def test_the_epilogue_is_its_references(n_prefix, tokens, width, dtype):
-    raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = gate.hidden_state(
+    raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = agreement.hidden_state(
         49 // tokens + 1, n_prefix + tokens, width, dtype, DEVICE
     )
     block = block_of(width)
     rest = (EPS, n_prefix, *reference.folded(weight_D, bias_D, mu_D, sigma_D, block), block)
-    gate.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, weight_D, bias_D, *rest)
+    agreement.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, weight_D, bias_D, *rest)
 
 
 @settings(max_examples=8)
@@ -51,32 +51,32 @@ def test_the_epilogue_is_its_references(n_prefix, tokens, width, dtype):
     seed=st.integers(0, 99),
 )
 def test_the_epilogue_is_its_references_whatever_the_shape(n, n_prefix, tokens, width, bias, norm, seed):
-    raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = gate.hidden_state(
+    raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = agreement.hidden_state(
         n, n_prefix + tokens, width, torch.float32, DEVICE, seed
     )
     affine = (weight_D if norm else None, bias_D if norm and bias else None)
     block = block_of(width)
     rest = (EPS, n_prefix, *reference.folded(*affine, mu_D, sigma_D, block), block)
-    gate.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, *affine, *rest)
+    agreement.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, *affine, *rest)
 
 
 @pytest.mark.parametrize("width", [24, 35, 384])
 def test_quantise_is_its_references_on_a_view_too(width):
-    raw_NLD, (_, _, mu_D, sigma_D) = gate.hidden_state(2, 12, width, torch.float32, DEVICE)
+    raw_NLD, (_, _, mu_D, sigma_D) = agreement.hidden_state(2, 12, width, torch.float32, DEVICE)
     for patch_NTD in (raw_NLD, raw_NLD[:, 3:], raw_NLD.transpose(0, 1)):
         block = block_of(width)
         arguments = (patch_NTD, *reference.folded(None, None, mu_D, sigma_D, block), block)
-        gate.ints_agree(*epilogue_kernel.quantise(*arguments), *reference.quantise(*arguments))
+        agreement.ints_agree(*epilogue_kernel.quantise(*arguments), *reference.quantise(*arguments))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, in the interpreter, about the very NaN under test
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 def test_a_token_that_is_not_finite_is_told_by_its_scale(broken):
-    raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = gate.hidden_state(2, 10, 24, torch.float32, DEVICE)
+    raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = agreement.hidden_state(2, 10, 24, torch.float32, DEVICE)
     raw_NLD[1, 4, 3] = broken
     for affine in ((weight_D, bias_D), (None, None)):
         rest = (EPS, 1, *reference.folded(*affine, mu_D, sigma_D, 8), 8)
-        gate.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, *affine, *rest)
+        agreement.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, *affine, *rest)
 
 
 @settings(max_examples=8)
@@ -85,4 +85,4 @@ def test_dequantise_is_its_references_to_the_bit(tokens, width, seed):
     generator = torch.Generator().manual_seed(seed)
     q_NTD = torch.randint(-127, 128, (2, tokens, width), dtype=torch.int8, generator=generator).to(DEVICE)
     scale_NT = torch.rand(2, tokens, generator=generator).half().to(DEVICE)
-    gate.dequantise_agrees(dequantise_kernel.dequantise, q_NTD, scale_NT, block_of(width))
+    agreement.dequantise_agrees(dequantise_kernel.dequantise, q_NTD, scale_NT, block_of(width))

@@ -7,19 +7,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from project import ROOT
 from torch import Tensor
 from torch.autograd import gradcheck
 
+from bench.kernels.dense_loss import peak_bytes
 from kernels.dense_loss import dense_loss, token_norm
-from kernels.dense_loss.bench import peak_bytes
 from kernels.dense_loss.reference import distance
 
-ROOT = Path(__file__).parents[2]
 CODE = """
 import sys, torch
 from kernels.dense_loss.kernel import dense_loss, token_norm

@@ -2,15 +2,14 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from project import ROOT
 
-from kernels import gate
+from bench.kernels import agreement
 from kernels.epilogue import reference
 
-ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | ({} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"})
 
 
@@ -29,12 +28,12 @@ def test_the_kernels_answer_as_their_references():
 @pytest.mark.parametrize("kernel", ["epilogue", "dequantise"])
 def test_without_a_gpu_a_bench_checks_the_answers_and_says_that_it_measured_nothing(kernel):
     pytest.importorskip("triton")
-    done = python("-m", f"kernels.{kernel}.bench")
+    done = python("-m", f"bench.kernels.{kernel}")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["kernel"] == kernel and told["gate"] == "passed"
     assert told["measured"] is False and told["gpu"] == "not measured"
-    assert all(row["kernel"] is None for row in told["rows"]) and "not measured" in done.stdout.splitlines()[-2]
+    assert all(row["kernel"] is None for row in told["rows"]) and "not measured" in done.stdout.splitlines()[-3]
 
 
 @pytest.mark.parametrize("wrong", ["ints", "scale", "cls", "nan"])
@@ -51,8 +50,8 @@ def test_the_gate_fails_a_kernel_that_is_wrong(wrong):
             scale_NT[0, 0] = torch.nan
         return cls_ND, q_NTD, scale_NT
 
-    raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = gate.hidden_state(2, 10, 24, torch.float32, "cpu")
+    raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = agreement.hidden_state(2, 10, 24, torch.float32, "cpu")
     arguments = (raw_NLD, weight_D, bias_D, 1e-6, 1, *reference.folded(weight_D, bias_D, mu_D, sigma_D, 8), 8)
-    gate.epilogue_agrees(reference.epilogue, *arguments)
+    agreement.epilogue_agrees(reference.epilogue, *arguments)
     with pytest.raises(AssertionError):
-        gate.epilogue_agrees(kernel, *arguments)
+        agreement.epilogue_agrees(kernel, *arguments)

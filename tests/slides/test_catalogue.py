@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.errors import SlideRefused, TableError
-from pipeline.manifest import Manifest
-from pipeline.params import ClusterParams, SlidesParams
+from pipeline.base.errors import SlideRefused, TableError
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Store
+from pipeline.demo.slides import SLIDE_FILE, demo_ref
+from pipeline.params.site import ClusterParams
+from pipeline.params.slides import SlidesParams
 from pipeline.slides.catalogue import catalogue
-from pipeline.slides.demo import SLIDE_FILE, demo_ref
 from pipeline.slides.scan import scan
 from pipeline.slides.sources import sources
-from pipeline.store import Store
 
 
 def run(folder: Path, text: str, **params: object) -> Manifest:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.errors import SlideRefused
-from pipeline.slides.demo import SLIDE_FILE
+from pipeline.base.errors import SlideRefused
+from pipeline.base.store import Ref
+from pipeline.demo.slides import SLIDE_FILE
 from pipeline.slides.identity import Identity, file_identity, folder_identity
 from pipeline.slides.images import list_images
-from pipeline.slides.reader import SlideReader
-from pipeline.store import Ref
+from pipeline.slides.read.reader import SlideReader
 
 
 def identity(path: Path) -> Identity:

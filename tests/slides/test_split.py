@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import TableError
+from pipeline.base.errors import TableError
 from pipeline.slides.split import resolve_splits
 from pipeline.slides.table import Row
 

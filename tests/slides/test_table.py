@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import TableError
+from pipeline.base.errors import TableError
+from pipeline.base.store import Ref
 from pipeline.slides.table import Row, default_id, format_table, read_table
-from pipeline.store import Ref
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=20)
 CELL = TEXT.map(str.strip).filter(bool)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.params import StudentParams
+from pipeline.params.student import StudentParams
 from pipeline.student.adapters import ADAPTERS, Adapter, BilinearAdapter, FuseAdapter, PoolAdapter
 from pipeline.student.adapters.adapter import resize, tokens
 from pipeline.student.targets import Standardiser

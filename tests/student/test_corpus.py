@@ -6,12 +6,12 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from made.cache import Cache, make_cache
+from made.corpus import GRID, WIDTH
 from numpy.typing import NDArray
-from student.conftest import Cache, make_cache
-from student.synthetic import GRID, WIDTH
 
-from pipeline.errors import MissingItem, TrainingError
-from pipeline.store import Ref
+from pipeline.base.errors import MissingItem, TrainingError
+from pipeline.base.store import Ref
 from pipeline.student.corpus import Corpus, cls_statistics, open_corpus
 from pipeline.student.order import kept_rows
 from pipeline.student.targets import draw_cls

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+from made.cache import Cache
+from made.corpus import tiny
 from safetensors.torch import load_file
-from student.conftest import Cache
-from student.synthetic import tiny
 
-from pipeline.store import Ref
+from pipeline.base.store import Ref
 from pipeline.student.adapters import ADAPTERS
 from pipeline.student.card import DEMO_LICENCE, OTHER_LICENCE, UNI_LICENCE, licence_note, model_card
 from pipeline.student.corpus import cls_statistics, open_corpus

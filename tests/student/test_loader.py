@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from student.conftest import Cache, make_cache
-from student.synthetic import TILE_PX
+from made.cache import Cache, make_cache
+from made.corpus import TILE_PX
 
-from pipeline.errors import TrainingError
+from pipeline.base.errors import TrainingError
 from pipeline.student.corpus import open_corpus
 from pipeline.student.loader import Batch, Loader
 from pipeline.student.order import Order
-from pipeline.tokens.views import apply_view
+from pipeline.views import apply_view
 
 
 def loader(cache: Cache, **changed: Any) -> Loader:

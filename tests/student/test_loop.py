@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from student.conftest import Cache
-from student.synthetic import tiny
-from student.trainings import make_training
+from made.cache import Cache
+from made.corpus import tiny
+from made.training import make_training
 from torch import Tensor, nn
 
-from pipeline.errors import TrainingError
+from pipeline.base.errors import TrainingError
 from pipeline.student.loader import Batch
 from pipeline.student.loop import Training
 from pipeline.student.train import train_student

@@ -4,7 +4,7 @@ import pytest
 import torch
 from timm.optim import create_optimizer_v2
 
-from pipeline.errors import TrainingError
+from pipeline.base.errors import TrainingError
 from pipeline.student.model import Student, build
 
 MODELS = [

@@ -11,11 +11,11 @@ import onnx
 import pytest
 import timm
 import torch
-from student.conftest import Cache
-from student.synthetic import tiny
+from made.cache import Cache
+from made.corpus import tiny
 from torch import nn
 
-from pipeline.errors import TrainingError
+from pipeline.base.errors import TrainingError
 from pipeline.student.onnx_export import OPSET, onnx_bytes
 from pipeline.student.train import train_student
 

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from student.conftest import Cache
+from made.cache import Cache
 from torch import Tensor
 
 from kernels.dequantise import dequantise
-from pipeline.params import ObjectiveParams
+from pipeline.params.student import ObjectiveParams
 from pipeline.student.corpus import Corpus, open_corpus
 from pipeline.student.loader import Batch, Loader
 from pipeline.student.objectives import OBJECTIVES, cls_loss, patch_loss

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made.cache import Cache, make_cache
+from made.corpus import tiny
 from safetensors.torch import load_file
-from student.conftest import Cache, make_cache
-from student.synthetic import tiny
 
-from pipeline.arrays import ArrayWriter, MappedArray
-from pipeline.errors import TrainingError
-from pipeline.manifest import Manifest
-from pipeline.params import StudentParams
-from pipeline.store import Ref
+from pipeline.base.arrays import ArrayWriter, MappedArray
+from pipeline.base.errors import TrainingError
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Ref
+from pipeline.params.student import StudentParams
 from pipeline.student.corpus import open_corpus
 from pipeline.student.train import train_recipe, train_student
 

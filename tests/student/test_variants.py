@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import timm
 import torch
+from made.cache import Cache
+from made.corpus import tiny
 from safetensors.torch import load_file
-from student.conftest import Cache
-from student.synthetic import tiny
 
-from pipeline.store import Ref
+from pipeline.base.store import Ref
 from pipeline.student.adapters import ADAPTERS
 from pipeline.student.corpus import open_corpus
 from pipeline.student.export import load_run

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 from crashing_decoder import crash_on
-from made_slides import make_slide, tissue_picture
+from made.slides import make_slide, tissue_picture
 
-from pipeline.params import ClusterParams, SlidesParams, TilesParams, TissueParams
+from pipeline.base.store import Store
+from pipeline.params.site import ClusterParams
+from pipeline.params.slides import SlidesParams
+from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.catalogue import catalogue
 from pipeline.slides.sources import sources
-from pipeline.store import Store
-from pipeline.tiles.extraction import make_tiles
+from pipeline.tiles.stage import make_tiles
 
 PARAMS = TilesParams(tile_px=64, tissue=TissueParams(mask_mpp=4, min_area_mm2=0.001))
 # Dask's own sockets are closed by the garbage collector when a worker has died.

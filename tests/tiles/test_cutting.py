@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import openslide
 import pytest
-from made_slides import make_slide, overwrite, tissue_picture
+from made.slides import make_slide, overwrite, tissue_picture
 
-from pipeline.params import TilesParams, TissueParams
+from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.sources import Source
+from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import decode_jpeg
-from pipeline.tiles.reader import TileReader
 from pipeline.tiles.whole_slide import write_slide_tiles
 
 PARAMS = TilesParams(tile_px=64, tissue=TissueParams(mask_mpp=4, min_area_mm2=0.001))

@@ -10,19 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from made_slides import make_slide, overwrite, put, set_tag, spans, tissue_picture
+from made.slides import make_slide, overwrite, put, set_tag, spans, tissue_picture
 
-from pipeline.errors import HistillError, SlideRefused
-from pipeline.params import ClusterParams, SlidesParams, TilesParams, TissueParams
+from pipeline.base.errors import HistillError, SlideRefused
+from pipeline.base.store import Store
+from pipeline.params.site import ClusterParams
+from pipeline.params.slides import SlidesParams
+from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.catalogue import catalogue
-from pipeline.slides.direct import How
-from pipeline.slides.opening import open_slide
+from pipeline.slides.read.direct import How
+from pipeline.slides.read.opening import open_slide
 from pipeline.slides.sources import Source, sources
-from pipeline.store import Store
-from pipeline.tiles.coords import write_tiling
-from pipeline.tiles.extraction import make_tiles
+from pipeline.tiles.coords.tiling import write_tiling
+from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import decode_jpeg
-from pipeline.tiles.reader import TileReader
+from pipeline.tiles.stage import make_tiles
 from pipeline.tiles.whole_slide import write_slide_tiles
 
 PARAMS = TilesParams(tile_px=64, tissue=TissueParams(mask_mpp=4, min_area_mm2=0.001), min_sharpness=0)

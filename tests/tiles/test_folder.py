@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_slides import tissue_picture
+from made.slides import tissue_picture
 from PIL import Image
 
-from pipeline.errors import SlideRefused
-from pipeline.params import TilesParams
+from pipeline.base.errors import SlideRefused
+from pipeline.params.tiles import TilesParams
 from pipeline.tiles.folder import write_folder_tiles
+from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import encode_jpeg
-from pipeline.tiles.reader import TileReader
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.errors import SlideRefused
-from pipeline.params import TilesParams
+from pipeline.base.errors import SlideRefused
+from pipeline.params.tiles import TilesParams
 from pipeline.tiles.grid import lay, plan, spread_choice, starts
 
 REGION_40X = [(10240 >> i, 10240 >> i, float(1 << i)) for i in range(7)]

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dask.distributed import LocalCluster
-from made_slides import make_slide, put, spans, tissue_picture
+from made.slides import make_slide, put, spans, tissue_picture
 
-from pipeline.manifest import Manifest
-from pipeline.params import ClusterParams, SlidesParams, TilesParams, TissueParams
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Ref, Store
+from pipeline.params.site import ClusterParams
+from pipeline.params.slides import SlidesParams
+from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.catalogue import catalogue
 from pipeline.slides.sources import sources
-from pipeline.store import Ref, Store
-from pipeline.tiles.extraction import make_tiles
-from pipeline.tiles.reader import TileReader
+from pipeline.tiles.item.reader import TileReader
+from pipeline.tiles.stage import make_tiles
 
 PARAMS = TilesParams(tile_px=64, tissue=TissueParams(mask_mpp=4, min_area_mm2=0.001), min_sharpness=0)
 

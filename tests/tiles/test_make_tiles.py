@@ -10,16 +10,18 @@ import time
 from pathlib import Path
 
 import pytest
-from made_slides import make_slide, tissue_picture
+from made.slides import make_slide, tissue_picture
 
-from pipeline.errors import SlideRefused
-from pipeline.manifest import Manifest, Refusal
-from pipeline.params import ClusterParams, SlidesParams, TilesParams, TissueParams
+from pipeline.base.errors import SlideRefused
+from pipeline.base.manifest import Manifest, Refusal
+from pipeline.base.store import Ref, Store
+from pipeline.params.site import ClusterParams
+from pipeline.params.slides import SlidesParams
+from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.catalogue import catalogue
 from pipeline.slides.sources import Source, sources
-from pipeline.store import Ref, Store
-from pipeline.tiles.extraction import make_tiles, tiles_recipe, tiles_ref
 from pipeline.tiles.pixels import encode_jpeg
+from pipeline.tiles.stage import make_tiles, tiles_recipe, tiles_ref
 
 PARAMS = TilesParams(tile_px=64, tissue=TissueParams(mask_mpp=4, min_area_mm2=0.001))
 ONE = ClusterParams(workers=1)
@@ -27,11 +29,13 @@ ONE = ClusterParams(workers=1)
 SCRIPT = """
 import sys
 from pathlib import Path
-from pipeline.manifest import Manifest
-from pipeline.params import ClusterParams, SlidesParams, TilesParams
+from pipeline.base.manifest import Manifest
+from pipeline.params.site import ClusterParams
+from pipeline.params.slides import SlidesParams
+from pipeline.params.tiles import TilesParams
 from pipeline.slides.sources import sources
-from pipeline.store import Store
-from pipeline.tiles.extraction import make_tiles
+from pipeline.base.store import Store
+from pipeline.tiles.stage import make_tiles
 folder, params = Path(sys.argv[1]), TilesParams.model_validate_json(sys.argv[2])
 store, table = Store(folder / "store"), folder / "slides.csv"
 slides = Manifest.load(folder / "slides.json", "slides")

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from made_slides import make_slide, tissue_picture
+from made.slides import make_slide, tissue_picture
 from PIL import Image
 
-from pipeline.errors import SlideRefused
-from pipeline.params import TilesParams, TissueParams
-from pipeline.slides.direct import DirectReader
-from pipeline.slides.levels import check_read
-from pipeline.slides.opening import open_slide
-from pipeline.slides.reader import SlideReader
-from pipeline.tiles.coords import read_tiling
+from pipeline.base.errors import SlideRefused
+from pipeline.params.tiles import TilesParams, TissueParams
+from pipeline.slides.read.direct import DirectReader
+from pipeline.slides.read.levels import check_read
+from pipeline.slides.read.opening import open_slide
+from pipeline.slides.read.reader import SlideReader
+from pipeline.tiles.coords.tiling import read_tiling
 from pipeline.tiles.grid import lay, plan
 from pipeline.tiles.pixels import decode_jpeg, encode_jpeg
 from pipeline.tiles.tissue.own_mask import load_mask
@@ -31,7 +31,7 @@ STAINED_ROWS = (290, 293)
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from pipeline.params import TilesParams
+from pipeline.params.tiles import TilesParams
 from pipeline.slides.sources import Source
 from pipeline.tiles.whole_slide import write_slide_tiles
 out = Path(sys.argv[2])

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_slides import tissue_picture
+from made.slides import tissue_picture
 from PIL import Image, ImageFilter
 
 from pipeline.tiles.pixels import encode_jpeg
-from pipeline.tiles.quality import jpeg_sharpness, sharpness, stains
+from pipeline.tiles.scores import jpeg_sharpness, sharpness, stains
 
 TISSUE = tissue_picture(640, 480, 3)[180:308, 256:384]
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_slides import make_slide, overwrite, tissue_picture
+from made.slides import make_slide, overwrite, tissue_picture
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from pipeline.params import TilesParams, TissueParams
+from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.sources import Source
 from pipeline.tiles.cutting import Cut
+from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.quota import draw
-from pipeline.tiles.reader import TileReader
 from pipeline.tiles.whole_slide import write_slide_tiles
 
 PARAMS = TilesParams(tile_px=64, tissue=TissueParams(mask_mpp=4, min_area_mm2=0.001))

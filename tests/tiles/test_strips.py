@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from made_slides import make_slide, tissue_picture
+from made.slides import make_slide, tissue_picture
 
-from pipeline.params import TilesParams
-from pipeline.slides.direct import How
-from pipeline.slides.opening import open_slide
+from pipeline.params.tiles import TilesParams
+from pipeline.slides.read.direct import How
+from pipeline.slides.read.opening import open_slide
 from pipeline.tiles.grid import Geometry, lay, plan
 from pipeline.tiles.resample import shrink
 from pipeline.tiles.strips import strips

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from made_slides import make_slide, tissue_picture
+from made.slides import make_slide, tissue_picture
 from PIL import Image, ImageFilter
 
-from pipeline.params import TilesParams, TissueParams
+from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.sources import Source
-from pipeline.tiles.reader import TileReader
+from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.whole_slide import write_slide_tiles
 
 PARAMS = TilesParams(tile_px=64, tissue=TissueParams(mask_mpp=4, min_area_mm2=0.001))

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import openslide
 import pytest
-from made_slides import make_slide, tissue_picture
+from made.slides import make_slide, tissue_picture
 from PIL import Image
 
-from pipeline.errors import SlideRefused
-from pipeline.params import TilesParams, TissueParams
-from pipeline.slides.demo import make_demo_slide
-from pipeline.slides.demo_regions import CLASSES
+from pipeline.base.errors import SlideRefused
+from pipeline.demo.regions import CLASSES
+from pipeline.demo.slides import make_demo_slide
+from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.sources import Source
+from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import decode_jpeg, encode_jpeg
-from pipeline.tiles.reader import TileReader
 from pipeline.tiles.resample import shrink
 from pipeline.tiles.whole_slide import write_slide_tiles
 

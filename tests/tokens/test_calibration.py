@@ -4,10 +4,11 @@ import pytest
 import torch
 from hypothesis import example, given
 
-from pipeline.errors import TeacherError
-from pipeline.manifest import Item
-from pipeline.store import Ref
-from pipeline.tokens.calibration import choose, load, measure, save
+from pipeline.base.errors import TeacherError
+from pipeline.base.manifest import Item
+from pipeline.base.store import Ref
+from pipeline.teachers.statistics import measure
+from pipeline.tokens.calibration import choose, load, save
 
 counts = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 

@@ -10,20 +10,20 @@ import pytest
 import timm
 import torch
 from device_stand_in import standing_in
-from made_tiles import SIDE_PX, tiles_json
+from made.tiles import SIDE_PX, tiles_json
 
 from kernels import available
 from kernels.hadamard.reference import block_of, transform
-from pipeline.params import AugmentParams
+from pipeline.params.tokens import AugmentParams
+from pipeline.teachers.engines import Eager
+from pipeline.teachers.teacher import Teacher
 from pipeline.tokens import calibration
-from pipeline.tokens.engines import Eager
-from pipeline.tokens.extraction import tokens_recipe
+from pipeline.tokens.item.reader import TokenReader
 from pipeline.tokens.job import Job
-from pipeline.tokens.reader import TokenReader
-from pipeline.tokens.teacher import Teacher
-from pipeline.tokens.worker import Worker
+from pipeline.tokens.run.worker import Worker
+from pipeline.tokens.stage import tokens_recipe
 
-pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: pipeline.tokens.check runs on it")
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: bench.tokens.check runs on it")
 VIT = {"img_size": SIDE_PX, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2}
 MODELS = {
     "register tokens": ("vit_tiny_patch16_224", VIT | {"reg_tokens": 2}),

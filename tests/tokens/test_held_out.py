@@ -3,13 +3,13 @@
 import json
 
 import numpy as np
-from made_tiles import tiles_json
+from made.tiles import tiles_json
 
-from pipeline.manifest import Manifest
-from pipeline.store import Ref
-from pipeline.tokens.extraction import make_tokens
-from pipeline.tokens.reader import TokenReader
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Ref
+from pipeline.tokens.item.reader import TokenReader
 from pipeline.tokens.recipe import one_view_key
+from pipeline.tokens.stage import make_tokens
 
 
 def tiles_of(store, train, held):

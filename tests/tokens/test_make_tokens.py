@@ -5,19 +5,19 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from made_tiles import SIDE_PX, file_bytes, tiles_json
+from made.tiles import SIDE_PX, file_bytes, tiles_json
 from safetensors.torch import load_file, save_file
 from small_disk import fill, small_disk
 from torch.nn.modules.module import register_module_forward_hook
 
-from pipeline.errors import SlideRefused, StoreFull, TeacherError
-from pipeline.store import Ref, Store
-from pipeline.tiles.reader import TileReader
-from pipeline.tokens.extraction import make_tokens
-from pipeline.tokens.loading import load_teacher
-from pipeline.tokens.reader import TokenReader
-from pipeline.tokens.teacher import Trunk
-from pipeline.tokens.views import apply_view
+from pipeline.base.errors import SlideRefused, StoreFull, TeacherError
+from pipeline.base.store import Ref, Store
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.teacher import Trunk
+from pipeline.tiles.item.reader import TileReader
+from pipeline.tokens.item.reader import TokenReader
+from pipeline.tokens.stage import make_tokens
+from pipeline.views import apply_view
 
 
 def reader_of(store, manifest, slide_id) -> TokenReader:

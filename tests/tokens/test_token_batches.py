@@ -9,12 +9,12 @@ import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_tiles import SIDE_PX, put_slide
+from made.tiles import SIDE_PX, put_slide
 
-from pipeline.tiles.reader import TileReader
-from pipeline.tokens.batches import ahead, decoded, packed
-from pipeline.tokens.engines import Eager
-from pipeline.tokens.teacher import Teacher
+from pipeline.teachers.engines import Eager
+from pipeline.teachers.teacher import Teacher
+from pipeline.tiles.item.reader import TileReader
+from pipeline.tokens.run.batches import ahead, decoded, packed
 
 CPU = torch.device("cpu")
 TEACHERS = {

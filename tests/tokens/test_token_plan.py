@@ -5,12 +5,12 @@ import sys
 import time
 
 import pytest
-from made_tiles import tiles_json
+from made.tiles import tiles_json
 
-from pipeline.tokens.energy import Energy
-from pipeline.tokens.extraction import make_tokens
+from pipeline.base.energy import Energy
+from pipeline.tokens.estimate import Estimate, conclude
 from pipeline.tokens.job import Outcome
-from pipeline.tokens.plan import Estimate, conclude
+from pipeline.tokens.stage import make_tokens
 
 
 def test_the_first_batches_tell_once_how_long_the_rest_takes(capsys):

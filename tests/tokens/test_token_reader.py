@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import scipy.linalg
 import zarr
-from made_tiles import tiles_json
+from made.tiles import tiles_json
 
-from pipeline.errors import CorruptItem
-from pipeline.store import Ref
-from pipeline.tokens.extraction import make_tokens
-from pipeline.tokens.reader import TokenReader
+from pipeline.base.errors import CorruptItem
+from pipeline.base.store import Ref
+from pipeline.tokens.item.reader import TokenReader
+from pipeline.tokens.stage import make_tokens
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ import os
 
 import numpy as np
 import pytest
-from made_tiles import file_bytes, tiles_json
+from made.tiles import file_bytes, tiles_json
 
-from pipeline.arrays import ArrayWriter
-from pipeline.errors import SlideRefused
-from pipeline.store import Ref, Store
-from pipeline.tokens.extraction import make_tokens
-from pipeline.tokens.reader import TokenReader
+from pipeline.base.arrays import ArrayWriter
+from pipeline.base.errors import SlideRefused
+from pipeline.base.store import Ref, Store
+from pipeline.tokens.item.reader import TokenReader
+from pipeline.tokens.stage import make_tokens
 
 
 def no_metadata(folder):
@@ -48,7 +48,7 @@ def test_a_calibration_that_was_lost_is_the_one_its_slides_were_standardised_by(
 
 
 def test_chunks_from_before_a_power_cut_are_not_believed(tiny_params, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.tokens.writer.CHUNK_ROWS_MAX", 5)
+    monkeypatch.setattr("pipeline.tokens.item.writer.CHUNK_ROWS_MAX", 5)
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
     tiles = tiles_json(whole, {"a": 15})
     expected = make_tokens(tiles, tiny_params, whole, 512)

@@ -11,14 +11,14 @@ import torch
 from dask.distributed import LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
-from made_tiles import file_bytes, tiles_json
+from made.tiles import file_bytes, tiles_json
 
-from pipeline.errors import SlideRefused
-from pipeline.manifest import Item
-from pipeline.params import ClusterParams
-from pipeline.store import Store
-from pipeline.tokens.extraction import make_tokens
-from pipeline.tokens.scale_out import local_workers, split
+from pipeline.base.errors import SlideRefused
+from pipeline.base.manifest import Item
+from pipeline.base.store import Store
+from pipeline.params.site import ClusterParams
+from pipeline.tokens.run.scale_out import local_workers, split
+from pipeline.tokens.stage import make_tokens
 
 SLIDES = {f"s{i}": n for i, n in enumerate((900, 700, 500, 40, 9, 3))}
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pipeline.errors import SlideRefused
+from pipeline.base.errors import SlideRefused
 
 JSON_SUFFIXES = frozenset({".geojson", ".json"})
 ASPECT_TOLERANCE = 0.02

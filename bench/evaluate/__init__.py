@@ -1,0 +1,1 @@
+"""Where the stage evaluate spends its time."""

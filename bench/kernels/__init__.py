@@ -1,0 +1,1 @@
+"""Each kernel held to its reference, then timed against it."""

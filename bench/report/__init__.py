@@ -1,0 +1,1 @@
+"""How long the report of a thousand slides takes."""

@@ -1,0 +1,1 @@
+"""Whether NVIDIA's builder takes a teacher's trunk."""

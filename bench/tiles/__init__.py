@@ -1,0 +1,1 @@
+"""How fast slides become tiles, and how well tissue is told from glass."""

@@ -1,0 +1,89 @@
+"""The errors a person sees: what happened, where (slide, file, key), and what to do about it.
+
+Every error Histill raises on purpose is a `HistillError`. The command line prints it without a traceback
+(`--debug` shows it). Anything else that escapes is a bug.
+"""
+
+from __future__ import annotations
+
+
+class HistillError(Exception):
+    """Base of the family. `what` happened, `where` (slide id, file, key), `fix`: what the reader can do."""
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        super().__init__(what, where, fix)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text}\n  -> {self.fix}" if self.fix else text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.what, self.where, self.fix)
+
+
+def _rebuild(cls: type[HistillError], what: str, where: str, fix: str) -> HistillError:
+    """Errors cross process boundaries (Dask workers), so keyword-only arguments must survive pickling."""
+    return cls(what, where=where, fix=fix)
+
+
+class ParamsError(HistillError):
+    """params.yaml does not say what its models allow."""
+
+
+class TableError(HistillError):
+    """The slide table as a whole cannot be used (a single bad row is a `SlideRefused`)."""
+
+
+class SlideRefused(HistillError):
+    """One slide cannot be used. Stops that slide; the run goes on and lists it (`on_error: fail` raises)."""
+
+
+class ManifestError(HistillError):
+    """A manifest is absent, of another stage or of another version."""
+
+
+class StoreError(HistillError):
+    """The store cannot do what was asked."""
+
+
+class MissingItem(StoreError):
+    """A manifest names bytes that the store does not hold."""
+
+
+class CorruptItem(StoreError):
+    """Stored bytes differ from their checksum."""
+
+
+class StoreFull(StoreError):
+    """No space left (or a quota, or a file-size limit) while writing."""
+
+
+class StoreReadOnly(StoreError):
+    """The store may be read but not written."""
+
+
+class TeacherError(HistillError):
+    """The teacher cannot be built, loaded or trusted."""
+
+
+class TrainingError(HistillError):
+    """Training cannot start or go on."""
+
+
+class StudentError(HistillError):
+    """An exported student is not there, or is not what is asked of it."""
+
+
+class EvaluationError(HistillError):
+    """A comparison that would be meaningless or unfair."""
+
+
+class StudyError(HistillError):
+    """A study's plan cannot be read, or one of its experiments failed."""
+
+
+class EmbedError(HistillError):
+    """Images cannot be embedded as asked."""

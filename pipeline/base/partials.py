@@ -1,0 +1,99 @@
+"""The file system's side of the store: owning a folder that is being written, and making it last.
+
+Ownership is a lock (`flock`) on a file in the folder: the kernel releases it when its owner dies, however it dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pipeline.base.errors import StoreFull, StoreReadOnly
+
+ITEM_FILE = "item.json"
+LOCK_FILE = ".lock"
+_HASH_THREADS = min(4, os.cpu_count() or 1)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's content, hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe(folder: Path) -> bytes:
+    """item.json: size and sha256 of every file, by relative name."""
+    paths = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != LOCK_FILE and path.relative_to(folder).as_posix() != ITEM_FILE
+    ]
+    # Hashing lets go of the GIL; an item of thousands of chunks would hold its writer up for as long on one thread.
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        sums = pool.map(file_sha256, paths)
+        files = {
+            path.relative_to(folder).as_posix(): {"nbytes": path.stat().st_size, "sha256": sha256}
+            for path, sha256 in zip(paths, sums, strict=True)
+        }
+    return json.dumps(files, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def try_lock(partial: Path) -> int | None:
+    """An open, locked file descriptor, or None where a living process has it (or the folder is gone)."""
+    try:
+        handle = os.open(partial / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    if os.fstat(handle).st_nlink == 0:
+        os.close(handle)
+        return None
+    return handle
+
+
+def sync_tree(folder: Path) -> None:
+    """Make everything in a folder, and the folder itself, survive a power cut."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        sync_folder(path)
+    sync_folder(folder)
+
+
+def sync_folder(path: Path) -> None:
+    """fsync a file or a folder's entries."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def store_errors(where: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write into errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        # A store that is not there yet fails where its first missing folder would be, which is above it.
+        root, at = where.parents[2], Path(str(error.filename or where))
+        if not at.is_relative_to(root) and not root.is_relative_to(at):
+            raise
+        if error.errno in _FULL:
+            fix = "free some space (`histill store prune`), or point HISTILL_STORE at a larger disk; then run again"
+            raise StoreFull(f"no room left: {error.strerror}", where=str(where), fix=fix) from error
+        if error.errno in _READ_ONLY:
+            fix = "make it writable, or point HISTILL_STORE at a store of your own"
+            raise StoreReadOnly(f"cannot write: {error.strerror}", where=str(where), fix=fix) from error
+        raise

@@ -1,0 +1,101 @@
+"""Work that is one call a slide, spread over Dask workers: a local cluster, or a scheduler that is already running."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from pipeline.base.errors import HistillError, ParamsError, SlideRefused
+from pipeline.base.progress import console
+from pipeline.params.site import ClusterParams
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def each(
+    work: Callable[[Task], Result], tasks: Sequence[Task], params: ClusterParams
+) -> Iterator[tuple[Task, Result | HistillError]]:
+    """Call `work` on every task and yield (task, result or the `HistillError` it raised) as they finish.
+
+    `work` and the tasks are pickled. A worker that dies (a decoder's segfault) is started again, and what it held is
+    tried once more, one task at a time, so that only the guilty one dies again and ends as a `SlideRefused`. Any other
+    exception is a bug and is raised. The order of results depends on timing: sort what is kept.
+
+    Only where the params ask for one worker does the work run in this process, which then dies with it.
+    """
+    if not tasks:
+        return
+    workers = min(len(tasks), params.workers or os.cpu_count() or 1)
+    if params.scheduler is None and params.workers == 1:
+        for task in tasks:
+            yield task, _guarded(work, task)
+        return
+    import dask
+    from dask.distributed import Client, KilledWorker, LocalCluster, as_completed
+
+    settings = {
+        "distributed.scheduler.allowed-failures": 0,
+        # Mapped tiles count as memory: a worker paused by them would never go on.
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.terminate": False,
+        "distributed.logging.distributed": "error",
+        "distributed.comm.timeouts.connect": "60s",
+    }
+    with dask.config.set(settings):
+        if params.scheduler is None:
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
+            client = Client(cluster)
+        else:
+            cluster, client = None, _joined(params.scheduler)
+        try:
+            futures = {client.submit(_guarded, work, task, pure=False): task for task in tasks}
+            suspects = []
+            for future in as_completed(futures):
+                try:
+                    yield futures[future], future.result()
+                except KilledWorker:
+                    suspects.append(futures[future])
+            for task in suspects:
+                try:
+                    yield task, client.submit(_guarded, work, task, pure=False).result()
+                except KilledWorker:
+                    fix = "look at the slide with another viewer; its decoder may have crashed"
+                    yield task, SlideRefused("the worker process died twice on it", fix=fix)
+        finally:
+            client.close()
+            if cluster is not None:
+                cluster.close()
+
+
+def worker_count(scheduler: str) -> int:
+    """Workers that a running scheduler has now, at least 1: some may be on their way."""
+    with _joined(scheduler) as client:
+        return max(1, _workers(client))
+
+
+def _joined(scheduler: str) -> Any:
+    """A client of a running scheduler; says so where it has no worker yet. Raises `ParamsError` where none answers."""
+    from dask.distributed import Client
+
+    try:
+        client = Client(scheduler)
+    except (OSError, ValueError) as error:
+        fix = "start one: `dask scheduler`, then a `dask worker` on each machine; or leave `cluster.scheduler` null"
+        what = f"no Dask scheduler answers: {str(error).splitlines()[0]}"
+        raise ParamsError(what, where=f"cluster.scheduler: {scheduler}", fix=fix) from None
+    if not _workers(client):
+        console.print(f"{scheduler} has no worker yet: waiting for one", soft_wrap=True, style="yellow")
+    return client
+
+
+def _workers(client: Any) -> int:
+    return len(client.scheduler_info(n_workers=-1)["workers"])
+
+
+def _guarded(work: Callable[[Task], Result], task: Task) -> Result | HistillError:
+    try:
+        return work(task)
+    except HistillError as error:
+        return error

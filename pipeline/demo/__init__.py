@@ -1,0 +1,4 @@
+"""Room demo: synthetic H&E slides and their exact label maps.
+
+Imports base; slides and every room after it may enter.
+"""

@@ -1,0 +1,1 @@
+"""Room embed: images in, the student's embeddings out."""

@@ -1,0 +1,110 @@
+"""Images to embeddings with an exported student, and with `dense` to patch tokens in the teacher's space.
+
+Both are in the teacher's own units, so that what was fitted to the teacher's features takes these as they are. An image
+is taken as in training: its middle square, resized to the student's input side. Where the answers go: files.py.
+
+Shapes: N images, H = W = input side, T = h * w teacher positions in row-major order, D teacher width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base.errors import EmbedError, StudentError
+from pipeline.base.progress import track
+from pipeline.embed.files import Answers, open_file
+from pipeline.slides.images import list_images
+from pipeline.slides.read.reader import detect_vendor
+from pipeline.student.exported import Encoder, batches, load_dense, load_student
+from pipeline.tiles.item.reader import TileReader
+from pipeline.tiles.item.writer import JPEG_ARRAY
+from pipeline.tiles.pixels import decode_jpeg
+
+_ORDINARY = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+"""What no slide ends in, so that OpenSlide need not be asked."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: `source` is the file, or a tiles item and the `row` in it."""
+
+    source: str
+    row: int
+    tiles: TileReader | None = None
+
+    def read(self, side_px: int) -> NDArray[np.uint8]:
+        """(side_px, side_px, 3) RGB. Raises `EmbedError` where it cannot be read."""
+        if self.tiles is not None:
+            return self.tiles.image(self.row, side_px)
+        try:
+            return decode_jpeg(Path(self.source).read_bytes(), side_px)
+        except (OSError, ValueError) as error:
+            fix = "mend it or leave it out"
+            raise EmbedError(f"the image cannot be read: {error}", where=self.source, fix=fix) from None
+
+
+def find_images(paths: Sequence[Path]) -> list[Image]:
+    """The images of each path in turn: a file, a folder of images (sorted by path), or a tiles item of the store.
+
+    Raises `EmbedError` for a whole slide, which would be squeezed into one image, and for what is not there.
+    """
+    found: list[Image] = []
+    for path in paths:
+        if (path / JPEG_ARRAY).is_dir():
+            tiles = TileReader(path)
+            found += [Image(str(path), row, tiles) for row in range(len(tiles))]
+        elif path.is_dir():
+            found += [Image(str(path / name), 0) for name, _ in list_images(path)]
+        elif path.is_file():
+            found.append(Image(str(path), 0))
+        else:
+            fix = "give images, folders of images, tiles items of the store, or slide ids of artifacts/tiles.json"
+            raise EmbedError("neither a file nor a folder, nor a slide with tiles", where=str(path), fix=fix)
+    for image in found:
+        if image.tiles is None and not image.source.lower().endswith(_ORDINARY) and detect_vendor(Path(image.source)):
+            fix = "name it in slides.csv, run `dvc repro tiles`, then `histill embed SLIDE_ID --out FILE`"
+            raise EmbedError("a whole slide, not a tile", where=image.source, fix=fix)
+    return found
+
+
+def load_encoder(folder: Path, dense: bool) -> Encoder:
+    """An exported student, ready to answer. Raises `StudentError` where the folder does not hold what is asked for."""
+    model = load_student(folder)
+    adapter = load_dense(folder, model) if dense else None
+    if dense and adapter is None:
+        what = "the student has no adapter: it was trained without the patch objective"
+        fix = "leave out --dense, or train with student.objective.patch"
+        raise StudentError(what, where=str(folder), fix=fix)
+    return Encoder(model, adapter)
+
+
+def embed(paths: Sequence[Path], student: Path, out: Path, *, dense: bool = False, batch_size: int = 64) -> int:
+    """Write the answers to all images of `paths` to `out` (.h5, .npz or .parquet), replacing it; returns N.
+
+    Raises `EmbedError` for a path or suffix, `StudentError` for a student that cannot be used; `out` stays as it was.
+    """
+    images = find_images(paths)
+    encoder = load_encoder(student, dense)
+    names = [(image.source, image.row) for image in images]
+    with (
+        open_file(out, names, encoder.width, encoder.grid) as write,
+        track("embed", len(images), "images") as advance,
+    ):
+        for image_NHWC in batches(lambda i: images[i].read(encoder.side_px), len(images), batch_size):
+            write(_answers(encoder, image_NHWC))
+            advance(len(image_NHWC))
+    return len(images)
+
+
+def _answers(encoder: Encoder, image_NHWC: NDArray[np.uint8]) -> Answers:
+    """Patch tokens, where they are asked for, in half the bytes."""
+    image_NCHW = encoder.normalise(image_NHWC)
+    if encoder.grid is None:
+        return encoder.embed(image_NCHW), None
+    embedding_ND, patch_NTD = encoder.embed_dense(image_NCHW)
+    return embedding_ND, patch_NTD.astype(np.float16)

@@ -1,0 +1,1 @@
+"""How closely the student follows the teacher: global embedding, dense tokens, structure."""

@@ -1,0 +1,106 @@
+"""What teacher and student see in the same held-out tiles: their patch tokens as colours.
+
+The first three principal components of the teacher's standardised tokens over the chosen tiles become red, green and
+blue; the student's tokens, as they come out of its exported adapter, go through the very same projection and the same
+colour scale, so that a difference in colour is a difference in the tokens. The pictures are made where both models are
+at hand and are a few kB; the report only shows them. Shapes: n tiles, T = h * w tokens, D channels.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.base.files import write_atomic
+from pipeline.base.intervals import Floats
+from pipeline.evaluate import features, selection
+from pipeline.evaluate.fidelity.embedding import TINY, cosine
+from pipeline.evaluate.selection import Sample
+from pipeline.student.exported import Dense
+from pipeline.tiles.item.reader import TileReader
+from pipeline.tiles.pixels import encode_jpeg, fit_square
+from pipeline.tokens.item.reader import TokenReader
+
+MOST_TILES = 6
+SIDE_PX = 192
+"""Of a picture, about: tokens are drawn as whole squares."""
+ENDS = 2.0, 98.0
+"""Percentiles of the teacher's tokens that become the darkest and the brightest of a colour."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Tokens to colours: `axes_D3` the components, `low_3` and `high_3` what becomes 0 and 255."""
+
+    mean_D: NDArray[np.float64]
+    axes_D3: NDArray[np.float64]
+    low_3: NDArray[np.float64]
+    high_3: NDArray[np.float64]
+    explained: tuple[float, ...]
+    """Share of the teacher's variance over these tiles in each component."""
+
+    @classmethod
+    def of(cls, token_ND: Floats) -> Projection:
+        """The three leading components of some tokens, each with its largest loading positive."""
+        token_ND = np.asarray(token_ND, np.float64)
+        mean_D = token_ND.mean(axis=0)
+        values, vectors_DD = np.linalg.eigh(np.cov(token_ND - mean_D, rowvar=False))
+        axes_D3 = vectors_DD[:, ::-1][:, :3]
+        # An eigenvector's sign is the library's whim; a fixed one makes the same picture everywhere.
+        axes_D3 = axes_D3 * np.sign(axes_D3[np.abs(axes_D3).argmax(axis=0), np.arange(3)])
+        low_3, high_3 = np.percentile((token_ND - mean_D) @ axes_D3, ENDS, axis=0)
+        share = values[::-1][:3] / max(float(values.sum()), TINY)
+        return cls(mean_D, axes_D3, low_3, high_3, tuple(share.tolist()))
+
+    def __call__(self, token_ND: Floats) -> NDArray[np.uint8]:
+        """Colours, (N, 3) uint8."""
+        along_N3 = (token_ND - self.mean_D) @ self.axes_D3
+        scaled_N3 = (along_N3 - self.low_3) / np.maximum(self.high_3 - self.low_3, TINY)
+        return (255 * np.clip(scaled_N3, 0, 1)).round().astype(np.uint8)
+
+
+def write_maps(student: Dense | None, held: Sequence[Sample], batch_size: int, folder: Path) -> dict[str, Any] | None:
+    """Write <i>-tile.jpg, <i>-teacher.png, <i>-student.png of a handful of tiles, evenly spread; other pictures go.
+
+    {`explained`, `grid`, `tiles`: [{`slide`, `row`, `cosine` (mean over the tile's tokens)}]}; None and an empty folder
+    without a student that has an adapter, or without tiles.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in sorted(folder.glob("*-*.*g")):
+        stale.unlink()
+    if student is None or not held:
+        return None
+    chosen = selection.spread(held, MOST_TILES)
+    batches = list(features.dense_features({"student": student}, chosen, batch_size, lambda n=1, note="": None))
+    tokens = {name: np.concatenate([batch[name] for batch in batches]) for name in ("teacher", "student")}
+    n, T, D = tokens["teacher"].shape
+    project, (h, w) = Projection.of(tokens["teacher"].reshape(n * T, D)), TokenReader(chosen[0].tokens).grid
+    likeness_n = cosine(tokens["teacher"], tokens["student"]).mean(axis=1)
+    tiles = [(sample, row) for sample in chosen for row in sample.rows.tolist()]
+    for i, (sample, row) in enumerate(tiles):
+        image_HWC = fit_square(TileReader(sample.tiles).image(row), SIDE_PX)
+        write_atomic(folder / f"{i}-tile.jpg", encode_jpeg(image_HWC, 85))
+        for name, token_nTD in tokens.items():
+            write_atomic(folder / f"{i}-{name}.png", _png(project(token_nTD[i]).reshape(h, w, 3)))
+    return {
+        "explained": list(project.explained),
+        "grid": [h, w],
+        "tiles": [
+            {"slide": sample.slide, "row": row, "cosine": float(likeness_n[i])} for i, (sample, row) in enumerate(tiles)
+        ],
+    }
+
+
+def _png(colour_HWC: NDArray[np.uint8]) -> bytes:
+    """A PNG of about `SIDE_PX`, each token a square."""
+    times = max(1, SIDE_PX // max(colour_HWC.shape[:2]))
+    out = io.BytesIO()
+    Image.fromarray(colour_HWC.repeat(times, axis=0).repeat(times, axis=1)).save(out, "PNG", optimize=True)
+    return out.getvalue()

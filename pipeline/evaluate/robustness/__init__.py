@@ -1,0 +1,1 @@
+"""How far an embedding moves when its image changes and its tissue does not."""

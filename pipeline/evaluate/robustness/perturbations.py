@@ -1,0 +1,89 @@
+"""What happens to a slide between two laboratories and two scanners, done to one tile on purpose.
+
+Each takes and gives (H, W, 3) uint8 RGB of one square tile and is deterministic; stain changes take a seed a tile.
+
+    stain      haematoxylin and eosin each scaled by 1 +- 0.2 and shifted by +- 0.02 in optical density
+               (the HED jitter of Tellez et al. 2018, "light"), in the stain space of Ruifrok & Johnston 2001
+    scale      seen 10 % larger (the middle cut out) and 10 % smaller (the border mirrored outwards): another mpp
+    blur       a Gaussian of sigma 1 px of the stored tile: slightly out of focus
+    jpeg       stored again at quality 50, colour halved (4:2:0)
+    dihedral   a mirror and two turns: tissue has no up
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from pipeline.tiles.pixels import decode_jpeg, resize
+from pipeline.views import apply_view
+
+Image_HWC = NDArray[np.uint8]
+Change = Callable[[Image_HWC, int], Image_HWC]
+"""(tile, seed of the tile) to the changed tile."""
+
+RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+"""Optical density of haematoxylin, eosin and DAB in R, G, B: Ruifrok & Johnston 2001, as scikit-image has it."""
+STAIN_SCALE, STAIN_SHIFT, LARGER, BLUR_SIGMA, JPEG_QUALITY = 0.2, 0.02, 1.1, 1.0, 50
+
+
+def stain(rgb_HWC: Image_HWC, seed: int) -> Image_HWC:
+    """Another strength and background of haematoxylin and eosin."""
+    random = np.random.default_rng([seed, 1])
+    gain_2, shift_2 = 1 + random.uniform(-STAIN_SCALE, STAIN_SCALE, 2), random.uniform(-STAIN_SHIFT, STAIN_SHIFT, 2)
+    return restain(rgb_HWC, np.array([*gain_2, 1.0]), np.array([*shift_2, 0.0]))
+
+
+def restain(rgb_HWC: Image_HWC, gain_3: NDArray[np.float64], shift_3: NDArray[np.float64]) -> Image_HWC:
+    """Haematoxylin, eosin and the rest times `gain_3` plus `shift_3`, in optical density (decadic)."""
+    density_HWC = -np.log10(np.maximum(rgb_HWC.astype(np.float64), 1) / 255)
+    stains_HWS = density_HWC @ np.linalg.inv(RGB_FROM_HED)
+    back_HWC = (stains_HWS * gain_3 + shift_3) @ RGB_FROM_HED
+    stained_HWC: Image_HWC = np.clip(np.rint(255 * 10.0**-back_HWC), 0, 255).astype(np.uint8)
+    return stained_HWC
+
+
+def larger(rgb_HWC: Image_HWC, seed: int) -> Image_HWC:
+    """Seen 10 % larger."""
+    side = len(rgb_HWC)
+    cut = side * (1 - 1 / LARGER) / 2
+    return resize(rgb_HWC, (side, side), (cut, cut, side - cut, side - cut))
+
+
+def smaller(rgb_HWC: Image_HWC, seed: int) -> Image_HWC:
+    """Seen 10 % smaller; what lies beyond the border is its mirror image."""
+    side = len(rgb_HWC)
+    pad = round(side * (LARGER - 1) / 2)
+    return resize(np.pad(rgb_HWC, ((pad, pad), (pad, pad), (0, 0)), mode="reflect"), (side, side))
+
+
+def blur(rgb_HWC: Image_HWC, seed: int) -> Image_HWC:
+    """Slightly out of focus."""
+    blurred_HWC = gaussian_filter(rgb_HWC.astype(np.float32), (BLUR_SIGMA, BLUR_SIGMA, 0), mode="reflect")
+    return np.clip(np.rint(blurred_HWC), 0, 255).astype(np.uint8)
+
+
+def jpeg(rgb_HWC: Image_HWC, seed: int) -> Image_HWC:
+    """Compressed once more."""
+    out = io.BytesIO()
+    Image.fromarray(rgb_HWC).save(out, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0")
+    return decode_jpeg(out.getvalue())
+
+
+def view(element: int) -> Change:
+    """One of the square's symmetries."""
+    return lambda rgb_HWC, seed: apply_view(rgb_HWC, element)
+
+
+CHANGES: dict[str, tuple[Change, ...]] = {
+    "stain": (stain, lambda rgb_HWC, seed: stain(rgb_HWC, seed + 1_000_003)),
+    "scale": (larger, smaller),
+    "blur": (blur,),
+    "jpeg": (jpeg,),
+    "dihedral": (view(1), view(2), view(4)),
+}

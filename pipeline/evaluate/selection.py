@@ -1,0 +1,127 @@
+"""Which tiles are compared: the held-out ones, and the train tiles that probes and statistics are fitted on.
+
+A split that shares a slide or a patient with the training is no held-out split: that is an error, never a figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base.errors import EvaluationError
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Ref, Store
+from pipeline.tiles.item.reader import TileReader
+
+TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Chosen tiles of one slide: `rows` (n,) int64 of its items in the store, and their labels.
+
+    `slide_label` is the label of the slide as a whole; `groups` say which tiles belong together where one item holds
+    tiles of many patients or slides, and `names` what each is called (a data set of images).
+    """
+
+    slide: str
+    tiles: Path
+    tokens: Path
+    rows: NDArray[np.int64]
+    labels: tuple[str | None, ...]
+    slide_label: str | None = None
+    groups: tuple[str, ...] | None = None
+    patient: str | None = None
+    names: tuple[str, ...] | None = None
+
+    def take(self, chosen: NDArray[np.int64]) -> Sample:
+        """The tiles at these positions."""
+        labels = tuple(self.labels[i] for i in chosen)
+        groups, names = (None if each is None else tuple(each[i] for i in chosen) for each in (self.groups, self.names))
+        return replace(self, rows=self.rows[chosen], labels=labels, groups=groups, names=names)
+
+
+def splits(tiles: Manifest, tokens: Manifest, store: Store) -> dict[str, list[Sample]]:
+    """Every tile that the teacher has answered, by split; slides in the manifest's order.
+
+    Raises `EvaluationError` on a leak, `MissingItem` where the store lacks a slide.
+    """
+    check_leaks(tokens)
+    found: dict[str, list[Sample]] = {}
+    for item in tokens.items:
+        tile_folder = store.open(Ref("tiles", tiles.recipe_key, item.key), remedy="dvc repro tiles")
+        token_folder = store.open(Ref.of(tokens, item), remedy="dvc repro tokens")
+        labels = tuple(TileReader(tile_folder).labels)
+        rows = np.arange(item.n, dtype=np.int64)
+        known = item.info.get("label"), None, item.info.get("patient")
+        sample = Sample(item.id, tile_folder, token_folder, rows, labels, *known)
+        found.setdefault(item.info["split"], []).append(sample)
+    return found
+
+
+def check_leaks(tokens: Manifest) -> None:
+    """Raise `EvaluationError` where a held-out slide, or its patient, is among the train slides too."""
+    train = [item for item in tokens.items if item.info["split"] == TRAIN]
+    slides = {item.key: item.id for item in train}
+    patients = {item.info["patient"]: item.id for item in train if item.info.get("patient") is not None}
+    for item in tokens.items:
+        split, patient = item.info["split"], item.info.get("patient")
+        if split == TRAIN:
+            continue
+        fix = "give both rows the same split in the slide table, or drop one"
+        if item.key in slides:
+            what = f"is in split {split!r}, and the same slide is in {TRAIN!r} as {slides[item.key]!r}"
+            raise EvaluationError(what, where=item.id, fix=fix)
+        if patient in patients:
+            what = f"is in split {split!r}, and patient {patient!r} is in {TRAIN!r} with {patients[patient]!r}"
+            raise EvaluationError(what, where=item.id, fix=fix)
+
+
+def primary(names: Sequence[str]) -> str | None:
+    """The held-out split whose figures lead: `test` where there is one, else the first by name."""
+    held = sorted(name for name in names if name != TRAIN)
+    return "test" if "test" in held else (held[0] if held else None)
+
+
+def labelled(samples: Sequence[Sample]) -> list[Sample]:
+    """The tiles that have a label."""
+    chosen = [s.take(np.flatnonzero([label is not None for label in s.labels])) for s in samples]
+    return [sample for sample in chosen if len(sample.rows)]
+
+
+def worth_fitting(samples: Sequence[Sample]) -> list[Sample]:
+    """The tiles that a probe of tile labels or of slide labels can learn from."""
+    return [part for s in samples for part in ([s] if s.slide_label is not None else labelled([s]))]
+
+
+def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """At most `most` tiles, evenly spread over all of them, slide after slide."""
+    total = sum(len(sample.rows) for sample in samples)
+    if total <= most:
+        return list(samples)
+    at, start, kept = np.arange(most) * total // most, 0, []
+    for sample in samples:
+        inside = at[(at >= start) & (at < start + len(sample.rows))] - start
+        start += len(sample.rows)
+        if len(inside):
+            kept.append(sample.take(inside))
+    return kept
+
+
+def count(samples: Sequence[Sample]) -> int:
+    """Tiles in all."""
+    return sum(len(sample.rows) for sample in samples)
+
+
+def slide_of_tiles(samples: Sequence[Sample]) -> list[str]:
+    """The slide (or group) of each tile, in order."""
+    return [name for sample in samples for name in sample.groups or (sample.slide,) * len(sample.rows)]
+
+
+def label_of_tiles(samples: Sequence[Sample]) -> list[str]:
+    """The label of each tile, in order; for samples that `labelled` gave."""
+    return [str(label) for sample in samples for label in sample.labels]

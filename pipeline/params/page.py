@@ -1,0 +1,82 @@
+"""docs/parameters.md, written from the models: python -m pipeline.params.page > docs/parameters.md."""
+
+from __future__ import annotations
+
+import re
+import typing
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from pipeline.params import SITE_SECTIONS, STAGES
+from pipeline.params.whole import WholeParams
+
+INTRO = """# Parameters
+
+One section a stage in `params.yaml`, plus `store` and `cluster` for the site, on which no result depends. What a file
+does not say takes the default here. An unknown key is refused with the nearest known one. This page is written from
+the models in `pipeline/params/` by `python -m pipeline.params.page`; a test holds the two equal.
+"""
+
+
+def page() -> str:
+    """The whole page, Markdown."""
+    parts = [INTRO]
+    for section in (*STAGES, *SITE_SECTIONS):
+        parts.append(_section(section, WholeParams.model_fields[section].annotation, 2))
+    return "\n".join(parts)
+
+
+def _section(name: str, model: Any, depth: int) -> str:
+    lines = [
+        f"{'#' * depth} {name}",
+        "",
+        str(model.__doc__),
+        "",
+        "| key | default | type | |",
+        "| --- | --- | --- | --- |",
+    ]
+    nested = []
+    for key, field in model.model_fields.items():
+        text = " ".join((field.description or "").split())
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            nested.append(_section(f"{name}.{key}", field.annotation, depth + 1))
+            lines.append(f"| `{key}` | | section | {text} |")
+        elif section := _listed(field.annotation):
+            nested.append(_section(f"{name}.{key}[]", section, depth + 1))
+            lines.append(f"| `{key}` | `{_default(field.default)}` | list of sections | {text} |")
+        else:
+            lines.append(f"| `{key}` | `{_default(field.default)}` | {_type(field)} | {text} |")
+    return "\n".join([*lines, "", *nested])
+
+
+def _listed(annotation: Any) -> type[BaseModel] | None:
+    """The section of which the field holds a list, or None."""
+    first = next(iter(typing.get_args(annotation)), None)
+    return first if isinstance(first, type) and issubclass(first, BaseModel) else None
+
+
+def _default(value: Any) -> str:
+    if value is PydanticUndefined:
+        return "required"
+    return "null" if value is None else str(value).replace("(", "[").replace(")", "]")
+
+
+def _type(field: Any) -> str:
+    """The annotation and its bounds, as a reader would write them."""
+    text = getattr(field.annotation, "__name__", "") if isinstance(field.annotation, type) else str(field.annotation)
+    text = re.sub(r"typing\.|Annotated\[(\w+), FieldInfo.*?\]\)\]", lambda m: m.group(1) or "", text)
+    text = re.sub(r"Optional\[(.*)\]", r"\1 or null", text)
+    text = re.sub(r"Literal\[(.*?)\]", lambda m: m.group(1).replace("'", "").replace(", ", " or "), text)
+    bounds = ", ".join(re.sub(r"(\w+)\((\w+)=(.*)\)", _bound, str(rule)) for rule in field.metadata)
+    return f"{text} {bounds}".strip().replace("|", "or").replace("None", "null")
+
+
+def _bound(match: re.Match[str]) -> str:
+    sign = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}.get(match.group(2), match.group(2))
+    return f"{sign} {match.group(3)}"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

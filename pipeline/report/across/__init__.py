@@ -1,0 +1,1 @@
+"""Several students side by side: the Pareto front, and experiments compared."""

@@ -1,0 +1,140 @@
+"""One self-contained HTML page from all manifests: no network, no scripts, no torch. All slides: slides_page.py.
+
+The manifests say what is shown (sections.py); pictures come from the tiles item of each slide in the store, and from
+plots/maps. The page is templates/report.html with templates/report.css inlined; everything that a table or a slide
+could have put there is escaped by Jinja.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from pipeline.base.errors import ManifestError
+from pipeline.base.files import write_atomic
+from pipeline.base.manifest import Manifest, Refusal
+from pipeline.base.store import Store
+from pipeline.evaluate.tables import MODELS, PROBES
+from pipeline.params.report import ReportParams
+from pipeline.report import quality_tables, sections, verdict
+from pipeline.report.details import ACCURACY_COLUMNS
+from pipeline.report.pictures import map_pictures, slide_pictures, spread
+from pipeline.report.slides_page import build_slides_page
+
+STAGES = ("slides", "tiles", "tokens", "student", "evaluate", "benchmark")
+
+
+def build_report(
+    manifests: Mapping[str, Manifest],
+    params: ReportParams,
+    store: Store,
+    out: Path,
+    plots: Path = Path("plots"),
+    left_out: Sequence[str] = (),
+) -> Manifest:
+    """Write the page to `out`, atomically, and slides.html beside it; the manifest says what the page shows.
+
+    `manifests` holds one of each of `STAGES`; of `plots` training.csv (columns step, loss, cls, patch), pareto.csv and
+    maps/ are shown where they are there; `left_out` are the experiments that pareto.csv does not hold, with why. Raises
+    `ManifestError` where a manifest is missing, of another version or of another student than the rest. A picture that
+    the store does not hold is left out of the page.
+    """
+    for stage in STAGES:
+        if stage not in manifests:
+            raise ManifestError(f"the report needs the manifest of {stage}", fix=f"dvc repro {stage}")
+        manifests[stage].require_version(f"artifacts/{stage}.json")
+    require_one_student(manifests)
+    page = render("report.html", **context(manifests, params, store, plots), left_out=left_out)
+    write_atomic(out, page)
+    slides_page = out.with_name("slides.html")
+    build_slides_page(environment(), params.title, manifests["slides"], manifests["tiles"], store, slides_page)
+    facts = {"nbytes": len(page), "slides": min(len(manifests["tiles"].items), params.max_slides)}
+    return Manifest(stage="report", refused=tuple(all_refused(manifests)), summary=facts)
+
+
+def require_one_student(manifests: Mapping[str, Manifest]) -> None:
+    """Raise `ManifestError` where a stage was run alone, so that figures of two students would stand on one page."""
+    weights = next((i.digest[:32] for i in manifests["student"].items if i.id == "model.safetensors"), None)
+    for stage in ("evaluate", "benchmark"):
+        its = manifests[stage].recipe.get("student")
+        if None not in (weights, its) and its != weights:
+            what = "its figures are of another student than artifacts/student.json"
+            raise ManifestError(what, where=f"artifacts/{stage}.json", fix=f"dvc repro {stage}")
+
+
+def render(template: str, **shown: Any) -> bytes:
+    """A page of the templates folder with the style sheet in it."""
+    pages = environment()
+    css = Markup(pages.get_template("report.css").render())
+    return pages.get_template(template).render(css=css, **shown).encode()
+
+
+def environment() -> Environment:
+    """Jinja with the pages' filters; whatever is not a template's own text is escaped."""
+    made = Environment(
+        loader=PackageLoader("pipeline.report"),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "digits": verdict.digits,
+        "score": "{:z.3f}".format,
+        "signed": "{:+.3f}".format,
+        "count": "{:,}".format,
+        "quantity": verdict.quantity,
+        "percent": verdict.percent,
+        "span": lambda ends: f"{ends[0]:z.3f}{'–' if ends[0] >= 0 else ' to '}{ends[1]:z.3f}",
+        "percent_span": lambda ends: f"{100 * ends[0]:.0f}–{100 * ends[1]:.0f}",
+        "pretty": lambda value: json.dumps(value, indent=1, sort_keys=True),
+    }
+    return made
+
+
+def context(manifests: Mapping[str, Manifest], params: ReportParams, store: Store, plots: Path) -> dict[str, Any]:
+    """All that the template shows."""
+    evaluate, benchmark, tiles = manifests["evaluate"], manifests["benchmark"], manifests["tiles"]
+    shown = spread(tiles.items, params.max_slides)
+    return {
+        "title": params.title,
+        "teacher": evaluate.summary["teacher"],
+        "student": evaluate.summary["student"],
+        "is_demo": evaluate.summary["teacher"] == "demo",
+        "primary": evaluate.summary["primary"],
+        "figures": verdict.figures(evaluate, benchmark),
+        "not_measured": verdict.not_measured(evaluate, benchmark),
+        "cautions": verdict.cautions(evaluate, benchmark),
+        "slides": shown,
+        "catalogue": {item.id: item.info for item in manifests["slides"].items},
+        "pictures": slide_pictures(tiles, shown, store),
+        "splits": quality_tables.split_counts(tiles),
+        "dropped": quality_tables.dropped(tiles),
+        "refused": all_refused(manifests),
+        "training": sections.training(plots / "training.csv"),
+        "evaluate": evaluate.summary,
+        "benchmark": benchmark.summary,
+        "speedups": sections.speedups(benchmark.summary),
+        "maps": map_pictures(evaluate.summary["maps"], plots / "maps"),
+        "probes": sections.probe_sections(evaluate.summary),
+        "probe_names": PROBES,
+        "models": MODELS,
+        "accuracy_columns": ACCURACY_COLUMNS,
+        "slide_fidelity": sections.slide_fidelity(evaluate),
+        "figures_of": sections.figures_of(evaluate.summary),
+        "label_rows": sections.label_rows(evaluate.summary),
+        "robustness_plot": sections.robustness_plot(evaluate.summary),
+        "tradeoff": sections.tradeoff(evaluate, benchmark, plots / "pareto.csv"),
+        "manifests": {stage: manifests[stage] for stage in STAGES},
+    }
+
+
+def all_refused(manifests: Mapping[str, Manifest]) -> list[Refusal]:
+    """Every refusal once, sorted by slide (later stages carry the earlier ones along)."""
+    found = {(r.id, r.reason): r for stage in STAGES for r in manifests[stage].refused}
+    return [found[key] for key in sorted(found)]

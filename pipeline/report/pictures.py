@@ -1,0 +1,107 @@
+"""Pictures of slides as data URIs, small enough that the page stays one file that opens anywhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from pipeline.base.manifest import Item, Manifest
+from pipeline.base.store import Ref, Store
+
+BUDGET_BYTES = 10_000_000
+"""Of all pictures together, before base64 makes them a third larger: the page stays below 15 MB."""
+MOST_BYTES = 150_000
+"""Of one picture: more is not seen at the size at which the page shows it."""
+NAMES = ("thumb.jpg", "overlay.jpg", "mosaic.jpg")
+DENSER = 0.5
+"""A picture's bytes a pixel after making it smaller over those before: at these qualities rarely less."""
+SIDES_PX = (1024, 768, 512, 384, 256, 180, 120)
+"""A half and a quarter of the thumbnail's 1024 px are among them: the decoder makes those itself, and far faster."""
+QUALITIES = (82, 70)
+
+
+@dataclass(frozen=True)
+class SlidePictures:
+    """Data URIs of one slide; an empty string where the store does not hold the picture."""
+
+    thumb: str
+    overlay: str
+    mosaic: str
+
+
+def slide_pictures(tiles: Manifest, items: list[Item], store: Store) -> dict[str, SlidePictures]:
+    """{slide id: pictures}, sharing the budget equally."""
+    share = min(MOST_BYTES, BUDGET_BYTES // max(1, len(items) * len(NAMES)))
+    pictures = {}
+    for item in items:
+        folder = store.path(Ref.of(tiles, item))
+        thumb, overlay, mosaic = (data_uri(folder / name, share) for name in NAMES)
+        # A folder of images has no view of a whole slide: its thumbnail is the mosaic.
+        pictures[item.id] = SlidePictures("" if item.info.get("kind") == "folder" else thumb, overlay, mosaic)
+    return pictures
+
+
+def map_pictures(maps: Mapping[str, Any] | None, folder: Path) -> list[dict[str, Any]]:
+    """Of each tile with maps (see pca_maps.py): `slide`, `row`, `cosine`, and data URIs `tile`, `teacher`, `student`.
+
+    A tile of which a picture is gone is left out.
+    """
+    found = []
+    for i, tile in enumerate((maps or {"tiles": ()})["tiles"]):
+        shown = {
+            name: _whole(folder / f"{i}-{name}.{ending}", kind)
+            for name, ending, kind in (("tile", "jpg", "jpeg"), ("teacher", "png", "png"), ("student", "png", "png"))
+        }
+        if all(shown.values()):
+            found.append({**tile, **shown})
+    return found
+
+
+def _whole(path: Path, kind: str) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(path.read_bytes()).decode() if path.is_file() else ""
+
+
+def spread(items: tuple[Item, ...], most: int) -> list[Item]:
+    """At most `most` items, evenly spread over the list."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i * len(items) // most] for i in range(most)]
+
+
+def data_uri(path: Path, nbytes: int) -> str:
+    """The JPEG of at most so many bytes; empty where there is no such file."""
+    data = small_jpeg(path, nbytes)
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode() if data else ""
+
+
+def small_jpeg(path: Path, nbytes: int) -> bytes:
+    """The JPEG as it is where it fits, else made smaller until it does; empty where there is no such file."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return b""
+    if len(data) <= nbytes:
+        return data
+    with Image.open(io.BytesIO(data)) as opened:
+        whole_px = max(opened.size)
+    # A size of which a dense picture surely does not fit is not tried: with a thousand slides a trial is half a minute.
+    tried = [side for side in SIDES_PX if len(data) * min(1.0, side / whole_px) ** 2 * DENSER < nbytes] or SIDES_PX[-1:]
+    smaller = data
+    for side_px in tried:
+        # Opened anew, so that the decoder itself leaves out what the smaller picture does not show.
+        with Image.open(io.BytesIO(data)) as whole:
+            whole.thumbnail((side_px, side_px), Image.Resampling.LANCZOS, reducing_gap=1.0)
+            shown = whole.convert("RGB")
+        for quality in QUALITIES:
+            out = io.BytesIO()
+            shown.save(out, "JPEG", quality=quality)
+            smaller = out.getvalue()
+            if len(smaller) <= nbytes:
+                return smaller
+    return smaller

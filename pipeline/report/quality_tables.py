@@ -1,0 +1,71 @@
+"""Slides and tiles of each split and what quality control left out: for the report, and as CSV for `dvc plots`.
+
+splits.csv   split, slides, tiles, tissue_mm2
+dropped.csv  reason, tiles, slides (on which it happened), the most frequent first
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.base.files import write_csv
+from pipeline.base.manifest import Item, Manifest
+
+DROPPED = {
+    "glass": "no tissue",
+    "edge": "beyond the slide’s edge",
+    "limit": "above max_tiles_per_slide",
+    "pen": "pen",
+    "blank": "blank, too little stain",
+    "blurred": "out of focus",
+    "damaged": "damaged in the file",
+}
+
+
+def write_quality_plots(tiles: Manifest, folder: Path) -> None:
+    """Write splits.csv and dropped.csv, headers alone where there is nothing."""
+    columns = ("split", "slides", "tiles", "tissue_mm2")
+    write_csv(folder / "splits.csv", columns, [{key: row[key] for key in columns} for row in split_counts(tiles)])
+    write_csv(folder / "dropped.csv", ("reason", "tiles", "slides"), dropped(tiles))
+
+
+def split_counts(tiles: Manifest) -> list[dict[str, Any]]:
+    """Slides, tiles and tissue of each split, train first."""
+    splits: dict[str, list[Item]] = {}
+    for item in tiles.items:
+        splits.setdefault(str(item.info.get("split")), []).append(item)
+    order = sorted(splits, key=lambda split: (split != "train", split != "test", split))
+    return [
+        {
+            "split": split,
+            "slides": len(splits[split]),
+            "tiles": sum(item.n for item in splits[split]),
+            "tissue_mm2": sum(item.info.get("tissue_mm2") or 0 for item in splits[split]),
+            "labels": dict(sorted(_counted(splits[split], "labels").items())),
+        }
+        for split in order
+    ]
+
+
+def dropped(tiles: Manifest) -> list[dict[str, Any]]:
+    """What quality control left out: {reason, tiles, slides (on which it happened)}, the most frequent first."""
+    counts = _counted(tiles.items, "dropped")
+    return [
+        {
+            "reason": DROPPED.get(reason, reason),
+            "tiles": n,
+            "slides": sum(bool((item.info.get("dropped") or {}).get(reason)) for item in tiles.items),
+        }
+        for reason, n in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+        if n
+    ]
+
+
+def _counted(items: Sequence[Item], key: str) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for item in items:
+        found.update(item.info.get(key) or {})
+    return found

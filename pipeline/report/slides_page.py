@@ -1,0 +1,102 @@
+"""reports/slides.html: every slide with what was taken of it and what was not, for hundreds of slides.
+
+The page holds no picture: its data is a JSON inside, a script pages, sorts and filters, and only the pictures on the
+screen are loaded, from small files beside it (slides/<slide>.jpg and slides/<slide>~tiles.jpg). It opens from a disk,
+without a network or a server. Everything that a table could have put there is set as text, never as markup.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from pipeline.base.files import write_atomic
+from pipeline.base.manifest import Item, Manifest
+from pipeline.base.store import Ref, Store
+from pipeline.report.pictures import small_jpeg
+
+PICTURES = {"": "overlay.jpg", "~tiles": "mosaic.jpg"}
+"""Ending of the file's name here -> picture in the store; thumb.jpg stands in for an overlay that there is none of.
+
+No slide id has a `~`: the tiles of the slide `a` are never written over the slide `a-tiles`.
+"""
+MOST_BYTES = 60_000
+"""Of one picture: a thousand slides are then at most 120 MB, and a screen of them loads at once."""
+WITH_TISSUE = ("pen", "blank", "blurred", "damaged")
+"""Reasons for which a tile with tissue on it is dropped; `glass` and `edge` are no loss."""
+
+
+def build_slides_page(
+    environment: Environment, title: str, slides: Manifest, tiles: Manifest, store: Store, out: Path
+) -> None:
+    """Write the page to `out`, and the pictures to the folder `slides` beside it; pictures of other slides go."""
+    folder = out.parent / "slides"
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {item.id: item.info for item in slides.items}
+
+    def pictures_of(item: Item) -> dict[str, str]:
+        return _pictures(item, store.path(Ref.of(tiles, item)), folder)
+
+    # Pillow lets go of the interpreter's lock while it decodes, resizes and encodes.
+    with ThreadPoolExecutor() as pool:
+        pictures = list(pool.map(pictures_of, tiles.items))
+    rows = [_row(item, about.get(item.id, {}), found) for item, found in zip(tiles.items, pictures, strict=True)]
+    names = {name for found in pictures for name in found.values()}
+    for stale in sorted(folder.glob("*.jpg")):
+        if stale.name not in names:
+            stale.unlink()
+    # In a script element nothing is escaped, so no `<` may end it early.
+    data = json.dumps(rows, ensure_ascii=False, sort_keys=True).replace("<", "\\u003c")
+    parts = {
+        name: Markup(environment.get_template(name).render()) for name in ("report.css", "slides.css", "slides.js")
+    }
+    page = environment.get_template("slides.html").render(
+        title=title,
+        css=parts["report.css"] + parts["slides.css"],
+        script=parts["slides.js"],
+        data=Markup(data),
+        refused=len(tiles.refused),
+    )
+    write_atomic(out, page.encode())
+
+
+def _row(item: Item, about: dict[str, Any], pictures: dict[str, str]) -> dict[str, Any]:
+    """What the page knows of one slide."""
+    dropped = {reason: n for reason, n in (item.info.get("dropped") or {}).items() if n}
+    lost = sum(dropped.get(reason, 0) for reason in WITH_TISSUE)
+    return {
+        "id": item.id,
+        "split": item.info.get("split") or "",
+        "label": item.info.get("label") or "",
+        "tiles": item.n,
+        "tissue": item.info.get("tissue_mm2"),
+        "dropped": dropped,
+        "lost": lost / (item.n + lost) if item.n + lost else 0.0,
+        "mpp": (about.get("mpp") or [None])[0],
+        "width": about.get("width_px"),
+        "height": about.get("height_px"),
+        "overlay": pictures.get(""),
+        "mosaic": pictures.get("~tiles"),
+    }
+
+
+def _pictures(item: Item, stored: Path, folder: Path) -> dict[str, str]:
+    """Write one slide's pictures; their names by ending. What the store does not hold is left out."""
+    stem = re.sub(r"[^A-Za-z0-9._-]", "_", item.id)[:128]
+    written = {}
+    for ending, name in PICTURES.items():
+        data = small_jpeg(stored / name, MOST_BYTES) or (
+            small_jpeg(stored / "thumb.jpg", MOST_BYTES) if not ending else b""
+        )
+        if data:
+            written[ending] = f"{stem}{ending}.jpg"
+            path = folder / written[ending]
+            if not path.is_file() or path.read_bytes() != data:
+                write_atomic(path, data)
+    return written

@@ -1,0 +1,83 @@
+"""A data set as HDF5: `x` (N, H, W, 3) uint8 and `y` (N, …), in one file a split or in PCam's pair of files."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from pipeline.params.evaluate import DatasetParams
+from pipeline.sets.listing import Picture, problem
+
+
+def list_h5(path: Path, params: DatasetParams) -> dict[str, list[Picture]]:
+    """The pictures of each split, one a row of `x`. Raises `EvaluationError`."""
+    found: dict[str, list[Picture]] = {}
+    for file in sorted([*path.glob("*.h5"), *path.glob("*.hdf5")]):
+        stem = file.stem
+        if stem.endswith(("_y", "_mask")):
+            continue
+        pair = stem.endswith("_x")
+        split = stem.removesuffix("_x").rpartition("_")[2] if pair else stem
+        answers = file.with_name(stem.removesuffix("_x") + "_y" + file.suffix) if pair else file
+        if not answers.is_file():
+            raise problem(params, f"{file.name} has no {answers.name} beside it", "labels are in its dataset `y`")
+        if split in found:
+            what = f"{found[split][0].path.name} and {file.name} are both of split {split!r}"
+            raise problem(params, what, "one file of images a split; move the other away")
+        labels = _labels(params, file, answers)
+        groups = _groups(params, file.with_name(stem.removesuffix("_x") + "_meta.csv"), len(labels))
+        found[split] = [
+            Picture(f"{split}-{i}", file, label, group, i)
+            for i, (label, group) in enumerate(zip(labels, groups, strict=True))
+        ]
+    return found
+
+
+def _labels(params: DatasetParams, images: Path, answers: Path) -> list[str | None]:
+    fix = "x (N, H, W, 3) uint8, y one value an image"
+    try:
+        with h5py.File(images) as x, h5py.File(answers) as y:
+            for file, name in ((x, "x"), (y, "y")):
+                if not isinstance(file.get(name), h5py.Dataset):
+                    there = ", ".join(file) or "nothing"
+                    what = f"{Path(file.filename).name} has no {name} that is a dataset; it holds {there}"
+                    raise problem(params, what, fix)
+            shape, dtype, label_N = x["x"].shape, x["x"].dtype, np.asarray(y["y"])
+    except OSError as error:
+        raise problem(params, f"{images.name} or {answers.name} cannot be read: {error}", "download it again") from None
+    if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8 or label_N.size != shape[0]:
+        raise problem(params, f"{images.name}: x is {dtype}{tuple(shape)}, y has {label_N.size} values", fix)
+    return [_label(value) for value in label_N.ravel().tolist()]
+
+
+def _label(value: object) -> str | None:
+    """The class as text, the same whether a file holds it as 1, 1.0, True or "1"; None for NaN and empty text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+        value = int(value)
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return text.strip() or None
+
+
+def _groups(params: DatasetParams, path: Path, n: int) -> Sequence[str | None]:
+    """The slide of each image; read or refused, since without them a slide in two splits could not be seen."""
+    if not path.is_file():
+        return [None] * n
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file)
+            rows, columns = list(table), table.fieldnames or ()
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise problem(
+            params, f"{path.name} cannot be read: {error}", "save it as CSV (UTF-8), or move it away"
+        ) from None
+    if len(rows) != n or "wsi" not in columns:
+        what = f"{path.name} has {len(rows)} rows for {n} images and the columns {', '.join(columns)}"
+        raise problem(params, what, "a row an image with its slide in `wsi`; without that, move the file away")
+    return [row["wsi"] or None for row in rows]

@@ -1,0 +1,204 @@
+"""A study: arms of one plan, each over several seeds, run as DVC experiments in a clone that shares the store.
+
+A plan is a YAML file (docs/study.yaml is one):
+
+    table: |            the clone's slides.csv; {data} stands for the folder that the command is given
+    seeds: [0, 1, 2]    each arm is run once for each
+    base: {…}           parameters by dotted name that hold for every arm
+    arms:               name: {parameters by dotted name}; the first is what the others are compared with
+      both: {}
+      global only: {student.objective.patch: 0}
+
+Every job has a clone: a git repository of its own beside the results, so that nothing in the user's workspace changes;
+tiles, tokens and finished students come from the shared store. A run that was stopped goes on: an arm's seed is done
+when its result lies in `results/`, under a name that its parameters give.
+
+Jobs share the cores evenly. Small images keep few threads busy: two trainings of one thread each were 1.64 times as
+fast as one after the other with two threads (EfficientViT-B0 at 112 px, docs/benchmarks.md).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event
+from typing import Any
+
+import yaml
+
+from pipeline.base.errors import StudyError
+from pipeline.base.files import write_atomic
+from pipeline.base.progress import console
+from pipeline.base.store import recipe_key
+
+Overrides = Mapping[str, Any]
+STAGE = "evaluate"
+"""Where an arm ends: what a study compares is in this stage's manifest."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run: the clone's slide table, seeds, parameters of all arms and of each."""
+
+    table: str
+    seeds: tuple[int, ...]
+    base: Overrides
+    arms: Mapping[str, Overrides]
+
+    def runs(self) -> Iterator[Run]:
+        """Every arm with the first seed, then every arm with the second: a study that is stopped has whole rounds."""
+        for seed in self.seeds:
+            for arm, overrides in self.arms.items():
+                yield Run(arm, seed, {**overrides, "student.seed": seed}, self._digest(overrides, seed))
+
+    def _digest(self, overrides: Overrides, seed: int) -> str:
+        told = {"table": self.table, "base": dict(self.base), "arm": dict(overrides), "seed": seed}
+        return recipe_key(told)[:16]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm under one seed; `name` is its experiment's and its result's."""
+
+    arm: str
+    seed: int
+    overrides: Overrides
+    digest: str
+
+    @property
+    def name(self) -> str:
+        slug = "".join(letter if letter.isalnum() else "-" for letter in self.arm.lower())
+        return f"{slug}-s{self.seed}-{self.digest}"
+
+
+def read_plan(path: Path, data: Path) -> Plan:
+    """The plan in `path`, with {data} filled in. Raises `StudyError` with the file and what is wrong."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8").replace("{data}", str(data.resolve())))
+    except FileNotFoundError:
+        raise StudyError("no such plan", where=str(path), fix="docs/study.yaml is one to start from") from None
+    except yaml.YAMLError as error:
+        raise StudyError(f"not valid YAML: {error}", where=str(path), fix="mend the line it names") from None
+    known = {"table", "seeds", "base", "arms"}
+    if not isinstance(raw, dict) or set(raw) != known:
+        found = sorted(raw) if isinstance(raw, dict) else type(raw).__name__
+        raise StudyError(
+            f"a plan has the keys {sorted(known)}, not {found}", where=str(path), fix="see docs/study.yaml"
+        )
+    if not raw["arms"] or not raw["seeds"]:
+        raise StudyError("no arms, or no seeds", where=str(path), fix="see docs/study.yaml")
+    arms = {str(name): dict(overrides or {}) for name, overrides in raw["arms"].items()}
+    return Plan(str(raw["table"]), tuple(int(seed) for seed in raw["seeds"]), dict(raw["base"] or {}), arms)
+
+
+def run_study(plan: Plan, project: Path, out: Path, store: Path, jobs: int = 1) -> Path:
+    """Run what has no result yet, `jobs` at a time, and return the folder of results: files named by `Run.name`.
+
+    A run leaves its evaluate.json and its student's metrics. `project` is the checkout whose committed code is studied;
+    `out` gets `clone-0/` … and `results/`. Raises `StudyError` with the end of the output of an experiment that fails;
+    no further one is begun then, and what was finished stays.
+    """
+    results = out / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    todo = [run for run in plan.runs() if not (results / f"{run.name}.json").exists()]
+    clones: SimpleQueue[Path] = SimpleQueue()
+    for job in range(min(jobs, len(todo))):
+        clones.put(_clone(plan, project, out / f"clone-{job}"))
+    leaders = _leaders(todo) if jobs > 1 else []
+    for run in leaders:
+        _experiment(run, clones, results, store, jobs=1)
+    failed = Event()
+
+    def experiment(run: Run) -> None:
+        try:
+            if not failed.is_set():
+                _experiment(run, clones, results, store, jobs)
+        except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in [pool.submit(experiment, run) for run in todo if run not in leaders]:
+            done.result()
+    return results
+
+
+def _leaders(todo: Sequence[Run]) -> list[Run]:
+    """The first run of each setting of slides, tiles and tokens: beside one another, others would compute these too."""
+    first: dict[str, Run] = {}
+    for run in todo:
+        upstream = {
+            name: told for name, told in run.overrides.items() if not name.startswith(("student.", "evaluate."))
+        }
+        first.setdefault(json.dumps(upstream, sort_keys=True), run)
+    return list(first.values())
+
+
+def _experiment(run: Run, clones: SimpleQueue[Path], results: Path, store: Path, jobs: int) -> None:
+    """Run one arm in a clone that is free, with its share of the cores, and keep its figures."""
+    clone = clones.get()
+    try:
+        console.print(f"study: {run.arm}, seed {run.seed}")
+        # Written whole: what `dvc exp run -S` sets stays in the workspace, and the next arm would have it too.
+        committed = yaml.safe_load(_call(["git", "show", "HEAD:params.yaml"], clone))
+        write_atomic(clone / "params.yaml", _with(committed, run.overrides))
+        threads = str(max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) // jobs))
+        _call(
+            ["dvc", "exp", "run", "--force", "--name", run.name, STAGE],
+            clone,
+            HISTILL_STORE=str(store),
+            OMP_NUM_THREADS=threads,
+        )
+        write_atomic(results / f"{run.name}.student.json", (clone / "metrics" / "student.json").read_bytes())
+        write_atomic(results / f"{run.name}.json", (clone / "artifacts" / f"{STAGE}.json").read_bytes())
+    finally:
+        clones.put(clone)
+
+
+def _clone(plan: Plan, project: Path, clone: Path) -> Path:
+    """The project's committed code, the plan's table and parameters, as one commit of the clone."""
+    if clone.exists():
+        shutil.rmtree(clone)
+    _call(["git", "clone", "--quiet", str(project.resolve()), str(clone)], project)
+    params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
+    write_atomic(clone / "params.yaml", _with(params, plan.base))
+    write_atomic(clone / "slides.csv", plan.table.encode())
+    who = ["-c", "user.name=histill", "-c", "user.email=histill@localhost"]
+    _call(["git", *who, "commit", "--quiet", "--all", "--message", "the study's table and parameters"], clone)
+    return clone
+
+
+def _with(params: Mapping[str, Any], overrides: Overrides) -> bytes:
+    """params.yaml of `params` with each dotted name set."""
+    changed = copy.deepcopy(dict(params))
+    for name, value in overrides.items():
+        *sections, key = name.split(".")
+        inner = changed
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[key] = value
+    return yaml.safe_dump(changed, sort_keys=False).encode()
+
+
+def _call(command: list[str], folder: Path, **environment: str) -> str:
+    """Run a command of this interpreter's environment in `folder`; what it printed, which an error ends with."""
+    words = [sys.executable, "-m", *command] if command[0] == "dvc" else command
+    # The clone's modules, not those of an editable installation, are what its stages import.
+    paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    full = {**os.environ, **environment, "PATH": paths, "PYTHONPATH": str(folder.resolve())}
+    done = subprocess.run(words, cwd=folder, env=full, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    told = done.stdout.decode(errors="replace")
+    if done.returncode:
+        tail = "\n".join(told.splitlines()[-30:])
+        fix = "mend what it says and give the same command again: finished runs are kept"
+        raise StudyError(f"{' '.join(command)} failed:\n{tail}", where=str(folder), fix=fix)
+    return told

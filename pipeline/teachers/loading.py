@@ -1,0 +1,80 @@
+"""Which teacher the params name, and where its weights come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pipeline.base.errors import TeacherError
+from pipeline.base.store import Store, dvc_root
+from pipeline.params.tokens import TokensParams
+from pipeline.teachers.demo import demo_teacher
+from pipeline.teachers.registry import TeacherEntry, entry_of
+from pipeline.teachers.teacher import Teacher
+from pipeline.teachers.weights import create_model, fetch, load_weights
+
+
+def load_teacher(params: TokensParams, store: Store, demo_px: int) -> Teacher:
+    """The teacher that the params name: `demo`, one of the registry, a timm name, or one of the hub.
+
+    `demo_px` is `slides.demo_px`: the demo teacher learns from demo slides of that side. Weights are never left at
+    random: without `weights`, the hub is asked for them. Raises `TeacherError`, also where a teacher of the registry
+    is not what the registry says.
+    """
+    if params.teacher == "demo":
+        return demo_teacher(params, store, demo_px)
+    entry = entry_of(params.teacher)
+    kwargs = {**(entry.model_kwargs if entry else {}), **params.model_kwargs}
+    model = _model(params, entry, kwargs)
+    cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    own_px = entry.input_px if entry else cfg.get("input_size", (3, 224, 224))[-1]
+    input_px = params.input_px or params.model_kwargs.get("img_size") or own_px
+    mean = entry.mean if entry else cfg.get("mean", (0.5, 0.5, 0.5))
+    std = entry.std if entry else cfg.get("std", (0.5, 0.5, 0.5))
+    teacher = Teacher(params.teacher, model, int(input_px), _floats(mean), _floats(std), model_kwargs=kwargs)
+    if entry is not None:
+        require_entry(teacher, entry)
+    return teacher
+
+
+def require_entry(teacher: Teacher, entry: TeacherEntry) -> None:
+    """Raise `TeacherError` where a teacher's answers have another shape than its registry entry says."""
+    side = teacher.input_px // entry.patch_px
+    expected = {"width": entry.width, "patch tokens": (side, side), "class token first": True}
+    found = {"width": teacher.width, "patch tokens": teacher.grid, "class token first": teacher.cls_is_token}
+    if entry.registers is not None:
+        expected["register tokens"], found["register tokens"] = entry.registers, teacher.n_prefix - 1
+    wrong = [f"{what} {found[what]}, not {expected[what]}" for what in expected if found[what] != expected[what]]
+    if wrong:
+        fix = "are these its weights and `tokens.model_kwargs`? `histill teachers` lists what is expected"
+        where = f"teacher {teacher.name}"
+        raise TeacherError(f"does not match its registry entry: {'; '.join(wrong)}", where=where, fix=fix)
+
+
+def _model(params: TokensParams, entry: TeacherEntry | None, kwargs: dict[str, Any]) -> nn.Module:
+    """The model with its weights: from a local file, the hub in timm's form, or the hub in transformers' form."""
+    if entry is None or (params.weights is None and entry.state_names == "timm"):
+        name = params.teacher if entry is None else f"hf-hub:{entry.hub}"
+        model = create_model(name, kwargs, pretrained=params.weights is None)
+    elif entry.architecture is None:
+        fix = "set `tokens.teacher` to timm's name of its architecture and `tokens.model_kwargs` to its arguments"
+        raise TeacherError("its timm architecture is not known here", where=f"teacher {params.teacher}", fix=fix)
+    else:
+        model = create_model(entry.architecture, kwargs, pretrained=False)
+    if params.weights is not None:
+        load_weights(model, _weights_path(params.weights), params.teacher)
+    elif entry is not None and entry.state_names != "timm":
+        load_weights(model, fetch(entry.hub, "model.safetensors", params.teacher), params.teacher)
+    return model
+
+
+def _weights_path(text: str) -> Path:
+    """Relative to here, or (a temporary experiment does not carry the file) to the project it was made from."""
+    path = Path(text).expanduser()
+    return path if path.is_absolute() or path.exists() else dvc_root() / path
+
+
+def _floats(values: tuple[float, ...] | list[float]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

@@ -1,0 +1,1 @@
+"""Tilings that other tools made, and ours for other tools."""

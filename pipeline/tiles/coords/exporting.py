@@ -1,0 +1,150 @@
+"""The tiles of tiles.json for other tools: where they are on each slide, without their pixels.
+
+    trident  OUT/patches/<slide>_patches.h5   in a job folder, TRIDENT goes on from there with its feature extraction
+    clam     OUT/patches/<slide>.h5           for extract_features_fp.py --data_h5_dir OUT
+    qupath   OUT/<slide>.geojson              drop it onto the open slide
+
+Both HDF5 formats are described in tiling.py; the name of a slide is its id, which by default is its file's stem, as
+the two tools have it. A size that falls between pixels is rounded, since both read whole pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base.files import write_atomic
+from pipeline.base.manifest import Manifest
+from pipeline.base.store import Ref, Store
+from pipeline.tiles.coords.tiling import write_tiling
+from pipeline.tiles.item.reader import TileReader
+
+UM_TIMES_POWER = 10.0
+"""Magnification as both tools count it: 20x is 0.5 um/px."""
+WHOLE_WITHIN = 0.0025
+"""A magnification this near to a whole number is written as it: 20.04 is 20."""
+SQUARE, SQUARE_WITHIN = frozenset({"trident", "clam"}), 0.01
+"""Formats that know one side of a tile, and by how much the other may differ: scanners' two axes differ by less."""
+SCORES = ("tissue", "sharpness", "haematoxylin", "eosin")
+_TILE_COLOUR = (24, 60, 120)
+
+
+@dataclass(frozen=True)
+class Tiled:
+    """One slide as the formats want it: its tiles, their meta.json and corners (N, 2), its `levels` as slides.json."""
+
+    slide_id: str
+    tiles: TileReader
+    meta: dict[str, Any]
+    corner_N2: NDArray[np.int64]
+    overlap_px: int
+    levels: list[list[float]]
+
+
+def export_coords(
+    slides: Manifest, tiles: Manifest, store: Store, form: str, out: Path
+) -> tuple[list[Path], list[str]]:
+    """One file a slide in `form` (a key of `FORMS`); returns them, and what was left out, in words.
+
+    Folders of images have no coordinates. Where pixels are not square, a tile is an oblong of them: TRIDENT and CLAM,
+    which know one side of a patch, would read other tissue than is in the tile, so they get no file of such a slide.
+    """
+    levels = {item.id: item.info["levels"] for item in slides.items}
+    given = {item.id for item in slides.items if "coords" in item.info}
+    written, left_out = [], []
+    for item in tiles.items:
+        if item.info["kind"] == "folder":
+            left_out.append(f"{item.id}: a folder of images has no coordinates")
+            continue
+        reader = TileReader(store.path(Ref.of(tiles, item)))
+        corner_N2 = np.stack([reader.table[name].to_numpy() for name in ("x_l0", "y_l0")], axis=1)
+        # A tiling made elsewhere lies as it was given, whatever overlap the grid would have.
+        overlap_px = 0 if item.id in given else int(tiles.recipe["overlap_px"])
+        width, height = reader.meta["size_l0_px"]
+        if form in SQUARE and abs(width / height - 1) > SQUARE_WITHIN:
+            what = f"its pixels are not square (a tile is {width:.1f} x {height:.1f} of them), which {form} cannot say"
+            left_out.append(f"{item.id}: {what}; --format qupath can")
+            continue
+        tiled = Tiled(item.id, reader, reader.meta, corner_N2, overlap_px, levels[item.id])
+        written.append(FORMS[form](tiled, out))
+    return written, left_out
+
+
+def trident(tiled: Tiled, out: Path) -> Path:
+    """TRIDENT reads `patch_size` * `level0_magnification` / `target_magnification` pixels of level 0 and resizes them.
+
+    So the ratio of the two is the true scale, and not that of the magnifications' names: a slide of 0.293 um/px is
+    34.13x here, since as "40x" it would be read 17 % too large.
+    """
+    meta, path = tiled.meta, out / "patches" / f"{tiled.slide_id}_patches.h5"
+    width, height = meta["slide_l0_px"]
+    target = _power(meta["mpp"][0] * meta["size_l0_px"][0] / meta["tile_px"])
+    attributes = {
+        "patch_size": meta["tile_px"],
+        "patch_size_level0": round(meta["size_l0_px"][0]),
+        "level0_magnification": _power(meta["mpp"][0]),
+        "target_magnification": target,
+        "overlap": tiled.overlap_px,
+        "name": tiled.slide_id,
+        "savetodir": str(out),
+        "level0_width": width,
+        "level0_height": height,
+    }
+    write_tiling(path, tiled.corner_N2, attributes)
+    return path
+
+
+def clam(tiled: Tiled, out: Path) -> Path:
+    """CLAM reads `patch_size` pixels of `patch_level`, so where tiles are rescaled that is not `tile_px`."""
+    meta, path = tiled.meta, out / "patches" / f"{tiled.slide_id}.h5"
+    width, height, downsample = tiled.levels[meta["read_level"]]
+    level_dim = np.array([width, height], np.int64)
+    attributes = {
+        "patch_size": round(meta["size_l0_px"][0] / downsample),
+        "patch_level": meta["read_level"],
+        "downsample": np.array([downsample, downsample]),
+        "downsampled_level_dim": level_dim,
+        "level_dim": level_dim,
+        "name": tiled.slide_id,
+        "save_path": str(out / "patches"),
+    }
+    write_tiling(path, tiled.corner_N2, attributes)
+    return path
+
+
+def qupath(tiled: Tiled, out: Path) -> Path:
+    """A FeatureCollection of tile objects: a square in level-0 pixels each, its scores as measurements."""
+    path = out / f"{tiled.slide_id}.geojson"
+    width, height = tiled.meta["size_l0_px"]
+    score_N = {name: tiled.tiles.table[name].to_pylist() for name in SCORES}
+    features = []
+    for row, ((x, y), label) in enumerate(zip(tiled.corner_N2.tolist(), tiled.tiles.labels, strict=True)):
+        right, bottom = round(x + width, 2), round(y + height, 2)
+        ring = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]
+        features.append(
+            {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [ring]},
+                "properties": {
+                    "objectType": "tile",
+                    "classification": {"name": label or "Tile", "color": list(_TILE_COLOUR)},
+                    "measurements": {"row": row, **{name: round(score_N[name][row], 4) for name in SCORES}},
+                },
+            }
+        )
+    write_atomic(path, json.dumps({"type": "FeatureCollection", "features": features}).encode())
+    return path
+
+
+FORMS: dict[str, Callable[[Tiled, Path], Path]] = {"trident": trident, "clam": clam, "qupath": qupath}
+
+
+def _power(mpp: float) -> float | int:
+    power = UM_TIMES_POWER / mpp
+    return round(power) if abs(round(power) / power - 1) <= WHOLE_WITHIN else power

@@ -1,0 +1,101 @@
+"""A slide's tiling in a file, as TRIDENT and CLAM keep it: HDF5 with one data set, `coords`, (N, 2) level-0 x and y.
+
+What the numbers mean is in the data set's attributes:
+
+    TRIDENT  patch_size, patch_size_level0, level0_magnification, target_magnification, overlap, name, savetodir,
+             level0_width, level0_height
+    CLAM     patch_size (pixels of patch_level), patch_level, downsample, downsampled_level_dim, level_dim, name,
+             save_path; some of its descendants also custom_downsample
+
+Read here is what both agree on: corners, and a tile's side in level-0 pixels. The file may hold more (features): it is
+not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base.errors import SlideRefused
+from pipeline.tiles.grid import MAX_TILES
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Corners in level-0 pixels, (N, 2) int64, in raster order and each once; `side_l0` of a tile, level-0 pixels."""
+
+    corner_N2: NDArray[np.int64]
+    side_l0: float
+
+
+def read_tiling(path: Path, levels: Sequence[tuple[int, int, float]]) -> Tiling:
+    """The tiling in a file, for a slide of `levels` (width, height, downsample).
+
+    Raises `SlideRefused` where the file cannot be read, does not say how large a tile is, or is of another slide.
+    """
+    import h5py  # here, since most runs have no use for it
+
+    try:
+        with h5py.File(path, "r") as file:
+            n = file["coords"].shape[0] if file["coords"].shape else 0
+            if n > MAX_TILES:
+                raise _refused(path, f"has {n} tiles, and a worker's memory is kept for {MAX_TILES}")
+            corner_N2, attributes = np.asarray(file["coords"]), dict(file["coords"].attrs)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise _refused(path, f"cannot be read: {error}") from None
+    if corner_N2.ndim != 2 or corner_N2.shape[1] != 2 or corner_N2.dtype.kind not in "iuf" or not len(corner_N2):
+        raise _refused(path, f"holds no tile: coords is {corner_N2.dtype}{list(corner_N2.shape)}, not (N, 2) numbers")
+    try:
+        side_l0, size = _side(attributes, levels), _slide_size(attributes, levels)
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise _refused(path, f"does not say how large a tile is ({error})") from None
+    if size is not None and size != levels[0][:2]:
+        what = f"is of a slide of {size[0]} x {size[1]} px, and this one has {levels[0][0]} x {levels[0][1]}"
+        raise _refused(path, what)
+    if not (np.isfinite(side_l0) and side_l0 >= 1):
+        raise _refused(path, f"says that a tile is {side_l0:g} px wide")
+    whole_N2 = np.rint(corner_N2).astype(np.int64)
+    unique_N2 = np.unique(whole_N2[:, ::-1], axis=0)[:, ::-1]
+    return Tiling(np.ascontiguousarray(unique_N2), side_l0)
+
+
+def write_tiling(path: Path, corner_N2: NDArray[np.int64], attributes: Mapping[str, Any]) -> None:
+    """Write a tiling with the given attributes: `coords` int64, its chunks and limits as both tools write them."""
+    import h5py
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        coords = file.create_dataset("coords", data=corner_N2.astype(np.int64), maxshape=(None, 2), chunks=(1024, 2))
+        coords.attrs.update(dict(attributes))
+
+
+def _side(attributes: Mapping[str, Any], levels: Sequence[tuple[int, int, float]]) -> float:
+    """A tile's side in level-0 pixels. Raises `KeyError` where the attributes do not say."""
+    if "patch_size_level0" in attributes:
+        return float(attributes["patch_size_level0"])
+    size = float(attributes["patch_size"])
+    if "level0_magnification" in attributes:
+        return size * float(attributes["level0_magnification"]) / float(attributes["target_magnification"])
+    level = int(attributes["patch_level"])
+    downsample = np.ravel(attributes.get("downsample", levels[level][2])).astype(float)
+    return size * float(downsample[0]) * float(attributes.get("custom_downsample", 1))
+
+
+def _slide_size(attributes: Mapping[str, Any], levels: Sequence[tuple[int, int, float]]) -> tuple[int, int] | None:
+    """Width and height of level 0 by the attributes; None where they do not say, or say it of another level."""
+    if "level0_width" in attributes:
+        return int(attributes["level0_width"]), int(attributes["level0_height"])
+    if "level_dim" in attributes and int(attributes["patch_level"]) == 0:
+        width, height = np.ravel(attributes["level_dim"])[:2]
+        return int(width), int(height)
+    return None
+
+
+def _refused(path: Path, what: str) -> SlideRefused:
+    fix = "TRIDENT's <slide>_patches.h5 or CLAM's patches/<slide>.h5 of this slide, or an empty coords cell"
+    return SlideRefused(f"its coordinates {path.name}: the file {what}", fix=fix)

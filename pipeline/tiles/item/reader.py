@@ -1,0 +1,80 @@
+"""Reads one slide's tiles from the store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.base.arrays import MappedArray
+from pipeline.base.errors import CorruptItem
+from pipeline.tiles.item.writer import JPEG_ARRAY, META_FILE, OFFSETS_ARRAY, TABLE_FILE
+from pipeline.tiles.pixels import decode_jpeg
+
+
+class TileReader:
+    """The tiles of one item folder, by row. Pickles only its path; files are opened and mapped when first needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._jpeg: MappedArray | None = None
+        self._offsets: NDArray[np.int64] | None = None
+        self._table: pa.Table | None = None
+
+    def __reduce__(self) -> tuple[type[TileReader], tuple[Path]]:
+        return TileReader, (self.folder,)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """Where each tile starts in the JPEG bytes, and the last one ends; (N + 1,)."""
+        if self._offsets is None:
+            array = MappedArray(self.folder / OFFSETS_ARRAY)
+            # A view of the map, not a copy: over 20 million tiles they are 160 MB that all processes share.
+            self._offsets = np.asarray(array.slice(0, len(array)))
+        return self._offsets
+
+    def jpeg(self, row: int) -> bytes:
+        """The tile's JPEG file."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)} in {self.folder}")
+        if self._jpeg is None:
+            self._jpeg = MappedArray(self.folder / JPEG_ARRAY)
+        start, stop = int(self.offsets[row]), int(self.offsets[row + 1])
+        if not 0 <= start < stop <= len(self._jpeg):
+            what = f"its offsets {start}-{stop} lie outside {len(self._jpeg)} bytes"
+            raise CorruptItem(what, where=f"{self.folder}, row {row}", fix="histill store verify")
+        return self._jpeg.slice(start, stop).tobytes()
+
+    def image(self, row: int, side_px: int | None = None) -> NDArray[np.uint8]:
+        """The tile's pixels, (H, W, 3) uint8 RGB; with `side_px` (side_px, side_px, 3), see `decode_jpeg`."""
+        try:
+            return decode_jpeg(self.jpeg(row), side_px)
+        except ValueError as error:
+            where, fix = f"{self.folder}, row {row}", "histill store verify"
+            raise CorruptItem(f"the tile does not decode: {error}", where=where, fix=fix) from None
+
+    @property
+    def table(self) -> pa.Table:
+        """Place, scores, label and source of each tile (columns: see writer.py), one row a tile."""
+        if self._table is None:
+            self._table = pq.read_table(self.folder / TABLE_FILE)
+        return self._table
+
+    @property
+    def labels(self) -> list[str | None]:
+        """Each tile's label, None where it has none."""
+        labels: list[str | None] = self.table["label"].to_pylist()
+        return labels
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """meta.json: geometry and what was dropped."""
+        return dict(json.loads((self.folder / META_FILE).read_bytes()))

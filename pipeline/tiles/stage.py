@@ -1,0 +1,168 @@
+"""From slides.json to tiles.json: what the store lacks is made, one item a slide, each whole or not at all."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.base.errors import HistillError, SlideRefused
+from pipeline.base.manifest import Item, Manifest, Refusal
+from pipeline.base.progress import track
+from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.cluster.spread import each
+from pipeline.params.site import ClusterParams
+from pipeline.params.tiles import TilesParams
+from pipeline.slides.identity import beside_identity, file_identity, folder_identity
+from pipeline.slides.read.opening import open_slide
+from pipeline.slides.read.reader import SlideReader
+from pipeline.slides.sources import Source
+from pipeline.tiles.folder import write_folder_tiles
+from pipeline.tiles.item.reader import TileReader
+from pipeline.tiles.whole_slide import write_slide_tiles
+
+RECIPE_VERSION = 5
+"""Count up when the same parameters give other bytes."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    slide: Item
+    source: Source
+    ref: Ref
+
+
+def tiles_recipe(params: TilesParams) -> dict[str, Any]:
+    """All that a slide's tiles depend on besides the slide."""
+    limit = params.max_tiles_per_slide
+    return {
+        "recipe_version": RECIPE_VERSION,
+        "tile_px": params.tile_px,
+        "target_mpp": params.target_mpp,
+        "overlap_px": params.overlap_px,
+        "edge": params.edge,
+        "tissue": params.tissue.model_dump(mode="json"),
+        # Only auto keeps a slide's own JPEG tiles; all other bytes are the same.
+        "reader": params.reader,
+        "reduced_dct": params.reduced_dct,
+        "min_sharpness": params.min_sharpness,
+        "min_stain": params.min_stain,
+        "jpeg_quality": params.jpeg_quality,
+        "max_tiles_per_slide": limit,
+        # Without a limit nothing is drawn, and another seed changes no byte.
+        "seed": None if limit is None else params.seed,
+    }
+
+
+def tiles_ref(slide: Item, params: TilesParams) -> Ref:
+    """Where a slide's tiles are: by its identity and what the table says of it (another mpp, a mask, coordinates)."""
+    key = slide.key
+    if slide.info.get("mpp_from") == "table" and slide.info["kind"] != "folder":
+        key += "-mpp" + hashlib.sha256(repr(slide.info["mpp"]).encode()).hexdigest()[:8]
+    key += "".join(f"-{name}{slide.info[name][:12]}" for name in ("mask", "coords") if name in slide.info)
+    return Ref("tiles", recipe_key(tiles_recipe(params)), key)
+
+
+def make_tiles(
+    slides: Manifest, sources: Mapping[str, Source], params: TilesParams, store: Store, cluster: ClusterParams
+) -> Manifest:
+    """The tiles of every slide of slides.json; only what the store lacks is made, and needs its slide.
+
+    Slides that cannot be tiled are refused, after those that slides.json has refused; with `on_error: fail` the first
+    one raises its `SlideRefused`.
+    """
+    refs = {slide.id: tiles_ref(slide, params) for slide in slides.items}
+    errors: dict[Ref, SlideRefused] = {}
+    todo: dict[Ref, _Task] = {}
+    for slide in slides.items:
+        ref = refs[slide.id]
+        if store.has(ref) or ref in todo:
+            continue
+        if slide.id in sources:
+            todo[ref] = _Task(slide, sources[slide.id], ref)
+        else:
+            errors[ref] = SlideRefused(
+                "its file is not here", fix="check its path in slides.csv, then: dvc repro slides"
+            )
+    tasks = sorted(todo.values(), key=lambda task: (-_weight(task.slide), task.slide.id))
+    with track("tiles", len(tasks), "slides") as advance:
+        for task, result in each(functools.partial(_work, params=params, store=store), tasks, cluster):
+            if isinstance(result, SlideRefused):
+                errors[task.ref] = result
+            elif isinstance(result, HistillError):
+                raise result
+            advance(1, task.slide.id)
+    errors = {ref: error for ref, error in errors.items() if not store.has(ref)}
+    refused = [Refusal.of(slide.id, errors[refs[slide.id]]) for slide in slides.items if refs[slide.id] in errors]
+    if refused and params.on_error == "fail":
+        raise SlideRefused(refused[0].reason, where=refused[0].id, fix=refused[0].fix)
+    items = tuple(_item(slide, refs[slide.id], store) for slide in slides.items if refs[slide.id] not in errors)
+    return Manifest(
+        stage="tiles",
+        recipe_key=recipe_key(tiles_recipe(params)),
+        recipe=tiles_recipe(params),
+        items=items,
+        refused=(*slides.refused, *refused),
+        summary={
+            "slides": len(items),
+            "tiles": sum(item.n for item in items),
+            "tissue_mm2": round(sum(item.info["tissue_mm2"] or 0.0 for item in items), 3),
+            "nbytes": sum(store.nbytes(ref) for ref in {refs[item.id] for item in items}),
+        },
+    )
+
+
+def extract_tiles(source: Source, slide: Item, params: TilesParams, store: Store) -> Item:
+    """One slide's tiles: made where the store lacks them. Raises `SlideRefused`."""
+    ref = tiles_ref(slide, params)
+    if not store.has(ref):
+        if source.kind == "folder":
+            _check_unchanged(lambda: folder_identity(source.path).key == slide.key)
+            with store.write(ref, tiles_recipe(params)) as folder:
+                write_folder_tiles(source.path, folder, params)
+        else:
+            with open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct) as reader:
+                _check_unchanged(lambda: _is(slide, reader, source))
+                with store.write(ref, tiles_recipe(params)) as folder:
+                    write_slide_tiles(source, folder, params, reader)
+    return _item(slide, ref, store)
+
+
+def _work(task: _Task, params: TilesParams, store: Store) -> Item:
+    return extract_tiles(task.source, task.slide, params, store)
+
+
+def _is(slide: Item, reader: SlideReader, source: Source) -> bool:
+    same_file = file_identity(reader.path, reader.quickhash).key == slide.key
+    beside = {name: slide.info[name] for name in ("mask", "coords") if name in slide.info}
+    same_beside = beside_identity(source.mask, source.coords) == beside
+    return same_file and same_beside and list(reader.mpp_xy) == slide.info["mpp"]
+
+
+def _check_unchanged(is_same: Callable[[], bool]) -> None:
+    """Others will find these tiles by the slide's identity, so they must be of just that one. Raises `SlideRefused`."""
+    try:
+        same = is_same()
+    except OSError as error:
+        raise SlideRefused(f"cannot be read: {error.strerror}", fix="may you read it? is its disk whole?") from None
+    if not same:
+        raise SlideRefused(
+            "it has changed since the slides stage looked at it", fix="dvc repro slides, then tiles again"
+        )
+
+
+def _weight(slide: Item) -> int:
+    """How much work a slide is, to start with the largest."""
+    return int(slide.info.get("width_px") or 0) * int(slide.info.get("height_px") or 0) or int(slide.info["nbytes"])
+
+
+def _item(slide: Item, ref: Ref, store: Store) -> Item:
+    """The manifest's entry of a committed item; reads nothing but the store."""
+    meta = TileReader(store.path(ref)).meta
+    own = {name: meta[name] for name in ("kind", "tissue_mm2", "dropped", "labels")}
+    if "reader" in meta:
+        own |= {"reader": meta["reader"], "as_scanned": meta["as_scanned"]}
+    info = {**own, **{name: slide.info.get(name) for name in ("split", "label", "patient")}}
+    return Item(id=slide.id, key=ref.item, digest=store.digest(ref), n=meta["n"], info=info)

@@ -1,0 +1,117 @@
+"""Reads one slide's cached answers by mapping its chunk files.
+
+Shapes: N tiles, V views, T = h * w patch tokens in row-major order, D channels, n rows asked for.
+An item's folder holds ordinary Zarr arrays: `cls` (N, V, D) float16; `patch` (N, V, T, D) int8 or float16; `scale`
+(N, V, T) float16 for int8 alone. With layout `none` there is `cls` alone. `patch` is of standardised tokens, which
+the layout int8 rotates in blocks of `rotation_block` channels (`kernels.hadamard.reference`).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kernels.dequantise import dequantise
+from pipeline.base.arrays import MappedArray
+from pipeline.base.errors import CorruptItem
+from pipeline.views import StoredViews
+
+Rows = NDArray[np.integer[Any]]
+
+
+class TokenReader:
+    """One item of the store. Pickles only its folder; maps are opened lazily, in each process for itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    def __reduce__(self) -> tuple[type[TokenReader], tuple[Path]]:
+        return TokenReader, (self.folder,)
+
+    def __len__(self) -> int:
+        return len(self._cls)
+
+    @property
+    def views(self) -> int:
+        return self._cls.shape[1]
+
+    @property
+    def width(self) -> int:
+        return self._cls.shape[2]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) of the teacher's token map; h * w = T."""
+        h, w = self._cls.attributes["grid"]
+        return int(h), int(w)
+
+    @property
+    def layout(self) -> str:
+        """`int8`, `fp16` or `none`."""
+        return str(self._cls.attributes["patch"])
+
+    @cached_property
+    def mu(self) -> NDArray[np.float32]:
+        """Mean of each channel of the teacher's patch tokens, (D,)."""
+        return np.array(self._patch.attributes["mu"], np.float32)
+
+    @cached_property
+    def sigma(self) -> NDArray[np.float32]:
+        """Deviation of each channel, (D,): token = z * sigma + mu."""
+        return np.array(self._patch.attributes["sigma"], np.float32)
+
+    @property
+    def rotation_block(self) -> int:
+        """Channels that were rotated together before they were quantised; 1 where nothing was (layout fp16)."""
+        return int(self._patch.attributes.get("rotation_block", 1))
+
+    @cached_property
+    def view_fields(self) -> StoredViews:
+        """What each view is: the exact input that its answers belong to."""
+        return StoredViews(self.folder, self.views)
+
+    def cls(self, rows: Rows) -> NDArray[np.float16]:
+        """The teacher's global embeddings in its own space, (n, V, D)."""
+        return self._cls.take(rows)
+
+    def patch(self, rows: Rows, view: int = 0) -> NDArray[Any]:
+        """Patch tokens as they are stored, (n, T, D) int8 or float16."""
+        return self._patch.take(rows, at=self._checked(view))
+
+    def scale(self, rows: Rows, view: int = 0) -> NDArray[np.float16]:
+        """One scale a token, (n, T); layout int8 alone."""
+        return self._scale.take(rows, at=self._checked(view))
+
+    def dequantised(self, rows: Rows, view: int = 0) -> NDArray[np.float32]:
+        """Standardised patch tokens, (n, T, D) float32, whatever the layout."""
+        stored_nTD = self.patch(rows, view)
+        if stored_nTD.dtype == np.float16:
+            return stored_nTD.astype(np.float32)
+        scale_nT = torch.from_numpy(self.scale(rows, view))
+        back: NDArray[np.float32] = dequantise(torch.from_numpy(stored_nTD), scale_nT, self.rotation_block).numpy()
+        return back
+
+    def _checked(self, view: int) -> int:
+        if not 0 <= view < self.views:
+            raise IndexError(f"view {view} of {self.views} in {self.folder}")
+        return view
+
+    @cached_property
+    def _cls(self) -> MappedArray:
+        return MappedArray(self.folder / "cls")
+
+    @cached_property
+    def _patch(self) -> MappedArray:
+        if self.layout == "none":
+            fix = "set `tokens.patch` to int8 or fp16, or train without the patch objective"
+            raise CorruptItem("the cache holds no patch tokens (tokens.patch: none)", where=str(self.folder), fix=fix)
+        return MappedArray(self.folder / "patch")
+
+    @cached_property
+    def _scale(self) -> MappedArray:
+        return MappedArray(self.folder / "scale")

@@ -1,0 +1,115 @@
+"""Results scattered back to their slides by a thread of their own, which writes whole chunks; another one commits.
+
+Neither writing nor the checksums and syncs of a commit hold the teacher up, unless the disk is slower than it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base.errors import HistillError, SlideRefused, TeacherError
+from pipeline.base.manifest import Item
+from pipeline.tokens.item.encoding import Stored
+from pipeline.tokens.job import Outcome
+from pipeline.tokens.run.batches import Batch
+from pipeline.tokens.run.in_progress import SlideInProgress, SlidePlace
+
+_WAITING = 3
+"""Batches whose results may wait to be written."""
+
+Progress = Callable[[int, str, bool], None]
+"""Called with tiles that are done, their slide's id, and whether the store had them already."""
+
+
+class Collector:
+    """Takes batches' results; `outcome` gets the tiles that are done and the slides that were given up.
+
+    Its `spent` gets `write` and `commit` (of their threads), `writer full` and `finish` (of the caller's). With
+    `strict` the first slide that would be refused ends the run.
+    """
+
+    def __init__(self, outcome: Outcome, progress: Progress, strict: bool) -> None:
+        self._outcome, self._spent, self._progress, self._strict = outcome, outcome.spent, progress, strict
+        self._writer, self._committer = (ThreadPoolExecutor(1, thread_name_prefix=n) for n in ("write", "commit"))
+        self._writing: deque[Future[None]] = deque()
+        self._committing: deque[Future[None]] = deque()
+
+    def put(self, batch: Batch[SlidePlace], stored: Stored) -> None:
+        """Hand a batch over. Raises what writing or committing earlier ones raised."""
+        self._writing.append(self._writer.submit(self._take, batch, stored))
+        with self._spent.during("writer full"):
+            while len(self._writing) > _WAITING or (self._writing and self._writing[0].done()):
+                self._writing.popleft().result()
+        while self._committing and self._committing[0].done():
+            self._committing.popleft().result()
+
+    def finish(self) -> None:
+        """Wait for everything. Raises what it raised."""
+        with self._spent.during("finish"):
+            for waiting in (self._writing, self._committing):
+                while waiting:
+                    waiting.popleft().result()
+
+    def close(self) -> None:
+        """Stop the threads; what has not begun is dropped."""
+        for thread in (self._writer, self._committer):
+            thread.shutdown(cancel_futures=True)
+
+    def commit(self, slide: SlideInProgress) -> None:
+        """Commit a complete slide in the background."""
+        self._committing.append(self._committer.submit(self._commit, slide))
+
+    def refuse(self, item: Item, error: HistillError) -> None:
+        """Count a slide as refused. Raises its `SlideRefused` where that ends the run."""
+        refused = SlideRefused(error.what, where=item.id, fix=error.fix)
+        self._outcome.refused[item.key] = refused
+        if self._strict:
+            raise refused from error
+
+    def _commit(self, slide: SlideInProgress) -> None:
+        with self._spent.during("commit"):
+            slide.commit()
+
+    def _take(self, batch: Batch[SlidePlace], stored: Stored) -> None:
+        """One batch: each slide's rows of each chunk to where they belong."""
+        began = time.perf_counter()
+        finite_NV = stored.finite_N.numpy()
+        arrays = tuple(value if value is None else value.numpy() for value in stored[:3])
+        indices = itertools.groupby(
+            range(len(batch.places)), lambda i: (id(batch.places[i].slide), batch.places[i].chunk)
+        )
+        for _, group in indices:
+            own = list(group)
+            first, stop = own[0], own[-1] + 1
+            slide, chunk = batch.places[first].slide, batch.places[first].chunk
+            bad = next((batch.errors[i] for i in own if i in batch.errors), None)
+            if bad is not None and not slide.refused:
+                slide.refuse(bad)
+                self.refuse(slide.item, bad)
+            if slide.refused:
+                continue
+            _check(batch, finite_NV, first, stop)
+            slide.add(chunk, tuple(value if value is None else value[first:stop] for value in arrays))
+            self._outcome.tiles += len(own)
+            self._progress(len(own), slide.item.id, False)
+            if slide.complete:
+                self.commit(slide)
+        self._spent.add("write", time.perf_counter() - began)
+
+
+def _check(batch: Batch[SlidePlace], finite_NV: NDArray[np.bool_], first: int, stop: int) -> None:
+    """Raises `TeacherError` that names the slide, the rows and the view."""
+    wrong_NV = ~finite_NV[first:stop]
+    if wrong_NV.any():
+        rows = [batch.places[first + int(i)].row for i in np.flatnonzero(wrong_NV.any(1))]
+        where = f"{batch.places[first].slide.item.id}, rows {rows[0]}-{rows[-1]}"
+        what = f"the teacher answers NaN, inf or beyond float16 for {len(rows)} tiles"
+        fix = "try `tokens.precision: fp32`; check the weights"
+        raise TeacherError(f"{what} (view {int(np.flatnonzero(wrong_NV.any(0))[0])})", where=where, fix=fix)

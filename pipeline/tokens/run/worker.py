@@ -1,0 +1,151 @@
+"""One process and one device of a run of the tokens stage: the teacher once, then slides as they are given.
+
+Slides come as lists, so that small ones share batches: a slide of 30 tiles does not cost a batch of 256.
+
+Shapes: N tiles, B tiles a batch, S = side, V views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.base.errors import CorruptItem, TeacherError
+from pipeline.base.manifest import Item
+from pipeline.base.progress import Advance, track
+from pipeline.teachers.engines import build_engine, gate
+from pipeline.teachers.engines.base import within_memory
+from pipeline.teachers.statistics import measure
+from pipeline.teachers.teacher import Teacher
+from pipeline.tiles.item.reader import TileReader
+from pipeline.tokens import calibration
+from pipeline.tokens.item.encoding import Finish
+from pipeline.tokens.job import Choice, Job, Outcome
+from pipeline.tokens.run.batches import Batch, ahead, decode_threads, decoded, packed
+from pipeline.tokens.run.collect import Collector, Progress
+from pipeline.tokens.run.in_progress import SlideInProgress, SlidePlace
+from pipeline.tokens.run.stream import Stream
+from pipeline.views import apply_views, batch_fields, source_px
+
+
+@dataclass(frozen=True)
+class _Tile:
+    reader: TileReader
+    row: int
+
+
+class Worker:
+    """A teacher on its engine, gated before anything it says is kept; `figures` are the gate's, for the metrics."""
+
+    def __init__(self, job: Job, teacher: Teacher, device: torch.device) -> None:
+        """Raises `TeacherError` where the engine cannot be built, or answers otherwise than fp32 eager."""
+        self.job, self.teacher, self.device = job, teacher, device
+        if job.threads is not None:
+            torch.set_num_threads(job.threads)
+        params = job.params.model_copy(update={"precision": job.recipe["precision"]})
+        # fp8 is calibrated on the gate's tiles; no other engine looks at tiles while it is built.
+        golden_NHWC = self._golden().to(device) if params.precision == "fp8" else None
+        self.engine = build_engine(teacher, params, device, job.store, golden_NHWC)
+        self.figures: dict[str, float] = {}
+        if gate.needed(self.engine):
+            golden_NHWC, size = self._golden(), params.batch_size
+            with within_memory(size, device):
+                self.figures = gate.check(self.engine, teacher, golden_NHWC, params.gate, size).figures()
+
+    def calibrate(self, choice: Choice) -> None:
+        """Measure the recipe's calibration on those tiles and freeze it, where the store has none."""
+        with track("calibration", len(choice), "tiles") as advance:
+            answers = self._patch_tokens(choice, advance)
+            measured = measure(answers, f"teacher {self.teacher.name}")
+        calibration.save(self.job.store, self.job.calibration, self.job.held_out.recipe, measured)
+
+    def compute(self, items: Sequence[Item], progress: Progress) -> Outcome:
+        """Compute and commit the slides' tokens in one stream; slides that the store has are passed over.
+
+        A slide whose tiles do not decode is refused, or with `on_error: fail` raises its `SlideRefused`. Raises
+        `TeacherError` for answers that are no numbers, and `StoreFull`; finished chunks stay for the next run.
+        """
+        job, outcome, opened = self.job, Outcome(), list[SlideInProgress]()
+        collector = Collector(outcome, progress, strict=job.params.on_error == "fail")
+        frozen = job.frozen()
+
+        def report(cached: int, slide_id: str) -> None:
+            outcome.cached += cached
+            progress(cached, slide_id, True)
+
+        def places() -> Iterator[SlidePlace]:
+            for item in items:
+                if job.store.has(job.ref(item.key)):
+                    report(item.n, item.id)
+                    continue
+                try:
+                    reader = job.reader(item)
+                    slide = SlideInProgress(item, job, self.teacher.grid, self.teacher.width, frozen, reader)
+                except CorruptItem as error:
+                    collector.refuse(item, error)
+                    continue
+                opened.append(slide)
+                report(slide.n_cached, item.id)
+                if slide.complete:
+                    collector.commit(slide)
+                yield from slide.places()
+
+        size, side_px = job.params.batch_size, source_px(job.params, job.tile_px, self.teacher.input_px)
+        finish = Finish(self.teacher, job.params.patch, frozen, self.device)
+        stream: Stream[SlidePlace] = Stream(self.engine, self._views, finish, outcome.spent)
+        with ThreadPoolExecutor(decode_threads(self.device), thread_name_prefix="decode") as pool:
+            pin = self.device.type == "cuda"
+            batches = ahead(decoded(packed(places(), size), size, side_px, pool, pin=pin))
+            try:
+                for batch, stored in stream.answers(batches):
+                    collector.put(batch, stored)
+                collector.finish()
+            except BaseException as error:
+                # The threads first: none may write to a folder that is let go.
+                batches.close()
+                collector.close()
+                read = [slide.abandon(error) for slide in opened]
+                raise next((found for found in read if found is not error), error) from None
+            collector.close()
+        return outcome
+
+    def _views(self, batch: Batch[SlidePlace], image_BSSC: Tensor) -> Iterator[Tensor]:
+        places = [(place.slide.item.key, place.row) for place in batch.places]
+        fields_BVP = batch_fields(self.job.params, places, len(image_BSSC))
+        for view in range(self.job.params.n_views):
+            yield apply_views(image_BSSC, fields_BVP[:, view], self.teacher.input_px)
+
+    @torch.inference_mode()
+    def _patch_tokens(self, choice: Choice, advance: Advance) -> Iterator[Tensor]:
+        """Patch tokens of those tiles, by the same forward passes as are kept: of one shape, filled up with zeros."""
+        size = self.job.params.batch_size
+        for image_NSSC in self._tiles(choice):
+            n = len(image_NSSC)
+            with within_memory(size, self.device):
+                image_BSSC = F.pad(image_NSSC, (0, 0) * 3 + (0, size - n)).to(self.device)
+                patch_NTD = self.teacher.finish(self.engine(image_BSSC))[1][:n]
+            advance(n)
+            yield patch_NTD
+
+    def _golden(self) -> Tensor:
+        """The gate's tiles, (N, S, S, 3) uint8. Raises `TeacherError` where none decodes."""
+        golden = list(self._tiles(self.job.golden))
+        if not golden:
+            where, fix = f"teacher {self.teacher.name}", "histill store verify"
+            raise TeacherError("no tile for the engine's gate could be decoded", where=where, fix=fix)
+        return torch.cat(golden)
+
+    def _tiles(self, choice: Choice) -> Iterator[Tensor]:
+        """The tiles as the teacher takes them, (N <= B, S, S, 3) uint8; those that do not decode left out."""
+        readers, size = {item.key: self.job.reader(item) for item, _ in choice}, self.job.params.batch_size
+        places = [_Tile(readers[item.key], row) for item, row in choice]
+        with ThreadPoolExecutor(decode_threads(self.device), thread_name_prefix="decode") as pool:
+            for batch in decoded(packed(places, size), size, self.teacher.input_px, pool):
+                good = [i for i in range(len(batch.places)) if i not in batch.errors]
+                if good:
+                    yield batch.image_BSSC[good]

@@ -1,0 +1,113 @@
+"""From tiles.json to tokens.json: the teacher answers every tile that the store has no answer for, once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from pipeline.base.energy import Energy
+from pipeline.base.errors import SlideRefused
+from pipeline.base.manifest import Item, Manifest, Refusal
+from pipeline.base.progress import console, track
+from pipeline.base.store import Ref, Store
+from pipeline.params.site import ClusterParams
+from pipeline.params.tokens import TokensParams
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.registry import mpp_warning
+from pipeline.teachers.teacher import Teacher
+from pipeline.tokens import calibration
+from pipeline.tokens.estimate import Estimate, announce, conclude
+from pipeline.tokens.job import Job, Outcome
+from pipeline.tokens.recipe import tokens_recipe
+from pipeline.tokens.run.scale_out import compute_all, precision_there
+
+
+def make_tokens(
+    tiles: Manifest, params: TokensParams, store: Store, demo_px: int, cluster: ClusterParams | None = None
+) -> Manifest:
+    """The teacher's answers for every slide of tiles.json; only what the store lacks is computed.
+
+    Train slides in all views, the others as they are. A killed run goes on at the chunk where it was. A slide whose
+    tiles do not decode is refused, or with `on_error: fail` raises `SlideRefused`. Raises `TeacherError` where the
+    teacher cannot be had, its engine does not pass the gate or it answers NaN, and `StoreFull` before anything is
+    computed that would not fit.
+    """
+    cluster = cluster or ClusterParams()
+    teacher = load_teacher(params, store, demo_px)
+    _warn_of_mpp(tiles, teacher)
+    recipe = tokens_recipe(tiles, teacher, params, precision_there(params, cluster))
+    golden = tuple(calibration.choose(tiles.items, params.gate.tiles))
+    job = Job(tiles.recipe, recipe, params, store, demo_px, golden)
+    uses = [*teacher.uses, *([] if params.patch == "none" else [str(job.calibration)])]
+    work = _missing(tiles.items, job)
+    outcome = Outcome()
+    timings: dict[str, float] = {}
+    if work or not all(store.has(Ref.parse(name)) for name in uses):
+        announce(tiles, work, teacher, store)
+        choice = tuple(calibration.choose(tiles.items, params.calibration_tiles))
+        total = sum(item.n for _, items in work for item in items)
+        began, energy, figures = time.monotonic(), Energy(), dict[str, float]()
+        with track("tokens", total, "tiles") as advance:
+            estimate = Estimate(total, advance)
+            for part, items in work or [(job, [])]:
+                done, gate = compute_all(items, part, choice, teacher, cluster, estimate)
+                outcome.add(done)
+                figures |= gate
+        made = [part.ref(item.key) for part, items in work for item in items if item.key not in outcome.refused]
+        nbytes = sum(store.nbytes(ref) for ref in made)
+        timings = conclude(outcome, nbytes, time.monotonic() - began, energy.joules()) | figures
+    return _manifest(tiles, job, teacher, outcome.refused, tuple(uses)).model_copy(update={"timings": timings})
+
+
+def _missing(items: Sequence[Item], job: Job) -> list[tuple[Job, list[Item]]]:
+    """What the store lacks, each slide once, by id: train slides first, then those with one view."""
+    work: dict[str, tuple[Job, dict[str, Item]]] = {}
+    for item in sorted(items, key=lambda item: (not item.in_train, item.id)):
+        part = job.of(item)
+        if not job.store.has(part.ref(item.key)):
+            work.setdefault(part.key, (part, {}))[1].setdefault(item.key, item)
+    return [(part, list(found.values())) for part, found in work.values()]
+
+
+def _warn_of_mpp(tiles: Manifest, teacher: Teacher) -> None:
+    """Say so where the tiles' resolution is not the teacher's; folders of images have none."""
+    target_mpp, tile_px = tiles.recipe.get("target_mpp"), tiles.recipe.get("tile_px")
+    warning = mpp_warning(teacher.name, target_mpp, tile_px, teacher.input_px) if target_mpp and tile_px else None
+    if warning is not None:
+        console.print(f"tokens: {warning}", soft_wrap=True, style="yellow")
+
+
+def _manifest(
+    tiles: Manifest, job: Job, teacher: Teacher, errors: Mapping[str, SlideRefused], uses: tuple[str, ...]
+) -> Manifest:
+    """tokens.json: what the store holds of tiles.json's slides; refusals before it are carried along."""
+    refs = {item.id: job.of(item).ref(item.key) for item in tiles.items if item.key not in errors}
+    items = tuple(
+        Item(
+            id=item.id,
+            key=item.key,
+            digest=job.store.digest(refs[item.id]),
+            n=item.n,
+            info={name: item.info.get(name) for name in ("split", "label", "patient", "kind")},
+            recipe_key="" if refs[item.id].recipe == job.key else refs[item.id].recipe,
+        )
+        for item in tiles.items
+        if item.id in refs
+    )
+    refused = [Refusal.of(item.id, errors[item.key]) for item in tiles.items if item.key in errors]
+    return Manifest(
+        stage="tokens",
+        recipe_key=job.key,
+        recipe=job.recipe,
+        items=items,
+        refused=(*tiles.refused, *refused),
+        summary={
+            "slides": len(items),
+            "tiles": sum(item.n for item in items),
+            "views": job.params.n_views,
+            "width": teacher.width,
+            "tokens": teacher.tokens,
+            "nbytes": sum(job.store.nbytes(ref) for ref in set(refs.values())),
+        },
+        uses=uses,
+    )

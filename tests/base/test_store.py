@@ -1,0 +1,241 @@
+"""The store's promises, kept by real files, real processes and real limits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_disk import small_disk
+
+from pipeline.base.errors import CorruptItem, MissingItem, StoreError, StoreFull, StoreReadOnly
+from pipeline.base.partials import store_errors
+from pipeline.base.store import Ref, Store, recipe_key
+
+RECIPE = {"tile_px": 224}
+REF = Ref("tiles", recipe_key(RECIPE), "slide-1")
+
+
+def put(store: Store, content: bytes = b"pixels", ref: Ref = REF) -> None:
+    with store.write(ref, RECIPE) as folder:
+        (folder / "a").mkdir(exist_ok=True)
+        (folder / "a" / "data").write_bytes(content)
+
+
+def partials(store: Store) -> list[Path]:
+    return list(store.root.glob("*/*/.*.partial"))
+
+
+def child(code: str, store: Store) -> subprocess.Popen[str]:
+    """A process with the store, the recipe and the ref at hand, its standard input and output on pipes."""
+    prelude = (
+        "import sys, time\nfrom pipeline.base.store import Ref, Store, recipe_key\n"
+        f"store = Store({str(store.root)!r})\nrecipe = {RECIPE!r}\nref = Ref('tiles', recipe_key(recipe), 'slide-1')\n"
+    )
+    command = [sys.executable, "-c", prelude + code]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_an_item_exists_only_when_it_is_complete(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.write(REF, RECIPE) as folder:
+        (folder / "data").write_bytes(b"half")
+        assert not store.has(REF)
+    assert store.has(REF)
+    assert partials(store) == []
+    assert store.recipe(REF) == RECIPE
+    assert sorted(path.name for path in store.path(REF).iterdir()) == ["data", "item.json"]
+
+
+def test_a_failing_writer_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError), store.write(REF, RECIPE) as folder:
+        (folder / "data").write_bytes(b"half")
+        raise RuntimeError
+    assert not store.has(REF)
+    assert partials(store) == []
+
+
+def test_a_partial_that_was_about_to_be_renamed_is_no_item(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    put(store)
+    orphan = store.path(REF).with_name(f".{REF.item}.0123.partial")
+    orphan.mkdir()
+    (orphan / "item.json").write_text("{}")
+    assert list(store.refs()) == [REF]
+
+
+def test_the_digest_depends_on_the_bytes_alone(tmp_path: Path) -> None:
+    one, two, other = (Store(tmp_path / name) for name in ("one", "two", "other"))
+    put(one)
+    put(two)
+    put(other, b"other pixels")
+    assert one.digest(REF) == two.digest(REF) != other.digest(REF)
+
+
+def test_two_processes_race_for_one_item(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    code = (
+        "with store.write(ref, recipe) as folder:\n"
+        "    print('ready', flush=True); sys.stdin.readline()\n"
+        "    (folder / 'data').write_bytes(b'x' * 1000)\n"
+    )
+    racers = [child(code, store) for _ in range(2)]
+    for racer in racers:
+        assert racer.stdout is not None and racer.stdout.readline() == "ready\n"
+    assert len(partials(store)) == 2
+    for racer in racers:
+        racer.communicate("go\n", timeout=30)
+        assert racer.returncode == 0
+    store.verify(REF)
+    assert partials(store) == []
+
+
+def test_kill_9_in_the_middle_loses_only_the_partial(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    _kill_while_writing(store)
+    assert not store.has(REF)
+    assert len(partials(store)) == 1
+    assert store.sweep() == 1
+    assert partials(store) == []
+    put(store)
+    store.verify(REF)
+
+
+def test_a_resumed_item_goes_on_where_the_killed_one_was(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    _kill_while_writing(store)
+    with store.write(REF, RECIPE, resume=True) as folder:
+        assert (folder / "chunk-0").read_bytes() == b"finished"
+        (folder / "chunk-1").write_bytes(b"finished too")
+    store.verify(REF)
+    assert partials(store) == []
+
+
+def test_a_living_writers_partial_is_not_swept(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.write(REF, RECIPE) as folder:
+        assert store.sweep() == 0
+        (folder / "data").write_bytes(b"still here")
+    store.verify(REF)
+
+
+def test_a_refusal_that_is_not_the_stores_is_left_as_it_is(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    with pytest.raises(IsADirectoryError), store.write(REF, RECIPE):
+        (tmp_path).write_bytes(b"")
+    with pytest.raises(PermissionError) as caught, store.write(REF, RECIPE):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "slide.svs"))
+    assert not isinstance(caught.value, StoreReadOnly)
+
+
+def test_a_store_that_cannot_be_made_is_an_error_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreReadOnly, match=r"(?s)Not a directory.*HISTILL_STORE"):
+        put(Store(tmp_path / "file" / "store"))
+    with pytest.raises(StoreReadOnly, match="Permission denied"), store_errors(tmp_path / "new" / "store" / str(REF)):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "new"))
+
+
+def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
+    """A file-size limit stands in for a full disk: the kernel refuses the same write with EFBIG."""
+    store = Store(tmp_path)
+    code = (
+        "import resource, signal\nfrom pipeline.base.errors import StoreFull\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try:\n"
+        "    with store.write(ref, recipe) as folder:\n"
+        "        (folder / 'data').write_bytes(bytes(1_000_000))\n"
+        "except StoreFull as error:\n"
+        "    print(error, flush=True)\n"
+    )
+    out, _ = child(code, store).communicate(timeout=30)
+    assert "no room left" in out and "HISTILL_STORE" in out
+    assert not store.has(REF) and partials(store) == []
+
+
+def test_a_really_full_file_system(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", "256k") as mount:
+        store = Store(mount / "store")
+        with pytest.raises(StoreFull, match="no room left"):
+            put(store, os.urandom(1_000_000))
+        assert not store.has(REF) and partials(store) == []
+        put(store, b"fits")
+        store.verify(REF)
+
+
+def test_a_read_only_store_serves_and_refuses_to_write(tmp_path: Path) -> None:
+    mount = tmp_path / "store"
+    store = Store(mount)
+    put(store)
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "--bind", str(mount), str(mount)], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("a read-only bind mount needs root")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(mount)], check=True)
+        store.verify(REF)
+        assert store.open(REF, remedy="").is_dir()
+        with pytest.raises(StoreReadOnly, match="HISTILL_STORE"):
+            put(store, ref=Ref("tiles", REF.recipe, "slide-2"))
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_opening_a_deleted_item_says_how_to_make_it_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    put(store)
+    store.delete(REF)
+    assert not store.has(REF) and partials(store) == []
+    with pytest.raises(MissingItem, match=r"(?s)tiles.*slide-1.*dvc repro -s -f tiles"):
+        store.open(REF, remedy="dvc repro -s -f tiles")
+
+
+def test_verify_finds_a_flipped_byte_a_short_file_and_a_missing_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    put(store)
+    file = store.path(REF) / "a" / "data"
+    for damage, message in ((b"pixelz", "another checksum"), (b"pix", "3 bytes, not 6"), (None, "missing")):
+        file.unlink() if damage is None else file.write_bytes(damage)
+        with pytest.raises(CorruptItem, match=message):
+            store.verify(REF)
+
+
+@pytest.mark.parametrize("item", ["", "..", "../x", "a/b", ".hidden", "/etc", "a b"])
+def test_a_key_that_would_leave_the_folder_is_refused(item: str) -> None:
+    with pytest.raises(StoreError, match="leave the store's folder"):
+        Ref("tiles", "r", item)
+
+
+def test_the_recipe_key_ignores_the_order_of_keys() -> None:
+    assert recipe_key({"a": 1, "b": {"c": 2, "d": 3}}) == recipe_key({"b": {"d": 3, "c": 2}, "a": 1})
+    assert recipe_key({"a": 1}) != recipe_key({"a": 2})
+
+
+def _kill_while_writing(store: Store) -> None:
+    code = (
+        "with store.write(ref, recipe, resume=True) as folder:\n"
+        "    (folder / 'chunk-0').write_bytes(b'finished')\n"
+        "    print('ready', flush=True); time.sleep(60)\n"
+    )
+    process = child(code, store)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=10)
+
+
+def test_bytes_of_unfinished_items_are_those_of_the_items_asked_for(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    dotted, other = (Ref("tiles", REF.recipe, item) for item in ("slide-1.b", "slide-2"))
+    for n, ref in enumerate((REF, dotted, other), start=1):
+        with pytest.raises(RuntimeError), store.write(ref, RECIPE, resume=True) as folder:
+            (folder / "deep").mkdir()
+            (folder / "deep" / "chunk").write_bytes(bytes(10**n))
+            raise RuntimeError
+    assert store.partial_nbytes([REF, other]) == 1010
+    assert store.partial_nbytes([dotted]) == 100 and store.partial_nbytes([]) == 0

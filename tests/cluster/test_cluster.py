@@ -1,0 +1,91 @@
+"""One call a slide over worker processes: errors come back as results, and a dying worker takes nothing with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import dask
+import pytest
+from dask.distributed import LocalCluster
+
+from pipeline.base.errors import HistillError, ParamsError, SlideRefused
+from pipeline.cluster.spread import each, worker_count
+from pipeline.params.site import ClusterParams
+
+TWO = ClusterParams(workers=2)
+# Dask's own sockets are closed by the garbage collector when a worker has died.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
+
+def square(n: int) -> int:
+    if n == 3:
+        raise SlideRefused("three is refused", where="slide-3", fix="use four")
+    return n * n
+
+
+def crash_on_two(n: int) -> int:
+    if n == 2:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return n * n
+
+
+def process_of(n: int) -> int:
+    return os.getpid()
+
+
+def bug(n: int) -> int:
+    return n // 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_and_refusals_come_back_with_their_tasks(workers: int) -> None:
+    results = dict(each(square, [1, 2, 3, 4], ClusterParams(workers=workers)))
+    assert {n: results[n] for n in (1, 2, 4)} == {1: 1, 2: 4, 4: 16}
+    refused = results[3]
+    assert isinstance(refused, SlideRefused)
+    assert (refused.what, refused.where, refused.fix) == ("three is refused", "slide-3", "use four")
+
+
+def test_a_task_that_kills_its_worker_is_refused_and_the_rest_go_on() -> None:
+    results = dict(each(crash_on_two, range(1, 9), TWO))
+    assert {n: result for n, result in results.items() if n != 2} == {n: n * n for n in (1, 3, 4, 5, 6, 7, 8)}
+    assert isinstance(results[2], HistillError) and "died" in results[2].what
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bug_is_raised(workers: int) -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(each(bug, [1, 2], ClusterParams(workers=workers)))
+
+
+def test_no_tasks_start_no_cluster() -> None:
+    assert list(each(square, [], TWO)) == []
+
+
+def test_a_scheduler_that_is_already_running_is_used() -> None:
+    from dask.distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
+        results = dict(each(process_of, [1, 2], ClusterParams(scheduler=cluster.scheduler_address)))
+    assert results[1] == results[2] != os.getpid()
+
+
+def test_one_task_has_a_process_of_its_own_unless_one_worker_is_asked_for() -> None:
+    assert dict(each(process_of, [1], ClusterParams()))[1] != os.getpid()
+    assert dict(each(process_of, [1], ClusterParams(workers=1)))[1] == os.getpid()
+
+
+def test_an_outside_schedulers_workers_are_counted() -> None:
+    with LocalCluster(n_workers=3, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
+        assert worker_count(cluster.scheduler_address) == 3
+
+
+def test_a_scheduler_that_does_not_answer_is_named() -> None:
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "300ms"}),
+        pytest.raises(ParamsError, match=r"127\.0\.0\.1:9"),
+    ):
+        worker_count("tcp://127.0.0.1:9")
+    with pytest.raises(ParamsError, match=r"cluster\.scheduler: nowhere"):
+        worker_count("nowhere://at-all")

@@ -1,0 +1,65 @@
+"""Fidelity against hand-made cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.evaluate.fidelity.embedding import Scale, cosine, fidelity
+
+
+def features(n: int = 60, width: int = 8, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(5.0, 2.0, (n, width)).astype(np.float32)
+
+
+def slides(n: int, many: int) -> list[str]:
+    return [f"slide-{i % many}" for i in range(n)]
+
+
+def test_cosine_of_known_vectors():
+    a = np.array([[1.0, 0.0], [1.0, 1.0], [3.0, 4.0], [0.0, 0.0]])
+    b = np.array([[0.0, 2.0], [2.0, 2.0], [-3.0, -4.0], [1.0, 0.0]])
+    assert cosine(a, b) == pytest.approx([0.0, 1.0, -1.0, 0.0])
+
+
+def test_a_student_equal_to_the_teacher_scores_one():
+    teacher = features()
+    found = fidelity(teacher, teacher, slides(60, 3), Scale.of(teacher), 100, 0)
+    assert found["cosine"] == pytest.approx(1.0, abs=1e-12)
+    assert found["cosine_interval"] == pytest.approx([1.0, 1.0], abs=1e-12)
+    assert found["cosine_p5"] == pytest.approx(1.0, abs=1e-12)
+
+
+def test_raw_cosine_flatters_a_constant_and_the_standardised_one_does_not():
+    teacher, train = features(), features(seed=1)
+    constant = np.tile(train.mean(axis=0), (60, 1))
+    found = fidelity(teacher, constant, slides(60, 3), Scale.of(train), 100, 0)
+    assert found["cosine_raw"] == pytest.approx(found["cosine_raw_constant"], abs=1e-6)
+    assert found["cosine_raw"] > 0.8
+    assert abs(found["cosine"]) < 0.1
+
+
+def test_the_scale_is_the_teachers_so_that_an_offset_costs():
+    teacher = features()
+    scale = Scale.of(teacher)
+    moved = fidelity(teacher, teacher + 3.0, slides(60, 3), scale, 100, 0)
+    by_hand = cosine((teacher - teacher.mean(0)) / teacher.std(0), (teacher + 3.0 - teacher.mean(0)) / teacher.std(0))
+    assert moved["cosine"] == pytest.approx(by_hand.mean(), abs=1e-5)
+    assert moved["cosine"] < 0.9
+
+
+def test_a_channel_that_never_moves_is_left_out():
+    teacher = features()
+    teacher[:, 3] = 7.0
+    student = teacher.copy()
+    student[:, 3] = 1e6
+    assert fidelity(teacher, student, slides(60, 3), Scale.of(teacher), 100, 0)["cosine"] == pytest.approx(1.0)
+
+
+def test_slides_are_told_apart_and_their_tiles_counted():
+    teacher, student = features(), features()
+    names = ["good"] * 40 + ["bad"] * 20
+    student[40:] = features(seed=5)[40:]
+    found = fidelity(teacher, student, names, Scale.of(teacher), 100, 0)["slides"]
+    assert found["good"]["cosine"] == pytest.approx(1.0) and found["good"]["n"] == 40
+    assert found["bad"]["cosine"] < 0.5 and found["bad"]["n"] == 20
