@@ -1,4 +1,4 @@
-"""Room base: errors, files, the store and its manifests, arrays, intervals.
+"""Room base: errors, files, the store and its manifests, arrays, what a figure is, intervals.
 
 Imports no other room; everyone may enter.
 """

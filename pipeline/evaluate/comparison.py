@@ -19,7 +19,6 @@ from pipeline.base.intervals import Floats
 from pipeline.base.progress import Advance
 from pipeline.base.store import Store
 from pipeline.evaluate import features, selection
-from pipeline.evaluate.features import Dense
 from pipeline.evaluate.fidelity.embedding import Scale, fidelity
 from pipeline.evaluate.fidelity.patch import patch_fidelity
 from pipeline.evaluate.fidelity.structure import structure, too_few
@@ -30,6 +29,7 @@ from pipeline.evaluate.probes.probes import Labelled, probe, unmeasurable
 from pipeline.evaluate.selection import TRAIN, Sample
 from pipeline.evaluate.trust.cautions import of_classes, of_slides, of_thin_bags, of_tiles, of_weak_teacher
 from pipeline.params.evaluate import EvaluateParams
+from pipeline.student.exported import Dense, load_dense, load_student, untrained_twin
 from pipeline.tokens.item.reader import TokenReader
 
 Answers = dict[str, dict[str, Floats]]
@@ -48,13 +48,13 @@ class Models:
     @classmethod
     def load(cls, folder: Path, width: int, seed: int) -> Models:
         """From `models/student/`. Raises `EvaluationError` where it does not answer in the teacher's width."""
-        student, twin = features.load_student(folder), features.untrained_twin(folder, seed)
+        student, twin = load_student(folder), untrained_twin(folder, seed)
         if getattr(student, "num_classes", None) != width:
             what = f"answers in {getattr(student, 'num_classes', None)} channels, the teacher in {width}"
             raise EvaluationError(what, where=str(folder), fix="dvc repro student")
         dense = {
-            "student": features.load_dense(folder, student),
-            "untrained": features.load_dense(folder, twin, trained=False, seed=seed),
+            "student": load_dense(folder, student),
+            "untrained": load_dense(folder, twin, trained=False, seed=seed),
         }
         return cls(folder, student, twin, {name: model for name, model in dense.items() if model is not None})
 

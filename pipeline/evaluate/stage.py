@@ -43,6 +43,7 @@ from pipeline.evaluate.teacher_source import TeacherSource
 from pipeline.evaluate.trust.cautions import of_few_slides, of_groups
 from pipeline.evaluate.trust.leaks import check_images
 from pipeline.params.evaluate import EvaluateParams
+from pipeline.student.exported import architecture
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import fit_square
 
@@ -165,7 +166,7 @@ def _manifest(
             (split["fidelity"]["patch"] or {}).pop("slides", None)
     summary = {
         "teacher": tokens.recipe["teacher"]["name"],
-        "student": features.architecture(models.student),
+        "student": architecture(models.student),
         "primary": lead,
         "fidelity": slides.fidelity or None,
         "probes": slides.probes or None,

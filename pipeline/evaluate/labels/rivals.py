@@ -20,8 +20,8 @@ from torch import nn
 from pipeline.base.files import write_json
 from pipeline.base.progress import Advance
 from pipeline.base.store import Ref, Store, recipe_key
-from pipeline.evaluate import features
 from pipeline.evaluate.labels.supervised import Recipe, train_from_labels
+from pipeline.student.exported import untrained_twin
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import fit_square
 
@@ -53,7 +53,7 @@ def rival(
     advance: Advance,
 ) -> Rival:
     """From the store, else trained and kept there: the architecture exported in `folder`, on M tiles."""
-    model = features.untrained_twin(folder, seed, classes)
+    model = untrained_twin(folder, seed, classes)
     whole = {"model": _architecture(folder), "training": asdict(recipe), "recipe_version": RECIPE_VERSION}
     drawn = {
         "tiles": [[item.parent.name, item.name, row] for item, row in tiles],
