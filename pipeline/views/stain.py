@@ -53,7 +53,7 @@ def jitter(image_HWC: NDArray[np.uint8], fields_P: NDArray[np.float32]) -> NDArr
 
 
 def restain(rgb_HWC: NDArray[np.uint8], gain_S: NDArray[np.float64], shift_S: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Haematoxylin, eosin and the rest times `gain_S` plus `shift_S`: decadic density, in stains of published length."""
+    """Haematoxylin, eosin and the rest times `gain_S` plus `shift_S`: decadic density, stains as published."""
     density_HWC = -np.log10(np.maximum(rgb_HWC.astype(np.float64), 1) / 255)
     stains_HWS = density_HWC @ np.linalg.inv(RUIFROK_SC)
     back_HWC = (stains_HWS * gain_S + shift_S) @ RUIFROK_SC
