@@ -10,18 +10,20 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.base.errors import ParamsError
-from pipeline.params import SITE_SECTIONS, STAGES, Params, load_params
+from pipeline.params import SITE_SECTIONS, STAGES
+from pipeline.params.load import load_params
+from pipeline.params.whole import WholeParams
 
 ROOT = Path(__file__).parents[1]
 
 
-def check(tmp_path: Path, text: str) -> Params:
+def check(tmp_path: Path, text: str) -> WholeParams:
     (tmp_path / "params.yaml").write_text(text)
-    return load_params(tmp_path / "params.yaml")
+    return load_params(WholeParams, tmp_path / "params.yaml")
 
 
 def test_the_shipped_file_is_valid_and_names_every_section() -> None:
-    load_params(ROOT / "params.yaml")
+    load_params(WholeParams, ROOT / "params.yaml")
     sections = set(yaml.safe_load((ROOT / "params.yaml").read_text()))
     assert sections == {*STAGES, *SITE_SECTIONS}
 
@@ -38,7 +40,7 @@ def test_sections_are_the_stages_of_dvc_and_the_modules_of_stages() -> None:
 
 
 def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
-    assert check(tmp_path, "") == Params() == check(tmp_path, "tiles:\n  # tile_px: 128\ntokens:\n")
+    assert check(tmp_path, "") == WholeParams() == check(tmp_path, "tiles:\n  # tile_px: 128\ntokens:\n")
 
 
 @pytest.mark.parametrize(
@@ -69,12 +71,12 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, message: s
 
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="project's root"):
-        load_params(tmp_path / "params.yaml")
+        load_params(WholeParams, tmp_path / "params.yaml")
 
 
 def test_params_cannot_be_changed_after_the_fact() -> None:
     with pytest.raises(ValidationError):
-        Params().tiles.tile_px = 7  # type: ignore[misc]
+        WholeParams().tiles.tile_px = 7  # type: ignore[misc]
 
 
 def test_every_key_is_explained_and_the_page_is_in_step() -> None:

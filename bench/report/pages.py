@@ -21,8 +21,9 @@ from typing import Any
 
 from pipeline.base.manifest import Item, Manifest
 from pipeline.base.store import Store
-from pipeline.params import load_params
+from pipeline.params.load import load_params
 from pipeline.params.report import ReportParams
+from pipeline.params.whole import WholeParams
 from pipeline.report import page
 from pipeline.report.pictures import slide_pictures, spread
 from pipeline.report.slides_page import build_slides_page
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--slides", type=int, default=1000, help="slides of the report")
     parser.add_argument("--out", type=Path, help="folder to keep the report in; else it is thrown away")
     args = parser.parse_args()
-    params = load_params()
+    params = load_params(WholeParams)
     manifests = {stage: Manifest.load(Path("artifacts") / f"{stage}.json", stage) for stage in page.STAGES}
     with tempfile.TemporaryDirectory(prefix="histill-report-") as scratch:
         found = measure(manifests, params.report, Store.find(params.store.root), args.slides, args.out or Path(scratch))

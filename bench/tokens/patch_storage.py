@@ -30,8 +30,9 @@ from kernels.dequantise import dequantise
 from kernels.epilogue import folded, quantise, standardise
 from kernels.hadamard.reference import block_of, signs_over, transform
 from pipeline.base.store import Store
-from pipeline.params import Params, load_params
+from pipeline.params.load import load_params
 from pipeline.params.tokens import TokensParams
+from pipeline.params.whole import WholeParams
 from pipeline.slides.images import list_images
 from pipeline.teachers.demo import read_slide
 from pipeline.teachers.loading import load_teacher
@@ -136,7 +137,7 @@ def split_halves(patch_NTD: Tensor, where: str) -> Tokens:
     return Tokens(x_MD, standardise(x_MD, mu_D, sigma_D), mu_D, sigma_D)
 
 
-def teacher_tokens(params: Params, store: Store, images: Path | None, n_tiles: int) -> Tensor:
+def teacher_tokens(params: WholeParams, store: Store, images: Path | None, n_tiles: int) -> Tensor:
     """The teacher's patch tokens of up to `n_tiles` evenly spread images, (N, T, D) float32, in fp32 on the CPU."""
     demo_px = params.slides.demo_px
     teacher = load_teacher(params.tokens, store, demo_px)
@@ -206,7 +207,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.teacher != "demo" and options.images is None and not options.synthetic:
         parser.error("--teacher needs --images: a folder of tiles")
-    base = load_params() if Path("params.yaml").exists() else Params()
+    base = load_params(WholeParams) if Path("params.yaml").exists() else WholeParams()
     params = base.model_copy(update={"tokens": TokensParams(teacher=options.teacher, weights=options.weights)})
     if options.synthetic:
         patch_NTD, name = synthetic_tokens(), "synthetic"

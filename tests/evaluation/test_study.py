@@ -12,7 +12,7 @@ from project import TINY, Project
 from scipy import stats
 
 from pipeline.base.errors import StudyError
-from pipeline.params import Params
+from pipeline.params.whole import WholeParams
 from pipeline.study.run import Plan, _leaders, _with, read_plan, run_study
 from pipeline.study.table import interval, markdown, results_of
 
@@ -25,7 +25,7 @@ def test_the_shipped_plans_name_only_parameters_that_exist(name: str) -> None:
     plan = read_plan(ROOT / "docs" / name, ROOT)
     for overrides in (plan.base, *plan.arms.values()):
         for name in overrides:
-            part = Params()
+            part = WholeParams()
             for key in name.split("."):
                 assert key in type(part).model_fields, name
                 part = getattr(part, key)

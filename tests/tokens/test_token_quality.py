@@ -33,11 +33,11 @@ def test_heavy_tails_are_what_the_rotation_is_for():
 
 def test_the_default_keeps_a_real_teachers_tokens_within_a_hundredth(real_data, store):
     from bench.tokens.patch_storage import teacher_tokens
-    from pipeline.params import Params
     from pipeline.params.tokens import TokensParams
+    from pipeline.params.whole import WholeParams
 
     weights = str(real_data / "teachers" / "tf_efficientnet_lite2.safetensors")
-    params = Params(tokens=TokensParams(teacher="tf_efficientnet_lite2", weights=weights))
+    params = WholeParams(tokens=TokensParams(teacher="tf_efficientnet_lite2", weights=weights))
     patch_NTD = teacher_tokens(params, store, real_data / "crc_tiles" / "test", 24)
     rows = {row["scheme"]: row for row in losses(split_halves(patch_NTD, "test"))}
     assert rows[DEFAULT]["relative_l2"] <= 0.01 and rows[DEFAULT]["one_minus_cosine"] <= 1e-4
