@@ -73,3 +73,8 @@ class Figure(Result):
     def span(self) -> Interval | None:
         """The interval where there is one."""
         return self.interval if isinstance(self.interval, Interval) else None
+
+    @property
+    def unit(self) -> Unit | None:
+        """What the interval draws or leaves out."""
+        return self.span.unit if self.span else None
