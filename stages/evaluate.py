@@ -17,6 +17,7 @@ from pipeline.base.manifest import Manifest
 from pipeline.base.store import Store
 from pipeline.evaluate.stage import evaluate_student
 from pipeline.evaluate.teacher_source import TeacherSource
+from pipeline.evaluate.upstream import Upstream
 from pipeline.params import Params
 from stages.command import Debug, execute, load
 
@@ -27,7 +28,8 @@ def run(params: Params, store: Store) -> Manifest:
     store.require(tiles)
     store.require(tokens)
     teacher = TeacherSource(params.tokens, params.slides.demo_px)
-    return evaluate_student(tiles, tokens, load("student"), Path("models/student"), params.evaluate, teacher, store)
+    upstream = Upstream(tiles, tokens, load("student"), Path("models/student"))
+    return evaluate_student(upstream, params.evaluate, teacher, store)
 
 
 def main(debug: Debug = False) -> None:

@@ -73,6 +73,10 @@ class TrainingError(HistillError):
     """Training cannot start or go on."""
 
 
+class StudentError(HistillError):
+    """An exported student is not there, or is not what is asked of it."""
+
+
 class EvaluationError(HistillError):
     """A comparison that would be meaningless or unfair."""
 

@@ -227,12 +227,12 @@ def _torch_loader(spec: Spec) -> Any:
     if spec.model == "student":
         from timm.data import resolve_model_data_config
 
-        from pipeline.evaluate import features
+        from pipeline.student import exported
 
         def student() -> tuple[nn.Module, dict[str, Any]]:
-            model = features.load_student(spec.student)
+            model = exported.load_student(spec.student)
             side = resolve_model_data_config(model)["input_size"][-1]
-            return model, {"name": features.architecture(model), "input_px": side, "convolutional": True}
+            return model, {"name": exported.architecture(model), "input_px": side, "convolutional": True}
 
         return student
     from pipeline.base.store import Store

@@ -17,7 +17,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -78,7 +77,7 @@ def _h5(path: Path, names: Names, width: int, grid: tuple[int, int] | None) -> I
 def _npz(path: Path, names: Names, width: int, grid: tuple[int, int] | None) -> Iterator[Write]:
     parts: list[Answers] = []
     yield parts.append
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, NDArray[np.generic]] = {
         "source": np.array([source for source, _ in names]),
         "row": np.array([row for _, row in names], np.int64),
         "embedding": np.concatenate([embedding for embedding, _ in parts]),

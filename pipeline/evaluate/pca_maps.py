@@ -20,10 +20,10 @@ from PIL import Image
 from pipeline.base.files import write_atomic
 from pipeline.base.intervals import Floats
 from pipeline.evaluate import features, selection
-from pipeline.evaluate.features import Dense
 from pipeline.evaluate.fidelity.embedding import TINY, cosine
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.summary import Maps, MapTile
+from pipeline.student.exported import Dense
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import encode_jpeg, fit_square
 from pipeline.tokens.item.reader import TokenReader

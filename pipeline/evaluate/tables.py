@@ -1,6 +1,6 @@
-"""The figures of manifests as small tables: CSV files for `dvc plots`, and the headline for `dvc metrics`.
+"""The figures of `evaluate` as small tables: CSV files for `dvc plots`, and the headline for `dvc metrics`.
 
-All are pure functions of a manifest, so that they say what it says. Columns:
+All are pure functions of what the stage found, so that they say what it says. Columns:
 
     probes.csv    name (of the bar), split, probe, model, balanced_accuracy, low, high, accuracy
     fidelity.csv  split, slide, tiles, cosine, cosine_p5, patch_cosine, patch_cosine_p5 (empty without dense tokens)
@@ -8,100 +8,176 @@ All are pure functions of a manifest, so that they say what it says. Columns:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
+from pipeline.base.figures import Figure, NotMeasured
 from pipeline.base.files import write_csv
 from pipeline.base.manifest import Manifest
+from pipeline.evaluate.split_figures import (
+    MODELS,
+    Accuracies,
+    Accuracy,
+    Dense,
+    FromLabels,
+    Likeness,
+    Probes,
+    SlideLabels,
+    SplitFigures,
+    Structure,
+)
+from pipeline.evaluate.summary import EvaluateSummary, Robustness
 
-PROBES = {"knn": "kNN", "linear": "linear probe", "head_transfer": "teacher’s head"}
-HEADLINE_SHOTS = ("1", "4", "16")
-COSINES = ("cosine", "cosine_p5", "patch_cosine", "patch_cosine_p5")
-MODELS = ("teacher", "student", "untrained")
+HEADLINE_SHOTS = (1, 4, 16)
 
 
-def write_evaluate_plots(manifest: Manifest, folder: Path) -> None:
+@dataclass(frozen=True)
+class ProbeRow:
+    """One bar of probes.csv; the majority class is a `model` of the probe `floor`."""
+
+    name: str
+    split: str
+    probe: str
+    model: str
+    balanced_accuracy: float
+    low: float | None
+    high: float | None
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class SlideRow:
+    """One held-out slide of fidelity.csv."""
+
+    split: str
+    slide: str
+    tiles: int
+    cosine: float
+    cosine_p5: float
+    patch_cosine: float | None
+    patch_cosine_p5: float | None
+
+
+def write_evaluate_plots(manifest: Manifest, summary: EvaluateSummary, folder: Path) -> None:
     """Write probes.csv and fidelity.csv, headers alone where nothing was measured."""
-    columns = ("name", "split", "probe", "model", "balanced_accuracy", "low", "high", "accuracy")
-    write_csv(folder / "probes.csv", columns, probe_rows(manifest))
-    write_csv(folder / "fidelity.csv", ("split", "slide", "tiles", *COSINES), fidelity_rows(manifest))
+    for name, kind, rows in (
+        ("probes", ProbeRow, probe_rows(summary)),
+        ("fidelity", SlideRow, fidelity_rows(manifest)),
+    ):
+        write_csv(folder / f"{name}.csv", [field.name for field in fields(kind)], map(asdict, rows))
 
 
-def probe_rows(manifest: Manifest) -> list[dict[str, Any]]:
-    """A row for each split, probe and model; the majority class is a `model` of the probe `floor`."""
+def probe_rows(summary: EvaluateSummary) -> list[ProbeRow]:
+    """A row for each split, probe and model, and one for the majority class."""
     rows = []
-    for split, probes in (manifest.summary["probes"] or {}).items():
-        found = [(kind, model, probes[kind][model]) for kind in PROBES for model in MODELS if model in probes[kind]]
-        for kind, model, figures in [*found, ("floor", "majority", probes["majority"])]:
-            low, high = figures["interval"]
-            name = model if kind == "floor" else f"{model}, {kind}"
-            row = {"name": f"{name} ({split})", "split": split, "probe": kind, "model": model, "low": low, "high": high}
-            rows.append(row | {key: figures[key] for key in ("balanced_accuracy", "accuracy")})
+    for split, found in summary.splits.items():
+        if isinstance(found.probes, Probes):
+            for kind, table in found.probes.by_kind().items():
+                rows += [
+                    _probe_row(f"{model}, {kind}", split, kind, model, score)
+                    for model, score in table.scores().items()
+                    if model != "majority"
+                ]
+            rows.append(_probe_row("majority", split, "floor", "majority", found.probes.linear.majority))
     return rows
 
 
-def fidelity_rows(manifest: Manifest) -> list[dict[str, Any]]:
+def _probe_row(name: str, split: str, probe: str, model: str, found: Accuracy) -> ProbeRow:
+    span = found.balanced.span
+    return ProbeRow(
+        name=f"{name} ({split})",
+        split=split,
+        probe=probe,
+        model=model,
+        balanced_accuracy=found.balanced.value,
+        low=span.low if span else None,
+        high=span.high if span else None,
+        accuracy=found.plain.value,
+    )
+
+
+def fidelity_rows(manifest: Manifest) -> list[SlideRow]:
     """A row for each held-out slide."""
-    return [
-        {"split": item.info["split"], "slide": item.id, "tiles": item.n} | {key: item.info.get(key) for key in COSINES}
-        for item in manifest.items
-    ]
+    return [SlideRow(slide=item.id, tiles=item.n, **item.info) for item in manifest.items]
 
 
-def evaluate_headline(summary: Mapping[str, Any]) -> dict[str, Any]:
+def headline(summary: EvaluateSummary) -> dict[str, float]:
     """The primary split's figures without their intervals, flat, for `dvc metrics`; what was not measured is left out.
 
     Of data sets, the student's balanced accuracy (or mIoU) and what it keeps, as <set>_<split>_….
     """
-    lead, headline = summary["primary"], {}
-    found = (summary["fidelity"] or {}).get(lead)
-    if found:
-        headline = {key: found[key] for key in ("cosine", "cosine_p5", "cosine_raw", "cosine_raw_constant")}
-        if found["patch"]:
-            headline |= {f"patch_{key}": found["patch"][key] for key in ("cosine", "cosine_p5")}
-        if found["structure"]:
-            headline |= {key: found["structure"][key]["student"]["value"] for key in ("cka", "neighbours", "rankme")}
-            headline["rankme_teacher"] = found["structure"]["rankme"]["teacher"]["value"]
-    rows = {kind: row for kind, row in ((summary["probes"] or {}).get(lead) or {}).items() if kind in PROBES}
-    rows |= {
-        f"shots_{shots}": row
-        for shots, row in ((summary["few_shot"] or {}).get(lead) or {}).items()
-        if shots in HEADLINE_SHOTS
-    }
-    slides = (summary["slide_labels"] or {}).get(lead)
-    if slides:
-        rows |= {"slide_labels": slides, "slide_labels_head_transfer": slides["head_transfer"]}
-    for kind, row in rows.items():
-        headline |= {f"{kind}_{model}": row[model]["balanced_accuracy"] for model in MODELS if model in row}
-        if row["retention"]:
-            headline[f"{kind}_retention"] = row["retention"]["value"]
-    headline |= _label_headline((summary["from_labels"] or {}).get(lead))
-    for name, change in ((summary["robustness"] or {}).get("changes") or {}).items():
-        headline |= {f"{name}_agreement_{model}": change[model]["agreement"] for model in ("teacher", "student")}
-    for name, splits in summary["sets"].items():
-        for split, figures in splits.items():
-            headline |= {f"{name}_{split}_{key}": value for key, value in _set_headline(figures).items()}
-    return headline
+    found = dict(_of_lead(summary.lead)) if summary.lead else {}
+    if isinstance(summary.robustness, Robustness):
+        for name, change in summary.robustness.changes.items():
+            found |= {f"{name}_agreement_teacher": change.teacher.value}
+            found |= {f"{name}_agreement_student": change.student.value}
+    for name, of_set in summary.sets.items():
+        for split, figures in of_set.splits.items():
+            found |= {f"{name}_{split}_{key}": value for key, value in _of_set(figures)}
+    return found
 
 
-def _set_headline(figures: Mapping[str, Any]) -> dict[str, Any]:
+def _of_lead(found: SplitFigures) -> Iterator[tuple[str, float]]:
+    whole = found.fidelity
+    yield "cosine", whole.cosine.value
+    yield "cosine_p5", whole.cosine_p5.value
+    yield "cosine_raw", whole.raw.value
+    yield "cosine_raw_constant", whole.raw.floors["constant"]
+    if isinstance(found.patch, Likeness):
+        yield "patch_cosine", found.patch.cosine.value
+        yield "patch_cosine_p5", found.patch.cosine_p5.value
+    if isinstance(found.structure, Structure):
+        shape = found.structure
+        yield "cka", shape.cka.student.value
+        yield "neighbours", shape.neighbours.student.value
+        yield "rankme", shape.rankme.student.value
+        if shape.rankme.teacher:
+            yield "rankme_teacher", shape.rankme.teacher.value
+    if isinstance(found.probes, Probes):
+        for kind, table in found.probes.by_kind().items():
+            yield from _accuracies(kind, table)
+    for shots in HEADLINE_SHOTS:
+        if shots in found.few_shot:
+            yield from _accuracies(f"shots_{shots}", found.few_shot[shots].accuracies)
+    if isinstance(found.slide_labels, SlideLabels):
+        yield from _accuracies("slide_labels", found.slide_labels.attention)
+        yield from _accuracies("slide_labels_head_transfer", found.slide_labels.head_transfer)
+    yield from _labels(found)
+
+
+def _of_set(found: SplitFigures) -> Iterator[tuple[str, float]]:
     """One split of a data set: the probes that it has."""
-    headline: dict[str, Any] = {"cosine": figures["fidelity"]["cosine"]}
-    probes, dense = figures.get("probes") or {}, figures.get("dense") or {}
-    for prefix, key, found in (("", "balanced_accuracy", probes), ("dense_", "miou", dense)):
-        for kind in PROBES:
-            row = found.get(kind)
-            if row:
-                headline |= {f"{prefix}{kind}_{model}": row[model][key] for model in MODELS if model in row}
-                headline |= {f"{prefix}{kind}_retention": row["retention"]["value"]} if row["retention"] else {}
-    return headline | _label_headline(figures.get("from_labels"))
+    yield "cosine", found.fidelity.cosine.value
+    if isinstance(found.probes, Probes):
+        for kind, table in found.probes.by_kind().items():
+            yield from _accuracies(kind, table)
+    if isinstance(found.dense, Dense):
+        for kind, overlaps in (("linear", found.dense.linear), ("head_transfer", found.dense.head_transfer)):
+            yield from _models(f"dense_{kind}", {name: score.miou for name, score in overlaps.scores().items()})
+            yield from _retention(f"dense_{kind}", overlaps.retention)
+    yield from _labels(found)
 
 
-def _label_headline(found: Mapping[str, Any] | None) -> dict[str, Any]:
+def _labels(found: SplitFigures) -> Iterator[tuple[str, float]]:
     """The distilled student, the same net from the labels alone, and the difference, for each number of labels."""
-    headline: dict[str, Any] = {}
-    for k, row in (found or {}).items():
-        headline |= {f"labels_{k}_{model}": row[model]["balanced_accuracy"] for model in ("student", "from_labels")}
-        headline[f"labels_{k}_gain"] = row["gain"]["value"]
-    return headline
+    for k, row in found.from_labels.items():
+        if isinstance(row, FromLabels):
+            yield f"labels_{k}_student", row.accuracies.student.balanced.value
+            yield f"labels_{k}_from_labels", row.from_labels.balanced.value
+            yield f"labels_{k}_gain", row.gain.value
+
+
+def _accuracies(prefix: str, table: Accuracies) -> Iterator[tuple[str, float]]:
+    yield from _models(prefix, {name: score.balanced for name, score in table.scores().items()})
+    yield from _retention(prefix, table.retention)
+
+
+def _models(prefix: str, figures: Mapping[str, Figure]) -> Iterator[tuple[str, float]]:
+    for model in MODELS:
+        yield f"{prefix}_{model}", figures[model].value
+
+
+def _retention(prefix: str, retention: Figure | NotMeasured) -> Iterator[tuple[str, float]]:
+    if isinstance(retention, Figure):
+        yield f"{prefix}_retention", retention.value

@@ -24,6 +24,16 @@ from torch import Tensor, nn
 
 from pipeline.base.files import write_atomic, write_json
 from pipeline.student.card import model_card
+from pipeline.student.exported import (
+    ADAPTER_FILE,
+    ADAPTER_WEIGHTS_FILE,
+    CARD_FILE,
+    CONFIG_FILE,
+    ONNX_FILE,
+    WEIGHTS_FILE,
+    AdapterArguments,
+    AdapterConfig,
+)
 from pipeline.student.model import Distiller, Student, build
 from pipeline.student.onnx_export import onnx_bytes
 from pipeline.student.targets import Standardiser
@@ -98,17 +108,18 @@ def timm_config(student: Student, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(folder: Path, facts: dict[str, Any], distiller: Distiller, targets: dict[str, Tensor]) -> None:
-    write_json(folder / "config.json", timm_config(distiller.student, facts))
-    _save(folder / "model.safetensors", distiller.student.backbone)
-    write_atomic(folder / "model.onnx", onnx_bytes(distiller.student.backbone, facts["input_px"]))
+    write_json(folder / CONFIG_FILE, timm_config(distiller.student, facts))
+    _save(folder / WEIGHTS_FILE, distiller.student.backbone)
+    write_atomic(folder / ONNX_FILE, onnx_bytes(distiller.student.backbone, facts["input_px"]))
     adapter = distiller.adapter
     if adapter is not None:
         Standardiser.from_tensors("patch", targets).fold_into(adapter.last)
-        _save(folder / "adapter.safetensors", adapter)
-        stages = [stage.index for stage in distiller.student.stages]
-        arguments = {"adapter": facts["student"]["adapter"], "arguments": facts["adapter"], "stages": stages}
-        write_json(folder / "adapter.json", arguments)
-    write_atomic(folder / "README.md", model_card(facts).encode())
+        _save(folder / ADAPTER_WEIGHTS_FILE, adapter)
+        stages = tuple(stage.index for stage in distiller.student.stages)
+        arguments = AdapterArguments.model_validate(facts["adapter"])
+        config = AdapterConfig(adapter=facts["student"]["adapter"], arguments=arguments, stages=stages)
+        write_json(folder / ADAPTER_FILE, config.model_dump(mode="json"))
+    write_atomic(folder / CARD_FILE, model_card(facts).encode())
 
 
 def _save(path: Path, module: nn.Module) -> None:

@@ -24,6 +24,7 @@ from pipeline.evaluate.stage import evaluate_student
 from pipeline.evaluate.teacher_source import TeacherSource
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.params.tokens import TokensParams
+from pipeline.student.exported import load_student, untrained_twin
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 
@@ -75,7 +76,7 @@ def make(root: Path, *, splits: tuple[str, ...] = SPLITS, labelled: bool = True,
         sample = Sample(f"s{n}", folder, folder, np.arange(TILES), (None,) * TILES)
         cls_ND = np.random.default_rng(n).normal(5, 1, (TILES, WIDTH))
         if teacher == "student":
-            model = features.load_student(student)
+            model = load_student(student)
             cls_ND = features.student_features([model], [sample], 7, lambda n=1, note="": None)[0]
         with store.write(Ref("tokens", "u", f"k{n}"), {}) as folder:
             attributes = {"grid": [7, 7], "patch": "none"}
@@ -167,7 +168,7 @@ def test_a_student_of_another_width_is_refused(equal: Run, tmp_path: Path):
 
 def test_a_student_that_answers_nan_is_refused(equal: Run, tmp_path: Path):
     export(tmp_path / "student", WIDTH, seed=0)
-    model = features.load_student(tmp_path / "student")
+    model = load_student(tmp_path / "student")
     model.get_classifier().bias.fill_(float("nan"))
     save_file(model.state_dict(), tmp_path / "student" / "model.safetensors")
     with pytest.raises(EvaluationError, match="finite"):
@@ -202,7 +203,7 @@ def test_a_cap_spreads_over_all_slides():
 def test_batches_do_not_change_the_features(equal: Run):
     folder = equal.store.path(Ref("tiles", "t", "k0"))
     samples = [Sample("s0", folder, folder, np.array([4, 1, 9, 2, 0]), (None,) * 5)]
-    model = features.load_student(equal.student)
+    model = load_student(equal.student)
     by_batch = [features.student_features([model], samples, n, lambda n=1, note="": None)[0] for n in (1, 2, 5)]
     for other in by_batch[1:]:
         np.testing.assert_allclose(other, by_batch[0], atol=1e-5)
@@ -212,7 +213,7 @@ def test_the_untrained_twin_is_seeded_and_leaves_the_seed_alone(equal: Run):
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    twins = [features.untrained_twin(equal.student, seed) for seed in (5, 5, 6)]
+    twins = [untrained_twin(equal.student, seed) for seed in (5, 5, 6)]
     assert torch.rand(1) == expected
     first, same, other = (twin.conv_stem.weight for twin in twins)
     assert torch.equal(first, same) and not torch.equal(first, other)

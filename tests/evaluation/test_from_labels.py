@@ -20,6 +20,7 @@ from pipeline.evaluate.labels.from_labels import DRAWS, draw, label_figures, too
 from pipeline.evaluate.labels.supervised import Recipe, train_from_labels
 from pipeline.evaluate.probes.probes import linear_head
 from pipeline.params.evaluate import DatasetParams
+from pipeline.student.exported import untrained_twin
 
 SHORT = Recipe(steps=16, batch_size=12, warmup_steps=2, bn_batches=2)
 TINY = Recipe(steps=3, batch_size=6, warmup_steps=1, bn_batches=1)
@@ -34,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(folder: Path, seed: int, recipe: Recipe) -> torch.nn.Module:
     """On six painted tiles a class."""
     images = [painted(name, i) for name in CLASSES for i in range(6)]
-    net = features.untrained_twin(folder, seed, len(CLASSES))
+    net = untrained_twin(folder, seed, len(CLASSES))
     class_N = np.repeat(np.arange(len(CLASSES)), 6)
     train_from_labels(net, images, class_N, seed, recipe, lambda n=1, note="": None)
     return net

@@ -10,8 +10,9 @@ from made_run import Made, make
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from pipeline.evaluate import features, selection
+from pipeline.evaluate import selection
 from pipeline.evaluate.pca_maps import MOST_TILES, Projection, write_maps
+from pipeline.student.exported import load_dense, load_student
 from pipeline.tokens.item.reader import TokenReader
 
 
@@ -45,8 +46,8 @@ def test_colours_span_what_the_teacher_spans_and_stop_there():
 
 def test_pictures_of_a_run_are_the_same_every_time_and_lie_on_the_token_grid(made: Made, tmp_path: Path):
     held = selection.splits(made.tiles, made.tokens, made.store)["test"]
-    backbone = features.load_student(made.folder)
-    dense = features.load_dense(made.folder, backbone)
+    backbone = load_student(made.folder)
+    dense = load_dense(made.folder, backbone)
     found = [write_maps(dense, held, 4, tmp_path / name) for name in "ab"]
     assert found[0] == found[1] and found[0] is not None
     assert len(found[0]["tiles"]) == MOST_TILES and found[0]["grid"] == [4, 4]

@@ -18,7 +18,7 @@ from PIL import Image
 from student.conftest import Cache
 from student.synthetic import GRID, TILE_PX, WIDTH, tiny
 
-from pipeline.base.errors import EmbedError
+from pipeline.base.errors import EmbedError, StudentError
 from pipeline.base.store import Ref
 from pipeline.embed.images import embed, find_images
 from pipeline.student.export import load_run
@@ -122,7 +122,7 @@ def test_what_cannot_be_done_says_why_and_leaves_the_file(student: Path, slide: 
         embed([slide, bad], student, out)
     with pytest.raises(EmbedError, match="neither a file nor a folder"):
         embed([tmp_path / "absent"], student, out)
-    with pytest.raises(EmbedError, match="no exported student here"):
+    with pytest.raises(StudentError, match="no exported student here"):
         embed([slide], tmp_path, out)
     with pytest.raises(EmbedError, match=r"no such format: \.csv"):
         embed([slide], student, tmp_path / "out.csv")

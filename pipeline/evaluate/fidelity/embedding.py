@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.figures import Figure
 from pipeline.base.intervals import Floats, Resampler
-from pipeline.evaluate.summary import Likeness
+from pipeline.evaluate.split_figures import Likeness
 
 TINY = 1e-12
 

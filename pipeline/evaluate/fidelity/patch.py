@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.base.figures import Figure
 from pipeline.base.intervals import Floats, Resampler
 from pipeline.evaluate.fidelity.embedding import SlideCosine, by_slide, cosine
-from pipeline.evaluate.summary import Likeness
+from pipeline.evaluate.split_figures import Likeness
 
 MOST_TOKENS = 100_000
 """Tokens behind the interval of the 5th percentile, evenly spread; the percentile itself takes all."""

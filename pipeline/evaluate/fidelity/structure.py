@@ -21,10 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.figures import Figure
+from pipeline.base.figures import Figure, NotMeasured
 from pipeline.base.intervals import Floats, Jackknife, Resampler
 from pipeline.evaluate.fidelity.neighbours import nearest
-from pipeline.evaluate.summary import OfModels, Structure
+from pipeline.evaluate.split_figures import OfModels, Structure
 
 NEIGHBOURS = 10
 MIN_TILES = NEIGHBOURS + 2
@@ -101,8 +101,9 @@ def structure(
     Intervals: CKA and RankMe jackknife, neighbours bootstrap. Raises `ValueError` below `MIN_TILES` tiles: ask
     `too_few` first.
     """
-    if too_few(len(teacher_ND)):
-        raise ValueError(too_few(len(teacher_ND)))
+    missing = too_few(len(teacher_ND))
+    if missing:
+        raise ValueError(missing.why)
     n, left_out, resampler = len(teacher_ND), Jackknife(slide_N), Resampler(slide_N, resamples, seed)
     rank: dict[str, Figure] = {}
     norms: dict[str, list[float]] = {}
@@ -130,6 +131,6 @@ def _norm_and_rank(x_ND: Floats, left_out: Jackknife) -> Iterator[tuple[float, f
         yield product.norm(), _rank(product.product_DD)
 
 
-def too_few(n: int) -> str | None:
+def too_few(n: int) -> NotMeasured | None:
     """Why so few tiles have no structure to compare, or None."""
-    return f"{n} tiles are fewer than the {MIN_TILES} that neighbours need" if n < MIN_TILES else None
+    return NotMeasured(why=f"{n} tiles are fewer than the {MIN_TILES} that neighbours need") if n < MIN_TILES else None

@@ -33,7 +33,7 @@ from pipeline.evaluate.labels.supervised import Recipe
 from pipeline.evaluate.probes.probes import Labelled, linear_head
 from pipeline.evaluate.probes.scoring import Scorer
 from pipeline.evaluate.selection import Sample
-from pipeline.evaluate.summary import FromLabels
+from pipeline.evaluate.split_figures import FromLabels
 from pipeline.params.evaluate import EvaluateParams
 
 DRAWS = 3

@@ -20,8 +20,8 @@ from torch import nn
 from pipeline.base.files import write_json
 from pipeline.base.progress import Advance
 from pipeline.base.store import Ref, Store, recipe_key
-from pipeline.evaluate import features
 from pipeline.evaluate.labels.supervised import Recipe, train_from_labels
+from pipeline.student.exported import untrained_twin
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import fit_square
 
@@ -63,7 +63,7 @@ class Rival:
 
 def rival(folder: Path, drawn: Drawn, recipe: Recipe, store: Store, advance: Advance) -> Rival:
     """From the store, else trained and kept there: the architecture exported in `folder`."""
-    model = features.untrained_twin(folder, drawn.seed, drawn.classes)
+    model = untrained_twin(folder, drawn.seed, drawn.classes)
     whole = {"model": _architecture(folder), "training": asdict(recipe), "recipe_version": RECIPE_VERSION}
     ref = Ref(KIND, recipe_key(whole), recipe_key(drawn.told()))
     if store.has(ref):

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from pipeline.base.progress import Advance
-from pipeline.evaluate.features import Eye
 from pipeline.params.tokens import AugmentParams, TokensParams
+from pipeline.student.exported import Encoder
 from pipeline.views import view_fields, view_of_tile
 
 
@@ -61,8 +61,8 @@ def train_from_labels(
 
     Tiles are (H, W, 3) uint8 and each is seen about equally often. Leaves torch's own random state as it was.
     """
-    look = Eye(model)
-    placed = look.place(model).requires_grad_(True).train()
+    encoder = Encoder(model)
+    placed = encoder.model.requires_grad_(True).train()
     optimizer = create_optimizer_v2(placed, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay)
     schedule = CosineLRScheduler(
         optimizer,
@@ -73,8 +73,8 @@ def train_from_labels(
         t_in_epochs=False,
     )
     loss_of, losses = nn.CrossEntropyLoss(), []
-    label_N = torch.from_numpy(class_N).to(look.device)
-    batches = _batches(images, look, seed, recipe)
+    label_N = torch.from_numpy(class_N).to(encoder.device)
+    batches = _batches(images, encoder, seed, recipe)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for step in range(recipe.steps):
@@ -93,7 +93,7 @@ def train_from_labels(
 
 
 def _batches(
-    images: Sequence[NDArray[np.uint8]], look: Eye, seed: int, recipe: Recipe
+    images: Sequence[NDArray[np.uint8]], encoder: Encoder, seed: int, recipe: Recipe
 ) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
     """Normalised (batch, 3, S, S) and which tiles they are; passes over all tiles, one running into the next."""
     n, random = len(images), np.random.default_rng(seed)
@@ -105,5 +105,5 @@ def _batches(
     for start in range(0, recipe.tiles, recipe.batch_size):
         chosen = index_T[start : start + recipe.batch_size]
         fields = fields_TP[start : start + recipe.batch_size]
-        views = [view_of_tile(images[i], fields_P, look.side_px) for i, fields_P in zip(chosen, fields, strict=True)]
-        yield look(np.stack(views)), chosen
+        views = [view_of_tile(images[i], fields_P, encoder.side_px) for i, fields_P in zip(chosen, fields, strict=True)]
+        yield encoder.normalise(np.stack(views)), chosen

@@ -27,7 +27,7 @@ from pipeline.base.intervals import Floats, Resampler
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.probes.probes import linear_head
 from pipeline.evaluate.probes.scoring import share_kept
-from pipeline.evaluate.summary import Dense, Overlap, Overlaps
+from pipeline.evaluate.split_figures import Dense, Overlap, Overlaps
 from pipeline.sets.masks import IGNORE
 
 MOST_TOKENS = 20_000

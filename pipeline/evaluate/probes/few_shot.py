@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.base.intervals import Floats, Resampler
 from pipeline.evaluate.probes.probes import Labelled
 from pipeline.evaluate.probes.scoring import Scorer
-from pipeline.evaluate.summary import FewShot
+from pipeline.evaluate.split_figures import FewShot
 
 SHOTS = (1, 2, 4, 8, 16, 32)
 TOGETHER = 20

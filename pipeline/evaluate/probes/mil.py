@@ -27,7 +27,7 @@ from pipeline.base.figures import NotMeasured
 from pipeline.base.intervals import Floats, Resampler
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.probes.scoring import Scorer
-from pipeline.evaluate.summary import SlideLabels
+from pipeline.evaluate.split_figures import SlideLabels
 
 INNER, LR, WEIGHT_DECAY = 128, 1e-3, 1e-2
 FEW_SLIDES = 10

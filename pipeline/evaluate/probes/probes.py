@@ -31,7 +31,7 @@ from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.fidelity.neighbours import nearest
 from pipeline.evaluate.probes.logistic import near_optimum
 from pipeline.evaluate.probes.scoring import Scorer
-from pipeline.evaluate.summary import Probes
+from pipeline.evaluate.split_figures import Probes
 
 MAX_ITER = 5000
 

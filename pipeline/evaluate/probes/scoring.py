@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.figures import Figure, NotMeasured
 from pipeline.base.intervals import Floats, Resampler
-from pipeline.evaluate.summary import Accuracies, Accuracy
+from pipeline.evaluate.split_figures import Accuracies, Accuracy
 
 NOTHING_RIGHT = NotMeasured(why="in some resamples the teacher itself gets nothing right")
 

@@ -1,0 +1,173 @@
+"""An exported student as its user has it: loaded by timm alone from its folder, and asked for its answers.
+
+This is the one encoder of all that runs a student: `evaluate`, `benchmark` and `embed`. Input side, mean and deviation
+are those that config.json states, so that what is measured is what is shipped; dense tokens come through the adapter
+exported beside the weights. Both answer in the teacher's own units.
+
+Shapes: N images, H = W input side, T = h * w patch tokens of the teacher in row-major order, D the teacher's width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+
+from pipeline.base.errors import StudentError
+from pipeline.student.adapters import ADAPTERS
+from pipeline.teachers.engines import pick_device
+
+CONFIG_FILE, WEIGHTS_FILE, ONNX_FILE, CARD_FILE = "config.json", "model.safetensors", "model.onnx", "README.md"
+ADAPTER_FILE, ADAPTER_WEIGHTS_FILE = "adapter.json", "adapter.safetensors"
+DECODERS = 2
+"""Threads that decode the next batch while the model is at work on this one."""
+
+
+class AdapterArguments(BaseModel):
+    """What an adapter is made with: channels and (h, w) of each of the student's maps, the teacher's grid and width."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    channels: tuple[int, ...]
+    grids: tuple[tuple[int, int], ...]
+    grid: tuple[int, int]
+    width: int
+
+
+class AdapterConfig(BaseModel):
+    """adapter.json: which adapter, made with what, and which of timm's intermediates it is given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    adapter: str
+    arguments: AdapterArguments
+    stages: tuple[int, ...]
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> AdapterConfig | None:
+        """Of an exported student; None where it has no adapter."""
+        path = folder / ADAPTER_FILE
+        return cls.model_validate_json(path.read_bytes()) if path.is_file() else None
+
+
+class Dense(nn.Module):
+    """A student with its adapter: normalised images to embeddings and patch tokens in the teacher's space."""
+
+    def __init__(self, backbone: nn.Module, adapter: nn.Module, config: AdapterConfig) -> None:
+        super().__init__()
+        self.backbone, self.adapter = backbone, adapter
+        self.grid, self.stages = config.arguments.grid, list(config.stages)
+
+    def forward(self, image_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """(embedding_ND, patch_NTD), in one pass."""
+        final, maps = self.backbone.forward_intermediates(  # type: ignore[operator]
+            image_NCHW, indices=self.stages, output_fmt="NCHW"
+        )
+        return self.backbone.forward_head(final), self.adapter(maps)  # type: ignore[operator]
+
+
+def load_student(folder: Path) -> nn.Module:
+    """The exported student, in evaluation mode. Raises `StudentError` where there is none."""
+    return _create(folder, pretrained=True, classes=None)
+
+
+def untrained_twin(folder: Path, seed: int, classes: int | None = None) -> nn.Module:
+    """The same architecture with random weights: what the pixels alone give away. Leaves torch's seed as it was.
+
+    With `classes` it ends in that many outputs instead of the teacher's width.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _create(folder, pretrained=False, classes=classes)
+
+
+def load_dense(folder: Path, backbone: nn.Module, *, trained: bool = True, seed: int = 0) -> Dense | None:
+    """The student with its exported adapter (or one drawn from `seed`); None where none was trained."""
+    config = AdapterConfig.of_folder(folder)
+    if config is None:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        arguments = config.arguments
+        grids, grid = [list(each) for each in arguments.grids], list(arguments.grid)
+        adapter = ADAPTERS[config.adapter](list(arguments.channels), grids, grid, arguments.width)
+    if trained:
+        adapter.load_state_dict(load_file(folder / ADAPTER_WEIGHTS_FILE))
+    return Dense(backbone, adapter, config).eval().requires_grad_(False)
+
+
+def architecture(model: nn.Module) -> str:
+    """timm's name of the model."""
+    return str(model.pretrained_cfg["architecture"])  # type: ignore[index]
+
+
+class Encoder:
+    """A student on the device of this machine, channels last: images as they were decoded in, float32 out.
+
+    `side_px` is its input side, `width` D, `grid` (h, w) of its patch tokens, None without `dense`.
+    """
+
+    def __init__(self, model: nn.Module, dense: Dense | None = None) -> None:
+        config = resolve_model_data_config(model)
+        self.side_px, self.width, self.device = int(config["input_size"][-1]), int(model.num_classes), pick_device()  # type: ignore[arg-type]
+        self._mean_C, self._std_C = (torch.tensor(config[name], device=self.device) for name in ("mean", "std"))
+        self.model, self._dense = model, dense
+        for module in (model, dense):
+            if module is not None:
+                module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.grid = None if dense is None else dense.grid
+
+    def normalise(self, image_NHWC: NDArray[np.uint8]) -> Tensor:
+        """(N, side_px, side_px, 3) uint8 as the model takes them: (N, 3, H, W) float32 on the device."""
+        scaled_NHWC = torch.from_numpy(image_NHWC).to(self.device).float() / 255
+        return ((scaled_NHWC - self._mean_C) / self._std_C).permute(0, 3, 1, 2)
+
+    @torch.inference_mode()
+    def embed(self, image_NCHW: Tensor) -> NDArray[np.float32]:
+        """(N, D) of normalised images."""
+        return _numpy(self.model(image_NCHW))
+
+    @torch.inference_mode()
+    def embed_dense(self, image_NCHW: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(N, D) and (N, T, D) of normalised images, of a student with its adapter."""
+        assert self._dense is not None
+        embedding_ND, patch_NTD = self._dense(image_NCHW)
+        return _numpy(embedding_ND), _numpy(patch_NTD)
+
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, D) of (N, side_px, side_px, 3) uint8."""
+        return self.embed(self.normalise(image_NHWC))
+
+
+def batches(read: Callable[[int], NDArray[np.uint8]], n: int, batch_size: int) -> Iterator[NDArray[np.uint8]]:
+    """`read(0)` to `read(n - 1)` (H, W, 3), stacked batch after batch; threads read the next while one is used."""
+    with ThreadPoolExecutor(DECODERS) as pool:
+
+        def start(first: int) -> list[Future[NDArray[np.uint8]]]:
+            return [pool.submit(read, i) for i in range(first, min(first + batch_size, n))]
+
+        ahead = start(0)
+        for first in range(0, n, batch_size):
+            ready, ahead = ahead, start(first + batch_size)
+            yield np.stack([image.result() for image in ready])
+
+
+def _numpy(answer: Tensor) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = answer.float().cpu().numpy()
+    return found
+
+
+def _create(folder: Path, *, pretrained: bool, classes: int | None) -> nn.Module:
+    if not (folder / CONFIG_FILE).is_file():
+        fix = "dvc repro student, or name another folder"
+        raise StudentError("no exported student here", where=str(folder), fix=fix)
+    arguments = {} if classes is None else {"num_classes": classes}
+    model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=pretrained, **arguments)
+    return model.eval().requires_grad_(False)
