@@ -13,8 +13,9 @@ from pathlib import Path
 
 import typer
 
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import StudentManifest, TilesManifest, TokensManifest
 from pipeline.base.store import Store
+from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.stage import evaluate_student
 from pipeline.evaluate.teacher_source import TeacherSource
 from pipeline.evaluate.upstream import Upstream
@@ -22,13 +23,13 @@ from pipeline.params import Params
 from stages.command import Debug, execute, load
 
 
-def run(params: Params, store: Store) -> Manifest:
+def run(params: Params, store: Store) -> EvaluateManifest:
     """Compare the student with the teacher's cached answers."""
-    tiles, tokens = load("tiles"), load("tokens")
+    tiles, tokens = load(TilesManifest), load(TokensManifest)
     store.require(tiles)
     store.require(tokens)
     teacher = TeacherSource(params.tokens, params.slides.demo_px)
-    upstream = Upstream(tiles, tokens, load("student"), Path("models/student"))
+    upstream = Upstream(tiles, tokens, load(StudentManifest), Path("models/student"))
     return evaluate_student(upstream, params.evaluate, teacher, store)
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import SlidesManifest
 from pipeline.base.store import Store
 from pipeline.params import Params
 from pipeline.slides.catalogue import catalogue
 from stages.command import Debug, execute
 
 
-def run(params: Params, store: Store) -> Manifest:
+def run(params: Params, store: Store) -> SlidesManifest:
     """Open every slide of the table and say what it is."""
     return catalogue(params.slides, store, params.cluster)
 

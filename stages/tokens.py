@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import Store
 from pipeline.params import Params
 from pipeline.tokens.stage import make_tokens
 from stages.command import Debug, execute, load
 
 
-def run(params: Params, store: Store) -> Manifest:
+def run(params: Params, store: Store) -> TokensManifest:
     """Run the teacher over the tiles whose tokens the store does not have yet."""
-    tiles = load("tiles")
+    tiles = load(TilesManifest)
     store.require(tiles)
     return make_tokens(tiles, params.tokens, store, params.slides.demo_px, params.cluster)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.base.figures import NotMeasured, Result
 from pipeline.base.intervals import Floats
+from pipeline.base.items import TRAIN
 from pipeline.base.progress import Advance
 from pipeline.base.store import Store
 from pipeline.evaluate import features, selection
@@ -25,7 +26,7 @@ from pipeline.evaluate.probes.few_shot import few_shot
 from pipeline.evaluate.probes.mil import slide_probe, unmeasurable_slides
 from pipeline.evaluate.probes.probes import Labelled, probe, unmeasurable
 from pipeline.evaluate.seen import Seen
-from pipeline.evaluate.selection import TRAIN, Sample
+from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.split_figures import (
     FewShot,
     Likeness,

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from pipeline.base.figures import NotMeasured
 from pipeline.base.intervals import Floats
+from pipeline.base.items import TRAIN
 from pipeline.base.progress import Advance, track
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.comparison import Body, Run, unmeasurable_patch
 from pipeline.evaluate.probes.dense import TokenSample, dense_probe, gather
-from pipeline.evaluate.selection import TRAIN, Sample
+from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.split_figures import Dense
 from pipeline.evaluate.trust.cautions import of_weak_teacher
 from pipeline.sets.listing import Picture

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.base.figures import NotMeasured
+from pipeline.base.items import TRAIN
 from pipeline.base.progress import track
 from pipeline.base.store import Ref, Store
 from pipeline.evaluate.comparison import Body, Run, compare, spare_tiles
 from pipeline.evaluate.dense_sets import dense_of_masks
-from pipeline.evaluate.selection import TRAIN, Sample
+from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.split_figures import Dense
 from pipeline.evaluate.summary import SetFigures
 from pipeline.evaluate.teacher_source import TeacherSource
@@ -61,14 +62,14 @@ def evaluate_set(
     """
     params, masks = run.params, dataset.kind == "masks"
     every = list_set(dataset)
-    listed = _chosen(every, masks, params, upstream.tile_px)
+    listed = _chosen(every, masks, params, upstream.tiles.tile_px)
     if masks:
         check_masks([picture for pictures in listed.values() for picture in pictures])
     stored = _stored(dataset.name, listed, run.store, upstream, teacher)
     held = {split: [found.sample] for split, found in stored.items() if split != TRAIN}
     body = Body([stored[TRAIN].sample], held, tile_labels=not masks, slide_labels=False)
     where, fix = f"evaluate.datasets: {dataset.name}", "drop the copies from one of the two"
-    limits = params.max_probe_tiles, upstream.jpeg_quality
+    limits = params.max_probe_tiles, upstream.tiles.jpeg_quality
     doubtful = check_images(body.train, body.held, *limits, "images", where, fix)
     seen = copies(learnt, body.held, *limits)
     names = {name for sample in learnt for name in (sample.slide, sample.patient) if name is not None}
@@ -79,7 +80,7 @@ def evaluate_set(
     dense: Mapping[str, Dense | NotMeasured] = {}
     of_dense: Sequence[str] = ()
     if masks:
-        dense, of_dense = dense_of_masks(run, body, listed, upstream.tile_px)
+        dense, of_dense = dense_of_masks(run, body, listed, upstream.tiles.tile_px)
     cautions = [
         *_of_choice(every, listed),
         *(text for split, found in stored.items() for text in _of_pictures(split, found, masks)),

@@ -10,20 +10,21 @@ from pathlib import Path
 
 from pipeline.base.errors import EvaluationError, HistillError
 from pipeline.base.figures import NotMeasured
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import TRAIN, TokensManifest
 from pipeline.base.partials import file_sha256
 from pipeline.base.progress import track
 from pipeline.base.store import Store, recipe_key
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.comparison import Body, Comparison, Run, compare, spare_tiles
 from pipeline.evaluate.labelled_sets import SetResult, evaluate_set
+from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest
 from pipeline.evaluate.models import Models
 from pipeline.evaluate.pca_maps import write_maps
 from pipeline.evaluate.robustness.robustness import MIN_TILES, check_same_teacher, robustness
-from pipeline.evaluate.selection import TRAIN, Sample
+from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.split_figures import Likeness
 from pipeline.evaluate.summary import EvaluateSummary, Robustness
-from pipeline.evaluate.tables import headline, write_evaluate_plots
+from pipeline.evaluate.tables import write_evaluate_plots
 from pipeline.evaluate.teacher_source import TeacherSource
 from pipeline.evaluate.trust.cautions import of_few_slides, of_groups
 from pipeline.evaluate.trust.leaks import check_images
@@ -41,23 +42,23 @@ ONE_SPLIT = "are the slides cuts of one another? keep them in one split"
 
 def evaluate_student(
     upstream: Upstream, params: EvaluateParams, teacher: TeacherSource, store: Store, plots: Path = Path("plots")
-) -> Manifest:
+) -> EvaluateManifest:
     """Compare them on every held-out split and data set, and write probes.csv, fidelity.csv and maps/ to `plots`.
 
     Raises `EvaluationError` on a leak between train and held-out tiles, where there is no train slide, and where the
     student does not answer in the teacher's space. With nothing held out there are no figures, and the summary says so.
     """
     tokens = upstream.tokens
-    samples = selection.splits(upstream.tiles, tokens, store)
+    samples, keys = selection.splits(upstream.tiles, tokens, store), upstream.student.learnt_keys
     # Tokens lie in a folder of the slide's key. A student that does not say what it learnt from: the train slides.
-    learnt = [sample for part in samples.values() for sample in part if sample.tokens.name in upstream.learnt_keys]
+    learnt = [sample for part in samples.values() for sample in part if sample.tokens.name in keys]
     if TRAIN not in samples:
         raise EvaluationError("no slide is in split 'train'", where="tokens", fix="mend `split` in the slide table")
     train = samples.pop(TRAIN)
     body = Body(train, {split: selection.spread(samples[split], params.max_probe_tiles) for split in sorted(samples)})
-    run = Run(Models.load(upstream.folder, int(tokens.recipe["teacher"]["width"]), params.seed), params, store)
+    run = Run(Models.load(upstream.folder, tokens.teacher.width, params.seed), params, store)
     near = check_images(
-        body.train, body.held, params.max_probe_tiles, upstream.jpeg_quality, "tiles", "tokens", ONE_SPLIT
+        body.train, body.held, params.max_probe_tiles, upstream.tiles.jpeg_quality, "tiles", "tokens", ONE_SPLIT
     )
     for split, chosen in body.held.items():
         near += of_groups(f"patients of {split}", *({sample.patient for sample in part} for part in (train, chosen)))
@@ -68,7 +69,7 @@ def evaluate_student(
     leading = body.held.get(lead or "", [])
     pictured = run.models.dense.get("student") if lead and isinstance(slides.splits[lead].patch, Likeness) else None
     summary = EvaluateSummary(
-        teacher=str(tokens.recipe["teacher"]["name"]),
+        teacher=tokens.teacher.name,
         student=architecture(run.models.student),
         primary=lead,
         splits=slides.splits,
@@ -77,14 +78,16 @@ def evaluate_student(
         robustness=_robustness(run, leading, tokens, teacher),
         maps=write_maps(pictured, leading, params.batch_size, plots / "maps"),
         cautions=(*slides.cautions, *of_few_slides(body.held), *near),
-        learnt_slides=_learnt_slides(upstream),
+        learnt_slides=tuple(item.id for item in tokens.items if not item.in_train and item.key in keys),
     )
     manifest = _manifest(upstream, params, slides, sets, summary)
-    write_evaluate_plots(manifest, summary, plots)
+    write_evaluate_plots(manifest, plots)
     return manifest
 
 
-def _robustness(run: Run, held: Sequence[Sample], tokens: Manifest, source: TeacherSource) -> Robustness | NotMeasured:
+def _robustness(
+    run: Run, held: Sequence[Sample], tokens: TokensManifest, source: TeacherSource
+) -> Robustness | NotMeasured:
     """How steady both are on held-out tiles."""
     params = run.params
     chosen = selection.spread(held, params.robustness_tiles) if params.robustness_tiles else []
@@ -108,19 +111,13 @@ def _robustness(run: Run, held: Sequence[Sample], tokens: Manifest, source: Teac
         return robustness(images, answers, names, params.bootstrap, params.seed, advance)
 
 
-def _learnt_slides(upstream: Upstream) -> tuple[str, ...]:
-    """Held-out slides that are among the items the student was trained on."""
-    keys = upstream.learnt_keys
-    return tuple(item.id for item in upstream.tokens.items if item.info["split"] != TRAIN and item.key in keys)
-
-
 def _manifest(
     upstream: Upstream,
     params: EvaluateParams,
     slides: Comparison,
     sets: Mapping[str, SetResult],
     summary: EvaluateSummary,
-) -> Manifest:
+) -> EvaluateManifest:
     """The manifest; each held-out slide is an item, with the key and digest of its answers."""
     tokens = upstream.tokens
     recipe = {
@@ -133,14 +130,22 @@ def _manifest(
     items = []
     for slide, found in slides.slides.items():
         cached = tokens.item(slide)
-        info = {"split": cached.info["split"], **found.model_dump(exclude={"n"})}
-        items.append(Item(id=slide, key=cached.key, digest=cached.digest, n=found.n, info=info))
-    return Manifest(
-        stage="evaluate",
+        item = EvaluateItem(
+            id=slide,
+            key=cached.key,
+            digest=cached.digest,
+            n=found.n,
+            split=cached.split,
+            cosine=found.cosine,
+            cosine_p5=found.cosine_p5,
+            patch_cosine=found.patch_cosine,
+            patch_cosine_p5=found.patch_cosine_p5,
+        )
+        items.append(item)
+    return EvaluateManifest(
         recipe_key=recipe_key(recipe),
         recipe=recipe,
         items=tuple(items),
-        summary=summary.model_dump(mode="json"),
+        summary=summary,
         uses=tuple(sorted({*slides.uses, *(use for found in sets.values() for use in found.uses)})),
-        timings=headline(summary),
     )

@@ -1,4 +1,4 @@
-"""The figures of `evaluate` as small tables: CSV files for `dvc plots`, and the headline for `dvc metrics`.
+"""The figures of `evaluate` as small tables: CSV files for `dvc plots`.
 
 All are pure functions of what the stage found, so that they say what it says. Columns:
 
@@ -8,28 +8,13 @@ All are pure functions of what the stage found, so that they say what it says. C
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from pipeline.base.figures import Figure, NotMeasured
 from pipeline.base.files import write_csv
-from pipeline.base.manifest import Manifest
-from pipeline.evaluate.split_figures import (
-    MODELS,
-    Accuracies,
-    Accuracy,
-    Dense,
-    FromLabels,
-    Likeness,
-    Probes,
-    SlideLabels,
-    SplitFigures,
-    Structure,
-)
-from pipeline.evaluate.summary import EvaluateSummary, Robustness
-
-HEADLINE_SHOTS = (1, 4, 16)
+from pipeline.evaluate.manifest import EvaluateManifest
+from pipeline.evaluate.split_figures import Accuracy, Probes
+from pipeline.evaluate.summary import EvaluateSummary
 
 
 @dataclass(frozen=True)
@@ -59,10 +44,10 @@ class SlideRow:
     patch_cosine_p5: float | None
 
 
-def write_evaluate_plots(manifest: Manifest, summary: EvaluateSummary, folder: Path) -> None:
+def write_evaluate_plots(manifest: EvaluateManifest, folder: Path) -> None:
     """Write probes.csv and fidelity.csv, headers alone where nothing was measured."""
     for name, kind, rows in (
-        ("probes", ProbeRow, probe_rows(summary)),
+        ("probes", ProbeRow, probe_rows(manifest.summary)),
         ("fidelity", SlideRow, fidelity_rows(manifest)),
     ):
         write_csv(folder / f"{name}.csv", [field.name for field in fields(kind)], map(asdict, rows))
@@ -97,87 +82,17 @@ def _probe_row(name: str, split: str, probe: str, model: str, found: Accuracy) -
     )
 
 
-def fidelity_rows(manifest: Manifest) -> list[SlideRow]:
+def fidelity_rows(manifest: EvaluateManifest) -> list[SlideRow]:
     """A row for each held-out slide."""
-    return [SlideRow(slide=item.id, tiles=item.n, **item.info) for item in manifest.items]
-
-
-def headline(summary: EvaluateSummary) -> dict[str, float]:
-    """The primary split's figures without their intervals, flat, for `dvc metrics`; what was not measured is left out.
-
-    Of data sets, the student's balanced accuracy (or mIoU) and what it keeps, as <set>_<split>_….
-    """
-    found = dict(_of_lead(summary.lead)) if summary.lead else {}
-    if isinstance(summary.robustness, Robustness):
-        for name, change in summary.robustness.changes.items():
-            found |= {f"{name}_agreement_teacher": change.teacher.value}
-            found |= {f"{name}_agreement_student": change.student.value}
-    for name, of_set in summary.sets.items():
-        for split, figures in of_set.splits.items():
-            found |= {f"{name}_{split}_{key}": value for key, value in _of_set(figures)}
-    return found
-
-
-def _of_lead(found: SplitFigures) -> Iterator[tuple[str, float]]:
-    whole = found.fidelity
-    yield "cosine", whole.cosine.value
-    yield "cosine_p5", whole.cosine_p5.value
-    yield "cosine_raw", whole.raw.value
-    yield "cosine_raw_constant", whole.raw.floors["constant"]
-    if isinstance(found.patch, Likeness):
-        yield "patch_cosine", found.patch.cosine.value
-        yield "patch_cosine_p5", found.patch.cosine_p5.value
-    if isinstance(found.structure, Structure):
-        shape = found.structure
-        yield "cka", shape.cka.student.value
-        yield "neighbours", shape.neighbours.student.value
-        yield "rankme", shape.rankme.student.value
-        if shape.rankme.teacher:
-            yield "rankme_teacher", shape.rankme.teacher.value
-    if isinstance(found.probes, Probes):
-        for kind, table in found.probes.by_kind().items():
-            yield from _accuracies(kind, table)
-    for shots in HEADLINE_SHOTS:
-        if shots in found.few_shot:
-            yield from _accuracies(f"shots_{shots}", found.few_shot[shots].accuracies)
-    if isinstance(found.slide_labels, SlideLabels):
-        yield from _accuracies("slide_labels", found.slide_labels.attention)
-        yield from _accuracies("slide_labels_head_transfer", found.slide_labels.head_transfer)
-    yield from _labels(found)
-
-
-def _of_set(found: SplitFigures) -> Iterator[tuple[str, float]]:
-    """One split of a data set: the probes that it has."""
-    yield "cosine", found.fidelity.cosine.value
-    if isinstance(found.probes, Probes):
-        for kind, table in found.probes.by_kind().items():
-            yield from _accuracies(kind, table)
-    if isinstance(found.dense, Dense):
-        for kind, overlaps in (("linear", found.dense.linear), ("head_transfer", found.dense.head_transfer)):
-            yield from _models(f"dense_{kind}", {name: score.miou for name, score in overlaps.scores().items()})
-            yield from _retention(f"dense_{kind}", overlaps.retention)
-    yield from _labels(found)
-
-
-def _labels(found: SplitFigures) -> Iterator[tuple[str, float]]:
-    """The distilled student, the same net from the labels alone, and the difference, for each number of labels."""
-    for k, row in found.from_labels.items():
-        if isinstance(row, FromLabels):
-            yield f"labels_{k}_student", row.accuracies.student.balanced.value
-            yield f"labels_{k}_from_labels", row.from_labels.balanced.value
-            yield f"labels_{k}_gain", row.gain.value
-
-
-def _accuracies(prefix: str, table: Accuracies) -> Iterator[tuple[str, float]]:
-    yield from _models(prefix, {name: score.balanced for name, score in table.scores().items()})
-    yield from _retention(prefix, table.retention)
-
-
-def _models(prefix: str, figures: Mapping[str, Figure]) -> Iterator[tuple[str, float]]:
-    for model in MODELS:
-        yield f"{prefix}_{model}", figures[model].value
-
-
-def _retention(prefix: str, retention: Figure | NotMeasured) -> Iterator[tuple[str, float]]:
-    if isinstance(retention, Figure):
-        yield f"{prefix}_retention", retention.value
+    return [
+        SlideRow(
+            split=item.split,
+            slide=item.id,
+            tiles=item.n,
+            cosine=item.cosine,
+            cosine_p5=item.cosine_p5,
+            patch_cosine=item.patch_cosine,
+            patch_cosine_p5=item.patch_cosine_p5,
+        )
+        for item in manifest.items
+    ]

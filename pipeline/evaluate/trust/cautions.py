@@ -9,9 +9,10 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from pipeline.base.figures import Figure
 from pipeline.base.intervals import MIN_SLIDES
+from pipeline.base.items import TRAIN
 from pipeline.evaluate import selection
 from pipeline.evaluate.probes.mil import FEW_SLIDES
-from pipeline.evaluate.selection import TRAIN, Sample
+from pipeline.evaluate.selection import Sample
 from pipeline.tokens.item.reader import TokenReader
 
 FLOORS = {"majority": "the majority class", "untrained": "an untrained network"}
