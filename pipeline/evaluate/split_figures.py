@@ -7,13 +7,13 @@ what is not asked of such tiles (slide labels of a set of images) is None. Witho
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 from pipeline.base.figures import Figure, NotMeasured, Number, Result
 
-MODELS: tuple[Literal["teacher", "student", "untrained"], ...] = ("teacher", "student", "untrained")
+MODELS = ("teacher", "student", "untrained")
 """`untrained` is the student's architecture with random weights: what the pixels alone give away."""
-PROBES: Mapping[Literal["knn", "linear", "head_transfer"], str] = {
+PROBES = {
     "knn": "kNN",
     "linear": "linear probe",
     "head_transfer": "teacher’s head",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from pipeline.base.figures import Figure, NotMeasured, Number, Result
+from pipeline.base.figures import Figure, NotMeasured, Number, Result, Unit
 from pipeline.evaluate.split_figures import Accuracies, Probes, SlideLabels, SplitFigures
 
 
@@ -29,6 +29,11 @@ class Robustness(Result):
     def n(self) -> int:
         """Tiles that were changed."""
         return next(iter(self.changes.values())).student.n
+
+    @property
+    def unit(self) -> Unit | None:
+        """What the intervals draw."""
+        return next(iter(self.changes.values())).student.unit
 
 
 class MapTile(Result):
