@@ -15,8 +15,19 @@ from pipeline.base.items import TokensManifest
 from pipeline.base.store import Store
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.benchmark.stage import benchmark_models
-from pipeline.params import Params
+from pipeline.params.benchmark import BenchmarkParams
+from pipeline.params.site import SiteParams
+from pipeline.params.slides import SlidesParams
+from pipeline.params.tokens import TokensParams
 from stages.command import Debug, execute, load
+
+
+class Params(SiteParams):
+    """What of params.yaml the stage takes."""
+
+    slides: SlidesParams = SlidesParams()
+    tokens: TokensParams = TokensParams()
+    benchmark: BenchmarkParams = BenchmarkParams()
 
 
 def run(params: Params, store: Store) -> BenchmarkManifest:
@@ -27,7 +38,7 @@ def run(params: Params, store: Store) -> BenchmarkManifest:
 
 def main(debug: Debug = False) -> None:
     """Parameters, GMACs, latency and throughput of teacher and student on this machine."""
-    execute("benchmark", run, debug)
+    execute("benchmark", Params, run, debug)
 
 
 if __name__ == "__main__":

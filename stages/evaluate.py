@@ -19,8 +19,19 @@ from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.stage import evaluate_student
 from pipeline.evaluate.teacher_source import TeacherSource
 from pipeline.evaluate.upstream import Upstream
-from pipeline.params import Params
+from pipeline.params.evaluate import EvaluateParams
+from pipeline.params.site import SiteParams
+from pipeline.params.slides import SlidesParams
+from pipeline.params.tokens import TokensParams
 from stages.command import Debug, execute, load
+
+
+class Params(SiteParams):
+    """What of params.yaml the stage takes."""
+
+    slides: SlidesParams = SlidesParams()
+    tokens: TokensParams = TokensParams()
+    evaluate: EvaluateParams = EvaluateParams()
 
 
 def run(params: Params, store: Store) -> EvaluateManifest:
@@ -35,7 +46,7 @@ def run(params: Params, store: Store) -> EvaluateManifest:
 
 def main(debug: Debug = False) -> None:
     """What the student keeps of the teacher, on slides it was not trained on."""
-    execute("evaluate", run, debug)
+    execute("evaluate", Params, run, debug)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,20 @@ from pipeline.base.progress import console
 from pipeline.base.store import Store, dvc_root
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.evaluate.manifest import EvaluateManifest
-from pipeline.params import Params
+from pipeline.params.report import ReportParams
+from pipeline.params.site import SiteParams
 from pipeline.report.across.pareto import pareto, write_pareto
 from pipeline.report.across.students import WORKSPACE, Study, gather
 from pipeline.report.card_figures import write_card
 from pipeline.report.page import Manifests, ReportManifest, build_report
 from pipeline.report.quality_tables import write_quality_plots
 from stages.command import Debug, execute, load
+
+
+class Params(SiteParams):
+    """What of params.yaml the stage takes."""
+
+    report: ReportParams = ReportParams()
 
 
 def run(params: Params, store: Store) -> ReportManifest:
@@ -47,7 +54,7 @@ def run(params: Params, store: Store) -> ReportManifest:
 
 def main(debug: Debug = False) -> None:
     """Everything on one page."""
-    execute("report", run, debug)
+    execute("report", Params, run, debug)
     console.print("report: open reports/report.html; every slide is on reports/slides.html")
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from made_tiles import SIDE_PX, file_bytes, tiles_json
+from made.tiles import SIDE_PX, file_bytes, tiles_json
 from safetensors.torch import load_file, save_file
 from small_disk import fill, small_disk
 from torch.nn.modules.module import register_module_forward_hook
@@ -83,7 +83,7 @@ def test_nothing_is_computed_twice_and_the_manifest_is_the_same(tiny_params, sto
     capsys.readouterr()
     assert make_tokens(tiles, tiny_params, store, 512).model_dump() == first.model_dump()
     assert capsys.readouterr().err == ""
-    assert first.summary["nbytes"] == sum(map(len, file_bytes(store, first, "a").values())) - len(
+    assert first.summary.nbytes == sum(map(len, file_bytes(store, first, "a").values())) - len(
         file_bytes(store, first, "a")["item.json"]
     )
     store.require(first)

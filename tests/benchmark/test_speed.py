@@ -1,0 +1,329 @@
+"""Costs of known models; real models in real engines and processes; what is wrong is not timed. Never a speed."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from made.items import TEACHER
+from safetensors.torch import save_file
+from torch import nn
+
+from pipeline.base.errors import EvaluationError
+from pipeline.base.files import six_digits
+from pipeline.base.items import TeacherFacts, TokensManifest
+from pipeline.base.store import Store
+from pipeline.benchmark import machine, memory
+from pipeline.benchmark.contender import Contender, worst_cosine
+from pipeline.benchmark.costs import gmacs
+from pipeline.benchmark.process import Spec, gate_images
+from pipeline.benchmark.runtimes import TorchRuntime
+from pipeline.benchmark.stage import MODELS, _others, benchmark_models, onnx_file, require_cached
+from pipeline.benchmark.turns import P99_REPEATS, TURNS, announce, cell_s, take_turns
+from pipeline.params.benchmark import BenchmarkParams
+from pipeline.params.tokens import TokensParams
+
+SIDE_PX, WIDTH = 32, 64
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": 2, "num_heads": 4}
+CACHED = TEACHER | {"name": "vit_tiny_patch16_224", "width": WIDTH, "input_px": SIDE_PX}
+
+
+def test_multiply_adds_of_a_linear_and_a_convolution():
+    assert gmacs(nn.Linear(300, 40), torch.zeros(7, 300)) == 7 * 300 * 40 / 1e9
+    convolution = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+    assert gmacs(convolution, torch.zeros(1, 3, 16, 16)) == 16 * 16 * 8 * 3 * 9 / 1e9
+
+
+def test_attention_is_counted_although_its_kernel_is_fused():
+    model = timm.create_model("vit_tiny_patch16_224", depth=1, num_classes=0)
+    tokens, width = 197, 192
+    products = tokens * width * width * (3 + 1 + 4 + 4) + 2 * tokens * tokens * width + 196 * 768 * width
+    assert abs(gmacs(model.eval(), torch.zeros(1, 3, 224, 224)) * 1e9 / products - 1) < 1e-6
+
+
+def export_student(folder: Path, seed: int) -> nn.Module:
+    """A student as the stage `student` leaves it, without its ONNX file."""
+    torch.manual_seed(seed)
+    model = timm.create_model("test_efficientnet", num_classes=WIDTH).eval()
+    folder.mkdir()
+    save_file(model.state_dict(), folder / "model.safetensors")
+    seen = {"input_size": [3, SIDE_PX, SIDE_PX], "mean": [0.5] * 3, "std": [0.5] * 3, "num_classes": WIDTH}
+    config = {"architecture": "test_efficientnet", "num_classes": WIDTH, "pretrained_cfg": seen}
+    (folder / "config.json").write_text(json.dumps(config))
+    return model
+
+
+def export_onnx(model: nn.Module, path: Path) -> None:
+    pytest.importorskip("onnx")
+    axes = {"image": {0: "batch"}, "embedding": {0: "batch"}}
+    image = torch.zeros(2, 3, SIDE_PX, SIDE_PX)
+    names = {"input_names": ["image"], "output_names": ["embedding"], "dynamic_axes": axes}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, (image,), str(path), dynamo=False, opset_version=18, **names)
+
+
+def spec_of(folder: Path, **more: object) -> Spec:
+    """The student's ONNX file in ONNX Runtime."""
+    spec = Spec("student", "onnxruntime", "cpu", "auto", folder, TokensParams(), folder, 512)
+    return replace(spec, onnx=folder / "model.onnx", input_px=SIDE_PX, **more)
+
+
+def test_every_cell_is_measured_or_says_why_not(tmp_path):
+    """One run of all engines: a process for each takes seconds to start."""
+    torch.manual_seed(9)
+    save_file(timm.create_model("vit_tiny_patch16_224", num_classes=0, **VIT).state_dict(), tmp_path / "t.safetensors")
+    teacher = TokensParams(teacher="vit_tiny_patch16_224", weights=str(tmp_path / "t.safetensors"), model_kwargs=VIT)
+    model = export_student(tmp_path / "student", seed=0)
+    export_onnx(model, tmp_path / "student" / "model.onnx")
+    engines = ("onnxruntime", "openvino", "tensorrt")
+    wanted = {"engines": engines, "precisions": ("fp32",), "devices": ("cpu",)}
+    params = BenchmarkParams(batch_sizes=(3, 1), seconds=0.02, slide_tiles=100, **wanted)
+    tokens, store = TokensManifest(recipe={"teacher": CACHED}), Store(tmp_path / "store")
+    made = benchmark_models(tokens, tmp_path / "student", teacher, params, store, 512, tmp_path / "plots")
+    found = made.summary
+    for name in ("teacher", "student"):
+        rows = found[name]["rows"]
+        assert [row["batch"] for row in rows] == [1, 3]
+        assert all(row["repeats"] >= TURNS for row in rows)
+        assert all(0 < row["latency_ms_p50"] <= row["latency_ms_p90"] for row in rows)
+        assert all((row["latency_ms_p99"] is None) == (row["repeats"] < P99_REPEATS) for row in rows)
+        assert found[name]["slides_per_hour"] == pytest.approx(36 * found[name]["tiles_per_s"], rel=1e-4)
+        assert 0 < rows[0]["memory_mb"] <= rows[1]["memory_mb"] < found[name]["process_mb"]
+        assert found[name]["cosine"] == 1.0
+    # Pages are made from these: where they change, the manifest's version is raised.
+    facts = "cosine gmacs input_px joules_per_tile memory_mb name params process_mb ready_s rows slides_per_hour"
+    row = "batch joules_per_tile latency_ms_p50 latency_ms_p90 latency_ms_p99 memory_mb process_mb repeats tiles_per_s"
+    form = (made.version, sorted(found["teacher"]), sorted(found["teacher"]["rows"][0]))
+    assert form == (2, [*facts.split(), "tiles_per_s", "why"], row.split())
+    assert found["student"]["params"] == found["student_params"] == sum(p.numel() for p in model.parameters())
+    header, *lines = (tmp_path / "plots" / "latency.csv").read_text().splitlines()
+    assert "teacher_tiles_per_s" in header and "student_ms_p99" in header and len(lines) == 2
+    cells = {(row["model"], row["engine"]): row for row in found["others"]}
+    assert set(cells) == {(name, engine) for name in ("teacher", "student") for engine in engines}
+    for (_, engine), row in cells.items():
+        if engine != "tensorrt" and importlib.util.find_spec(engine):
+            assert row["why"] is None and row["cosine"] > 0.9999 and row["memory_mb"] > 0
+            ratio = found["speedups"][f"{engine}_fp32_cpu"]
+            low, high = ratio["interval"]
+            assert 0 < low <= ratio["value"] <= high and found[f"speedup_{engine}_fp32_cpu"] == ratio["value"]
+        else:
+            assert row["rows"] == [] and ("not installed" in row["why"] or "NVIDIA GPU" in row["why"])
+
+
+def test_a_wrong_answer_is_not_timed(tmp_path):
+    pytest.importorskip("onnxruntime")
+    model = export_student(tmp_path / "student", seed=0)
+    # Another student's ONNX file: plausible, and wrong.
+    export_onnx(export_student(tmp_path / "other", seed=1), tmp_path / "student" / "model.onnx")
+    with torch.inference_mode():
+        reference_ND = model(torch.from_numpy(gate_images(SIDE_PX))).numpy()
+    wrong = Contender(spec_of(tmp_path / "student"))
+    wrong.start()
+    wrong.greet()
+    wrong.gate(reference_ND)
+    assert wrong.cosine < 0.99 and "not the model's" in wrong.why
+    take_turns([wrong], BenchmarkParams())
+    assert wrong.rows == [] and wrong.seconds == []
+
+
+def test_an_engine_that_dies_leaves_its_reason_and_no_error(tmp_path):
+    pytest.importorskip("onnxruntime")
+    export_onnx(export_student(tmp_path / "student", seed=0), tmp_path / "student" / "model.onnx")
+    killed, broken = Contender(spec_of(tmp_path / "student")), Contender(spec_of(tmp_path))
+    (tmp_path / "model.onnx").write_bytes(b"no ONNX file")
+    for contender in (killed, broken):
+        contender.start()
+        contender.greet()
+    killed.load(1, 1.0)
+    preferred = Path(f"/proc/{killed._process.pid}/oom_score_adj")
+    assert not preferred.exists() or preferred.read_text().strip() == "1000"
+    killed._process.kill()
+    killed.turn(1.0)
+    assert killed.why == "in a pass: its process ended with exit code -9, as where memory runs out"
+    assert "InvalidProtobuf" in broken.why
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs: one that ended and that nobody has asked after yet does not."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc who runs")
+def test_a_benchmark_that_is_killed_leaves_no_engine_running(tmp_path):
+    pytest.importorskip("onnxruntime")
+    export_onnx(export_student(tmp_path / "student", seed=0), tmp_path / "student" / "model.onnx")
+    program = """if __name__ == "__main__":
+        import pickle, sys
+        from pipeline.benchmark.contender import Contender
+        contender = Contender(pickle.loads(bytes.fromhex(sys.argv[1])))
+        contender.start(), contender.greet(), contender.load(1, 1.0)
+        print(contender._process.pid, flush=True)
+        contender.turn(120.0)"""
+    (tmp_path / "run.py").write_text(textwrap.dedent(program))
+    command = [sys.executable, tmp_path / "run.py", pickle.dumps(spec_of(tmp_path / "student")).hex()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path.cwd()) as killed:
+        engine = int(killed.stdout.readline())
+        killed.kill()
+    ended = time.monotonic() + 20
+    while alive(engine) and time.monotonic() < ended:
+        time.sleep(0.05)
+    try:
+        assert not alive(engine)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(engine, signal.SIGKILL)
+
+
+def test_an_engine_whose_benchmark_is_gone_ends_without_a_traceback(tmp_path, capfd):
+    pytest.importorskip("onnxruntime")
+    export_onnx(export_student(tmp_path / "student", seed=0), tmp_path / "student" / "model.onnx")
+    contender = Contender(spec_of(tmp_path / "student"))
+    contender.start()
+    contender.greet()
+    contender.load(1, 1.0)
+    contender._pipe.send(("turn", 0.2))
+    contender._pipe.close()
+    contender._process.join()
+    assert contender._process.exitcode == 0 and "Traceback" not in capfd.readouterr().err
+
+
+def test_engines_of_files_get_the_threads_of_pytorch(tmp_path, monkeypatch):
+    """PyTorch asks MKL: its own setting, else a thread a core, of which two hardware threads are one."""
+    pytest.importorskip("onnxruntime")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")
+    export_onnx(export_student(tmp_path / "student", seed=0), tmp_path / "student" / "model.onnx")
+    lead = Contender(replace(spec_of(tmp_path / "student"), engine="eager", reference=True, onnx=None))
+    asked = []
+    try:
+        lead.start()
+        lead.greet()
+        params = BenchmarkParams(engines=("onnxruntime",), devices=("cpu",))
+        asked = _others(dict.fromkeys(MODELS, lead), params, tmp_path)
+    finally:
+        for contender in (lead, *asked):
+            contender.stop()
+    assert [c.spec.threads for c in asked if c.spec.engine == "onnxruntime"] == [lead.hello["machine"]["threads"]]
+
+
+def test_two_graphs_are_compiled_for_all_batch_sizes(monkeypatch):
+    # Which sizes share a graph is settled before Inductor; its C++ compiler would take most of a minute here.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    runtime = TorchRuntime(nn.Linear(8, 4), "compile", "cpu", "fp32", channels_last=False)
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for batch in (8, 1, 4, 16, 2):
+        runtime.load(np.ones((batch, 1, 1, 8), np.float32))
+        assert runtime.answer().shape == (batch, 1, 1, 4)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - before == 2
+
+
+def test_an_engine_that_takes_too_long_costs_no_other_its_figures(tmp_path, capsys):
+    export_student(tmp_path / "student", seed=0)
+    spec = replace(spec_of(tmp_path / "student"), engine="eager", reference=True)
+    quick, slow, never = Contender(spec), Contender(spec, 300.0), Contender(spec, 0.01)
+    try:
+        for contender in (quick, slow, never):
+            contender.start()
+            contender.greet()
+        assert never.why == "loading or compiling it took more than 0.01 s (benchmark.limit_s)"
+        assert not never._process.is_alive()
+        params = BenchmarkParams(batch_sizes=(1, 2), seconds=0.01)
+        announce([quick, slow, never], params)
+        slow.limit_s = 1e-6
+        take_turns([quick, slow, never], params)
+    finally:
+        for contender in (quick, slow, never):
+            contender.stop()
+    assert [row["batch"] for row in quick.rows] == [1, 2] and slow.rows == never.rows == []
+    assert slow.why == "batch 1: it took more than 1e-06 s (benchmark.limit_s)"
+    # Who ends a long run has what was measured so far.
+    told = capsys.readouterr().err
+    assert "2 models in engines, 2 batch sizes: about" in told
+    assert "batch 1: student, eager fp32 on cpu" in told and "batch 2: student, eager fp32 on cpu" in told
+
+
+def test_an_export_that_fails_leaves_the_leading_engine_running(tmp_path):
+    save_file(timm.create_model("vit_tiny_patch16_224", num_classes=0, **VIT).state_dict(), tmp_path / "t.safetensors")
+    teacher = TokensParams(teacher="vit_tiny_patch16_224", weights=str(tmp_path / "t.safetensors"), model_kwargs=VIT)
+    spec = Spec("teacher", "eager", "cpu", "auto", tmp_path, teacher, tmp_path / "store", 512, reference=True)
+    lead = Contender(spec)
+    try:
+        lead.start()
+        lead.greet()
+        assert "it cannot be exported: " in onnx_file(lead, tmp_path / "no such folder")
+        lead.load(1, 1.0)
+        lead.turn(0.01)
+    finally:
+        lead.stop()
+    assert lead.why == "" and len(lead.turns) == 1
+
+
+@pytest.mark.parametrize(
+    ("pass_s", "seconds", "passes"),
+    [(0.001, 1.0, 2 + 1000), (0.01, 0.2, 2 + 20), (0.1, 0.2, 2 + 10), (1.0, 0.2, 2 + 4), (50.0, 0.2, 1 + 1)],
+)
+def test_a_cell_costs_its_time_and_slow_passes_are_few(pass_s, seconds, passes):
+    assert cell_s(pass_s, seconds) == pytest.approx(passes * pass_s)
+
+
+def test_a_student_without_an_onnx_file_is_named(tmp_path):
+    lead = Contender(replace(spec_of(tmp_path), engine="eager"))
+    assert onnx_file(lead, tmp_path) == "the student has no model.onnx"
+
+
+def test_another_teacher_than_the_cached_one_is_refused():
+    with pytest.raises(EvaluationError, match="cached answers are uni's, 1024 channels"):
+        require_cached(CACHED, TeacherFacts.model_validate(TEACHER | {"name": "uni", "width": 1024, "input_px": 224}))
+
+
+def test_a_constant_answer_is_far_from_any_model_although_its_raw_cosine_is_near():
+    random = np.random.default_rng(0)
+    want_ND = (random.normal(size=(8, 16)) + 10).astype(np.float32)
+    constant_ND = np.repeat(want_ND.mean(0, keepdims=True), 8, axis=0)
+    raw = (want_ND * constant_ND).sum(1) / np.linalg.norm(want_ND, axis=1) / np.linalg.norm(constant_ND, axis=1)
+    assert raw.min() > 0.98 and worst_cosine(constant_ND, want_ND) < 0.1
+    assert worst_cosine(want_ND, want_ND) == pytest.approx(1)
+    assert worst_cosine(np.full_like(want_ND, np.nan), want_ND) == -1
+
+
+def test_the_machine_is_described_without_its_name():
+    import socket
+
+    found = machine.describe()
+    assert found["cpu"] and found["threads"] >= 1 and found["versions"]["torch"]
+    assert socket.gethostname() not in str(found)
+
+
+def test_memory_that_was_held_is_in_the_peak():
+    before = memory.peak_mb()
+    held = np.ones(4_000_000)
+    during = memory.resident_mb()
+    del held
+    # The kernel counts a process's pages per core and adds them up a little late.
+    assert memory.peak_mb() >= max(before, during) - 2 > 30
+
+
+def test_six_digits_reach_every_float():
+    assert six_digits({"a": [1 / 3, (2e-9 / 3,)], "n": 7, "s": "x"}) == {
+        "a": [0.333333, [6.66667e-10]],
+        "n": 7,
+        "s": "x",
+    }

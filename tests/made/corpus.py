@@ -1,0 +1,113 @@
+"""A small corpus written as the tiles and tokens stages write theirs: coloured tiles, answers that depend on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from made.items import tiles_item, tokens_item
+
+from kernels.epilogue import folded, quantise
+from kernels.hadamard.reference import block_of
+from pipeline.base.arrays import ArrayWriter, balanced_rows
+from pipeline.base.items import TilesManifest, TokensManifest
+from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.params.student import StudentParams
+from pipeline.tiles.item.writer import TileWriter
+from pipeline.tiles.pixels import encode_jpeg
+from pipeline.views import apply_view
+
+TILE_PX, GRID, WIDTH = 32, (4, 4), 24
+SLIDES = {"alpha": ("train", 13), "beta": ("train", 20), "gamma": ("test", 5), "delta": ("train", 7)}
+
+
+def tiny(**changed: Any) -> StudentParams:
+    """Parameters for a training of seconds."""
+    small: dict[str, Any] = {
+        "model": "test_efficientnet",
+        "epochs": 2,
+        "batch_size": 8,
+        "block_rows": 4,
+        "buffer_rows": 16,
+        "checkpoint_every": 3,
+        "workers": 2,
+    }
+    return StudentParams.model_validate(small | changed)
+
+
+def write_corpus(
+    store: Store, *, views: int = 1, patch: str = "int8", seed: int = 0
+) -> tuple[TilesManifest, TokensManifest]:
+    """Tiles and tokens of `SLIDES`, committed; the two manifests.
+
+    Tokens are a fixed random projection of each cell's mean colour, the CLS is the tokens' mean: what a student can
+    learn, and what a view turns as the teacher's answer would turn.
+    """
+    tiles_recipe = {"tile_px": TILE_PX, "target_mpp": 0.5, "seed": seed}
+    teacher = {"name": "synthetic", "width": WIDTH, "grid": list(GRID), "input_px": TILE_PX, "weights_digest": "0" * 64}
+    tokens_recipe = {"tiles": recipe_key(tiles_recipe), "teacher": teacher, "patch": patch, "views": views}
+    rng = np.random.default_rng(seed)
+    project = rng.normal(size=(3, WIDTH)) * 3
+    tiles, tokens = [], []
+    for slide_id, (split, n) in SLIDES.items():
+        image_NHWC = _images(rng, n)
+        for kind, recipe in (("tiles", tiles_recipe), ("tokens", tokens_recipe)):
+            ref = Ref(kind, recipe_key(recipe), f"key-{slide_id}")
+            with store.write(ref, recipe) as folder:
+                if kind == "tiles":
+                    _write_tiles(folder, image_NHWC)
+                else:
+                    _write_tokens(folder, image_NHWC, project, views, patch)
+            made, item = (tiles, tiles_item) if kind == "tiles" else (tokens, tokens_item)
+            made.append(item(slide_id, n, split, key=ref.item, digest=store.digest(ref), kind="demo"))
+    return (
+        TilesManifest(recipe_key=recipe_key(tiles_recipe), recipe=tiles_recipe, items=tuple(tiles)),
+        TokensManifest(recipe_key=recipe_key(tokens_recipe), recipe=tokens_recipe, items=tuple(tokens)),
+    )
+
+
+def answers(image_HWC: np.ndarray, project: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(cls_D, patch_TD) of one tile."""
+    cell = TILE_PX // GRID[0]
+    cells = image_HWC.reshape(GRID[0], cell, GRID[1], cell, 3).mean((1, 3)).reshape(-1, 3)
+    patch_TD = (cells / 127.5 - 1) @ project
+    return patch_TD.mean(0) + 2, patch_TD
+
+
+def _images(rng: np.random.Generator, n: int) -> np.ndarray:
+    coarse = rng.integers(0, 256, (n, 4, 4, 3), np.uint8)
+    return coarse.repeat(TILE_PX // 4, 1).repeat(TILE_PX // 4, 2)
+
+
+def _write_tiles(folder: Path, image_NHWC: np.ndarray) -> None:
+    writer = TileWriter(folder)
+    for image_HWC in image_NHWC:
+        writer.append(encode_jpeg(image_HWC, 95))
+    writer.close({"tile_px": TILE_PX})
+
+
+def _write_tokens(folder: Path, image_NHWC: np.ndarray, project: np.ndarray, views: int, patch: str) -> None:
+    both = [[answers(apply_view(image, view), project) for view in range(views)] for image in image_NHWC]
+    cls_NVD = np.array([[cls for cls, _ in row] for row in both], np.float16)
+    z_NVTD = torch.tensor(np.array([[tokens for _, tokens in row] for row in both]) / 3, dtype=torch.float32)
+    block = block_of(WIDTH) if patch == "int8" else 1
+    q_NVTD, scale_NVT = quantise(z_NVTD, *folded(None, None, torch.zeros(WIDTH), torch.ones(WIDTH), block), block)
+    attributes = {
+        "grid": list(GRID),
+        "patch": patch,
+        "mu": [0.0] * WIDTH,
+        "sigma": [3.0] * WIDTH,
+        "rotation_block": block,
+    }
+    arrays = {"cls": cls_NVD}
+    if patch == "int8":
+        arrays |= {"patch": q_NVTD.numpy(), "scale": scale_NVT.numpy()}
+    elif patch == "fp16":
+        arrays |= {"patch": z_NVTD.half().numpy()}
+    for name, values in arrays.items():
+        writer = ArrayWriter(folder / name, values.shape, balanced_rows(len(values), 8), values.dtype, attributes)
+        for chunk in range(writer.n_chunks):
+            rows = writer.rows(chunk)
+            writer.write(chunk, values[rows.start : rows.stop])

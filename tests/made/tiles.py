@@ -1,0 +1,43 @@
+"""Tiles of noise in a store, written by the tiles room's own writer, and the tiles.json that names them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from made.items import tiles_item
+
+from pipeline.base.items import TilesItem, TilesManifest, TokensManifest
+from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.tiles.item.writer import TileWriter
+from pipeline.tiles.pixels import encode_jpeg
+
+SIDE_PX = 32
+RECIPE = {"made": "for tests", "tile_px": SIDE_PX}
+
+
+def put_slide(store: Store, slide_id: str, n: int, split: str = "train", bad_row: int | None = None) -> TilesItem:
+    """A slide of n tiles; `bad_row` holds bytes that are no image."""
+    ref = Ref("tiles", recipe_key(RECIPE), f"key-{slide_id}")
+    rng = np.random.default_rng(list(slide_id.encode()))
+    if not store.has(ref):
+        with store.write(ref, RECIPE) as folder:
+            writer = TileWriter(folder)
+            for row in range(n):
+                coarse_HWC = rng.integers(0, 256, (4, 4, 3), np.uint8)
+                jpeg = encode_jpeg(np.kron(coarse_HWC, np.ones((8, 8, 1), np.uint8)), 90)
+                writer.append(b"no image" if row == bad_row else jpeg)
+            writer.close({})
+    return tiles_item(slide_id, n, split, key=ref.item, digest=store.digest(ref), kind="folder")
+
+
+def tiles_json(store: Store, slides: Mapping[str, int], **options: int | str) -> TilesManifest:
+    """tiles.json of slides {id: number of tiles}."""
+    items = tuple(put_slide(store, slide_id, n, **options) for slide_id, n in slides.items())
+    return TilesManifest(recipe_key=recipe_key(RECIPE), recipe=RECIPE, items=items)
+
+
+def file_bytes(store: Store, manifest: TokensManifest, slide_id: str) -> dict[str, bytes]:
+    """Every file of a slide's tokens."""
+    folder = store.path(Ref("tokens", manifest.recipe_key, manifest.item(slide_id).key))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -1,0 +1,136 @@
+"""Experiments side by side, from a real git repository and a DVC cache."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from browser import check, look, needs_browser
+from made.items import student_manifest
+
+from pipeline.base.errors import EvaluationError, ManifestError
+from pipeline.evaluate.manifest import EvaluateItem
+from pipeline.report.across.compare import compare_experiments
+from pipeline.report.page import Manifests
+
+FACTS = ("evaluate", "benchmark", "student")
+
+
+def git(root: Path, *words: str) -> None:
+    settings = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", *settings, *words], cwd=root, check=True, capture_output=True)
+
+
+def experiment(root: Path, name: str, manifests: Manifests) -> None:
+    """A branch whose dvc.lock names these manifests, which are in DVC's cache."""
+    outs = []
+    for stage in FACTS:
+        data = manifests[stage].model_dump_json().encode()
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        cached = root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        cached.write_bytes(data)
+        outs.append({"path": f"artifacts/{stage}.json", "md5": md5})
+    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": {"all": {"outs": outs}}}))
+    git(root, "checkout", "-q", "-B", name)
+    git(root, "add", "dvc.lock")
+    git(root, "commit", "-qm", name)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, manifests: Manifests) -> Path:
+    """Branches `slow` and `fast`, whose students differ in their speed and learning rate; no workspace."""
+    root = tmp_path / "checkout"
+    root.mkdir()
+    git(root, "init", "-q", "-b", "slow")
+    flat = manifests["evaluate"].summary | {"linear_student": 0.85, "linear_teacher": 0.9, "cosine": 0.62}
+    manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": flat})
+    manifests["student"] = student_manifest(student={"lr": 0.002, "objective": {"cls": 1.0}})
+    experiment(root, "slow", manifests)
+    speed = manifests["benchmark"].summary
+    faster = {**speed, "student": {**speed["student"], "tiles_per_s": 320.0}, "speedup": 8.0}
+    manifests["benchmark"] = manifests["benchmark"].model_copy(update={"summary": faster})
+    manifests["student"] = student_manifest(student={"lr": 0.004, "objective": {"cls": 1.0}})
+    experiment(root, "fast", manifests)
+    return root
+
+
+def test_two_experiments_are_side_by_side_in_the_order_asked_for(checkout: Path, tmp_path: Path):
+    out = tmp_path / "compare.html"
+    assert compare_experiments(checkout, ["slow", "fast"], out) == ["slow", "fast"]
+    text = out.read_text()
+    assert re.search(r">lr</th><td>0\.002</td><td>0\.004</td>", text) and "objective.cls" not in text
+    assert "<td>164</td><td>320</td>" in text and text.count("0.850, 94 % kept") >= 2
+    assert not re.search(r"https?://|<script", text) and "Not all of these compare" not in text
+
+
+def test_a_student_that_was_trained_on_the_test_is_named_in_red(checkout: Path, manifests: Manifests, tmp_path: Path):
+    summary = manifests["evaluate"].summary | {"trained_on_test": ["slide gamma"]}
+    manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary})
+    experiment(checkout, "seen", manifests)
+    compare_experiments(checkout, ["slow", "seen"], tmp_path / "compare.html")
+    alarms = re.findall(
+        r'class="alarm" role="alert"><strong>(\S+) was trained on', (tmp_path / "compare.html").read_text()
+    )
+    assert alarms == ["seen"]
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_it(checkout: Path, tmp_path: Path, scheme: str):
+    compare_experiments(checkout, ["slow", "fast"], tmp_path / "compare.html")
+    check(*look(tmp_path / "compare.html", 390, scheme), 390, scheme)
+
+
+def test_without_names_all_are_shown(checkout: Path, tmp_path: Path):
+    assert sorted(compare_experiments(checkout, [], tmp_path / "all.html")) == ["fast", "slow"]
+
+
+def test_an_unknown_experiment_names_those_that_are_known(checkout: Path, tmp_path: Path):
+    with pytest.raises(EvaluationError, match="nightly") as error:
+        compare_experiments(checkout, ["slow", "nightly"], tmp_path / "none.html")
+    assert "fast" in str(error.value) and not (tmp_path / "none.html").exists()
+
+
+def test_other_held_out_slides_are_named_and_kept_out_of_the_plot(checkout: Path, manifests: Manifests, tmp_path: Path):
+    elsewhere = (EvaluateItem(id="omega", key="omega", digest="d", n=9, split="test", cosine=0.9, cosine_p5=0.8),)
+    manifests["evaluate"] = manifests["evaluate"].model_copy(update={"items": elsewhere})
+    experiment(checkout, "other-slides", manifests)
+    compare_experiments(checkout, ["slow", "other-slides"], tmp_path / "compare.html")
+    text = (tmp_path / "compare.html").read_text()
+    assert 'class="alarm"' in text and "other-slides: another teacher, or other held-out tiles" in text
+    assert text.count("other-slides</text>") == 0 and "slow</text>" in text
+
+
+def test_the_command_writes_the_page(checkout: Path):
+    git(checkout, "checkout", "-q", "fast")
+    (checkout / "dvc.yaml").write_text("stages: {}\n")
+    (checkout / ".dvc" / "config").write_text("")
+    command = [sys.executable, "-m", "stages", "report", "--compare", "slow", "fast"]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "reports/compare.html: slow, fast" in done.stdout
+    assert (checkout / "reports" / "compare.html").is_file()
+    refused = subprocess.run([*command[:-3], "slow"], cwd=checkout, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2 and "--compare" in refused.stderr
+
+
+def test_results_of_another_version_are_left_out_or_where_they_are_named_an_error(checkout, manifests, tmp_path):
+    manifests["benchmark"] = manifests["benchmark"].model_copy(update={"version": 1})
+    experiment(checkout, "old", manifests)
+    with pytest.raises(ManifestError, match=r"old, benchmark.json: .*form 1, not 2"):
+        compare_experiments(checkout, ["slow", "old"], tmp_path / "compare.html")
+    assert sorted(compare_experiments(checkout, [], tmp_path / "compare.html")) == ["fast", "slow"]
+    assert "old: another version of Histill wrote it" in (tmp_path / "compare.html").read_text()
+
+
+def test_what_is_plotted_stands_in_a_table_the_teacher_too(checkout, tmp_path):
+    compare_experiments(checkout, [], tmp_path / "compare.html")
+    text = (tmp_path / "compare.html").read_text()
+    assert '<th scope="row" class="id">teacher</th><td class="right">1</td><td class="right">0.900</td>' in text
+    assert '<td class="right">0.125<small>0.23–0.263</small></td><td class="right">0.850</td><td>yes</td>' in text
