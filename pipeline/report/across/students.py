@@ -112,4 +112,4 @@ def _cached(kind: type[Kind], name: str, root: Path, md5s: Mapping[str, str]) ->
     try:
         return kind.load(path)
     except ManifestError as error:
-        raise ManifestError(error.what, where=f"{name}, {file}", fix=error.fix) from None
+        raise ManifestError(error.what, where=f"{name}, {kind.made_by()}.json", fix=error.fix) from None
