@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from pipeline.base.figures import Interval
-from pipeline.base.intervals import MIN_SLIDES, Jackknife, Resampler, interval
+from pipeline.base.intervals import MIN_SLIDES, Jackknife, Resampler, interval, redrawn
 
 
 def ends(found: Interval) -> list[float]:
@@ -87,3 +87,11 @@ def test_blocks_are_whole_slides_or_neighbouring_tiles():
     of_tiles = Jackknife(["a"] * 100).block_N
     assert (np.diff(of_tiles) >= 0).all() and set(np.bincount(of_tiles)) == {5}
     assert Jackknife(["a"] * 3).block_N.tolist() == [0, 1, 2]
+
+
+def test_rounds_that_series_share_are_drawn_as_one_and_the_rest_of_the_longer_from_itself():
+    for short, long in redrawn((4, 7), 4, 50, 0):
+        assert (short == long[:4]).all() and short.max() < 4 and len(long) == 7
+        assert ((long[4:] >= 4) & (long[4:] < 7)).all()
+    apart = list(redrawn((5, 5), 0, 50, 0))
+    assert any((one != other).any() for one, other in apart)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.intervals import Floats, Resampler
+from pipeline.base.intervals import Floats, Resampler, interval
 from pipeline.evaluate.probes.probes import Labelled
 from pipeline.evaluate.probes.scoring import Scorer
 from pipeline.evaluate.split_figures import FewShot
@@ -79,8 +79,8 @@ def _right(
 
 def _range(score: Scorer, right_EN: NDArray[np.bool_]) -> tuple[float, float]:
     recall_EK = (right_EN @ score.is_class_NK.astype(np.float64)) / score.is_class_NK.sum(axis=0)
-    low, high = np.percentile(recall_EK.mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
+    low, high = interval(recall_EK.mean(axis=1))
+    return low, high
 
 
 def _unit(x_ND: Floats) -> NDArray[np.float32]:
