@@ -96,7 +96,7 @@ def test_a_csv_with_groups_missing_labels_and_a_broken_image(made: Made, tmp_pat
         csv.writer(file).writerows([("path", "label", "split", "group"), *rows])
     summary = made.evaluate(tmp_path, DatasetParams(name="c", kind="csv", path=str(folder / "set.csv"))).summary
     balanced = summary.sets["c"].splits["test"].probes.linear.student.balanced
-    assert (balanced.n, balanced.interval.unit, balanced.interval.units) == (18, "slide", 9)
+    assert (balanced.n, balanced.interval.unit, balanced.interval.units) == (18, "slide", 10)
     warnings = " ".join(summary.every_caution())
     assert "intervals of" not in warnings.partition("c, ")[2]
     assert "1 images have no label" in warnings and "1 images do not decode" in warnings
