@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.base.figures import NotMeasured, Result
-from pipeline.base.intervals import Floats
+from pipeline.base.intervals import Floats, Resampler
 from pipeline.base.items import TRAIN
 from pipeline.base.progress import Advance
 from pipeline.base.store import Store
@@ -180,19 +180,20 @@ def _fidelity(params: EvaluateParams, seen: Seen, scale: Scale) -> tuple[Likenes
     """The global embedding's, of the split and of each slide."""
     names = selection.slide_of_tiles(seen.samples)
     teacher_ND, student_ND = seen.answers["teacher"], seen.answers["student"]
-    return fidelity(teacher_ND, student_ND, names, scale, params.bootstrap, params.seed)
+    resampler = Resampler(selection.units_of_tiles(seen.samples), params.bootstrap, params.seed)
+    return fidelity(teacher_ND, student_ND, names, scale, resampler)
 
 
 def _structure(params: EvaluateParams, seen: Seen, scale: Scale) -> Structure | NotMeasured:
     """Of tiles evenly spread, as everywhere: every so manieth one."""
-    names, most = selection.slide_of_tiles(seen.samples), params.max_dense_tiles
-    at = np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).astype(np.int64))
+    units, n, most = selection.units_of_tiles(seen.samples), selection.count(seen.samples), params.max_dense_tiles
+    at = np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64))
     missing = too_few(len(at))
     if missing:
         return missing
     space = {name: scale(x_ND[at]) for name, x_ND in seen.answers.items()}
     others = {name: space[name] for name in ("student", "untrained")}
-    return structure(space["teacher"], others, [names[i] for i in at.tolist()], params.bootstrap, params.seed)
+    return structure(space["teacher"], others, units.take(at), params.bootstrap, params.seed)
 
 
 def _patch(
@@ -209,7 +210,8 @@ def _patch(
             yield batch["teacher"], batch["student"]
 
     reader, names = TokenReader(sample[0].tokens), selection.slide_of_tiles(sample)
-    return patch_fidelity(pairs(), reader.mu, reader.sigma, names, params.bootstrap, params.seed)
+    resampler = Resampler(selection.units_of_tiles(sample), params.bootstrap, params.seed)
+    return patch_fidelity(pairs(), reader.mu, reader.sigma, names, resampler)
 
 
 def unmeasurable_patch(models: Models, chosen: Sequence[Sample]) -> NotMeasured | None:
