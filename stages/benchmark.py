@@ -13,15 +13,15 @@ import typer
 
 from pipeline.base.manifest import Manifest
 from pipeline.base.store import Store
-from pipeline.benchmark.stage import benchmark_models
+from pipeline.benchmark.stage import Subjects, benchmark_models
 from pipeline.params import Params
 from stages.command import Debug, execute, load
 
 
 def run(params: Params, store: Store) -> Manifest:
     """Time both models, in turn, in one run."""
-    student, demo_px = Path("models/student"), params.slides.demo_px
-    return benchmark_models(load("tokens"), student, params.tokens, params.benchmark, store, demo_px)
+    subjects = Subjects(Path("models/student"), params.tokens, store, params.slides.demo_px)
+    return benchmark_models(load("tokens"), subjects, params.benchmark)
 
 
 def main(debug: Debug = False) -> None:
