@@ -25,6 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.printing import finish, show
+from bench.scratch import die_with_parent
+
 _MACHINE = """
 import importlib.util, json, torch
 gpu = torch.cuda.is_available()
@@ -88,6 +91,7 @@ def run(step: Step, cpu: bool, left_s: float, log: Path) -> dict[str, Any]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=die_with_parent,
     )
     try:
         printed, _ = child.communicate(timeout=min(step.limit_s, left_s))
@@ -138,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"not installed here: {', '.join(found['missing'])}; steps that need them will fail")
     if found["gpu"] is None and not options.cpu:
         print("there is no GPU here, so nothing was run; --cpu runs what can be run without one")
-        print(json.dumps({"machine": found, "steps": {}, "ok": False}))
+        finish({"machine": found, "steps": {}, "ok": False})
         sys.exit(1)
     options.out.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -149,13 +153,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows.append(run(step, options.cpu, left_s, options.out / "gpu_check.log"))
         with (options.out / "gpu_check.jsonl").open("a") as file:
             file.write(json.dumps(rows[-1] | {"gpu": found["gpu"]}) + "\n")
-        print(f"{rows[-1]['step']:12}{rows[-1]['status']:14}{rows[-1].get('seconds', ''):>8}", flush=True)
+        print(f"{step.name}: {rows[-1]['status']}", flush=True)
     for row in rows:
         if "why" in row:
             print(f"\n{row['step']}: {row['why']}")
+    show("Steps", ("step", "status", "s"), [(row["step"], row["status"], row.get("seconds", "")) for row in rows])
     good = all(row["status"] in ("ok", "not on a CPU") for row in rows)
     told = {row["step"]: {"status": row["status"], "result": row.get("result")} for row in rows}
-    print(json.dumps({"machine": found, "measured": found["gpu"] is not None, "steps": told, "ok": good}))
+    finish({"machine": found, "measured": found["gpu"] is not None, "steps": told, "ok": good})
     sys.exit(not good)
 
 

@@ -6,19 +6,18 @@ table; the last line is one JSON object, milliseconds a tile.
 
 from __future__ import annotations
 
-import json
-import time
+from functools import partial
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
-from pipeline.base.progress import console
+from bench.clock import ratios, turns
+from bench.printing import finish, show
 from pipeline.params.tokens import TokensParams
 from pipeline.tiles.pixels import decode_jpeg, encode_jpeg
 from pipeline.views import view_fields, view_of_tile
 
-SIDE_PX, TILES, REPEATS = 224, 32, 9
+SIDE_PX, TILES, PASSES, REPEATS = 224, 32, 8, 9
 KINDS: dict[str, dict[str, Any]] = {
     "turned": {"views": 2},
     "cropped": {"augment": {"views": 1, "stain_sigma": 0.0}},
@@ -40,21 +39,22 @@ def main() -> None:
     }
     for kind in ("cropped", "stained"):
         fields[kind][:, 0] = 0
-    best_ms = dict.fromkeys(["decode", *KINDS], float("inf"))
-    for _ in range(REPEATS):
-        for name in best_ms:
-            began = time.perf_counter()
-            for i in range(TILES):
-                if name == "decode":
-                    decode_jpeg(jpegs[i], SIDE_PX)
-                else:
-                    view_of_tile(images[i], fields[name][i], SIDE_PX)
-            best_ms[name] = min(best_ms[name], (time.perf_counter() - began) / TILES * 1e3)
-    table = Table("", "ms a tile", title=f"Views at {SIDE_PX} px, one core")
-    for name, ms in best_ms.items():
-        table.add_row(name, f"{ms:.2f}")
-    console.print(table)
-    print(json.dumps({f"{name}_ms": round(ms, 3) for name, ms in best_ms.items()}))
+
+    def decode() -> None:
+        for jpeg in jpegs * PASSES:
+            decode_jpeg(jpeg, SIDE_PX)
+
+    def view(kind: str) -> None:
+        for _ in range(PASSES):
+            for image, fields_F in zip(images, fields[kind], strict=True):
+                view_of_tile(image, fields_F, SIDE_PX)
+
+    taken = turns({"decode": decode, **{kind: partial(view, kind) for kind in KINDS}}, REPEATS)
+    best_ms = {name: min(one.wall_s for one in each) / TILES / PASSES * 1e3 for name, each in taken.items()}
+    over = {name: ratios(each, taken["decode"]) for name, each in taken.items()}
+    rows = [(name, ms, over[name]["wall"], over[name]["cpu"]) for name, ms in best_ms.items()]
+    show(f"Views at {SIDE_PX} px, one core", ("", "ms a tile", "times a decode", "by CPU seconds"), rows)
+    finish({f"{name}_ms": round(ms, 3) for name, ms in best_ms.items()} | {"over_decode": over})
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from rich.table import Table
 from pipeline.base.errors import TableError
 from pipeline.base.files import free_bytes, human, write_atomic
 from pipeline.base.store import Ref, dvc_root
-from pipeline.params import STAGES, load_params
+from pipeline.params import STAGES
+from pipeline.params.load import load_params
+from pipeline.params.site import SiteParams
+from pipeline.params.whole import WholeParams
 from stages.command import ARTIFACTS, Debug, errors, find_store, load
 from stages.housekeeping import store_cli
 
@@ -35,7 +38,7 @@ def _register(stage: str) -> None:
     @cli.command(stage, help=f"Run the stage `{stage}` here, without DVC.")
     def command(debug: Debug = False) -> None:
         with errors(debug):
-            load_params()
+            load_params(SiteParams)
         importlib.import_module(f"stages.{stage}").main(debug)
 
 
@@ -122,7 +125,7 @@ def import_coords(
 
     with errors(debug):
         params = Path("params.yaml")
-        path = table or Path(load_params(params).slides.table if params.exists() else "slides.csv")
+        path = table or Path(load_params(WholeParams, params).slides.table if params.exists() else "slides.csv")
         if slides is not None:
             path = Path("slides.csv")
             rows, refused = parse_table(scan_folder(slides), path)

@@ -14,8 +14,19 @@ import typer
 from pipeline.base.manifest import Manifest
 from pipeline.base.store import Store
 from pipeline.benchmark.stage import Subjects, benchmark_models
-from pipeline.params import Params
+from pipeline.params.benchmark import BenchmarkParams
+from pipeline.params.site import SiteParams
+from pipeline.params.slides import SlidesParams
+from pipeline.params.tokens import TokensParams
 from stages.command import Debug, execute, load
+
+
+class Params(SiteParams):
+    """What of params.yaml the stage takes."""
+
+    slides: SlidesParams = SlidesParams()
+    tokens: TokensParams = TokensParams()
+    benchmark: BenchmarkParams = BenchmarkParams()
 
 
 def run(params: Params, store: Store) -> Manifest:
@@ -26,7 +37,7 @@ def run(params: Params, store: Store) -> Manifest:
 
 def main(debug: Debug = False) -> None:
     """Parameters, GMACs, latency and throughput of teacher and student on this machine."""
-    execute("benchmark", run, debug)
+    execute("benchmark", Params, run, debug)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.table import Table
@@ -17,10 +17,13 @@ from pipeline.base.files import write_json
 from pipeline.base.manifest import Manifest, Refusal
 from pipeline.base.progress import console
 from pipeline.base.store import Store
-from pipeline.params import STAGES, Params, load_params
+from pipeline.params import STAGES
+from pipeline.params.load import load_params
+from pipeline.params.site import SiteParams
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 ARTIFACTS = Path("artifacts")
+P = TypeVar("P", bound=SiteParams)
 
 
 @contextmanager
@@ -35,13 +38,13 @@ def errors(debug: bool) -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def execute(stage: str, run: Callable[[Params, Store], Manifest], debug: bool) -> None:
-    """Load params.yaml, run the stage, write `artifacts/<stage>.json`, then `metrics/<stage>.json`.
+def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest], debug: bool) -> None:
+    """Load its sections of params.yaml, run the stage, write `artifacts/<stage>.json`, then `metrics/<stage>.json`.
 
     Under `accelerate launch` or `torchrun` every process runs the stage and rank 0 alone writes.
     """
     with errors(debug):
-        params = load_params()
+        params = load_params(wanted)
         start = time.monotonic()
         manifest = run(params, Store.find(params.store.root))
         if os.environ.get("RANK", "0") != "0":
@@ -64,7 +67,7 @@ def load(stage: str) -> Manifest:
 def find_store() -> Store:
     """The store of the project at hand, or where there is none, of the environment."""
     params = Path("params.yaml")
-    return Store.find(load_params(params).store.root if params.exists() else None)
+    return Store.find(load_params(SiteParams, params).store.root if params.exists() else None)
 
 
 def show_refusals(manifest: Manifest, told: Collection[Refusal] = ()) -> None:

@@ -17,8 +17,19 @@ from pipeline.base.manifest import Manifest
 from pipeline.base.store import Store
 from pipeline.evaluate.stage import evaluate_student
 from pipeline.evaluate.teacher_source import TeacherSource
-from pipeline.params import Params
+from pipeline.params.evaluate import EvaluateParams
+from pipeline.params.site import SiteParams
+from pipeline.params.slides import SlidesParams
+from pipeline.params.tokens import TokensParams
 from stages.command import Debug, execute, load
+
+
+class Params(SiteParams):
+    """What of params.yaml the stage takes."""
+
+    slides: SlidesParams = SlidesParams()
+    tokens: TokensParams = TokensParams()
+    evaluate: EvaluateParams = EvaluateParams()
 
 
 def run(params: Params, store: Store) -> Manifest:
@@ -32,7 +43,7 @@ def run(params: Params, store: Store) -> Manifest:
 
 def main(debug: Debug = False) -> None:
     """What the student keeps of the teacher, on slides it was not trained on."""
-    execute("evaluate", run, debug)
+    execute("evaluate", Params, run, debug)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,20 @@ import typer
 from pipeline.base.manifest import Manifest
 from pipeline.base.progress import console
 from pipeline.base.store import Store, dvc_root
-from pipeline.params import STAGES, Params
+from pipeline.params import STAGES
+from pipeline.params.report import ReportParams
+from pipeline.params.site import SiteParams
 from pipeline.report.across.pareto import Study, gather, pareto, write_pareto
 from pipeline.report.card_figures import write_card
 from pipeline.report.page import build_report
 from pipeline.report.quality_tables import write_quality_plots
 from stages.command import Debug, execute, load
+
+
+class Params(SiteParams):
+    """What of params.yaml the stage takes."""
+
+    report: ReportParams = ReportParams()
 
 
 def run(params: Params, store: Store) -> Manifest:
@@ -37,7 +45,7 @@ def run(params: Params, store: Store) -> Manifest:
 
 def main(debug: Debug = False) -> None:
     """Everything on one page."""
-    execute("report", run, debug)
+    execute("report", Params, run, debug)
     console.print("report: open reports/report.html; every slide is on reports/slides.html")
 
 

@@ -12,9 +12,16 @@ import typer
 
 from pipeline.base.manifest import Manifest
 from pipeline.base.store import Store
-from pipeline.params import Params
+from pipeline.params.site import SiteParams
+from pipeline.params.slides import SlidesParams
 from pipeline.slides.catalogue import catalogue
 from stages.command import Debug, execute
+
+
+class Params(SiteParams):
+    """What of params.yaml the stage takes."""
+
+    slides: SlidesParams = SlidesParams()
 
 
 def run(params: Params, store: Store) -> Manifest:
@@ -24,7 +31,7 @@ def run(params: Params, store: Store) -> Manifest:
 
 def main(debug: Debug = False) -> None:
     """The slide table becomes the catalogue."""
-    execute("slides", run, debug)
+    execute("slides", Params, run, debug)
 
 
 if __name__ == "__main__":

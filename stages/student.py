@@ -15,9 +15,16 @@ import typer
 
 from pipeline.base.manifest import Manifest
 from pipeline.base.store import Store
-from pipeline.params import Params
+from pipeline.params.site import SiteParams
+from pipeline.params.student import StudentParams
 from pipeline.student.train import train_student
 from stages.command import Debug, execute, load
+
+
+class Params(SiteParams):
+    """What of params.yaml the stage takes."""
+
+    student: StudentParams = StudentParams()
 
 
 def run(params: Params, store: Store) -> Manifest:
@@ -33,7 +40,7 @@ def run(params: Params, store: Store) -> Manifest:
 
 def main(debug: Debug = False) -> None:
     """A small encoder learns the teacher's answers from the cache, and is exported."""
-    execute("student", run, debug)
+    execute("student", Params, run, debug)
 
 
 if __name__ == "__main__":

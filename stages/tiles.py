@@ -13,10 +13,19 @@ import typer
 
 from pipeline.base.manifest import Manifest
 from pipeline.base.store import Store
-from pipeline.params import Params
+from pipeline.params.site import SiteParams
+from pipeline.params.slides import SlidesParams
+from pipeline.params.tiles import TilesParams
 from pipeline.slides.sources import sources
 from pipeline.tiles.stage import make_tiles
 from stages.command import Debug, execute, load
+
+
+class Params(SiteParams):
+    """What of params.yaml the stage takes."""
+
+    slides: SlidesParams = SlidesParams()
+    tiles: TilesParams = TilesParams()
 
 
 def run(params: Params, store: Store) -> Manifest:
@@ -28,7 +37,7 @@ def run(params: Params, store: Store) -> Manifest:
 
 def main(debug: Debug = False) -> None:
     """Slides become tiles at one physical resolution, decoded once and kept as JPEG."""
-    execute("tiles", run, debug)
+    execute("tiles", Params, run, debug)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,18 @@ import typer
 
 from pipeline.base.manifest import Manifest
 from pipeline.base.store import Store
-from pipeline.params import Params
+from pipeline.params.site import SiteParams
+from pipeline.params.slides import SlidesParams
+from pipeline.params.tokens import TokensParams
 from pipeline.tokens.stage import make_tokens
 from stages.command import Debug, execute, load
+
+
+class Params(SiteParams):
+    """What of params.yaml the stage takes."""
+
+    slides: SlidesParams = SlidesParams()
+    tokens: TokensParams = TokensParams()
 
 
 def run(params: Params, store: Store) -> Manifest:
@@ -25,7 +34,7 @@ def run(params: Params, store: Store) -> Manifest:
 
 def main(debug: Debug = False) -> None:
     """The teacher answers every tile once; its CLS and patch tokens are kept."""
-    execute("tokens", run, debug)
+    execute("tokens", Params, run, debug)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from pipeline.base.store import Store
+
 ROOT = Path(__file__).parents[1]
 
 # The same cases in every run, so that a failure is the change's; `pytest --hypothesis-profile explore` seeks new ones.
@@ -16,6 +18,12 @@ settings.register_profile("histill", settings.get_profile("explore"), max_exampl
 settings.load_profile("histill")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store of its own for each test."""
+    return Store(tmp_path / "store")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 import pytest
-from made_slides import spans
+from made.slides import spans
 
 _SITE = """
 import ctypes, os

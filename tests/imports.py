@@ -43,12 +43,12 @@ def ours(path: Path) -> frozenset[str]:
     return frozenset(direct | {package for name in direct for package in _parents(name) if package in known})
 
 
-def closure(module: str) -> set[str]:
-    """A module and all of ours that it imports, directly or not."""
+def closure(module: str, without: str = "") -> set[str]:
+    """A module and all of ours that it imports, directly or not; `without` is left out, and what it alone imports."""
     known, seen, todo = modules(), set(), [module, *_parents(module)]
     while todo:
         name = todo.pop()
-        if name in known and name not in seen:
+        if name in known and name not in seen and name != without:
             seen.add(name)
             todo.extend(ours(known[name]))
     return seen

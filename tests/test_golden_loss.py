@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import torch
-from student.synthetic import tiny, write_corpus
+from made.corpus import tiny, write_corpus
 
 from pipeline.base.store import Store
 from pipeline.student.train import train_student

@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import argparse
 import cProfile
-import json
 import os
 import pstats
 import resource
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,9 @@ import torch
 from safetensors.torch import save_file
 from timm.models._hub import save_config_for_hf
 
+from bench.clock import clock, since
+from bench.printing import finish, show
+from bench.scratch import scratch
 from pipeline.base.arrays import ArrayWriter
 from pipeline.base.manifest import Item, Manifest
 from pipeline.base.store import Ref, Store
@@ -61,11 +61,10 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=20_000, help="train tiles, and held-out tiles")
     parser.add_argument("--width", type=int, default=1024, help="channels of the teacher's embedding")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        figures = bench(Path(folder), options.tiles, options.width)
-    for part, seconds in figures["seconds"].items():
-        print(f"{part:<20}{seconds:>8.1f} s")
-    print(json.dumps(figures))
+    with scratch() as folder:
+        figures = bench(folder, options.tiles, options.width)
+    show(f"Stage evaluate, {options.tiles} + {options.tiles} tiles", ("part", "s"), list(figures["seconds"].items()))
+    finish(figures)
 
 
 def bench(root: Path, n: int, width: int) -> dict[str, Any]:
@@ -74,19 +73,20 @@ def bench(root: Path, n: int, width: int) -> dict[str, Any]:
     tiles, tokens = make_run(store, n, width)
     export(root / "student", width)
     params, nowhere = EvaluateParams(robustness_tiles=0), TeacherSource(TokensParams(teacher="none"), 0)
-    before_mb, profile, start = _peak_mb(), cProfile.Profile(), time.perf_counter()
+    before_mb, profile, start = _peak_mb(), cProfile.Profile(), clock()
     with profile:
         manifest = evaluate_student(
             tiles, tokens, Manifest(stage="student"), root / "student", params, nowhere, store, root / "plots"
         )
-    whole = time.perf_counter() - start
+    whole = since(start)
     seconds = {part: _cumulative(profile, *where) for part, where in PARTS.items()}
     return {
         "tiles": n,
         "width": width,
         "cores": os.cpu_count(),
-        "seconds": {part: round(s, 2) for part, s in seconds.items()} | {"all": round(whole, 2)},
-        "without_student": round(whole - seconds["student"], 2),
+        "seconds": {part: round(s, 2) for part, s in seconds.items()} | {"all": round(whole.wall_s, 2)},
+        "cpu_seconds": round(whole.cpu_s, 2),
+        "without_student": round(whole.wall_s - seconds["student"], 2),
         "peak_mb": round(_peak_mb()),
         "peak_before_mb": round(before_mb),
         "linear_teacher": manifest.summary["linear_teacher"],

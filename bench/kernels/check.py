@@ -1,19 +1,19 @@
 """Every Triton kernel against its reference, answers and gradients, on a GPU, else in Triton's interpreter; no times.
 
-Run: python -m bench.kernels.check. A line a case; the last line is one JSON object. Exits with 1 where a kernel differs
+Run: python -m bench.kernels.check. The last line is one JSON object. Exits with 1 where a kernel differs
 or does not run, after all of them had their turn.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import sys
 from collections.abc import Callable, Iterator
 
 import torch
 
 from bench.kernels import agreement, timing
+from bench.printing import finish, show
 from kernels.epilogue import reference as epilogue_reference
 from kernels.hadamard.reference import block_of
 
@@ -34,8 +34,8 @@ def main() -> None:
             # Whatever one kernel does, the others are checked.
             failed = True
             told[name] = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
-        print(f"{name:44} {told[name]}", flush=True)
-    print(json.dumps({"device": timing.where(device), "agree": not failed, "cases": told}))
+    show(f"Kernels against their references on {timing.where(device)}", ("case", "found"), list(told.items()))
+    finish({"device": timing.where(device), "agree": not failed, "cases": told})
     sys.exit(failed)
 
 

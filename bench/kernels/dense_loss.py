@@ -15,7 +15,6 @@ rounds up, and `torch.compile` is not counted: what Inductor fuses on a CPU is n
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from bench.kernels import timing
+from bench.printing import finish, show
 from kernels.dense_loss import reference
 
 Arm = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -68,20 +68,20 @@ def main() -> None:
             times[label].append(time.perf_counter() - begun[0])
 
     result: dict[str, object] = {"device": name, "tiles": options.tiles, "tokens": T, "width": D}
-    print(f"{name}: {options.tiles} x {T} x {D}, {prediction_NTD.dtype}, median of {options.repeats}, interleaved")
     where = name if gpu else f"counted on a CPU, {COUNTED[0]} x {COUNTED[1]} x {D}"
-    result["memory"] = where
-    print(f"{'arm':10} {'ms':>12} {'peak bytes an element, bf16':>28}   ({where})")
+    result["memory"], rows = where, list[tuple[object, ...]]()
     for label in ("eager", "compile", "kernel"):
         result[f"{label}_ms"] = round(1000 * median(times[label]), 3) if label in times else None
         result[f"{label}_peak_bytes"] = round(peaks[label], 2) if label in peaks else None
-        ms, peak = (result[f"{label}_{what}"] for what in ("ms", "peak_bytes"))
-        print(f"{label:10} {ms or timing.NOT_MEASURED:>12} {peak or timing.NOT_MEASURED:>28}")
+        rows.append((label, result[f"{label}_ms"], result[f"{label}_peak_bytes"]))
     if gpu:
         result["floor_ms"] = round(1000 * 5 * prediction_NTD.numel() / _copy_speed(stored_NTD), 3)
         result["ratio"] = round(median(times["eager"]) / median(times["kernel"]), 2)
-        print(f"floor      {result['floor_ms']:>10}   eager / kernel = {result['ratio']}")
-    print(json.dumps(result))
+        rows.append(("floor", result["floor_ms"], ""))
+    shape = f"{options.tiles} x {T} x {D}, {prediction_NTD.dtype}"
+    title = f"Dense loss on {name}: {shape}, median of {options.repeats}, interleaved; memory: {where}"
+    show(title, ("arm", "ms", "peak bytes an element, bf16"), rows)
+    finish(result)
 
 
 def _inputs(tokens: tuple[int, int], dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,8 @@ from typing import Any
 
 import torch
 
-NOT_MEASURED = "not measured"
+from bench.printing import NOT_MEASURED, finish, show
+
 _REPEATS, _WARM_UP = 200, 25
 
 
@@ -63,14 +63,15 @@ def quantiles_us(call: Callable[..., object], arguments: Sequence[Any]) -> list[
 def report(kernel: str, device: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the table and, last, one JSON object. A row is `case` and [p20, p50, p80] of each contender."""
     contenders = [name for name in rows[0] if name != "case"]
-    print(f"gate passed on {where(device)}; microseconds p20 / p50 / p80")
-    print(f"{'case':<36}" + "".join(f"{name:>26}" for name in contenders))
-    for row in rows:
-        cells = (" / ".join(f"{us:.0f}" for us in row[name]) if row[name] else NOT_MEASURED for name in contenders)
-        print(f"{row['case']:<36}" + "".join(f"{cell:>26}" for cell in cells))
+    told = [
+        (row["case"], *(" / ".join(f"{us:.0f}" for us in row[name]) if row[name] else None for name in contenders))
+        for row in rows
+    ]
+    title = f"{kernel}: agrees with its reference on {where(device)}; microseconds p20 / p50 / p80"
+    show(title, ("case", *contenders), told)
     measured = device == "cuda"
     gpu = where(device) if measured else NOT_MEASURED
-    print(json.dumps({"kernel": kernel, "gpu": gpu, "gate": "passed", "measured": measured, "rows": list(rows)}))
+    finish({"kernel": kernel, "gpu": gpu, "gate": "passed", "measured": measured, "rows": list(rows)})
 
 
 def _event() -> torch.cuda.Event:

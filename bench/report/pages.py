@@ -11,18 +11,19 @@ Run: python -m bench.report.pages [--slides N] [--out DIR]; the last line is one
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.clock import spent
+from bench.printing import finish, show
+from bench.scratch import scratch
 from pipeline.base.manifest import Item, Manifest
 from pipeline.base.store import Store
-from pipeline.params import load_params
+from pipeline.params.load import load_params
 from pipeline.params.report import ReportParams
+from pipeline.params.whole import WholeParams
 from pipeline.report import page
 from pipeline.report.pictures import slide_pictures, spread
 from pipeline.report.slides_page import build_slides_page
@@ -37,11 +38,12 @@ def main() -> None:
     parser.add_argument("--slides", type=int, default=1000, help="slides of the report")
     parser.add_argument("--out", type=Path, help="folder to keep the report in; else it is thrown away")
     args = parser.parse_args()
-    params = load_params()
+    params = load_params(WholeParams)
     manifests = {stage: Manifest.load(Path("artifacts") / f"{stage}.json", stage) for stage in page.STAGES}
-    with tempfile.TemporaryDirectory(prefix="histill-report-") as scratch:
-        found = measure(manifests, params.report, Store.find(params.store.root), args.slides, args.out or Path(scratch))
-    print(json.dumps(found))
+    with scratch() as folder:
+        found = measure(manifests, params.report, Store.find(params.store.root), args.slides, args.out or folder)
+    show("A report of many slides", ("", "found"), list(found.items()))
+    finish(found)
 
 
 def measure(
@@ -50,26 +52,20 @@ def measure(
     """Build report.html and its side files in `out`; seconds and bytes."""
     many = repeated(manifests, slides)
     tiles = many["tiles"]
-    start = time.perf_counter()
-    slide_pictures(tiles, spread(tiles.items, params.max_slides), store)
-    pictures_s = time.perf_counter() - start
-    start = time.perf_counter()
-    build_slides_page(page.environment(), params.title, many["slides"], tiles, store, out / "apart" / "slides.html")
-    side_s = time.perf_counter() - start
-    start = time.perf_counter()
-    page.build_report(many, params, store, out / "report.html")
-    whole_s = time.perf_counter() - start
-    start = time.perf_counter()
-    page.build_report(many, params, store, out / "report.html")
-    again_s = time.perf_counter() - start
+    aside = out / "apart" / "slides.html"
+    pictures = spent(lambda: slide_pictures(tiles, spread(tiles.items, params.max_slides), store))
+    side_files = spent(lambda: build_slides_page(page.environment(), params.title, many["slides"], tiles, store, aside))
+    whole, again = (spent(lambda: page.build_report(many, params, store, out / "report.html")) for _ in range(2))
     side = [path.stat().st_size for path in (out / "slides").iterdir()]
     return {
         "slides": len(tiles.items),
         "cores": os.cpu_count(),
-        "seconds": round(whole_s, 2),
-        "seconds_again": round(again_s, 2),
-        "seconds_pictures": round(pictures_s, 2),
-        "seconds_side_files": round(side_s, 2),
+        "seconds": round(whole.wall_s, 2),
+        "cpu_seconds": round(whole.cpu_s, 2),
+        "seconds_again": round(again.wall_s, 2),
+        "cpu_seconds_again": round(again.cpu_s, 2),
+        "cpu_seconds_pictures": round(pictures.cpu_s, 2),
+        "cpu_seconds_side_files": round(side_files.cpu_s, 2),
         "report_bytes": (out / "report.html").stat().st_size,
         "slides_page_bytes": (out / "slides.html").stat().st_size,
         "side_files": len(side),

@@ -11,16 +11,15 @@ On a GPU it has not run.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import tempfile
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bench.printing import finish, show
+from bench.scratch import scratch
 from bench.student.corpus import TILE_PX, make_corpus
 from bench.student.loader import training
 from pipeline.params.student import StudentParams
@@ -81,15 +80,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=64 if gpu else 4)
     parser.add_argument("--steps", type=int, default=12 if gpu else 2)
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        corpus = make_corpus(Path(folder), slides=2, tiles_per_slide=max(8, options.batch * 2))
+    with scratch() as folder:
+        corpus = make_corpus(folder, slides=2, tiles_per_slide=max(8, options.batch * 2))
         params = StudentParams(model=options.model, batch_size=options.batch, workers=2, epochs=1000, lr=1e-4)
-        told = check(training(corpus, params, Path(folder)), params, options.steps)
+        told = check(training(corpus, params, folder), params, options.steps)
     good = not told["batches_differ"] and told["loss_error"] <= LOSS_TOLERANCE
     good = good and told["gradient_cosine"] >= GRADIENT_COSINE
-    for name, value in told.items():
-        print(f"{name:16} {value}")
-    print(json.dumps({"model": options.model, "good": good, **told}))
+    show(f"A step of {options.model} against fp32 eager", ("", "found"), list(told.items()))
+    finish({"model": options.model, "good": good, **told})
     sys.exit(not good)
 
 

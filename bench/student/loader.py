@@ -1,6 +1,6 @@
 """Whether the loader keeps the training busy, and what the index of a large corpus takes.
 
-In one run, on a made corpus (`bench_corpus`: JPEG tiles of 224 px, tokens of ViT-L's 196 x 1024 int8), rounds that take
+In one run, on a made corpus (`corpus`: JPEG tiles of 224 px, tokens of ViT-L's 196 x 1024 int8), rounds that take
 turns:
 
     loader     batches alone, nothing is trained
@@ -8,10 +8,11 @@ turns:
     fed        the same steps, each on the next batch of the loader
 
 `ratio` is the median over the rounds of fed / resident, `ratio_low` to `ratio_high` its 95 % interval (bootstrap over
-the rounds); what it lacks to 1 is what the loader costs the training. The loader prefetches, and goes on to do so
-through the last timed step, so that each timed step pays for reading one batch. That holds where the loader alone is
-several times as fast as the training (its stock of batches is full before and after); where it is not, ask for many
-more --steps than the 2 * workers + 1 batches it may have in stock.
+the rounds); what it lacks to 1 is what the loader costs the training. `ratio_cpu` is the same of CPU seconds.
+
+The loader prefetches, and goes on to do so through the last timed step, so that each timed step pays for reading one
+batch. That holds where the loader alone is several times as fast as the training (its stock of batches is full before
+and after); where it is not, ask for many more --steps than the 2 * workers + 1 batches it may have in stock.
 
 Then a long run of the loader alone: `rss_growth_mb` is the growth of *anonymous* memory (/proc/self/smaps_rollup) from
 the second tenth of it to the last. Pages of mapped files do not count: they are the page cache's, shared by all
@@ -26,12 +27,9 @@ The last line is one JSON object.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -39,8 +37,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.clock import Spent, clock, ratios, since
+from bench.printing import finish, show
+from bench.scratch import scratch
 from bench.student.corpus import TILE_PX, make_corpus
 from pipeline.base.arrays import ArrayWriter
+from pipeline.base.intervals import interval
 from pipeline.params.student import StudentParams
 from pipeline.student.corpus import Corpus
 from pipeline.student.device import make_accelerator
@@ -54,6 +56,8 @@ from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.item.writer import OFFSETS_ARRAY
 
 MIB = 1 << 20
+DRAWS = 10_000
+"""Resamples of the rounds."""
 
 
 def anonymous_mb() -> float:
@@ -74,16 +78,16 @@ def training(corpus: Corpus, params: StudentParams, folder: Path) -> Training:
     return Training(distiller, corpus, params, input_px=TILE_PX, terms=terms, folder=folder, accelerator=accelerator)
 
 
-def tiles_per_s(made: Training, batches: Iterator[Batch], steps: int, train: bool) -> float:
-    """Tiles a second over so many steps, the first of which is not timed."""
-    began = 0.0
+def steps_of(made: Training, batches: Iterator[Batch], steps: int, train: bool) -> Spent:
+    """What so many steps take, after one that is not timed."""
+    began = clock()
     for step in range(steps + 1):
         if step == 1:
-            began = time.perf_counter()
+            began = clock()
         batch = next(batches)
         if train:
             made.step(step, batch)
-    return steps * made.loader.batch_size / (time.perf_counter() - began)
+    return since(began)
 
 
 def fed(made: Training, steps: int) -> Generator[Batch, None, None]:
@@ -91,42 +95,30 @@ def fed(made: Training, steps: int) -> Generator[Batch, None, None]:
     return made.loader.batches(0, 1 + steps + 2 * made.loader.workers + 1)
 
 
-def interval(ratios: Sequence[float], draws: int = 10_000) -> tuple[float, float]:
-    """95 % of the medians of so many resamples of the rounds."""
-    rng = np.random.default_rng(0)
-    medians = np.median(rng.choice(ratios, (draws, len(ratios))), axis=1)
-    low, high = np.percentile(medians, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def compare(made: Training, rounds: int, steps: int) -> dict[str, float]:
-    """The medians of all rounds; prints each."""
-    print(f"{'round':>5} {'loader':>9} {'resident':>9} {'fed':>9} {'fed/resident':>13}   tiles/s")
+    """The medians of all rounds."""
     # On the device: a GPU's copy of each batch is the loader's cost, which `fed` alone pays.
     resident = next(made.loader.batches(0, 1)).to(made.accelerator.device)
-    rows: list[tuple[float, float, float]] = []
+    taken: dict[str, list[Spent]] = {"loader": [], "resident": [], "fed": []}
     for number in range(rounds):
         with closing(fed(made, 8 * steps)) as source:
-            alone = tiles_per_s(made, source, 8 * steps, train=False)
+            taken["loader"].append(steps_of(made, source, 8 * steps, train=False))
         # Every other round the other way about, so that a machine that slows down favours neither.
-        speeds = {}
         for kind in ("resident", "fed") if number % 2 else ("fed", "resident"):
             with closing(fed(made, steps) if kind == "fed" else _again(resident)) as source:
-                speeds[kind] = tiles_per_s(made, source, steps, train=True)
-        rows.append((alone, speeds["resident"], speeds["fed"]))
-        print(f"{number:>5} {alone:>9.0f} {speeds['resident']:>9.1f} {speeds['fed']:>9.1f} "
-              f"{speeds['fed'] / speeds['resident']:>13.3f}")  # fmt: skip
-    alone, at_rest, by_loader = (statistics.median(column) for column in zip(*rows, strict=True))
-    ratios = [row[2] / row[1] for row in rows]
-    low, high = interval(ratios)
-    return {
-        "loader_tiles_per_s": alone,
-        "resident_tiles_per_s": at_rest,
-        "fed_tiles_per_s": by_loader,
-        "ratio": statistics.median(ratios),
-        "ratio_low": low,
-        "ratio_high": high,
-    }
+                taken[kind].append(steps_of(made, source, steps, train=True))
+    tiles = {"loader": 8 * steps * made.loader.batch_size} | dict.fromkeys(
+        ("resident", "fed"), steps * made.loader.batch_size
+    )
+    rates = {kind: [tiles[kind] / one.wall_s for one in each] for kind, each in taken.items()}
+    by_round = [fed / resident for fed, resident in zip(rates["fed"], rates["resident"], strict=True)]
+    rows = [(n, *(rates[kind][n] for kind in taken), ratio) for n, ratio in enumerate(by_round)]
+    show("Tiles a second", ("round", *taken, "fed / resident"), rows)
+    medians = np.median(np.random.default_rng(0).choice(by_round, (DRAWS, rounds)), axis=1)
+    low, high = interval(medians)
+    told = {f"{kind}_tiles_per_s": statistics.median(each) for kind, each in rates.items()}
+    told |= {"ratio": statistics.median(by_round), "ratio_low": low, "ratio_high": high}
+    return told | {"ratio_cpu": ratios(taken["resident"], taken["fed"])["cpu"]}
 
 
 def _again(batch: Batch) -> Generator[Batch, None, None]:
@@ -191,24 +183,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8, help="timed training steps a round")
     parser.add_argument("--long", type=int, default=600, help="batches of the long run of the loader")
+    parser.add_argument("--folder", type=Path, help="on the disk of interest (the system's temporary folder)")
     asked = parser.parse_args()
-    # Beside the working directory's own files, not in a /tmp that is often memory.
-    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "."), prefix=".bench-") as temporary:
+    with scratch(asked.folder) as temporary:
         if asked.index:
-            figures = index(asked.index, asked.slides or 2000, asked.batch_size, Path(temporary))
-            for name, value in figures.items():
-                print(f"{name:<14} {value:,.1f}" if isinstance(value, float) else f"{name:<14} {value:,}")
+            figures = index(asked.index, asked.slides or 2000, asked.batch_size, temporary)
+            show(f"An epoch's order over {asked.index:,} rows", ("", "found"), list(figures.items()))
         else:
-            corpus = make_corpus(Path(temporary), asked.slides or 20, asked.tiles)
+            corpus = make_corpus(temporary, asked.slides or 20, asked.tiles)
             params = StudentParams(model=asked.model, batch_size=asked.batch_size, workers=asked.workers, epochs=10_000)
-            made = training(corpus, params, Path(temporary))
+            made = training(corpus, params, temporary)
             made.model.train()
             threads = torch.get_num_threads()
             print(f"{asked.model}, {corpus.total} tiles, batch {asked.batch_size}, {threads} threads, device "
                   f"{made.accelerator.device}, {asked.workers} loader thread(s)")  # fmt: skip
             figures = compare(made, asked.rounds, asked.steps)
             figures["rss_growth_mb"] = growth_mb(made, asked.long)
-    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+    finish({name: round(value, 4) for name, value in figures.items()})
 
 
 if __name__ == "__main__":

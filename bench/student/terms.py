@@ -10,15 +10,15 @@ What this does not cover: what an arm does to the student's fidelity.
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
+from bench.clock import ratios, turns
+from bench.printing import finish, show
+from bench.scratch import scratch
 from bench.student.corpus import TILE_PX, make_corpus
 from pipeline.params.student import StudentParams
 from pipeline.student.adapters import ADAPTERS
@@ -48,29 +48,29 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args()
     device = pick_device()
-    with tempfile.TemporaryDirectory() as root:
-        corpus = make_corpus(Path(root), slides=1, tiles_per_slide=max(64, options.batch))
+    with scratch() as root:
+        corpus = make_corpus(root, slides=1, tiles_per_slide=max(64, options.batch))
         order = Order(corpus.rows, block_rows=16, buffer_rows=64, views=corpus.views, seed=0)
         loader = Loader(corpus, order, input_px=TILE_PX, batch_size=options.batch, dense=True, workers=0)
         batch = next(iter(loader.batches(0, 1))).to(device)
         made = {name: _step(StudentParams.model_validate(changed), corpus, batch) for name, changed in ARMS.items()}
-    times: dict[str, list[float]] = {name: [] for name in ARMS}
-    for repeat in range(options.repeats + 1):
-        for name, (step, _) in made.items():
-            begun = time.perf_counter()
-            step()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if repeat:
-                times[name].append(time.perf_counter() - begun)
 
-    base = min(times[BASE])
-    print(f"{device.type}, {torch.get_num_threads()} thread(s), batch {options.batch}, best of {options.repeats}")
-    print(f"{'arm':42} {'ms/step':>8} {'added':>7} {'adapter':>9}")
-    for name, (_, parameters) in made.items():
-        value = min(times[name])
-        print(f"{name:42} {1000 * value:8.0f} {value / base - 1:7.1%} {parameters or '':>9}")
-    print(json.dumps({"batch": options.batch, **{name: round(1000 * min(t), 1) for name, t in times.items()}}))
+    def finished(step: Callable[[], None]) -> None:
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    taken = turns({name: partial(finished, step) for name, (step, _) in made.items()}, options.repeats)
+    best_s = {name: min(one.wall_s for one in each) for name, each in taken.items()}
+    added = {name: ratios(each, taken[BASE]) for name, each in taken.items()}
+    rows = [
+        (name, 1000 * best_s[name], best_s[name] / best_s[BASE], added[name]["cpu"], parameters or "")
+        for name, (_, parameters) in made.items()
+    ]
+    where = f"{device.type}, {torch.get_num_threads()} thread(s), batch {options.batch}, best of {options.repeats}"
+    columns = ("arm", "ms a step", f"times {BASE}", "by CPU seconds", "adapter's parameters")
+    show(f"What objectives and adapters add to a step: {where}", columns, rows)
+    finish({"batch": options.batch, **{name: round(1000 * s, 1) for name, s in best_s.items()}, f"over_{BASE}": added})
 
 
 def _step(params: StudentParams, corpus: Corpus, batch: Batch) -> tuple[Callable[[], None], int]:

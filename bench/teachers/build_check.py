@@ -13,18 +13,15 @@ blocks for SM80 31 s and 615 MB.
 
 from __future__ import annotations
 
-import json
-import tempfile
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import timm
 import torch
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from bench.printing import finish, show
+from bench.scratch import scratch
 from pipeline.base.errors import TeacherError
 from pipeline.teachers.engines.export import export_trunk, require_convertible
 from pipeline.teachers.teacher import Teacher
@@ -46,8 +43,8 @@ def build(program: torch.export.ExportedProgram, batch_max: int, architecture: s
     builder = trt.Builder(said.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, said.logger)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trunk.onnx"
+    with scratch() as folder:
+        path = folder / "trunk.onnx"
         # Weights beside the graph: one protobuf holds no more than 2 GB.
         torch.onnx.export(program, dynamo=True, verbose=False).save(path, external_data=True)  # type: ignore[union-attr]
         if not parser.parse_from_file(str(path)):
@@ -103,14 +100,13 @@ def main(
     program = export_trunk(teacher.trunk.to(dtype), teacher.input_px, batch, dtype)
     require_convertible(program, batch, teacher.name)
     exported_s = time.perf_counter() - start
-    table = Table("architecture", "MB", "seconds", title=f"ViT-L/16, {depth} blocks, {precision}, batch 1 to {batch}")
     engines = {}
     for name in architecture or ARCHITECTURES:
         start = time.perf_counter()
         nbytes = build(program, batch, name)
         engines[name] = {"mb": round(nbytes / 1e6, 1), "seconds": round(time.perf_counter() - start, 1)}
-        table.add_row(name, str(engines[name]["mb"]), str(engines[name]["seconds"]))
-    Console().print(table)
+    rows = [(name, made["mb"], made["seconds"]) for name, made in engines.items()]
+    show(f"ViT-L/16, {depth} blocks, {precision}, batch 1 to {batch}", ("architecture", "MB", "seconds"), rows)
     report = {
         "depth": depth,
         "precision": precision,
@@ -118,7 +114,7 @@ def main(
         "export_s": round(exported_s, 1),
         "engines": engines,
     }
-    print(json.dumps(report))
+    finish(report)
 
 
 if __name__ == "__main__":

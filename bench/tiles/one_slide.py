@@ -8,14 +8,14 @@ Run: python -m bench.tiles.one_slide SLIDE TARGET_MPP TILE_PX READER
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+from bench.clock import clock, since
+from bench.printing import finish
+from bench.scratch import scratch
 from pipeline.base.store import Ref, Store
 from pipeline.params.site import ClusterParams
 from pipeline.params.slides import SlidesParams
@@ -31,28 +31,28 @@ def main(slide: str, target_mpp: str, tile_px: str, reader: str) -> None:
     params = TilesParams.model_validate(
         {"target_mpp": float(target_mpp), "tile_px": int(tile_px), "reader": reader, "on_error": "fail"}
     )
-    with tempfile.TemporaryDirectory() as folder:
-        table, store, one = Path(folder) / "slides.csv", Store(Path(folder) / "store"), ClusterParams(workers=1)
+    with scratch() as folder:
+        table, store, one = folder / "slides.csv", Store(folder / "store"), ClusterParams(workers=1)
         table.write_text(f"path\n{Path(slide).resolve()}\n")
         slides_params = SlidesParams(table=str(table), on_error="fail")
         slides = catalogue(slides_params, store, one)
         located = sources(table, store, slides_params)
         make_tiles(slides, located, params.model_copy(update={"max_tiles_per_slide": 1}), store, one)
-        began, began_cpu = time.perf_counter(), time.process_time()
+        began = clock()
         made = make_tiles(slides, located, params, store, one)
-        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
+        taken = since(began)
         item = TileReader(store.path(Ref("tiles", made.recipe_key, made.items[0].key)))
         report: dict[str, Any] = {
             "tiles": len(item),
-            "seconds": seconds,
-            "cpu_seconds": cpu_seconds,
+            "seconds": taken.wall_s,
+            "cpu_seconds": taken.cpu_s,
             "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             **{name: item.meta[name] for name in ("reader", "as_scanned", "read_level", "read_downsample")},
             "size_l0_px": item.meta["size_l0_px"],
             "x_l0": item.table["x_l0"].to_pylist(),
             "y_l0": item.table["y_l0"].to_pylist(),
         }
-    print(json.dumps(report))
+    finish(report)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.clock import Spent, median, ratios, spent
+from bench.printing import finish, show
+from bench.scratch import die_with_parent, scratch
 from pipeline.demo.slides import SLIDE_FILE, make_demo_slide
 from pipeline.slides.read.reader import SlideReader
 
@@ -43,17 +46,15 @@ QUALITY = 95
 _PATTERN_PX = 2048
 
 
-def plain_loop(slide: Path, run: dict[str, Any], tile_px: int) -> float:
-    """Seconds that the plain loop takes for the tiles of a run of the stage."""
+def plain_loop(slide: Path, run: dict[str, Any], tile_px: int) -> None:
+    """The plain loop over the tiles of a run of the stage."""
     level, side = run["read_level"], round(run["size_l0_px"][0] / run["read_downsample"])
-    began = time.perf_counter()
     with openslide.OpenSlide(str(slide)) as opened:
         for at in zip(run["x_l0"], run["y_l0"], strict=True):
             tile = opened.read_region(at, level, (side, side)).convert("RGB")
             if side != tile_px:
                 tile = tile.resize((tile_px, tile_px), Image.Resampling.BICUBIC)
             tile.save(io.BytesIO(), "JPEG", quality=QUALITY, subsampling=0)
-    return time.perf_counter() - began
 
 
 def stage(slide: Path, target_mpp: float, tile_px: int, processes: int = 1) -> list[dict[str, Any]]:
@@ -61,7 +62,14 @@ def stage(slide: Path, target_mpp: float, tile_px: int, processes: int = 1) -> l
     command = [sys.executable, "-m", "bench.tiles.one_slide", str(slide), str(target_mpp), str(tile_px), "auto"]
     env = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     children = [
-        subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            command,
+            env=env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=die_with_parent,
+        )
         for _ in range(processes)
     ]
     reports = []
@@ -73,19 +81,26 @@ def stage(slide: Path, target_mpp: float, tile_px: int, processes: int = 1) -> l
     return reports
 
 
-def case(name: str, slide: Path, target_mpp: float, tile_px: int, repeats: int) -> tuple[float, float, dict[str, Any]]:
-    """Print one case; returns stage tiles/s over plain tiles/s, the stage's tiles/s, and its last report."""
-    plain, whole = [], []
+@dataclass(frozen=True)
+class Case:
+    """What one case found: `ratio` is how many times as fast the stage is, by wall and by CPU seconds."""
+
+    row: tuple[object, ...]
+    ratio: dict[str, float]
+    peak_rss_mb: float
+
+
+def case(name: str, slide: Path, target_mpp: float, tile_px: int, repeats: int) -> Case:
+    """The stage and the plain loop by turns."""
+    plain, whole = list[Spent](), list[Spent]()
     for _ in range(repeats):
         (report,) = stage(slide, target_mpp, tile_px)
-        whole.append(report["seconds"])
-        plain.append(plain_loop(slide, report, tile_px))
-    n = report["tiles"]
-    stage_rate, plain_rate = n / statistics.median(whole), n / statistics.median(plain)
-    print(f"{name:9} {target_mpp:.3f} um/px, {tile_px} px: {n} tiles, {report['as_scanned']} kept as scanned, ", end="")
-    print(f"{report['reader']}; plain {plain_rate:.0f}/s, stage {stage_rate:.0f}/s, ", end="")
-    print(f"ratio {stage_rate / plain_rate:.2f}, peak {report['peak_rss_mb']:.0f} MB")
-    return stage_rate / plain_rate, stage_rate, report
+        whole.append(Spent(report["seconds"], report["cpu_seconds"]))
+        plain.append(spent(partial(plain_loop, slide, report, tile_px)))
+    n, ratio, peak = report["tiles"], ratios(plain, whole), report["peak_rss_mb"]
+    what = f"{name}, {target_mpp:.3f} um/px, {tile_px} px, {report['reader']}"
+    rates = (n / median(plain).wall_s, n / median(whole).wall_s)
+    return Case((what, n, report["as_scanned"], *rates, ratio["wall"], ratio["cpu"], peak), ratio, peak)
 
 
 def scaling(slide: Path, target_mpp: float, tile_px: int, repeats: int) -> float:
@@ -97,9 +112,9 @@ def scaling(slide: Path, target_mpp: float, tile_px: int, repeats: int) -> float
 
 def make_slide(path: Path, side_px: int = SIDE_PX) -> float:
     """A tiled JPEG TIFF of demo tissue, mirrored over `side_px`, levels 1, 4, 16; returns its bytes a pixel."""
-    with tempfile.TemporaryDirectory() as folder:
-        make_demo_slide(1, _PATTERN_PX, Path(folder))
-        with tifffile.TiffFile(Path(folder) / SLIDE_FILE) as tiff:
+    with scratch() as folder:
+        make_demo_slide(1, _PATTERN_PX, folder)
+        with tifffile.TiffFile(folder / SLIDE_FILE) as tiff:
             pattern_HWC = tiff.pages[0].asarray()
     grain = np.random.default_rng(0).normal(0, 4, (*pattern_HWC.shape[:2], 1))
     pattern_HWC = np.clip(pattern_HWC + grain, 0, 255).astype(np.uint8)
@@ -149,24 +164,29 @@ def main() -> None:
     parser.add_argument("--target-mpp", type=float, default=0.5, help="of the rescaled case")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         slide = args.slide
         if slide is None:
-            slide = Path(folder) / "bench.tif"
+            slide = folder / "bench.tif"
             density = make_slide(slide)
             print(f"made a slide of {SIDE_PX} x {SIDE_PX} px at {MPP} um/px, {density:.2f} bytes a pixel")
         own_mpp, own_tile_px = _own(slide)
-        aligned_ratio, _, first = case("aligned", slide, own_mpp, own_tile_px, args.repeats)
-        rescaled_ratio, _, second = case("rescaled", slide, args.target_mpp, 224, args.repeats)
+        aligned = case("aligned", slide, own_mpp, own_tile_px, args.repeats)
+        rescaled = case("rescaled", slide, args.target_mpp, 224, args.repeats)
         two = scaling(slide, args.target_mpp, 224, args.repeats)
-    print(f"two processes: {two:.2f} times one, on {os.cpu_count()} cores")
-    result = {
-        "aligned_ratio": round(aligned_ratio, 2),
-        "rescaled_ratio": round(rescaled_ratio, 2),
-        "two_process_scaling": round(two, 2),
-        "peak_rss_mb": round(max(first["peak_rss_mb"], second["peak_rss_mb"])),
-    }
-    print(json.dumps(result))
+    columns = ("case", "tiles", "as scanned", "plain /s", "stage /s", "times as fast", "by CPU seconds", "peak MB")
+    show("The tiles stage against the plain loop, one thread", columns, [aligned.row, rescaled.row])
+    finish(
+        {
+            "aligned_ratio": round(aligned.ratio["wall"], 2),
+            "aligned_ratio_cpu": aligned.ratio["cpu"],
+            "rescaled_ratio": round(rescaled.ratio["wall"], 2),
+            "rescaled_ratio_cpu": rescaled.ratio["cpu"],
+            "two_process_scaling": round(two, 2),
+            "cores": os.cpu_count(),
+            "peak_rss_mb": round(max(aligned.peak_rss_mb, rescaled.peak_rss_mb)),
+        }
+    )
 
 
 def _own(slide: Path) -> tuple[float, int]:

@@ -8,17 +8,15 @@ object with the means. Demo slides are cleaner than real ones: a good score here
 
 from __future__ import annotations
 
-import json
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
+from bench.printing import finish, show
+from bench.scratch import scratch
 from pipeline.base.store import Store
 from pipeline.demo.regions import FAT
 from pipeline.demo.slides import CORRUPT, LABELS_FILE, N_DEMO, SLIDE_FILE, ensure_demo_slide
@@ -71,16 +69,14 @@ def main(
     """Print the agreement of the tissue mask with the demo slides' exact masks."""
     tissue = TissueParams.model_validate({"method": method, "fat": fat})
     params = TilesParams(tile_px=tile_px, tissue=tissue)
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder))
+    with scratch() as folder:
+        store = Store(folder)
         numbers = [number for number in range(1, N_DEMO + 1) if number != CORRUPT]
         rows = {f"demo-{n}": evaluate(ensure_demo_slide(n, side_px, store), params) for n in numbers}
     means = {name: float(np.nanmean([row[name] for row in rows.values()])) for name in COLUMNS}
-    table = Table("slide", *COLUMNS)
-    for slide, row in {**rows, "mean": means}.items():
-        table.add_row(slide, *(f"{row[name]:.3f}" for name in COLUMNS))
-    Console().print(table)
-    print(json.dumps({"method": method, "fat": fat, **{name: round(value, 4) for name, value in means.items()}}))
+    told = [(slide, *(row[name] for name in COLUMNS)) for slide, row in {**rows, "mean": means}.items()]
+    show("Tissue masks against the demo slides' exact ones", ("slide", *COLUMNS), told)
+    finish({"method": method, "fat": fat, **{name: round(value, 4) for name, value in means.items()}})
 
 
 if __name__ == "__main__":

@@ -15,18 +15,18 @@ Run: python -m bench.tokens.arrays [--rows N] [--folder DIR]; the last line is o
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import tempfile
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from bench.clock import Spent, median, ratios, turns
+from bench.printing import finish, show
+from bench.scratch import scratch
 from pipeline.base.arrays import ArrayWriter, MappedArray
 from pipeline.tokens.item.writer import chunk_rows
 
@@ -46,26 +46,43 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--folder", type=Path, help="on the disk of interest (the system's temporary folder)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        figures = bench(Path(folder), max(options.rows, BATCH_ROWS), options.repeats)
-    print(f"{'':<16}{'arrays':>12}{'plain file':>12}{'ratio':>8}{'oindex':>12}{'ratio':>8}")
-    for name, unit in (("write", "GB/s"), ("random", "rows/s"), ("block-shuffled", "rows/s")):
-        ours, plain, oindex = figures[name]
-        theirs = f"{oindex:>12,.0f}{ours / oindex:>8.1f}" if oindex else ""
-        digits = 2 if name == "write" else 0
-        print(f"{name:<16}{ours:>12,.{digits}f}{plain:>12,.{digits}f}{ours / plain:>8.2f}{theirs}  {unit}")
-    print(json.dumps(summary(figures) | {"rows": max(options.rows, BATCH_ROWS), "repeats": options.repeats}))
+    with scratch(options.folder) as folder:
+        figures = bench(folder, max(options.rows, BATCH_ROWS), options.repeats)
+    rows = [
+        (
+            f"{name}, {unit}",
+            figure.ours,
+            figure.plain,
+            figure.plain_over_ours["wall"],
+            figure.plain_over_ours["cpu"],
+        )
+        + ((figure.oindex, figure.oindex_over_ours) if figure.oindex else ("", ""))
+        for name, unit, figure in ((name, "GB/s" if name == "write" else "rows/s", f) for name, f in figures.items())
+    ]
+    columns = ("", "arrays", "plain file", "times as fast", "by CPU seconds", "oindex", "times as fast")
+    show(f"Token arrays against plain files, medians of {options.repeats} rounds", columns, rows)
+    finish(summary(figures) | {"rows": max(options.rows, BATCH_ROWS), "repeats": options.repeats})
 
 
-def bench(folder: Path, n: int, repeats: int) -> dict[str, tuple[float, float, float | None]]:
-    """{what: (ours, plain file, oindex)}: GB/s of `write`, rows/s of `random` and `block-shuffled`."""
+@dataclass(frozen=True)
+class Figure:
+    """What one way of writing or reading reaches: GB/s or rows/s; ratios of the seconds, so that more is better."""
+
+    ours: float
+    plain: float
+    plain_over_ours: dict[str, float]
+    oindex: float | None = None
+    oindex_over_ours: float | None = None
+
+
+def bench(folder: Path, n: int, repeats: int) -> dict[str, Figure]:
+    """The figure of `write`, `random` and `block-shuffled`."""
     rng = np.random.default_rng(0)
     rows = chunk_rows(n, "int8", 1, TOKENS, WIDTH)
     chunk_NTD = rng.integers(-127, 128, (rows, TOKENS, WIDTH), np.int8)
     array, flat = folder / "array", folder / "flat"
-    figures: dict[str, tuple[float, float, float | None]] = {}
-    times = rounds(repeats, [lambda: write_array(array, chunk_NTD, n), lambda: write_flat(flat, chunk_NTD, n)])
-    figures["write"] = (n * ROW_NBYTES / times[0] / 1e9, n * ROW_NBYTES / times[1] / 1e9, None)
+    writers = {"ours": partial(write_array, array, chunk_NTD, n), "plain": partial(write_flat, flat, chunk_NTD, n)}
+    figures = {"write": _figure(turns(writers, repeats), n * ROW_NBYTES / 1e9)}
 
     mapped = MappedArray(array)
     plain = np.memmap(flat, np.int8, "r", shape=(n, TOKENS, WIDTH))
@@ -75,41 +92,44 @@ def bench(folder: Path, n: int, repeats: int) -> dict[str, tuple[float, float, f
         expected = plain[batches[0]]
         if not all(np.array_equal(got, expected) for got in (mapped.take(batches[0]), slow.oindex[batches[0]])):
             raise SystemExit(f"{name}: the contenders read different bytes")
-        contenders: list[Callable[[], Any]] = [
-            lambda batches=batches: [mapped.take(rows) for rows in batches],  # type: ignore[misc]
-            lambda batches=batches: [plain[rows] for rows in batches],  # type: ignore[misc]
-            lambda batches=batches: slow.oindex[batches[0]],  # type: ignore[misc]
-        ]
-        ours, memmap, oindex = rounds(repeats, contenders)
-        figures[name] = (BATCHES * BATCH_ROWS / ours, BATCHES * BATCH_ROWS / memmap, BATCH_ROWS / oindex)
+        readers = {
+            "ours": partial(_each, mapped.take, batches),
+            "plain": partial(_each, plain.__getitem__, batches),
+            "oindex": partial(_each, slow.oindex.__getitem__, batches[:1]),
+        }
+        figures[name] = _figure(turns(readers, repeats), BATCHES * BATCH_ROWS)
     return figures
 
 
-def summary(figures: dict[str, tuple[float, float, float | None]]) -> dict[str, float]:
+def _each(read: Callable[[Rows], object], batches: list[Rows]) -> None:
+    for rows in batches:
+        read(rows)
+
+
+def _figure(taken: dict[str, list[Spent]], amount: float) -> Figure:
+    """Of what each contender took for `amount`; oindex has one batch of `BATCHES`."""
+    ours, plain = amount / median(taken["ours"]).wall_s, amount / median(taken["plain"]).wall_s
+    over = ratios(taken["plain"], taken["ours"])
+    if "oindex" not in taken:
+        return Figure(ours, plain, over)
+    oindex = amount / BATCHES / median(taken["oindex"]).wall_s
+    return Figure(ours, plain, over, oindex, round(ours / oindex, 1))
+
+
+def summary(figures: dict[str, Figure]) -> dict[str, float]:
     """The ratios of the last line."""
-    (ours, plain, _), random, blocks = figures["write"], figures["random"], figures["block-shuffled"]
-    assert random[2] is not None and blocks[2] is not None
-    ratios = {
-        "write_ratio": ours / plain,
-        "read_ratio": blocks[0] / blocks[1],
-        "random_read_ratio": random[0] / random[1],
-        "over_oindex": min(random[0] / random[2], blocks[0] / blocks[2]),
-        "write_gb_per_s": ours,
-        "read_rows_per_s": blocks[0],
+    write, random, blocks = figures["write"], figures["random"], figures["block-shuffled"]
+    return {
+        "write_ratio": write.plain_over_ours["wall"],
+        "write_ratio_cpu": write.plain_over_ours["cpu"],
+        "read_ratio": blocks.plain_over_ours["wall"],
+        "read_ratio_cpu": blocks.plain_over_ours["cpu"],
+        "random_read_ratio": random.plain_over_ours["wall"],
+        "random_read_ratio_cpu": random.plain_over_ours["cpu"],
+        "over_oindex": min(figure.oindex_over_ours or 0.0 for figure in (random, blocks)),
+        "write_gb_per_s": round(write.ours, 3),
+        "read_rows_per_s": round(blocks.ours, 1),
     }
-    return {name: round(value, 3) for name, value in ratios.items()}
-
-
-def rounds(repeats: int, contenders: list[Callable[[], Any]]) -> list[float]:
-    """Median seconds of each; they take turns, in another order each round, and the first round warms up."""
-    seconds: list[list[float]] = [[] for _ in contenders]
-    for number in range(repeats + 1):
-        for i in range(len(contenders)):
-            which = (i + number) % len(contenders)
-            began = time.perf_counter()
-            contenders[which]()
-            seconds[which].append(time.perf_counter() - began)
-    return [statistics.median(taken[1:]) for taken in seconds]
 
 
 def write_array(path: Path, chunk_NTD: NDArray[np.int8], n: int) -> None:

@@ -16,16 +16,15 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib.util
-import json
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench.printing import finish, show
+from bench.scratch import scratch
 from bench.tokens.stream import make_tiles, random_teacher
 from pipeline.base.manifest import Item, Manifest
 from pipeline.base.store import Store
@@ -61,7 +60,6 @@ def engines(teacher: Teacher, device: torch.device, store: Store, golden_NSSC: T
         except Exception as error:
             # Whatever one engine does, the others are checked.
             told[f"{engine} {precision}"] = f"{type(error).__name__}: {error}"
-        print(f"{engine} {precision}: {told[f'{engine} {precision}']}", flush=True)
     return told
 
 
@@ -144,18 +142,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=64 if gpu else 4)
     parser.add_argument("--tiles", type=int, default=1500 if gpu else 14)
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        store, teacher = Store(Path(folder) / "store"), random_teacher(options.teacher)
-        tiles, _ = make_tiles(store, options.tiles, teacher.input_px, Path(folder))
+    with scratch() as folder:
+        store, teacher = Store(folder / "store"), random_teacher(options.teacher)
+        tiles, _ = make_tiles(store, options.tiles, teacher.input_px, folder)
         told: dict[str, Any] = stream(teacher, device, store, tiles, options.batch)
-        print(f"stream: {told}", flush=True)
         job = Job(tiles.recipe, {}, TokensParams(), store, 0)
         picked = calibration.choose(tiles.items, min(options.tiles, 32))
         images = [job.reader(item).image(row, teacher.input_px) for item, row in picked]
         told["engines"] = engines(teacher, device, store, torch.from_numpy(np.stack(images)), options.batch)
     good = told["differing_bytes"] == 0 and told["device_error"] <= DEVICE_TOLERANCE
     good &= all(isinstance(figures, dict) for figures in told["engines"].values())
-    print(json.dumps({"device": str(device), "teacher": options.teacher, "good": good, **told}))
+    flat = {name: value for name, value in told.items() if name != "engines"} | told["engines"]
+    show(f"{options.teacher}, random weights, on {device}", ("", "found"), list(flat.items()))
+    finish({"device": str(device), "teacher": options.teacher, "good": good, **told})
     sys.exit(not good)
 
 

@@ -16,7 +16,6 @@ Run: python -m bench.tokens.patch_storage [--teacher NAME --weights FILE --image
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +25,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.printing import finish, show
 from kernels.dequantise import dequantise
 from kernels.epilogue import folded, quantise, standardise
 from kernels.hadamard.reference import block_of, signs_over, transform
 from pipeline.base.store import Store
-from pipeline.params import Params, load_params
+from pipeline.params.load import load_params
 from pipeline.params.tokens import TokensParams
+from pipeline.params.whole import WholeParams
 from pipeline.slides.images import list_images
 from pipeline.teachers.demo import read_slide
 from pipeline.teachers.loading import load_teacher
@@ -136,7 +137,7 @@ def split_halves(patch_NTD: Tensor, where: str) -> Tokens:
     return Tokens(x_MD, standardise(x_MD, mu_D, sigma_D), mu_D, sigma_D)
 
 
-def teacher_tokens(params: Params, store: Store, images: Path | None, n_tiles: int) -> Tensor:
+def teacher_tokens(params: WholeParams, store: Store, images: Path | None, n_tiles: int) -> Tensor:
     """The teacher's patch tokens of up to `n_tiles` evenly spread images, (N, T, D) float32, in fp32 on the CPU."""
     demo_px = params.slides.demo_px
     teacher = load_teacher(params.tokens, store, demo_px)
@@ -206,7 +207,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.teacher != "demo" and options.images is None and not options.synthetic:
         parser.error("--teacher needs --images: a folder of tiles")
-    base = load_params() if Path("params.yaml").exists() else Params()
+    base = load_params(WholeParams) if Path("params.yaml").exists() else WholeParams()
     params = base.model_copy(update={"tokens": TokensParams(teacher=options.teacher, weights=options.weights)})
     if options.synthetic:
         patch_NTD, name = synthetic_tokens(), "synthetic"
@@ -215,17 +216,16 @@ def main() -> None:
         patch_NTD, name = teacher_tokens(params, store, options.images, options.tiles), options.teacher
     tokens = split_halves(patch_NTD, name)
     rows = losses(tokens)
-    print(
+    title = (
         f"{len(tokens.x_MD)} tokens of {name}, {tokens.width} channels, rotated in blocks of {block_of(tokens.width)}"
     )
-    print(f"{'scheme':<36}{'B/element':>10}{'rel. L2':>10}{'1 - cosine':>12}{'worst 1 %':>12}")
-    for row in rows:
-        l2, apart, worst = (float(row[key]) for key in ("relative_l2", "one_minus_cosine", "worst_hundredth"))
-        print(f"{row['scheme']:<36}{row['bytes_per_element']:>10.3f}{l2:>10.2%}{apart:>12.1e}{worst:>12.1e}")
+    keys = ("scheme", "bytes_per_element", "relative_l2", "one_minus_cosine", "worst_hundredth")
+    columns = ("scheme", "bytes an element", "relative L2", "1 - cosine", "worst hundredth")
+    show(title, columns, [tuple(row[key] for key in keys) for row in rows])
     (default,) = (row for row in rows if row["scheme"] == DEFAULT)
     told = {"teacher": name, "width": tokens.width, "tokens": len(tokens.x_MD), "schemes": rows}
     told |= {"relative_l2": default["relative_l2"], "cosine": 1 - float(default["one_minus_cosine"])}
-    print(json.dumps(told))
+    finish(told)
 
 
 if __name__ == "__main__":

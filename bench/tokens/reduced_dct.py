@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.clock import clock, ratios, since
+from bench.printing import finish, show
 from pipeline.base.errors import HistillError, SlideRefused
 from pipeline.base.store import Store
 from pipeline.params.tiles import TilesParams
@@ -60,11 +61,11 @@ def measure(
         choice = choose(reduced, look(reader, params)[1], params)
         drawn = spread_choice(len(choice.x_l0), n_tiles, params.seed)
         x_l0, y_l0, tissue = choice.x_l0[drawn], choice.y_l0[drawn], choice.tissue[drawn]
-        tiles, seconds = {}, {}
+        tiles, taken = {}, {}
         for name, geometry in (("whole", whole), ("reduced", reduced)):
-            began = time.perf_counter()
+            began = clock()
             cuts = list(cut(reader, geometry, x_l0, y_l0, tissue, params.jpeg_quality))
-            seconds[name] = time.perf_counter() - began
+            taken[name] = since(began)
             tiles[name] = [None if one.jpeg is None else decode_jpeg(one.jpeg) for one in cuts]
         tiles["pillow"] = _by_pillow(reader, whole, x_l0, y_l0, params.jpeg_quality)
     intact = [i for i, one in enumerate(tiles["whole"]) if one is not None]
@@ -91,7 +92,7 @@ def measure(
         "target_mpp": params.target_mpp,
         "dct_scale": scale,
         "rows": rows,
-        "cutting_ratio": round(seconds["whole"] / seconds["reduced"], 2),
+        "cutting_ratio": ratios([taken["whole"]], [taken["reduced"]]),
     }
 
 
@@ -139,7 +140,7 @@ def _psnr(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print a line a way of making tiles, and the JSON line."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description="the effect of tiles.reduced_dct on a teacher's embeddings")
     parser.add_argument("slide", type=Path)
     parser.add_argument("--teacher", required=True, help="a timm name")
@@ -154,13 +155,15 @@ def main(arguments: list[str] | None = None) -> None:
         found = measure(args.slide, tokens, args.target_mpp, args.mpp, args.tiles)
     except HistillError as error:
         raise SystemExit(str(error)) from None
-    print("{tiles} tiles, {mpp:.3f} -> {target_mpp:.3f} um/px, JPEG at 1/{dct_scale}, {teacher}".format(**found))
-    print(f"{'against the default':22}PSNR dB   raw (p5)          standardised (p5)  patch (p5)")
-    for name, row in found["rows"].items():
-        cells = [f"{row[kind]['mean']:.4f} ({row[kind]['p5']:.4f})" for kind in ("raw", "standardised", "patch")]
-        print(f"{name:22}{row['psnr_db']:7.1f}   {'   '.join(cells)}")
-    print(f"reading, resizing and encoding: {found['cutting_ratio']:.2f} times as fast")
-    print(json.dumps(found))
+    title = "{tiles} tiles, {mpp:.3f} -> {target_mpp:.3f} um/px, JPEG at 1/{dct_scale}, {teacher}; ".format(**found)
+    title += "reading, resizing and encoding {cutting_ratio[wall]:.2f} times as fast".format(**found)
+    kinds = ("raw", "standardised", "patch")
+    rows = [
+        (name, row["psnr_db"], *(f"{row[kind]['mean']:.4f} ({row[kind]['p5']:.4f})" for kind in kinds))
+        for name, row in found["rows"].items()
+    ]
+    show(title, ("against the default", "PSNR dB", *(f"cosine, {kind} (p5)" for kind in kinds)), rows)
+    finish(found)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@
               of the tiles, since it holds all features (13 GB of ViT-L/16's at 64 batches of 256) until then
 
 Each figure is the median of `--rounds` rounds in which the three take turns, and the ratio the median of the rounds'
-own ratios, since other work on the machine slows all of them. The weights are random: the time does not depend on them.
+own ratios, by wall and by CPU seconds, since other work on the machine slows all of them. The weights are random: the
+time does not depend on them.
 
 What bounds it: a ViT-L/16 tile is 123 GFLOP against 0.2 MB written and a tenth of that read, so the forward pass is the
 bound wherever threads decode JPEG as fast as it takes tiles (some 3,000 a second each), and the rest of the stream has
@@ -24,11 +25,7 @@ import argparse
 import copy
 import importlib.util
 import itertools
-import json
-import os
 import statistics
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +35,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.clock import Spent, clock, median, ratios, since
+from bench.printing import finish, show
+from bench.scratch import scratch
 from bench.tokens import plain_loop
 from pipeline.base.errors import TeacherError
 from pipeline.base.manifest import Item, Manifest
@@ -113,7 +113,7 @@ def matmul_tflops(device: torch.device) -> float:
             torch.mm(a, b, out=product)
 
     products()
-    seconds = min(timed(products, device) for _ in range(_MATMUL_REPEATS)) / _MATMUL_REPEATS
+    seconds = min(timed(products, device).wall_s for _ in range(_MATMUL_REPEATS)) / _MATMUL_REPEATS
     return 2 * _MATMUL**3 / seconds / 1e12
 
 
@@ -132,7 +132,7 @@ def forward_by_engine(worker: Worker, tiles: int, rounds: int) -> dict[str, floa
         try:
             engine = build_engine(worker.teacher, params, device, job.store, golden_BSSC)
         except TeacherError as error:
-            print(f"{name}: {error}")
+            print(f"{name}: {error}", flush=True)
             speeds[name] = None
             continue
 
@@ -141,17 +141,17 @@ def forward_by_engine(worker: Worker, tiles: int, rounds: int) -> dict[str, floa
                 engine(image_BSSC)
 
         engine(image_BSSC)
-        speeds[name] = round(statistics.median(tiles / timed(forward, device) for _ in range(rounds)), 2)
+        speeds[name] = round(statistics.median(tiles / timed(forward, device).wall_s for _ in range(rounds)), 2)
     return speeds
 
 
-def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds until the work is done, on the device too."""
+def timed(work: Callable[[], object], device: torch.device) -> Spent:
+    """What the work takes until it is done, on the device too."""
     _finish(device)
-    began = time.perf_counter()
+    began = clock()
     work()
     _finish(device)
-    return time.perf_counter() - began
+    return since(began)
 
 
 def _finish(device: torch.device) -> None:
@@ -181,17 +181,16 @@ def measure(
         plain_loop.run(plain_model, device, plain_paths, size, side_px, teacher.mean, teacher.std, out)
 
     contenders = {"forward": forward, "stream": stream, "plain loop": plain}
-    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    taken: dict[str, list[Spent]] = {name: [] for name in contenders}
     forward()
     for turn in range(rounds):
         order = list(contenders.items())
         for name, work in order if turn % 2 == 0 else order[::-1]:
-            done = len(plain_paths) if name == "plain loop" else n
-            speeds[name].append(done / timed(work, device))
-            print(f"round {turn + 1}: {name:10} {speeds[name][-1]:9.2f} tiles/s", flush=True)
+            taken[name].append(timed(work, device))
         for item in tiles.items:
             job.store.delete(job.ref(item.key))
-    return {"speeds": speeds, "spent": outcomes[-1].spent}
+    done = dict.fromkeys(contenders, n) | {"plain loop": len(plain_paths)}
+    return {"taken": taken, "tiles": done, "spent": outcomes[-1].spent}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -215,16 +214,17 @@ def main(arguments: list[str] | None = None) -> None:
     params = TokensParams(
         teacher=options.teacher, batch_size=size, precision=options.precision, engine=options.engine, gate=_NO_GATE
     )
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder) / "store")
-        tiles, paths = make_tiles(store, n, teacher.input_px, Path(folder))
+    with scratch() as folder:
+        store = Store(folder / "store")
+        tiles, paths = make_tiles(store, n, teacher.input_px, folder)
         recipe = tokens_recipe(tiles, teacher, params, resolve_precision(params.precision, device))
         golden = tuple(calibration.choose(tiles.items, 8))
         worker = Worker(Job(tiles.recipe, recipe, params, store, 0, golden), teacher, device)
         worker.calibrate(golden)
-        result = measure(worker, plain_model, tiles, paths, options.rounds, Path(folder))
-    speed = {name: statistics.median(values) for name, values in result["speeds"].items()}
-    ratios = [s / f for s, f in zip(result["speeds"]["stream"], result["speeds"]["forward"], strict=True)]
+        result = measure(worker, plain_model, tiles, paths, options.rounds, folder)
+    taken = result["taken"]
+    speed = {name: result["tiles"][name] / median(each).wall_s for name, each in taken.items()}
+    ratio = ratios(taken["forward"], taken["stream"])
     gpu: dict[str, Any] = {}
     if device.type == "cuda":
         with FlopCounterMode(display=False) as flops, torch.inference_mode():
@@ -236,36 +236,32 @@ def main(arguments: list[str] | None = None) -> None:
             "forward_by_engine": forward_by_engine(worker, n, options.rounds),
         }
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"\n{options.teacher}, random weights, {recipe['precision']}, engine {worker.engine.name}, on {name}")
-    print(
-        f"{n} tiles of {teacher.input_px} px, batch {size}, {decode_threads(device)} decode threads, "
-        f"{os.cpu_count()} cores"
-    )
-    for contender, tiles_per_s in speed.items():
-        print(f"  {contender:12}{tiles_per_s:10.2f} tiles/s (median of {options.rounds})")
-    for engine, alone in gpu.get("forward_by_engine", {}).items():
-        figure = "not measured" if alone is None else f"{alone:.2f} tiles/s (on its own, after the rounds)"
-        print(f"  forward, {engine:12}{figure}")
-    print(f"  stream / forward by round: {', '.join(f'{ratio:.3f}' for ratio in ratios)}")
-    total = n / result["speeds"]["stream"][-1]
-    print(f"where the last stream's {total:.2f} s went (threads of their own may overlap):")
-    for what, seconds in sorted(result["spent"].items(), key=lambda entry: -entry[1]):
-        print(f"  {what:12}{seconds:10.3f} s {100 * seconds / total:6.1f} %")
-    print(
-        json.dumps(
-            {
-                "teacher": options.teacher,
-                "device": name,
-                "engine": worker.engine.name,
-                "precision": recipe["precision"],
-                "batch": size,
-                "forward_tiles_per_s": round(speed["forward"], 2),
-                "stream_tiles_per_s": round(speed["stream"], 2),
-                "ratio": round(statistics.median(ratios), 4),
-                "plain_loop_tiles_per_s": round(speed["plain loop"], 2),
-                **gpu,
-            }
-        )
+    rows = [(name, tiles_per_s, "") for name, tiles_per_s in speed.items()]
+    rows += [
+        (f"forward, {name}", alone, "on its own, after the rounds")
+        for name, alone in gpu.get("forward_by_engine", {}).items()
+    ]
+    what = f"{options.teacher}, random weights, {recipe['precision']}, engine {worker.engine.name}, on {name}; "
+    what += f"{n} tiles of {teacher.input_px} px, batch {size}, {decode_threads(device)} decode threads"
+    show(what, ("", f"tiles/s, median of {options.rounds}", ""), rows)
+    total = taken["stream"][-1].wall_s
+    rows = [(part, s, f"{s / total:.1%}") for part, s in sorted(result["spent"].items(), key=lambda entry: -entry[1])]
+    show(f"The last stream's {total:.2f} s (threads of their own may overlap)", ("", "s", "share"), rows)
+    finish(
+        {
+            "teacher": options.teacher,
+            "device": name,
+            "engine": worker.engine.name,
+            "precision": recipe["precision"],
+            "batch": size,
+            "forward_tiles_per_s": round(speed["forward"], 2),
+            "stream_tiles_per_s": round(speed["stream"], 2),
+            "ratio": ratio["wall"],
+            "ratio_cpu": ratio["cpu"],
+            "plain_loop_tiles_per_s": round(speed["plain loop"], 2),
+            "plain_loop_cpu": ratios(taken["plain loop"], taken["stream"])["cpu"],
+            **gpu,
+        }
     )
 
 

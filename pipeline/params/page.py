@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from pipeline.params import SITE_SECTIONS, STAGES, Params
+from pipeline.params import SITE_SECTIONS, STAGES
+from pipeline.params.whole import WholeParams
 
 INTRO = """# Parameters
 
@@ -23,7 +24,7 @@ def page() -> str:
     """The whole page, Markdown."""
     parts = [INTRO]
     for section in (*STAGES, *SITE_SECTIONS):
-        parts.append(_section(section, Params.model_fields[section].annotation, 2))
+        parts.append(_section(section, WholeParams.model_fields[section].annotation, 2))
     return "\n".join(parts)
 
 

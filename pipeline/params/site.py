@@ -19,3 +19,10 @@ class ClusterParams(Frozen):
     """Address of a running Dask scheduler (tcp://host:8786); null = a local cluster. Workers want `--nthreads 1`."""
     workers: Positive | None = None
     """Local worker processes; null = one a core; 1 = this process, which a crashing decoder then ends."""
+
+
+class SiteParams(Frozen):
+    """The sections of the site, which every stage takes beside its own."""
+
+    store: StoreParams = StoreParams()
+    cluster: ClusterParams = ClusterParams()

@@ -7,11 +7,10 @@ says nothing about answers (interpreted.py does) or speed.
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from project import ROOT
 
-ROOT = Path(__file__).parents[2]
 CODE = """
 import sys
 

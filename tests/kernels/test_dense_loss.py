@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from project import ROOT
 from torch import Tensor
 from torch.autograd import gradcheck
 
@@ -19,7 +19,6 @@ from bench.kernels.dense_loss import peak_bytes
 from kernels.dense_loss import dense_loss, token_norm
 from kernels.dense_loss.reference import distance
 
-ROOT = Path(__file__).parents[2]
 CODE = """
 import sys, torch
 from kernels.dense_loss.kernel import dense_loss, token_norm

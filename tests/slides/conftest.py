@@ -1,23 +1,5 @@
-"""One demo slide made once, and a store of its own for each test."""
+"""One demo slide for the room's tests."""
 
-from __future__ import annotations
+from made.demo_slide import demo_folder
 
-from pathlib import Path
-
-import pytest
-
-from pipeline.base.store import Store
-from pipeline.demo.slides import make_demo_slide
-
-
-@pytest.fixture(scope="session")
-def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """slide.tif, labels.png and labels.json of demo slide 1, 1000 px wide (no multiple of a tile)."""
-    folder = tmp_path_factory.mktemp("demo")
-    make_demo_slide(1, 1000, folder)
-    return folder
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+__all__ = ["demo_folder"]

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from made.cache import Cache, make_cache
+from made.corpus import GRID, WIDTH
 from numpy.typing import NDArray
-from student.conftest import Cache, make_cache
-from student.synthetic import GRID, WIDTH
 
 from pipeline.base.errors import MissingItem, TrainingError
 from pipeline.base.store import Ref

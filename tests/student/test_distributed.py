@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from made.cache import make_cache
+from made.corpus import tiny
 from safetensors.torch import load_file
-from student.conftest import make_cache
-from student.synthetic import tiny
 
 from pipeline.student.train import train_student
 
@@ -30,7 +30,7 @@ from pipeline.base.errors import TrainingError
 from pipeline.base.manifest import Manifest
 from pipeline.base.store import Store
 from pipeline.student.train import train_student
-from student.synthetic import tiny
+from made.corpus import tiny
 root, params = Path(sys.argv[1]), json.loads(sys.argv[2])
 tiles, tokens = (Manifest.load(root / f"{stage}.json", stage) for stage in ("tiles", "tokens"))
 out, curve = root / "models" / "student", root / "curve.csv"

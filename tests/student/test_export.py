@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+from made.cache import Cache
+from made.corpus import tiny
 from safetensors.torch import load_file
-from student.conftest import Cache
-from student.synthetic import tiny
 
 from pipeline.base.store import Ref
 from pipeline.student.adapters import ADAPTERS

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from student.conftest import Cache, make_cache
-from student.synthetic import TILE_PX
+from made.cache import Cache, make_cache
+from made.corpus import TILE_PX
 
 from pipeline.base.errors import TrainingError
 from pipeline.student.corpus import open_corpus

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from student.conftest import Cache
-from student.synthetic import tiny
-from student.trainings import make_training
+from made.cache import Cache
+from made.corpus import tiny
+from made.training import make_training
 from torch import Tensor, nn
 
 from pipeline.base.errors import TrainingError

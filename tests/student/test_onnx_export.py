@@ -11,8 +11,8 @@ import onnx
 import pytest
 import timm
 import torch
-from student.conftest import Cache
-from student.synthetic import tiny
+from made.cache import Cache
+from made.corpus import tiny
 from torch import nn
 
 from pipeline.base.errors import TrainingError

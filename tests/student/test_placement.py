@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from student.conftest import Cache
-from student.synthetic import GRID, TILE_PX, tiny
+from made.cache import Cache
+from made.corpus import GRID, TILE_PX, tiny
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 

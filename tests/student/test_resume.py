@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from student.conftest import Cache, make_cache
-from student.synthetic import tiny
-from student.trainings import make_training
+from made.cache import Cache, make_cache
+from made.corpus import tiny
+from made.training import make_training
 
 from pipeline.base.errors import TrainingError
 from pipeline.student import loop
@@ -28,8 +28,8 @@ PARAMS = {"epochs": 8, "checkpoint_every": 2}
 CODE = f"""
 import sys
 from pathlib import Path
-from student.conftest import make_cache
-from student.synthetic import tiny
+from made.cache import make_cache
+from made.corpus import tiny
 from pipeline.student.train import train_student
 root = Path(sys.argv[1])
 cache = make_cache(root, views=2)

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from student.conftest import Cache
+from made.cache import Cache
 from torch import nn
 
 from pipeline.student.corpus import Corpus, cls_statistics, open_corpus

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from student.conftest import Cache
+from made.cache import Cache
 from torch import Tensor
 
 from kernels.dequantise import dequantise

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made.cache import Cache, make_cache
+from made.corpus import tiny
 from safetensors.torch import load_file
-from student.conftest import Cache, make_cache
-from student.synthetic import tiny
 
 from pipeline.base.arrays import ArrayWriter, MappedArray
 from pipeline.base.errors import TrainingError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from crashing_decoder import crash_on
-from made_slides import make_slide, tissue_picture
+from made.slides import make_slide, tissue_picture
 
 from pipeline.base.store import Store
 from pipeline.params.site import ClusterParams

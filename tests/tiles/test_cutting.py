@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import openslide
 import pytest
-from made_slides import make_slide, overwrite, tissue_picture
+from made.slides import make_slide, overwrite, tissue_picture
 
 from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.sources import Source

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from made_slides import make_slide, overwrite, put, set_tag, spans, tissue_picture
+from made.slides import make_slide, overwrite, put, set_tag, spans, tissue_picture
 
 from pipeline.base.errors import HistillError, SlideRefused
 from pipeline.base.store import Store

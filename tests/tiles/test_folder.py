@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_slides import tissue_picture
+from made.slides import tissue_picture
 from PIL import Image
 
 from pipeline.base.errors import SlideRefused

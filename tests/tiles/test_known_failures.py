@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dask.distributed import LocalCluster
-from made_slides import make_slide, put, spans, tissue_picture
+from made.slides import make_slide, put, spans, tissue_picture
 
 from pipeline.base.manifest import Manifest
 from pipeline.base.store import Ref, Store

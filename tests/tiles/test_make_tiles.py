@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from made_slides import make_slide, tissue_picture
+from made.slides import make_slide, tissue_picture
 
 from pipeline.base.errors import SlideRefused
 from pipeline.base.manifest import Manifest, Refusal

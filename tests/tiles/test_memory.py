@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from made_slides import make_slide, tissue_picture
+from made.slides import make_slide, tissue_picture
 from PIL import Image
 
 from pipeline.base.errors import SlideRefused

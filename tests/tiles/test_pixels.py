@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_slides import tissue_picture
+from made.slides import tissue_picture
 from PIL import Image
 
 from pipeline.tiles.pixels import decode_jpeg, encode_jpeg, is_plain_jpeg, resize

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_slides import tissue_picture
+from made.slides import tissue_picture
 from PIL import Image, ImageFilter
 
 from pipeline.tiles.pixels import encode_jpeg

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_slides import make_slide, overwrite, tissue_picture
+from made.slides import make_slide, overwrite, tissue_picture
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 

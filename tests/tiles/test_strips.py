@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from made_slides import make_slide, tissue_picture
+from made.slides import make_slide, tissue_picture
 
 from pipeline.params.tiles import TilesParams
 from pipeline.slides.read.direct import How

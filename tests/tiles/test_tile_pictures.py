@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from made_slides import make_slide, tissue_picture
+from made.slides import make_slide, tissue_picture
 from PIL import Image, ImageFilter
 
 from pipeline.params.tiles import TilesParams, TissueParams

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import openslide
 import pytest
-from made_slides import make_slide, tissue_picture
+from made.slides import make_slide, tissue_picture
 from PIL import Image
 
 from pipeline.base.errors import SlideRefused

@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 from device_stand_in import standing_in
-from made_tiles import SIDE_PX, tiles_json
+from made.tiles import SIDE_PX, tiles_json
 
 from kernels import available
 from kernels.hadamard.reference import block_of, transform

@@ -3,7 +3,7 @@
 import json
 
 import numpy as np
-from made_tiles import tiles_json
+from made.tiles import tiles_json
 
 from pipeline.base.manifest import Manifest
 from pipeline.base.store import Ref

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from made_tiles import SIDE_PX, file_bytes, tiles_json
+from made.tiles import SIDE_PX, file_bytes, tiles_json
 from safetensors.torch import load_file, save_file
 from small_disk import fill, small_disk
 from torch.nn.modules.module import register_module_forward_hook

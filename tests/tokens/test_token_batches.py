@@ -9,7 +9,7 @@ import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_tiles import SIDE_PX, put_slide
+from made.tiles import SIDE_PX, put_slide
 
 from pipeline.teachers.engines import Eager
 from pipeline.teachers.teacher import Teacher

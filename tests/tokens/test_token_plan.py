@@ -5,7 +5,7 @@ import sys
 import time
 
 import pytest
-from made_tiles import tiles_json
+from made.tiles import tiles_json
 
 from pipeline.base.energy import Energy
 from pipeline.tokens.estimate import Estimate, conclude

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import zarr
-from made_tiles import tiles_json
+from made.tiles import tiles_json
 
 from pipeline.base.errors import CorruptItem
 from pipeline.base.store import Ref

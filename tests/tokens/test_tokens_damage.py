@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from made_tiles import file_bytes, tiles_json
+from made.tiles import file_bytes, tiles_json
 
 from pipeline.base.arrays import ArrayWriter
 from pipeline.base.errors import SlideRefused

@@ -4,21 +4,20 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
-from made_tiles import file_bytes, tiles_json
+from made.tiles import file_bytes, tiles_json
+from project import ROOT
 
 from pipeline.base.store import Store
 from pipeline.params.tokens import TokensParams
 from pipeline.tokens.stage import make_tokens
 
-ROOT = Path(__file__).parents[2]
 SLIDES = {"a": 2200}
 RUN = """
 import sys
 import torch
-from made_tiles import tiles_json
+from made.tiles import tiles_json
 from pipeline.params.tokens import TokensParams
 from pipeline.base.store import Store
 from pipeline.tokens.stage import make_tokens
@@ -29,7 +28,7 @@ make_tokens(tiles_json(store, {"a": 2200}), TokensParams.model_validate_json(sys
 
 
 def start(store: Store, params: TokensParams) -> subprocess.Popen[bytes]:
-    environment = {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "OMP_NUM_THREADS": "1"}
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", RUN, str(store.root), params.model_dump_json(), str(torch.get_num_threads())]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
 

@@ -11,7 +11,7 @@ import torch
 from dask.distributed import LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
-from made_tiles import file_bytes, tiles_json
+from made.tiles import file_bytes, tiles_json
 
 from pipeline.base.errors import SlideRefused
 from pipeline.base.manifest import Item

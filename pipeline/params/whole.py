@@ -1,0 +1,65 @@
+"""The whole of params.yaml: every section there is, and the check that a mistake in any of them is named.
+
+Imported by `load.py`, which takes nothing from it, and by what speaks of all sections (the page, tests, bench).
+"""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.base.errors import ParamsError
+from pipeline.params.benchmark import BenchmarkParams
+from pipeline.params.evaluate import EvaluateParams
+from pipeline.params.report import ReportParams
+from pipeline.params.site import SiteParams
+from pipeline.params.slides import SlidesParams
+from pipeline.params.student import StudentParams
+from pipeline.params.tiles import TilesParams
+from pipeline.params.tokens import TokensParams
+
+
+class WholeParams(SiteParams):
+    """The sections of the stages, in their order, beside those of the site."""
+
+    slides: SlidesParams = SlidesParams()
+    tiles: TilesParams = TilesParams()
+    tokens: TokensParams = TokensParams()
+    student: StudentParams = StudentParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    benchmark: BenchmarkParams = BenchmarkParams()
+    report: ReportParams = ReportParams()
+
+
+def check_params(found: Mapping[Any, Any], where: str) -> None:
+    """Raise `ParamsError` for the first mistake in {section: its keys}, with the nearest known key."""
+    try:
+        WholeParams.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
+        raise ParamsError(
+            f"unknown key {key!r}" if first["type"] == "extra_forbidden" else f"{key}: {said}",
+            where=where,
+            fix=_advice(first["type"], first["loc"], first.get("input")),
+        ) from None
+
+
+def _advice(kind: str, loc: tuple[int | str, ...], got: object) -> str:
+    """The nearest known key for a misspelt one, else what was found."""
+    if kind == "value_error":
+        return "docs/parameters.md says what each key is for"
+    if kind != "extra_forbidden":
+        return f"found {got!r}; docs/parameters.md lists what is allowed"
+    model: Any = WholeParams
+    for part in loc[:-1]:
+        # A number is a place in a list of sections: tuple[Section, ...].
+        model = typing.get_args(model)[0] if isinstance(part, int) else model.model_fields[part].annotation
+    known = sorted(model.model_fields)
+    near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}"

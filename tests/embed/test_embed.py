@@ -1,0 +1,137 @@
+"""`histill embed`: the exported student's answers to files and tiles, in three formats."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tifffile
+import timm
+import torch
+from made.cache import Cache
+from made.corpus import GRID, TILE_PX, WIDTH, tiny
+from PIL import Image
+
+from pipeline.base.errors import EmbedError, StudentError
+from pipeline.base.store import Ref
+from pipeline.embed.images import embed, find_images
+from pipeline.student.export import load_run
+from pipeline.student.train import train_student
+from pipeline.tiles.item.reader import TileReader
+
+T = GRID[0] * GRID[1]
+
+
+@pytest.fixture(scope="module")
+def student(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("embed")
+    out, params = root / "student", tiny(epochs=1, seed=9)
+    manifest, _ = train_student(cache.tiles, cache.tokens, params, cache.store, out=out, curve=root / "curve.csv")
+    (root / "run").symlink_to(cache.store.path(Ref("checkpoints", manifest.recipe_key, "run")))
+    return out
+
+
+@pytest.fixture(scope="module")
+def slide(cache: Cache) -> Path:
+    return cache.store.path(Ref("tiles", cache.tiles.recipe_key, "key-gamma"))
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix == ".npz":
+        return dict(np.load(path))
+    if path.suffix == ".h5":
+        with h5py.File(path) as file:
+            found: dict[str, Any] = {name: file[name][:] for name in file}
+            return found | {"source": found["source"].astype(str)}
+    table = pq.read_table(path)
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    for name, shape in (("embedding", (WIDTH,)), ("patch", (T, WIDTH))):
+        if name in columns:
+            columns[name] = np.stack(columns[name]).reshape(-1, *shape)
+    return columns
+
+
+def test_tiles_are_answered_as_timm_alone_answers_them(student: Path, slide: Path, tmp_path: Path) -> None:
+    assert embed([slide], student, tmp_path / "out.h5", batch_size=2) == 5
+    model, tiles = timm.create_model(f"local-dir:{student}", pretrained=True).eval(), TileReader(slide)
+    config = timm.data.resolve_model_data_config(model)
+    transform = timm.data.create_transform(**config, is_training=False)
+    image_NCHW = torch.stack([transform(Image.fromarray(tiles.image(row))) for row in range(5)])
+    with torch.no_grad():
+        expected = model(image_NCHW).numpy()
+    found = read(tmp_path / "out.h5")
+    np.testing.assert_allclose(found["embedding"], expected, atol=1e-5)
+    assert found["row"].tolist() == list(range(5)) and set(found["source"]) == {str(slide)}
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npz", ".parquet"])
+def test_every_format_holds_the_same(student: Path, slide: Path, tmp_path: Path, suffix: str) -> None:
+    embed([slide], student, tmp_path / "reference.npz", dense=True)
+    embed([slide], student, tmp_path / f"out{suffix}", dense=True, batch_size=2)
+    found, expected = read(tmp_path / f"out{suffix}"), read(tmp_path / "reference.npz")
+    assert found["patch"].shape == (5, T, WIDTH) and found["patch"].dtype == np.float16
+    for name in ("source", "row"):
+        assert np.array_equal(found[name], expected[name])
+    for name in ("embedding", "patch"):
+        np.testing.assert_allclose(found[name], expected[name], atol=2e-2, rtol=2e-3)
+
+
+def test_dense_answers_are_in_the_teachers_own_space(student: Path, slide: Path, tmp_path: Path) -> None:
+    embed([slide], student, tmp_path / "out.npz", dense=True)
+    _, distiller, targets = load_run(student.parent / "run")
+    image_NHWC = torch.from_numpy(np.stack([TileReader(slide).image(row, TILE_PX) for row in range(5)]))
+    with torch.no_grad():
+        z_NTD = distiller(image_NHWC)[1]
+    expected = z_NTD * targets["patch_scale"] + targets["patch_mean"]
+    np.testing.assert_allclose(read(tmp_path / "out.npz")["patch"], expected.numpy(), atol=2e-2, rtol=2e-3)
+
+
+def test_folders_and_files_come_in_the_order_asked_for(student: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("b/2.png", "a.jpg", "b/1.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(tmp_path / "in" / name)
+    embed([tmp_path / "in" / "b" / "2.png", tmp_path / "in"], student, tmp_path / "out.parquet")
+    found = read(tmp_path / "out.parquet")
+    order = [str(tmp_path / "in" / name) for name in ("b/2.png", "a.jpg", "b/1.png", "b/2.png")]
+    assert found["source"].tolist() == order and "patch" not in found
+    assert np.allclose(found["embedding"][0], found["embedding"][3], atol=1e-5)
+
+
+def test_a_whole_slide_is_not_taken_for_a_tile(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "slide.tif", np.zeros((256, 256, 3), np.uint8), tile=(128, 128), photometric="rgb")
+    for path in (tmp_path / "slide.tif", tmp_path):
+        with pytest.raises(EmbedError, match=r"(?s)slide\.tif: a whole slide.*dvc repro tiles"):
+            find_images([path])
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "slide.tif")
+    assert len(find_images([tmp_path])) == 1
+
+
+def test_what_cannot_be_done_says_why_and_leaves_the_file(student: Path, slide: Path, tmp_path: Path) -> None:
+    out, bad = tmp_path / "out.h5", tmp_path / "bad.jpg"
+    embed([slide], student, out)
+    before = out.read_bytes()
+    bad.write_bytes(b"no image")
+    with pytest.raises(EmbedError, match=r"bad\.jpg: the image cannot be read"):
+        embed([slide, bad], student, out)
+    with pytest.raises(EmbedError, match="neither a file nor a folder"):
+        embed([tmp_path / "absent"], student, out)
+    with pytest.raises(StudentError, match="no exported student here"):
+        embed([slide], tmp_path, out)
+    with pytest.raises(EmbedError, match=r"no such format: \.csv"):
+        embed([slide], student, tmp_path / "out.csv")
+    assert out.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ["bad.jpg", "out.h5"]
+
+
+def test_the_command_embeds(student: Path, slide: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "stages", "embed", str(slide), "--student", str(student)]
+    done = subprocess.run([*command, "--out", str(tmp_path / "e.npz"), "--dense"], capture_output=True, text=True)
+    assert done.returncode == 0 and "5 images embedded" in done.stdout, done.stderr
+    failed = subprocess.run([*command, "--out", str(tmp_path / "e.txt")], capture_output=True, text=True)
+    assert failed.returncode == 1 and "use .h5, .npz, .parquet" in failed.stderr

@@ -1,0 +1,25 @@
+"""Evaluation looks at tiles as they are: what was trained with more views has its held-out answers from one view's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from made.run import folder_set, make
+
+from pipeline.params.evaluate import DatasetParams
+from pipeline.tokens.stage import make_tokens
+
+
+def test_slides_and_sets_are_answered_once_for_all_numbers_of_views(tmp_path: Path):
+    made = make(tmp_path / "run")
+    dataset = DatasetParams(name="s", kind="folder", path=str(folder_set(tmp_path / "set", {"train": 4, "test": 3})))
+    one = made.evaluate(tmp_path, dataset)
+    params = made.teacher.params.model_copy(update={"views": 2})
+    tokens = make_tokens(made.tiles, params, made.store, 512)
+    assert tokens.recipe_key != made.tokens.recipe_key
+    answered = set(made.store.refs())
+    run = made._replace(tokens=tokens, teacher=made.teacher.__class__(params, 512))
+    two = run.evaluate(tmp_path, dataset)
+    assert set(made.store.refs()) == answered
+    assert two.summary["sets"] == one.summary["sets"] and two.summary["fidelity"] == one.summary["fidelity"]
+    assert two.summary["probes"] == one.summary["probes"] and two.uses == one.uses

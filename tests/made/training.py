@@ -1,0 +1,36 @@
+"""A training made as the stage makes it, whose parts a test may look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from made.cache import Cache
+from made.corpus import TILE_PX, tiny
+
+from pipeline.student.corpus import open_corpus
+from pipeline.student.device import make_accelerator
+from pipeline.student.loop import Training
+from pipeline.student.model import build
+from pipeline.student.targets import cls_standardiser
+from pipeline.student.terms import Terms
+
+
+def make_training(cache: Cache, folder: Path, kind: type[Training] = Training, **changed: Any) -> Training:
+    """Of `tiny(**changed)`, dense where the patch objective is on, with its checkpoints in `folder`."""
+    params = tiny(**changed)
+    corpus, accelerator = open_corpus(cache.tiles, cache.tokens, cache.store, params.train_fraction), make_accelerator()
+    distiller, _ = build(
+        model=params.model,
+        width=corpus.width,
+        input_px=params.input_px or TILE_PX,
+        adapter=params.adapter if params.objective.patch > 0 else None,
+        grid=corpus.grid,
+        seed=params.seed,
+        model_kwargs=params.model_kwargs,
+    )
+    cls = cls_standardiser(corpus, params.standardise)
+    terms = Terms(params.objective, corpus, cls, accelerator.device, params.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings: dict[str, Any] = {"input_px": params.input_px or TILE_PX, "terms": terms, "folder": folder}
+    return kind(distiller, corpus, params, accelerator=accelerator, **settings)

@@ -1,0 +1,142 @@
+"""Masks made elsewhere: polygons and pictures mean what they say, and only of their own slide."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made.slides import make_slide, tissue_picture
+from PIL import Image
+
+from pipeline.base.errors import SlideRefused
+from pipeline.base.store import Store
+from pipeline.params.site import ClusterParams
+from pipeline.params.slides import SlidesParams
+from pipeline.params.tiles import TilesParams, TissueParams
+from pipeline.slides.catalogue import catalogue
+from pipeline.slides.sources import sources
+from pipeline.tiles.stage import make_tiles
+from pipeline.tiles.tissue.own_mask import load_mask
+
+SLIDE, SIZE = (1000, 600), (100, 60)
+
+
+def box(x0: float, y0: float, x1: float, y1: float) -> list[list[float]]:
+    return [[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]
+
+
+def feature(kind: str, coordinates: Any, name: str = "Tissue") -> dict[str, Any]:
+    geometry = {"type": kind, "coordinates": coordinates}
+    properties = {"objectType": "annotation", "classification": {"name": name, "color": [1, 2, 3]}}
+    return {"type": "Feature", "id": "x", "geometry": geometry, "properties": properties}
+
+
+def drawn(tmp_path: Path, found: Any) -> np.ndarray:
+    path = tmp_path / "m.geojson"
+    path.write_text(json.dumps(found))
+    return load_mask(path, SLIDE, SIZE)
+
+
+def expected(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    mask = np.zeros((60, 100), bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+@given(st.tuples(*[st.integers(0, 100)] * 2), st.tuples(*[st.integers(0, 60)] * 2))
+def test_a_rectangle_covers_its_pixels(tmp_path_factory: pytest.TempPathFactory, xs: Any, ys: Any) -> None:
+    (x0, x1), (y0, y1) = sorted(xs), sorted(ys)
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return
+    found = drawn(tmp_path_factory.mktemp("m"), feature("Polygon", [box(10 * x0, 10 * y0, 10 * x1, 10 * y1)]))
+    np.testing.assert_array_equal(found, expected(x0, y0, x1, y1))
+
+
+def test_holes_and_several_polygons_and_every_wrapping(tmp_path: Path) -> None:
+    holed = [box(100, 100, 500, 500), box(200, 200, 300, 300)]
+    plain = [box(600, 100, 900, 300)]
+    want = (expected(10, 10, 50, 50) & ~expected(20, 20, 30, 30)) | expected(60, 10, 90, 30)
+    both = [feature("Polygon", holed), feature("Polygon", plain)]
+    for found in (
+        both,
+        {"type": "FeatureCollection", "features": both},
+        feature("MultiPolygon", [holed, plain]),
+        {"type": "GeometryCollection", "geometries": [one["geometry"] for one in both]},
+    ):
+        np.testing.assert_array_equal(drawn(tmp_path, found), want)
+
+
+def test_what_another_polygon_covers_is_no_hole(tmp_path: Path) -> None:
+    found = drawn(
+        tmp_path,
+        [feature("Polygon", [box(0, 0, 500, 500)]), feature("Polygon", [box(0, 0, 600, 600), box(100, 100, 200, 200)])],
+    )
+    assert found[:50, :50].all()
+
+
+def test_ignored_classes_points_and_the_outside_are_left_out(tmp_path: Path) -> None:
+    found = [
+        feature("Polygon", [box(-500, -500, 100, 100)]),
+        feature("Polygon", [box(500, 100, 900, 500)], "Ignore*"),
+        feature("Point", [700, 300]),
+    ]
+    np.testing.assert_array_equal(drawn(tmp_path, found), expected(0, 0, 10, 10))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "I;16"])
+@pytest.mark.parametrize("scale", [0.5, 1, 3])
+def test_a_picture_at_any_scale_is_the_same_mask(mode: str, scale: float, tmp_path: Path) -> None:
+    want = expected(20, 10, 60, 40)
+    large = Image.fromarray(want.astype(np.uint8)).resize((int(100 * scale), int(60 * scale)), Image.Resampling.NEAREST)
+    value = np.asarray(large)
+    image = Image.fromarray(value.astype(np.uint16) * 300) if mode == "I;16" else Image.fromarray(value * 255)
+    path = tmp_path / "m.tif"
+    (image.convert("1") if mode == "1" else image).save(path)
+    np.testing.assert_array_equal(load_mask(path, SLIDE, SIZE), want)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("m.geojson", b"{}", "cannot be read"),
+        ("m.geojson", b"[]", "no polygon"),
+        ("m.json", b"\xff\xfe", "cannot be read"),
+        ("m.png", b"nothing", "cannot be read"),
+        ("m.geojson", json.dumps(feature("Polygon", [box(5000, 0, 6000, 10)])).encode(), "marks nothing"),
+    ],
+)
+def test_a_mask_that_says_nothing_is_refused(name: str, data: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(SlideRefused, match=reason):
+        load_mask(tmp_path / name, SLIDE, SIZE)
+
+
+def test_a_picture_of_other_proportions_is_of_another_slide(tmp_path: Path) -> None:
+    Image.new("L", (100, 100), 255).save(tmp_path / "m.png")
+    with pytest.raises(SlideRefused, match="proportions"):
+        load_mask(tmp_path / "m.png", SLIDE, SIZE)
+
+
+def test_a_slide_is_tiled_by_its_own_mask_and_kept_apart_by_it(tmp_path: Path) -> None:
+    make_slide(tmp_path / "s.tif", tissue_picture(1000, 600, 1), (0.5, 0.5))
+    store, table = Store(tmp_path / "store"), tmp_path / "slides.csv"
+    tissue = TissueParams(mask_mpp=4, min_area_mm2=0.001, method="mask")
+    params, slides_params = TilesParams(tile_px=50, tissue=tissue), SlidesParams(table=str(table))
+    keys = []
+    for x1 in (600, 700):
+        (tmp_path / "m.geojson").write_text(json.dumps([feature("Polygon", [box(400, 200, x1, 400)])]))
+        table.write_text("path,slide_id,mask\ns.tif,masked,m.geojson\n")
+        slides = catalogue(slides_params, store, ClusterParams(workers=1))
+        manifest = make_tiles(slides, sources(table, store, slides_params), params, store, ClusterParams(workers=1))
+        assert manifest.items[0].n == (x1 - 400) // 50 * 4
+        keys.append(manifest.items[0].key)
+    assert keys[0] != keys[1] and all("-mask" in key for key in keys)
+    table.write_text("path,slide_id\ns.tif,bare\n")
+    slides = catalogue(slides_params, store, ClusterParams(workers=1))
+    manifest = make_tiles(slides, sources(table, store, slides_params), params, store, ClusterParams(workers=1))
+    assert "names none" in manifest.refused[0].reason

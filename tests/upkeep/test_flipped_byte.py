@@ -1,0 +1,62 @@
+"""`histill store verify` after a byte of the store has flipped: it names the slide and the rows."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from made.tiles import tiles_json
+from project import ROOT
+
+from pipeline.base.store import Ref
+from pipeline.tokens.item import writer
+from pipeline.tokens.stage import make_tokens
+
+
+def flip(file: Path, at: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.fixture
+def project(tiny_params, store, tmp_path, monkeypatch):
+    """Two slides of 10 tiles in chunks of 5, in a project whose workspace names them; (its folder, tokens.json)."""
+    monkeypatch.setattr(writer, "CHUNK_ROWS_MAX", 5)
+    tiles = tiles_json(store, {"one": 10, "two": 10})
+    tokens = make_tokens(tiles, tiny_params, store, 512)
+    (tmp_path / ".dvc").mkdir()
+    tiles.save(tmp_path / "artifacts" / "tiles.json")
+    tokens.save(tmp_path / "artifacts" / "tokens.json")
+    return tmp_path, tiles, tokens
+
+
+def verify(project: Path, store) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"HISTILL_STORE": str(store.root), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "stages", "store", "verify"]
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_flipped_byte_is_named_by_slide_and_rows(project, store):
+    folder, tiles, tokens = project
+    assert verify(folder, store).returncode == 0
+    item = store.path(Ref("tokens", tokens.recipe_key, tokens.item("one").key))
+    flip(item / "patch" / "c" / "1" / "0" / "0" / "0", 700)
+    flip(store.path(Ref("tiles", tiles.recipe_key, tiles.item("two").key)) / "jpeg" / "c" / "0", 40)
+    found = verify(folder, store)
+    assert found.returncode == 1
+    lines = [line for line in found.stdout.splitlines() if line.startswith("corrupt")]
+    assert len(lines) == 2
+    assert "slide two" in lines[0] and "jpeg/c/0 (rows 0-9) has another checksum" in lines[0]
+    assert "slide one" in lines[1] and "patch/c/1/0/0/0 (rows 5-9) has another checksum" in lines[1]
+
+
+def test_a_file_without_rows_and_broken_metadata_are_named_too(project, store):
+    folder, _, tokens = project
+    item = store.path(Ref("tokens", tokens.recipe_key, tokens.item("two").key))
+    (item / "patch" / "zarr.json").write_text("{")
+    flip(item / "patch" / "c" / "0" / "0" / "0" / "0", 3)
+    (line,) = [line for line in verify(folder, store).stdout.splitlines() if line.startswith("corrupt")]
+    assert "patch/c/0/0/0/0 (rows unknown: the metadata is broken too)" in line
+    assert "patch/zarr.json has 1 bytes" in line
