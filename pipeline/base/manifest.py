@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from pipeline.base.errors import HistillError, ManifestError
 from pipeline.base.files import write_json
 
-VERSIONS = {"evaluate": 2, "benchmark": 2}
+VERSIONS = {"evaluate": 2, "benchmark": 3}
 """Of the form of each stage's manifest; 1 of those not named. To be raised when what its `summary` holds changes, so
 that no page is made from keys that are not there: experiments keep manifests for years."""
 STORED = ("tiles", "tokens")

@@ -19,6 +19,7 @@ from pipeline.base.errors import ManifestError
 from pipeline.base.files import write_atomic
 from pipeline.base.manifest import Manifest, Refusal
 from pipeline.base.store import Store
+from pipeline.benchmark.results import Benchmark
 from pipeline.evaluate.tables import MODELS, PROBES
 from pipeline.params.report import ReportParams
 from pipeline.report import quality_tables, sections, verdict
@@ -99,7 +100,7 @@ def environment() -> Environment:
 
 def context(manifests: Mapping[str, Manifest], params: ReportParams, store: Store, plots: Path) -> dict[str, Any]:
     """All that the template shows."""
-    evaluate, benchmark, tiles = manifests["evaluate"], manifests["benchmark"], manifests["tiles"]
+    evaluate, tiles, benchmark = manifests["evaluate"], manifests["tiles"], Benchmark.of(manifests["benchmark"])
     shown = spread(tiles.items, params.max_slides)
     return {
         "title": params.title,
@@ -118,8 +119,8 @@ def context(manifests: Mapping[str, Manifest], params: ReportParams, store: Stor
         "refused": all_refused(manifests),
         "training": sections.training(plots / "training.csv"),
         "evaluate": evaluate.summary,
-        "benchmark": benchmark.summary,
-        "speedups": sections.speedups(benchmark.summary),
+        "benchmark": benchmark,
+        "speedups": sections.speedups(benchmark),
         "maps": map_pictures(evaluate.summary["maps"], plots / "maps"),
         "probes": sections.probe_sections(evaluate.summary),
         "probe_names": PROBES,

@@ -14,6 +14,8 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.base.manifest import Manifest
+from pipeline.benchmark.results import MODELS as SIDES
+from pipeline.benchmark.results import Benchmark
 from pipeline.evaluate.tables import MODELS, PROBES, fidelity_rows
 from pipeline.report import charts
 from pipeline.report.across.pareto import time_interval
@@ -112,7 +114,7 @@ def robustness_plot(evaluate: Mapping[str, Any]) -> Markup | None:
     return charts.dots(rows, "Agreement of teacher and student with themselves", "agreement", low, 1.0)
 
 
-def tradeoff(evaluate: Manifest, benchmark: Manifest, pareto_csv: Path) -> dict[str, Any] | None:
+def tradeoff(evaluate: Manifest, benchmark: Benchmark, pareto_csv: Path) -> dict[str, Any] | None:
     """Accuracy against time a tile, as a share of the teacher's; fidelity stands in where no tile has a label.
 
     This run's teacher, student and floor with their intervals, and every other student that pareto.csv names.
@@ -120,15 +122,15 @@ def tradeoff(evaluate: Manifest, benchmark: Manifest, pareto_csv: Path) -> dict[
     what, values = _values(evaluate.summary)
     if not values:
         return None
-    ms = {name: 1e3 / benchmark.summary[name]["tiles_per_s"] for name in ("teacher", "student")}
+    ms: dict[str, float] = {name: 1e3 / benchmark.lead(name).best.tiles_per_s for name in SIDES}
     ms["untrained"] = ms["student"]
     column = "linear_student" if what == ACCURACIES["linear_student"] else "cosine"
     others = [row for row in _read(pareto_csv) if row.get(column)] if pareto_csv.is_file() else []
     on_front = {row["name"]: row["on_front"] == "True" for row in others}
-    here = dict(zip(("time_low", "time_high"), time_interval(benchmark.summary), strict=True))
+    here = dict(zip(("time_low", "time_high"), time_interval(benchmark), strict=True))
     unsure: dict[str, float | None] = {"time_low": None, "time_high": None}
     titles = {"teacher": "teacher", "student": "student", "untrained": "untrained student"}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"role": name, "name": titles[name], "time": ms[name] / ms["teacher"], "ms": ms[name], "value": value,
          "low": low, "high": high, "front": name == "student" and on_front.get("workspace", not others),
          **(unsure if name == "teacher" else here)}
@@ -153,15 +155,13 @@ def tradeoff(evaluate: Manifest, benchmark: Manifest, pareto_csv: Path) -> dict[
     return {"plot": plot, "what": what, "rows": rows, "others": len(rows) - len(values)}
 
 
-def speedups(benchmark: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """{where, teacher, student (tiles/s, each at its best batch), value, interval}, the leading engine first."""
-    cells = {("_".join((c["engine"], c["precision"], c["device"])), c["model"]): c for c in benchmark["others"]}
-    lead = {"where": f"{benchmark['engine']}, {benchmark['precision']}", "interval": benchmark["speedup_interval"]}
-    rates = {model: benchmark[model]["tiles_per_s"] for model in ("teacher", "student")}
-    rows = [{**lead, **rates, "value": benchmark["speedup"]}]
-    for where, ratio in benchmark["speedups"].items():
-        rates = {model: cells[where, model]["tiles_per_s"] for model in ("teacher", "student")}
-        rows.append({"where": where.replace("_", ", "), **rates, **ratio})
+def speedups(benchmark: Benchmark) -> list[dict[str, Any]]:
+    """{where, teacher, student (tiles/s, each at its best batch), ratio}, the leading engine first."""
+    rows = []
+    for i, speedup in enumerate(benchmark.speedups):
+        rates = {str(model): benchmark.cell(model, speedup.place).best.tiles_per_s for model in SIDES}
+        where = ", ".join(speedup.place if i else speedup.place[:2])
+        rows.append({"where": where, **rates, "ratio": speedup.ratio})
     return rows
 
 

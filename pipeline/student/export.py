@@ -111,7 +111,7 @@ def timm_config(student: Student, facts: dict[str, Any]) -> dict[str, Any]:
 def _write(folder: Path, facts: dict[str, Any], distiller: Distiller, targets: dict[str, Tensor]) -> None:
     write_json(folder / CONFIG_FILE, timm_config(distiller.student, facts))
     _save(folder / WEIGHTS_FILE, distiller.student.backbone)
-    _write_onnx(distiller.student.backbone, facts["input_px"], folder / ONNX_FILE)
+    write_student_onnx(distiller.student.backbone, facts["input_px"], folder / ONNX_FILE)
     adapter = distiller.adapter
     if adapter is not None:
         Standardiser.from_tensors("patch", targets).fold_into(adapter.last)
@@ -123,7 +123,8 @@ def _write(folder: Path, facts: dict[str, Any], distiller: Distiller, targets: d
     write_atomic(folder / CARD_FILE, model_card(facts).encode())
 
 
-def _write_onnx(backbone: nn.Module, input_px: int, path: Path) -> None:
+def write_student_onnx(backbone: nn.Module, input_px: int, path: Path) -> None:
+    """`teachers.engines.onnx_file` of the student. Raises `TrainingError` where it cannot be written."""
     try:
         write_onnx(backbone, input_px, path)
     except EngineError as error:

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.base.figures import Figure, Interval, NotMeasured
 from pipeline.base.manifest import Item, Manifest, Refusal
 from pipeline.base.store import Ref, Store
+from pipeline.benchmark.results import MODELS, Benchmark, Cell, Costs, Machine, Role, Speedup, Timing
+from pipeline.benchmark.tables import benchmark_headline
 
 SLIDES = (
     ("alpha", "train"),
@@ -94,40 +97,59 @@ def steady() -> dict[str, Any]:
     return {"teacher": found, "student": found, "difference": {"value": 0.037, "interval": [-0.1, 0.1]}}
 
 
-def other(model: str, rate: float | None, why: str | None) -> dict[str, Any]:
-    cell = {"model": model, "engine": "onnxruntime", "precision": "fp32", "device": "cpu", "why": why, "rows": []}
-    return (
-        cell
-        if rate is None
-        else {**speed(model, 1, rate), **cell, "rows": speed(model, 1, rate)["rows"], "cosine": 1.0}
+def other(model: Role, rate: float | None, why: str | None) -> Cell:
+    rows = () if rate is None else timings(rate)
+    place = {"engine": "onnxruntime", "precision": "fp32", "device": "cpu"}
+    return Cell(model=model, **place, why=why, rows=rows, cosine=None if rate is None else 1.0)
+
+
+def timings(rate: float, batches: tuple[int, ...] = (1, 8)) -> tuple[Timing, ...]:
+    """So many tiles a second at every batch size."""
+    return tuple(
+        Timing(
+            batch=b,
+            latency_ms_p50=1e3 * b / rate,
+            latency_ms_p90=1.1e3 * b / rate,
+            latency_ms_p99=None,
+            tiles_per_s=rate,
+            joules_per_tile=None,
+            memory_mb=70.0 + b,
+            process_mb=400.0,
+            repeats=9,
+        )
+        for b in batches
     )
 
 
-def speed(name: str, params: int, rate: float) -> dict[str, Any]:
-    rows = [
-        {
-            "batch": b,
-            "latency_ms_p50": 1e3 * b / rate,
-            "latency_ms_p90": 1.1e3 * b / rate,
-            "latency_ms_p99": None,
-            "tiles_per_s": rate,
-            "memory_mb": 70.0 + b,
-            "repeats": 9,
-        }
-        for b in (1, 8)
-    ]
-    return {
-        "name": name,
-        "params": params,
-        "gmacs": params / 1e8,
-        "input_px": 224,
-        "rows": rows,
-        "tiles_per_s": rate,
-        "slides_per_hour": rate * 3600 / 10000,
-        "memory_mb": 76.0,
-        "joules_per_tile": None,
-        "why": None,
+def ratio(value: float, low: float | None = None, high: float | None = None) -> Figure:
+    """A speed-up of ten rounds, with its interval or without one."""
+    ends = None if low is None else Interval(low=low, high=high, unit="round", units=10, method="bootstrap")
+    return Figure(value=value, interval=ends or NotMeasured(why="2 rounds"), n=10)
+
+
+def timed(teacher: float, student: float, speedup: Figure, *others: Cell) -> Benchmark:
+    """A benchmark on a processor: both models' tiles a second, and what other engines came to."""
+    place = {"engine": "eager", "precision": "fp32", "device": "cpu"}
+    machine = Machine(
+        cpu="A Processor", cores=2, threads=2, memory_gb=24.0, gpu=None, system="Linux x86_64", python="3.11.0",
+        load=1.7, versions={"torch": "2.14.1"},
+    )  # fmt: skip
+    models = {
+        "teacher": Costs(name="demo", params=12_000_000, gmacs=0.12, input_px=224),
+        "student": Costs(name="efficientvit_b0", params=3_400_000, gmacs=0.034, input_px=224),
     }
+    leads = [
+        Cell(model=m, **place, cosine=1.0, rows=timings(r)) for m, r in zip(MODELS, (teacher, student), strict=True)
+    ]
+    return Benchmark(
+        machine=machine, slide_tiles=10000, models=models, cells=(*leads, *others),
+        speedups=(Speedup(**place, ratio=speedup),),
+    )  # fmt: skip
+
+
+def told(found: Benchmark) -> Manifest:
+    """As the stage writes it."""
+    return Manifest(stage="benchmark", summary={**found.model_dump(mode="json"), **benchmark_headline(found)})
 
 
 @pytest.fixture
@@ -152,10 +174,7 @@ def manifests() -> dict[str, Manifest]:
         for n, (i, s) in enumerate(SLIDES)
         if s == "test"
     ]
-    machine = {
-        "cpu": "A Processor", "cores": 2, "threads": 2, "memory_gb": 24.0, "gpu": None, "system": "Linux x86_64",
-        "python": "3.11.0", "load": 1.7, "versions": {"torch": "2.14.1"},
-    }  # fmt: skip
+    others = other("teacher", 40.0, None), other("student", None, "it has <b>no</b> model.onnx")
     return {
         "slides": Manifest(stage="slides", items=tuple(slides), refused=refused[:1]),
         "tiles": Manifest(
@@ -189,25 +208,7 @@ def manifests() -> dict[str, Manifest]:
                 "trained_on_test": [],
             },
         ),
-        "benchmark": Manifest(
-            stage="benchmark",
-            summary={
-                "machine": machine,
-                "engine": "eager",
-                "precision": "fp32",
-                "device": "cpu",
-                "slide_tiles": 10000,
-                "others": [
-                    other("teacher", 40.0, None),
-                    other("student", None, "it has <b>no</b> model.onnx"),
-                ],
-                "speedup": 4.1,
-                "speedup_interval": [3.8, 4.35],
-                "speedups": {},
-                "teacher": speed("demo", 12_000_000, 40.0),
-                "student": speed("efficientvit_b0", 3_400_000, 164.0),
-            },
-        ),
+        "benchmark": told(timed(40.0, 164.0, ratio(4.1, 3.8, 4.35), *others)),
     }
 
 

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from pipeline.base.errors import EvaluationError, ManifestError
 from pipeline.base.files import write_atomic
 from pipeline.base.manifest import Manifest
+from pipeline.benchmark.results import Benchmark
 from pipeline.evaluate.tables import PROBES
 from pipeline.report import charts, verdict
 from pipeline.report.across.pareto import Pareto, Study, gather, pareto, time_interval
@@ -110,21 +111,23 @@ def settings(studies: Sequence[Study]) -> list[dict[str, Any]]:
 
 def costs(studies: Sequence[Study]) -> list[dict[str, Any]]:
     """{name, values (texts)} of the student's size and speed."""
-    speeds = [study.benchmark.summary for study in studies]
+    speeds = [study.speed for study in studies]
+    models = [speed.models["student"] for speed in speeds]
+    rates = [speed.lead("student").best.tiles_per_s for speed in speeds]
     return [
-        {"name": "parameters", "values": [verdict.quantity(s["student"]["params"]) for s in speeds]},
-        {"name": "GMAC a tile", "values": [verdict.digits(s["student"]["gmacs"]) for s in speeds]},
-        {"name": "tiles/s, best batch", "values": [verdict.digits(s["student"]["tiles_per_s"]) for s in speeds]},
+        {"name": "parameters", "values": [verdict.quantity(model.params) for model in models]},
+        {"name": "GMAC a tile", "values": [verdict.digits(model.gmacs) for model in models]},
+        {"name": "tiles/s, best batch", "values": [verdict.digits(rate) for rate in rates]},
         {"name": "time a tile, teacher = 1", "values": [_share(s) for s in speeds]},
         {"name": "measured on", "values": [study.timed_on for study in studies]},
     ]
 
 
-def _share(speed: Mapping[str, Any]) -> str:
+def _share(speed: Benchmark) -> str:
     """The student's time as a share of the teacher's, with its interval where the run has one."""
     low, high = time_interval(speed)
     ends = f" ({verdict.digits(low)}–{verdict.digits(high)})" if low and high else ""
-    return f"{verdict.digits(1 / speed['speedup'])}{ends}"
+    return f"{verdict.digits(1 / speed.speedup.value)}{ends}"
 
 
 def figures(studies: Sequence[Study]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ front both take the median of what was measured of that network, so that noise p
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -27,6 +27,7 @@ from pydantic import ValidationError
 from pipeline.base.errors import ManifestError
 from pipeline.base.files import write_csv
 from pipeline.base.manifest import Manifest
+from pipeline.benchmark.results import MODELS, Benchmark, Cell
 from pipeline.report.verdict import measured_on
 from pipeline.upkeep.housekeeping import cached_file, locked_manifests, locks
 
@@ -73,13 +74,18 @@ class Study:
         return repr((self.benchmark.recipe.get("teacher"), self.evaluate.summary["primary"], held_out))
 
     @property
+    def speed(self) -> Benchmark:
+        """What its benchmark found."""
+        return Benchmark.of(self.benchmark)
+
+    @property
     def timed_on(self) -> str:
         """What has to be equal for shares of the teacher's time to be comparable, in words."""
-        speed = self.benchmark.summary
-        batches = ", ".join(str(row["batch"]) for row in speed["teacher"]["rows"])
-        n = speed["machine"]["threads"]
-        cores = f", {n} {'thread' if n == 1 else 'threads'}" if speed["device"] == "cpu" else ""
-        return f"{measured_on(speed)}{cores}, {speed['engine']} {speed['precision']}, batches of {batches}"
+        speed = self.speed
+        lead, n = speed.lead("teacher"), speed.machine.threads
+        batches = ", ".join(str(row.batch) for row in lead.rows)
+        cores = f", {n} {'thread' if n == 1 else 'threads'}" if lead.device == "cpu" else ""
+        return f"{measured_on(speed)}{cores}, {lead.engine} {lead.precision}, batches of {batches}"
 
 
 @dataclass(frozen=True)
@@ -184,13 +190,14 @@ def _cached(root: Path, md5: str) -> Manifest | None:
 
 
 def _row(study: Study) -> dict[str, Any]:
-    summary, speed = study.evaluate.summary, study.benchmark.summary
+    summary, speed = study.evaluate.summary, study.speed
     accuracies = {key: summary.get(key) for key in ACCURACIES}
+    teacher, student = (speed.lead(model).best.tiles_per_s for model in MODELS)
     return {
         "name": study.name,
-        "student": speed["student"]["name"],
-        "relative_time": speed["teacher"]["tiles_per_s"] / speed["student"]["tiles_per_s"],
-        **_times(speed["student"]),
+        "student": speed.models["student"].name,
+        "relative_time": teacher / student,
+        **_times(speed.lead("student")),
         **accuracies,
         "on_front": False,
         **dict(zip(("time_low", "time_high"), time_interval(speed), strict=True)),
@@ -199,24 +206,24 @@ def _row(study: Study) -> dict[str, Any]:
 
 def _network(study: Study) -> tuple[Any, ...]:
     """What makes two students equally fast."""
-    speed = study.benchmark.summary["student"]
-    return tuple(speed[key] for key in ("name", "params", "gmacs", "input_px"))
+    costs = study.speed.models["student"]
+    return costs.name, costs.params, costs.gmacs, costs.input_px
 
 
-def time_interval(speed: Mapping[str, Any]) -> tuple[float, float] | tuple[None, None]:
+def time_interval(benchmark: Benchmark) -> tuple[float, float] | tuple[None, None]:
     """The 95 % interval of the student's time as a share of the teacher's, where the benchmark has one."""
-    low, high = speed.get("speedup_interval") or (None, None)
-    return (1 / high, 1 / low) if low and high else (None, None)
+    ends = benchmark.speedup.span
+    return (1 / ends.high, 1 / ends.low) if ends else (None, None)
 
 
 def _teacher_row(study: Study) -> dict[str, Any]:
     """The reference, as the workspace measured it: it is no student, and on no front."""
-    summary, speed = study.evaluate.summary, study.benchmark.summary["teacher"]
+    summary, speed = study.evaluate.summary, study.speed
     accuracies: dict[str, Any] = {key: summary.get(of_teacher) for key, of_teacher in ACCURACIES.items()}
-    head = {"name": "teacher", "student": speed["name"], "relative_time": 1.0}
+    head = {"name": "teacher", "student": speed.models["teacher"].name, "relative_time": 1.0}
     return {
         **head,
-        **_times(speed),
+        **_times(speed.lead("teacher")),
         **accuracies,
         "cosine": 1.0,
         "on_front": False,
@@ -225,7 +232,7 @@ def _teacher_row(study: Study) -> dict[str, Any]:
     }
 
 
-def _times(model: Mapping[str, Any]) -> dict[str, float]:
+def _times(lead: Cell) -> dict[str, float]:
     """Time a tile at the best batch size, and the latency of the smallest batch."""
-    rate = model["tiles_per_s"]
-    return {"ms_a_tile": 1e3 / rate, "latency_ms": model["rows"][0]["latency_ms_p50"], "tiles_per_s": rate}
+    rate = lead.best.tiles_per_s
+    return {"ms_a_tile": 1e3 / rate, "latency_ms": lead.rows[0].latency_ms_p50, "tiles_per_s": rate}
