@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.figures import Figure, Interval, NotMeasured
-from pipeline.base.intervals import interval
+from pipeline.base.intervals import interval, redrawn
 
 RESAMPLES, SEED = 1000, 0
 MIN_ROUNDS = 5
@@ -37,19 +37,10 @@ def speedup(teacher: Rounds, student: Rounds) -> Figure:
     if n < MIN_ROUNDS:
         why = f"{n} rounds (at least {MIN_ROUNDS}; benchmark.seconds)"
         return Figure(value=value, interval=NotMeasured(why=why), n=n)
-    together = n if batches == 1 else 0
-    random, ratio_B = np.random.default_rng(SEED), np.empty(RESAMPLES)
-    for b in range(RESAMPLES):
-        both = random.integers(together, size=together) if together else np.empty(0, np.int64)
-        times = [
-            # A model that needed more rounds had the last of them alone.
-            _median(turns, [*both, *random.integers(together, len(turns), len(turns) - together)])
-            if len(turns) > together
-            else _median(turns, both)
-            for turns in (slow, fast)
-        ]
-        ratio_B[b] = batches * times[0] / times[1]
-    low, high = interval(ratio_B)
+    # A model that needed more rounds had the last of them alone.
+    drawn = redrawn((len(slow), len(fast)), n if batches == 1 else 0, RESAMPLES, SEED)
+    ratios = [batches * _median(slow, of_slow) / _median(fast, of_fast) for of_slow, of_fast in drawn]
+    low, high = interval(np.array(ratios))
     return Figure(value=value, interval=Interval(low=low, high=high, unit="round", units=n, method="bootstrap"), n=n)
 
 
