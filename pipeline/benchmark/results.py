@@ -5,7 +5,6 @@
     models        {teacher, student}: what each costs wherever it runs
     cells         each model in each engine, precision and device; the leading ones, teacher's and student's, first
     speedups      the student over the teacher where both were measured; the leading one first
-    …             the leading figures flat, so that `dvc metrics` shows them (tables.py)
 
 A cell that was not measured has no rows, and says why.
 """
@@ -13,10 +12,9 @@ A cell that was not measured has no rows, and says why.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Literal
 
 from pipeline.base.figures import Figure, Number, Result
-from pipeline.base.manifest import Manifest
 
 Role = Literal["teacher", "student"]
 MODELS: tuple[Role, Role] = ("teacher", "student")
@@ -124,11 +122,6 @@ class Benchmark(Result):
     models: Mapping[Role, Costs]
     cells: tuple[Cell, ...]
     speedups: tuple[Speedup, ...]
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> Self:
-        """From the stage's manifest."""
-        return cls.model_validate({name: manifest.summary[name] for name in cls.model_fields})
 
     def lead(self, model: Role) -> Cell:
         """The model's leading cell: eager, the first precision and device of the params."""

@@ -17,16 +17,16 @@ from itertools import product
 from pathlib import Path
 
 from pipeline.base.errors import EvaluationError
-from pipeline.base.files import six_digits
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import TeacherFacts, TokensManifest
 from pipeline.base.partials import file_sha256
 from pipeline.base.store import Store, recipe_key
 from pipeline.benchmark import machine
 from pipeline.benchmark.contender import Contender, stop_all
+from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.benchmark.messages import OF_FILES, Facts, OnnxFile, Spec, Unmeasured
 from pipeline.benchmark.results import MODELS, Benchmark, Role, Speedup
 from pipeline.benchmark.speedup import speedup
-from pipeline.benchmark.tables import benchmark_headline, write_benchmark_plots
+from pipeline.benchmark.tables import write_benchmark_plots
 from pipeline.benchmark.turns import announce, take_turns
 from pipeline.params.benchmark import BenchmarkParams
 from pipeline.params.tokens import TokensParams
@@ -45,20 +45,6 @@ class Subjects:
     demo_px: int
 
 
-@dataclass(frozen=True)
-class CachedTeacher:
-    """What the teacher has to be, as the tokens' manifest says it."""
-
-    name: str
-    width: int
-    input_px: int
-
-    @classmethod
-    def of(cls, tokens: Manifest) -> CachedTeacher:
-        told = tokens.recipe["teacher"]
-        return cls(told["name"], told["width"], told["input_px"])
-
-
 @dataclass
 class Field:
     """All contenders: the leading one of each model, and the others, each with its rows or with why it has none."""
@@ -72,8 +58,8 @@ class Field:
 
 
 def benchmark_models(
-    tokens: Manifest, subjects: Subjects, params: BenchmarkParams, plots: Path = Path("plots")
-) -> Manifest:
+    tokens: TokensManifest, subjects: Subjects, params: BenchmarkParams, plots: Path = Path("plots")
+) -> BenchmarkManifest:
     """Measure the teacher that `tokens` was made with and the exported student; write latency.csv to `plots`.
 
     Summary: results.py. Not deterministic, by nature. Raises `EvaluationError` where the params name a teacher that the
@@ -81,7 +67,7 @@ def benchmark_models(
     """
     busy = machine.load()
     with tempfile.TemporaryDirectory(prefix="histill-benchmark-") as scratch:
-        contenders = measure(subjects, params, CachedTeacher.of(tokens), Path(scratch))
+        contenders = measure(subjects, params, tokens.teacher, Path(scratch))
     for lead in contenders.leads.values():
         if not lead.rows:
             where = f"the {lead.spec.model}, {lead.precision}"
@@ -94,16 +80,15 @@ def benchmark_models(
         speedups=tuple(_speedups(list(contenders))),
     )
     recipe = {
-        "teacher": tokens.recipe["teacher"],
+        "teacher": tokens.teacher.model_dump(mode="json"),
         "student": file_sha256(subjects.student / "model.safetensors")[:32],
         "benchmark": params.model_dump(mode="json"),
     }
-    summary = {**found.model_dump(mode="json"), **six_digits(benchmark_headline(found))}
     write_benchmark_plots(found, plots)
-    return Manifest(stage="benchmark", recipe_key=recipe_key(recipe), recipe=recipe, summary=summary)
+    return BenchmarkManifest(recipe_key=recipe_key(recipe), recipe=recipe, summary=found)
 
 
-def measure(subjects: Subjects, params: BenchmarkParams, cached: CachedTeacher, scratch: Path) -> Field:
+def measure(subjects: Subjects, params: BenchmarkParams, cached: TeacherFacts, scratch: Path) -> Field:
     """Time every cell that the params ask for; ONNX files are made in `scratch`."""
     shared = subjects.student, subjects.tokens, subjects.store.root, subjects.demo_px
     specs = {
@@ -186,11 +171,12 @@ def onnx_file(lead: Contender, scratch: Path) -> OnnxFile | str:
     return OnnxFile(path, facts.costs.input_px, facts.mean, facts.std)
 
 
-def require_cached(found: Facts, cached: CachedTeacher) -> None:
+def require_cached(found: Facts, cached: TeacherFacts) -> None:
     """Raise `EvaluationError` where the teacher that was loaded is not the one that the cache comes from."""
-    if CachedTeacher(found.costs.name, found.width, found.costs.input_px) != cached:
+    costs = found.costs
+    if (costs.name, found.width, costs.input_px) != (cached.name, cached.width, cached.input_px):
         what = f"the cached answers are {cached.name}'s, {cached.width} channels at {cached.input_px} px"
-        raise EvaluationError(what, where=f"teacher {found.costs.name}", fix="dvc repro tokens")
+        raise EvaluationError(what, where=f"teacher {costs.name}", fix="dvc repro tokens")
 
 
 def _speedups(contenders: Sequence[Contender]) -> Iterator[Speedup]:

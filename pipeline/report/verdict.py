@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.base import figures as results
-from pipeline.base.manifest import Manifest
 from pipeline.benchmark.results import MODELS, Benchmark
+from pipeline.evaluate.manifest import EvaluateManifest
 
 NOT_MEASURED = ("reading slides and decoding tiles (the speed is of the models alone)", "any clinical task")
 """What no run of this pipeline measures."""
@@ -23,7 +23,7 @@ class Figure:
     measured: bool = True
 
 
-def figures(evaluate: Manifest, benchmark: Benchmark) -> list[Figure]:
+def figures(evaluate: EvaluateManifest, benchmark: Benchmark) -> list[Figure]:
     """The four figures of the verdict, in the order in which a reader asks for them."""
     return [smaller(benchmark), faster(benchmark), kept(evaluate), likeness(evaluate)]
 
@@ -63,7 +63,7 @@ def measured_on(benchmark: Benchmark) -> str:
     return str(machine.gpu if benchmark.lead("student").device == "cuda" else machine.cpu)
 
 
-def kept(evaluate: Manifest) -> Figure:
+def kept(evaluate: EvaluateManifest) -> Figure:
     """Retention of the linear probe on the primary split."""
     noun, split = "of the teacher’s linear probe kept", evaluate.summary["primary"]
     probes = (evaluate.summary["probes"] or {}).get(split)
@@ -82,7 +82,7 @@ def kept(evaluate: Manifest) -> Figure:
     return Figure(percent(retention["value"]), noun, detail)
 
 
-def likeness(evaluate: Manifest) -> Figure:
+def likeness(evaluate: EvaluateManifest) -> Figure:
     """Standardised cosine on the primary split."""
     noun, split = "standardised cosine to the teacher", evaluate.summary["primary"]
     found = (evaluate.summary["fidelity"] or {}).get(split)
@@ -93,7 +93,7 @@ def likeness(evaluate: Manifest) -> Figure:
     return Figure(f"{found['cosine']:.2f}", noun, detail)
 
 
-def cautions(evaluate: Manifest, benchmark: Benchmark) -> list[str]:
+def cautions(evaluate: EvaluateManifest, benchmark: Benchmark) -> list[str]:
     """What a reader must know before trusting a figure: the evaluation's warnings, and a machine that was busy."""
     machine, warnings = benchmark.machine, list(evaluate.summary["warnings"])
     if machine.load is not None and machine.load > machine.cores / 2:
@@ -102,7 +102,7 @@ def cautions(evaluate: Manifest, benchmark: Benchmark) -> list[str]:
     return warnings
 
 
-def not_measured(evaluate: Manifest, benchmark: Benchmark) -> list[str]:
+def not_measured(evaluate: EvaluateManifest, benchmark: Benchmark) -> list[str]:
     """Everything a reader might take for granted and must not."""
     gaps = [f"{what} ({why})" for what, why in sorted(evaluate.summary["why"].items())]
     if not evaluate.summary["sets"]:
@@ -119,7 +119,7 @@ def not_measured(evaluate: Manifest, benchmark: Benchmark) -> list[str]:
     return [*gaps, *NOT_MEASURED]
 
 
-def reason(evaluate: Manifest, what: str) -> str:
+def reason(evaluate: EvaluateManifest, what: str) -> str:
     """Why the primary split lacks a figure."""
     why: dict[str, Any] = evaluate.summary["why"]
     return str(why.get(what) or why.get(f"{what}, {evaluate.summary['primary']}") or "nothing to measure it on")

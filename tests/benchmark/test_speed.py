@@ -20,20 +20,22 @@ import numpy as np
 import pytest
 import timm
 import torch
+from made.items import TEACHER
 from safetensors.torch import save_file
 from torch import nn
 
 from pipeline.base.errors import EvaluationError
 from pipeline.base.files import six_digits
-from pipeline.base.manifest import VERSIONS, Manifest
+from pipeline.base.items import TeacherFacts, TokensManifest
 from pipeline.base.store import Store
 from pipeline.benchmark import machine, memory
 from pipeline.benchmark.contender import Contender, worst_cosine
 from pipeline.benchmark.contest import Contest, gate_images
 from pipeline.benchmark.costs import gmacs
+from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.benchmark.messages import Costs, Facts, HowMuch, Load, OnnxFile, Spec, Turn
-from pipeline.benchmark.results import MODELS, Benchmark
-from pipeline.benchmark.stage import CachedTeacher, Subjects, benchmark_models, onnx_file, require_cached
+from pipeline.benchmark.results import MODELS, Cell, Timing
+from pipeline.benchmark.stage import Subjects, benchmark_models, onnx_file, require_cached
 from pipeline.benchmark.turns import P99_REPEATS, TURNS, announce, cell_s, take_turns
 from pipeline.params.benchmark import BenchmarkParams
 from pipeline.params.tokens import TokensParams
@@ -41,7 +43,7 @@ from pipeline.teachers.engines.onnx_file import write_onnx
 
 SIDE_PX, WIDTH = 32, 64
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": 2, "num_heads": 4}
-CACHED = {"name": "vit_tiny_patch16_224", "width": WIDTH, "input_px": SIDE_PX}
+CACHED = TEACHER | {"name": "vit_tiny_patch16_224", "width": WIDTH, "input_px": SIDE_PX}
 
 
 def test_multiply_adds_of_a_linear_and_a_convolution():
@@ -89,27 +91,27 @@ def test_every_cell_is_measured_or_says_why_not(tmp_path):
     engines = ("onnxruntime", "openvino", "tensorrt")
     wanted = {"engines": engines, "precisions": ("fp32",), "devices": ("cpu",)}
     params = BenchmarkParams(batch_sizes=(3, 1), seconds=0.02, slide_tiles=100, **wanted)
-    tokens, store = Manifest(stage="tokens", recipe={"teacher": CACHED}), Store(tmp_path / "store")
+    tokens, store = TokensManifest(recipe={"teacher": CACHED}), Store(tmp_path / "store")
     subjects = Subjects(tmp_path / "student", teacher, store, 512)
     made = benchmark_models(tokens, subjects, params, tmp_path / "plots")
-    found = Benchmark.of(Manifest.model_validate_json(made.model_dump_json()))
+    made = BenchmarkManifest.model_validate_json(made.model_dump_json())
+    found, numbers = made.summary, made.numbers()
     for name in MODELS:
         lead = found.lead(name)
         assert [row.batch for row in lead.rows] == [1, 3]
         assert all(row.repeats >= TURNS for row in lead.rows)
         assert all(0 < row.latency_ms_p50 <= row.latency_ms_p90 for row in lead.rows)
         assert all((row.latency_ms_p99 is None) == (row.repeats < P99_REPEATS) for row in lead.rows)
-        assert made.summary[f"{name}_slides_per_hour"] == pytest.approx(36 * lead.best.tiles_per_s, rel=1e-4)
+        assert numbers[f"{name}_slides_per_hour"] == pytest.approx(36 * lead.best.tiles_per_s, rel=1e-4)
         assert 0 < lead.rows[0].memory_mb <= lead.rows[1].memory_mb < lead.last.process_mb
         assert lead.cosine == 1.0 and lead.best.tiles_per_s == max(row.tiles_per_s for row in lead.rows)
-    # Pages are made from these: where they change, VERSIONS["benchmark"] is raised.
+    # Pages are made from these: where they change, the manifest's version is raised.
     row = "batch joules_per_tile latency_ms_p50 latency_ms_p90 latency_ms_p99 memory_mb process_mb repeats tiles_per_s"
     cell = "cosine device engine model precision ready_s rows why"
-    form = (VERSIONS["benchmark"], sorted(made.summary["cells"][0]), sorted(made.summary["cells"][0]["rows"][0]))
+    form = (made.version, sorted(Cell.model_fields), sorted(Timing.model_fields))
     assert form == (3, cell.split(), row.split())
-    assert (
-        found.models["student"].params == made.summary["student_params"] == sum(p.numel() for p in model.parameters())
-    )
+    weights = sum(p.numel() for p in model.parameters())
+    assert found.models["student"].params == numbers["student_params"] == weights
     header, *lines = (tmp_path / "plots" / "latency.csv").read_text().splitlines()
     assert "teacher_tiles_per_s" in header and "student_ms_p99" in header and len(lines) == 2
     cells = {(cell.model, cell.engine): cell for cell in found.others}
@@ -119,7 +121,7 @@ def test_every_cell_is_measured_or_says_why_not(tmp_path):
             assert cell.why is None and cell.cosine > 0.9999 and cell.last.memory_mb > 0
             ratio = next(speedup.ratio for speedup in found.speedups if speedup.engine == engine)
             assert 0 < ratio.span.low <= ratio.value <= ratio.span.high
-            assert made.summary[f"speedup_{engine}_fp32_cpu"] == ratio.value
+            assert numbers[f"speedup_{engine}_fp32_cpu"] == ratio.value
         else:
             assert cell.rows == () and re.search("not installed|cannot be imported|NVIDIA GPU", cell.why)
 
@@ -278,7 +280,7 @@ def test_another_teacher_than_the_cached_one_is_refused():
     costs = Costs(name=CACHED["name"], params=1, gmacs=1.0, input_px=SIDE_PX)
     facts = Facts(costs, WIDTH, (0.5,) * 3, (0.5,) * 3, np.zeros((1, WIDTH), np.float32), machine.describe(), None)
     with pytest.raises(EvaluationError, match="cached answers are uni's, 1024 channels"):
-        require_cached(facts, CachedTeacher("uni", 1024, 224))
+        require_cached(facts, TeacherFacts.model_validate(TEACHER | {"name": "uni", "width": 1024, "input_px": 224}))
 
 
 def test_a_constant_answer_is_far_from_any_model_although_its_raw_cosine_is_near():

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made.manifests import other, ratio, timed, told
+from made.manifests import other, ratio, timed
 from PIL import Image
 
 from pipeline.base.errors import ManifestError
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import FileItem
 from pipeline.base.store import Store
-from pipeline.benchmark.results import Benchmark, Speedup
+from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.benchmark.results import Speedup
 from pipeline.params.report import ReportParams
-from pipeline.report.page import build_report
+from pipeline.report.page import Manifests, build_report
 from pipeline.report.pictures import data_uri, small_jpeg
 
 SECTIONS = (
@@ -54,7 +55,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def text(manifests: dict[str, Manifest], store: Store, plots: Path, tmp_path: Path) -> str:
+def text(manifests: Manifests, store: Store, plots: Path, tmp_path: Path) -> str:
     build_report(manifests, ReportParams(), store, tmp_path / "report.html", plots)
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -168,7 +169,7 @@ def test_a_speed_up_stands_in_a_table_with_its_interval_for_each_engine(manifest
     engine = [other("teacher", 40.0, None), other("student", 164.0, None)]
     found = timed(40.0, 164.0, ratio(4.1, 3.8, 4.35), *engine)
     more = Speedup(engine="onnxruntime", precision="fp32", device="cpu", ratio=ratio(4.1))
-    manifests["benchmark"] = told(found.model_copy(update={"speedups": (*found.speedups, more)}))
+    manifests["benchmark"] = BenchmarkManifest(summary=found.model_copy(update={"speedups": (*found.speedups, more)}))
     build_report(manifests, ReportParams(), store, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert '<td class="right">4.1<small>3.8–4.35</small></td>' in text
@@ -189,7 +190,7 @@ def test_maps_of_teacher_and_student_are_shown_or_their_absence_is(text: str, ma
 def test_a_larger_and_slower_student_is_called_that(manifests, store, tmp_path):
     found = timed(164.0, 40.0, ratio(1 / 4.1, 1 / 4.35, 1 / 3.8))
     swapped = {"teacher": found.models["student"], "student": found.models["teacher"]}
-    manifests["benchmark"] = told(found.model_copy(update={"models": swapped}))
+    manifests["benchmark"] = BenchmarkManifest(summary=found.model_copy(update={"models": swapped}))
     build_report(manifests, ReportParams(), store, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert "<dt>larger</dt>" in text and "<dt>slower</dt>" in text and "3.8 to 4.35 times" in text
@@ -216,14 +217,14 @@ def test_a_missing_manifest_names_the_command(manifests, store, tmp_path):
 @pytest.mark.parametrize("stage", ["benchmark", "evaluate", "tiles"])
 def test_a_manifest_of_another_version_is_an_error_that_names_the_command(manifests, store, tmp_path, stage):
     manifests[stage] = manifests[stage].model_copy(update={"version": 0})
-    with pytest.raises(ManifestError, match=rf"artifacts/{stage}.json: .*form 0, not \d\n.*dvc repro -s -f {stage}"):
+    with pytest.raises(ManifestError, match=rf"artifacts/{stage}.json: .*form 0, not \d\n.*dvc repro {stage}"):
         build_report(manifests, ReportParams(), store, tmp_path / "r.html")
 
 
 @pytest.mark.parametrize("stage", ["benchmark", "evaluate"])
 def test_figures_of_two_students_never_stand_on_one_page(manifests, store, tmp_path, stage):
     """As `dvc repro -s report` or `histill report` would, after another student was trained."""
-    weights = Item(id="model.safetensors", key="model.safetensors", digest="a" * 32)
+    weights = FileItem(id="model.safetensors", key="model.safetensors", digest="a" * 32, nbytes=1)
     manifests["student"] = manifests["student"].model_copy(update={"items": (weights,)})
     for name in ("benchmark", "evaluate"):
         of = "b" if name == stage else "a"
@@ -239,12 +240,14 @@ def test_experiments_that_do_not_compare_are_named(manifests, store, plots, tmp_
 
 
 def test_the_first_screen_has_the_floors_of_its_accuracies_and_where_the_student_is_slower(manifests, store, tmp_path):
-    found = Benchmark.of(manifests["benchmark"])
+    found = manifests["benchmark"].summary
     teacher, student = found.cells[:2]
     first, *larger = student.rows
     student = student.model_copy(update={"rows": (first.model_copy(update={"latency_ms_p50": 40.0}), *larger)})
     machine = found.machine.model_copy(update={"load": 5.3})
-    manifests["benchmark"] = told(found.model_copy(update={"cells": (teacher, student), "machine": machine}))
+    manifests["benchmark"] = BenchmarkManifest(
+        summary=found.model_copy(update={"cells": (teacher, student), "machine": machine})
+    )
     build_report(manifests, ReportParams(), store, tmp_path / "r.html")
     first_screen = (tmp_path / "r.html").read_text().partition("<nav")[0]
     assert "teacher 0.90, student 0.85, untrained student 0.40, majority class 0.17" in first_screen
@@ -263,9 +266,9 @@ def test_every_column_has_a_name(text: str):
 
 def test_speed_is_said_to_be_of_the_processor_that_it_was_measured_on(manifests, store, tmp_path):
     """A machine with a GPU whose params ask for the CPU."""
-    found = Benchmark.of(manifests["benchmark"])
+    found = manifests["benchmark"].summary
     machine = found.machine.model_copy(update={"gpu": "NVIDIA H200"})
-    manifests["benchmark"] = told(found.model_copy(update={"machine": machine}))
+    manifests["benchmark"] = BenchmarkManifest(summary=found.model_copy(update={"machine": machine}))
     build_report(manifests, ReportParams(), store, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert "fp32 on A Processor" in text and "fp32 on NVIDIA" not in text and "fp32, A Processor, 2 threads" in text
@@ -299,7 +302,7 @@ def test_larger_batches_that_are_missing_and_a_busy_machine_are_named(manifests,
     teacher = found.cells[0].model_copy(update={"why": "batch 64: it took more than 300 s (benchmark.limit_s)"})
     machine = found.machine.model_copy(update={"load": 5.3})
     update = {"cells": (teacher, *found.cells[1:]), "machine": machine}
-    manifests["benchmark"] = told(found.model_copy(update=update))
+    manifests["benchmark"] = BenchmarkManifest(summary=found.model_copy(update=update))
     build_report(manifests, ReportParams(), store, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert "Larger batches of the teacher are missing: batch 64: it took more than 300 s" in text

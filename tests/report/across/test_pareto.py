@@ -10,10 +10,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from made.manifests import ratio, timed, timings, told
+from made.manifests import ratio, timed, timings
 
-from pipeline.base.manifest import Item, Manifest
+from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.benchmark.results import Benchmark, Costs
+from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest
 from pipeline.report.across.pareto import Study, front, gather, pareto, write_pareto
 
 POINTS = st.lists(st.tuples(st.integers(0, 6).map(float), st.integers(0, 6).map(float)), max_size=12)
@@ -37,9 +38,8 @@ def test_a_front_by_hand():
 def study(name: str, rate: float, linear: float | None, cosine: float = 0.5, slide: str = "s", machine: float = 1.0):
     """A study on a machine that is `machine` times as fast as the first one."""
     flat = {"linear_student": linear, "linear_teacher": 0.95} if linear is not None else {}
-    evaluate = Manifest(
-        stage="evaluate",
-        items=(Item(id=slide, key=slide, digest="d"),),
+    evaluate = EvaluateManifest(
+        items=(EvaluateItem(id=slide, key=slide, digest="d", split="test", cosine=0.5, cosine_p5=0.4),),
         summary={"primary": "test", "cosine": cosine, **flat},
     )
     models = {
@@ -50,8 +50,8 @@ def study(name: str, rate: float, linear: float | None, cosine: float = 0.5, sli
     return Study(name, evaluate, timing(found))
 
 
-def timing(found: Benchmark) -> Manifest:
-    return told(found).model_copy(update={"recipe": {"teacher": {"name": "uni"}}})
+def timing(found: Benchmark) -> BenchmarkManifest:
+    return BenchmarkManifest(recipe={"teacher": {"name": "uni"}}, summary=found)
 
 
 def test_time_is_the_share_of_the_teachers_in_the_same_run(tmp_path):
@@ -66,7 +66,9 @@ def test_time_is_the_share_of_the_teachers_in_the_same_run(tmp_path):
 
 def test_noise_puts_no_worse_twin_on_the_front():
     lucky, better, larger = study("lucky", 44, 0.7), study("better", 40, 0.8), study("larger", 41, 0.75)
-    lucky = replace(lucky, benchmark=timing(lucky.speed.model_copy(update={"models": better.speed.models})))
+    lucky = replace(
+        lucky, benchmark=timing(lucky.benchmark.summary.model_copy(update={"models": better.benchmark.summary.models}))
+    )
     flags = {row["name"]: row["on_front"] for row in pareto([lucky, better, larger]).rows}
     # The network of `lucky` and `better` takes 0.239 of the teacher's time, `larger` 0.244.
     assert flags == {"teacher": False, "lucky": False, "better": True, "larger": False}
@@ -105,7 +107,7 @@ def in_all_cells(found: Benchmark, **changed: object) -> Benchmark:
 )
 def test_a_share_of_the_teachers_time_is_another_one_where_it_was_measured_otherwise(changed):
     other = study("other", 20, 0.9)
-    other = replace(other, benchmark=timing(changed(other.speed)))
+    other = replace(other, benchmark=timing(changed(other.benchmark.summary)))
     found = pareto([study("here", 40, 0.8), other])
     assert [row["name"] for row in found.rows] == ["teacher", "here"]
     (why,) = found.left_out
@@ -122,7 +124,14 @@ def test_other_tiles_of_the_same_slides_do_not_compare():
 def test_a_student_that_was_evaluated_and_not_timed_does_not_borrow_the_time_of_another():
     """As `dvc exp run evaluate` leaves it: the benchmark in its dvc.lock is of the student before."""
     untimed = study("untimed", 20, 0.9)
-    untimed.evaluate.recipe["student"], untimed.benchmark.recipe["student"] = "b" * 32, "a" * 32
+    recipes = {
+        name: {**getattr(untimed, name).recipe, "student": s * 32}
+        for name, s in (("evaluate", "b"), ("benchmark", "a"))
+    }
+    untimed = replace(
+        untimed,
+        **{name: getattr(untimed, name).model_copy(update={"recipe": recipe}) for name, recipe in recipes.items()},
+    )
     found = pareto([study("here", 40, 0.8), untimed])
     assert found.left_out == ("untimed: its benchmark is of another student than its evaluation",)
 
