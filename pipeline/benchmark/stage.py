@@ -21,6 +21,7 @@ from pipeline.base.files import six_digits
 from pipeline.base.items import TeacherFacts, TokensManifest
 from pipeline.base.partials import file_sha256
 from pipeline.base.store import Store, recipe_key
+from pipeline.base.types import Json
 from pipeline.benchmark import machine
 from pipeline.benchmark.contender import Contender, stop_all
 from pipeline.benchmark.manifest import BenchmarkManifest
@@ -68,7 +69,7 @@ def benchmark_models(
         "speedups": _speedups(others),
     }
     summary |= benchmark_headline(summary)
-    recipe = {
+    recipe: dict[str, Json] = {
         "teacher": cached.model_dump(mode="json"),
         "student": file_sha256(student_folder / "model.safetensors")[:32],
         "benchmark": params.model_dump(mode="json"),

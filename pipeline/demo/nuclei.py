@@ -6,11 +6,11 @@ Legend: N nuclei, S side of a stamp in pixels. One row of `Nuclei` is one nucleu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.types import Array
 from pipeline.demo.noise import Field
 
 _MARGIN = 1.35
@@ -65,11 +65,11 @@ def scatter(rng: np.random.Generator, shape: tuple[int, ...], spacing_px: float,
     return xy_N2 + rng.uniform(-jitter, jitter, xy_N2.shape) * spacing_px
 
 
-def lookup(map_HW: NDArray[Any], xy_N2: NDArray[np.floating], scale: float = 1.0) -> NDArray[Any]:
+def lookup(map_HW: Array, xy_N2: NDArray[np.floating], scale: float = 1.0) -> Array:
     """The map's value at each point; `scale` level-0 pixels a pixel of the map; points outside take the border's."""
     column = np.clip(xy_N2[:, 0] / scale, 0, map_HW.shape[1] - 1).astype(np.int64)
     row = np.clip(xy_N2[:, 1] / scale, 0, map_HW.shape[0] - 1).astype(np.int64)
-    found: NDArray[Any] = map_HW[row, column]
+    found: Array = map_HW[row, column]
     return found
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from torch import nn
 
 from pipeline.base.errors import EvaluationError
-from pipeline.base.intervals import Floats
 from pipeline.base.items import TRAIN
 from pipeline.base.progress import Advance
 from pipeline.base.store import Store
+from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.fidelity.embedding import Scale, fidelity
 from pipeline.evaluate.fidelity.patch import patch_fidelity

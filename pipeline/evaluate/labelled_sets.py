@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.intervals import Floats
 from pipeline.base.items import TRAIN, TilesManifest, TokensManifest
 from pipeline.base.progress import Advance, track
 from pipeline.base.store import Ref, Store
+from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.comparison import Models, compare, spare_tiles, unmeasurable_patch
 from pipeline.evaluate.probes.dense import Batches, dense_probe, gather

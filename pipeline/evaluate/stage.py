@@ -31,6 +31,7 @@ from pipeline.base.items import TRAIN, StudentManifest, TilesManifest, TokensMan
 from pipeline.base.partials import file_sha256
 from pipeline.base.progress import track
 from pipeline.base.store import Store, recipe_key
+from pipeline.base.types import Json
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.comparison import Comparison, Models, compare, spare_tiles
 from pipeline.evaluate.labelled_sets import SetFigures, evaluate_set
@@ -175,7 +176,7 @@ def _manifest(
         "warnings": [*slides.warnings, *(f"{n}, {w}" for n, found in sets.items() for w in found.warnings)],
         "trained_on_test": _trained_on(student, tokens, sets),
     }
-    recipe = {
+    recipe: dict[str, Json] = {
         "tokens": tokens.recipe_key,
         "student": file_sha256(student_folder / "model.safetensors")[:32],
         "evaluate": params.model_dump(mode="json", exclude={"batch_size": True, "datasets": {"__all__": {"path"}}}),

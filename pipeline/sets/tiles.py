@@ -26,6 +26,7 @@ from pipeline.base.errors import EvaluationError
 from pipeline.base.items import TilesItem, TilesManifest
 from pipeline.base.store import Ref, Store
 from pipeline.sets.listing import Picture
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import MAX_PX, decode_jpeg, encode_jpeg, is_plain_jpeg
@@ -109,19 +110,18 @@ def write_set(name: str, split: str, pictures: Sequence[Picture], tiles: TilesMa
             if not len(writer):
                 what, fix = f"none of its {len(pictures)} images decodes ({reason})", "open one in a viewer"
                 raise EvaluationError(what, where=f"{name}/{split}", fix=fix)
-            meta = {"kind": "images", "tile_px": tiles.tile_px, "tissue_mm2": None}
-            writer.close(meta | {"dropped": {"damaged": damaged}})
+            writer.close(Meta(kind="images", tile_px=tiles.tile_px, dropped={"damaged": damaged}))
     meta = TileReader(store.path(ref)).meta
     return TilesItem(
         id=f"{name}-{split}",
         key=ref.item,
         digest=store.digest(ref),
-        n=meta["n"],
+        n=meta.n,
         kind="images",
         split=split,
         tissue_mm2=None,
-        dropped=meta["dropped"],
-        labels=meta["labels"],
+        dropped=meta.dropped,
+        labels=meta.labels,
     )
 
 

@@ -13,6 +13,7 @@ from pipeline.base.errors import SlideRefused
 from pipeline.params.tiles import TilesParams
 from pipeline.slides.images import list_images
 from pipeline.tiles.cutting import Cut
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pictures import write_mosaics
 from pipeline.tiles.pixels import decode_jpeg, encode_jpeg, is_plain_jpeg
@@ -43,7 +44,7 @@ def write_folder_tiles(source: Path, folder: Path, params: TilesParams) -> None:
         fix = "open one in a viewer; are they images?"
         raise SlideRefused(f"none of its {len(images)} images decodes", where=source.name, fix=fix)
     dropped = {"damaged": damaged, "limit": len(images) - len(writer) - damaged}
-    writer.close({"kind": "folder", "tile_px": params.tile_px, "tissue_mm2": None, "dropped": dropped})
+    writer.close(Meta(kind="folder", tile_px=params.tile_px, dropped=dropped))
     write_mosaics(folder, thumb=True)
 
 

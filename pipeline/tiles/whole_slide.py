@@ -9,7 +9,6 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from pipeline.tiles.choice import Choice, Unseen, choose, choose_given, fraction
 from pipeline.tiles.coords.tiling import read_tiling
 from pipeline.tiles.cutting import Cut, cut
 from pipeline.tiles.grid import Geometry, lay, plan
+from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.labels import LabelMap
 from pipeline.tiles.pictures import THUMB_PX, write_mosaics, write_overlay, write_thumb
@@ -142,23 +142,26 @@ def _unseen(geometry: Geometry, choice: Choice, edge: str, boxes: Unseen) -> NDA
 
 def _meta(
     source: Source, reader: SlideReader, geometry: Geometry, mask: TissueMask, choice: Choice, as_scanned: int
-) -> dict[str, Any]:
+) -> SlideMeta:
     level, dct_scale = reader.own(geometry.level)
-    slide_px, mask_px = (reader.width_px, reader.height_px), mask.tissue.shape[::-1]
-    return {
-        "kind": source.kind,
-        "tile_px": geometry.tile_px,
-        "mpp": list(reader.mpp_xy),
-        "mpp_from": reader.mpp_from,
-        "size_l0_px": list(geometry.size_l0),
-        "slide_l0_px": list(geometry.slide_l0),
-        "read_level": level,
-        "read_downsample": reader.level_downsamples[level],
-        "dct_scale": dct_scale,
-        "reader": reader.method,
-        "as_scanned": as_scanned,
-        "tissue_mm2": round(mask.area_mm2, 4),
-        "mask_mpp": [round(mpp * n / m, 4) for mpp, n, m in zip(reader.mpp_xy, slide_px, mask_px, strict=True)],
-        "tissue_threshold": round(mask.threshold, 4),
-        "dropped": choice.dropped,
-    }
+    height, width = mask.tissue.shape
+    return SlideMeta(
+        kind=source.kind,
+        tile_px=geometry.tile_px,
+        mpp=reader.mpp_xy,
+        mpp_from=reader.mpp_from,
+        size_l0_px=geometry.size_l0,
+        slide_l0_px=geometry.slide_l0,
+        read_level=level,
+        read_downsample=reader.level_downsamples[level],
+        dct_scale=dct_scale,
+        reader=reader.method,
+        as_scanned=as_scanned,
+        tissue_mm2=round(mask.area_mm2, 4),
+        mask_mpp=(
+            round(reader.mpp_xy[0] * reader.width_px / width, 4),
+            round(reader.mpp_xy[1] * reader.height_px / height, 4),
+        ),
+        tissue_threshold=round(mask.threshold, 4),
+        dropped=choice.dropped,
+    )

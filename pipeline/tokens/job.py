@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.base.errors import SlideRefused
 from pipeline.base.items import TilesItem
-from pipeline.base.manifest import Recipe, fact_of
+from pipeline.base.manifest import fact_of
 from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.types import Recipe
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.statistics import Calibration
 from pipeline.tiles.item.reader import TileReader

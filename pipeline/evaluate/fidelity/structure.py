@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.intervals import Floats, Resampler, blocks, jackknife
+from pipeline.base.intervals import Resampler, blocks, jackknife
+from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.neighbours import nearest
 
 NEIGHBOURS = 10

@@ -20,6 +20,7 @@ from torch import nn
 from pipeline.base.files import write_json
 from pipeline.base.progress import Advance
 from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.types import Json
 from pipeline.evaluate.labels.supervised import Recipe, train_from_labels
 from pipeline.student.exported import untrained_twin
 from pipeline.tiles.item.reader import TileReader
@@ -54,8 +55,12 @@ def rival(
 ) -> Rival:
     """From the store, else trained and kept there: the architecture exported in `folder`, on M tiles."""
     model = untrained_twin(folder, seed, classes)
-    whole = {"model": _architecture(folder), "training": asdict(recipe), "recipe_version": RECIPE_VERSION}
-    drawn = {
+    whole: dict[str, Json] = {
+        "model": _architecture(folder),
+        "training": asdict(recipe),
+        "recipe_version": RECIPE_VERSION,
+    }
+    drawn: dict[str, Json] = {
         "tiles": [[item.parent.name, item.name, row] for item, row in tiles],
         "class": class_M.tolist(),
         "classes": classes,
@@ -74,7 +79,7 @@ def rival(
     return Rival(model, json.loads((item / TRAINING_FILE).read_bytes())["loss"], ref)
 
 
-def _architecture(folder: Path) -> dict[str, object]:
+def _architecture(folder: Path) -> dict[str, Json]:
     """Of config.json what makes the net and its input."""
     config = json.loads((folder / "config.json").read_bytes())
     cfg = config["pretrained_cfg"]

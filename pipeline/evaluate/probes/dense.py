@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.base.intervals import Floats, Resampler, interval
+from pipeline.base.intervals import Resampler, interval
+from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.probes.probes import linear_head
 from pipeline.sets.masks import IGNORE

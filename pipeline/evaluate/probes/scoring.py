@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.intervals import Floats, Resampler, interval
+from pipeline.base.intervals import Resampler, interval
+from pipeline.base.types import Floats
 
 
 class Scorer:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import EvaluationError
-from pipeline.base.intervals import Floats, Resampler, interval
+from pipeline.base.intervals import Resampler, interval
 from pipeline.base.progress import Advance
+from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.embedding import Scale, cosine
 from pipeline.evaluate.robustness.perturbations import CHANGES, Image_HWC
 

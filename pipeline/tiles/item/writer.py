@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,9 @@ import pyarrow.parquet as pq
 
 from pipeline.base.arrays import ArrayWriter, BytesWriter
 from pipeline.base.files import write_json
+from pipeline.tiles.item.meta import META_FILE, Meta
 
-TABLE_FILE, META_FILE, JPEG_ARRAY, OFFSETS_ARRAY = "tiles.parquet", "meta.json", "jpeg", "offsets"
+TABLE_FILE, JPEG_ARRAY, OFFSETS_ARRAY = "tiles.parquet", "jpeg", "offsets"
 _SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
@@ -78,7 +78,7 @@ class TileWriter:
         self._jpeg.append(jpeg)
         self._offsets.append(len(self._jpeg))
 
-    def close(self, meta: Mapping[str, Any]) -> None:
+    def close(self, meta: Meta) -> None:
         """Write what is pending, the table and meta.json (`meta`, with the counts of tiles and of each label)."""
         self._jpeg.close()
         offsets = np.frombuffer(self._offsets, np.int64)
@@ -86,4 +86,5 @@ class TileWriter:
         columns = {name: np.asarray(cells) if name in _NUMBERS else cells for name, cells in self._columns.items()}
         pq.write_table(pa.table(columns, schema=_SCHEMA), self.folder / TABLE_FILE)
         labels = Counter(label for label in self._columns["label"] if label is not None)
-        write_json(self.folder / META_FILE, {**meta, "n": len(self), "labels": dict(labels)})
+        counted = meta.model_copy(update={"n": len(self), "labels": dict(labels)})
+        write_json(self.folder / META_FILE, counted.model_dump(mode="json"))

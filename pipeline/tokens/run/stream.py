@@ -14,7 +14,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Generic
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from pipeline.tokens.run.spent import Marks, Spent
 _IN_FLIGHT = 2
 """Batches launched and not yet fetched."""
 
-Views = Callable[[Batch[Any], Tensor], Iterator[Tensor]]
+Views = Callable[[Batch[P], Tensor], Iterator[Tensor]]
 """The images of every view of a batch that is on the device, (B, S, S, 3) uint8 each."""
 
 
@@ -43,7 +43,7 @@ class _Launched(Generic[P]):
 class Stream(Generic[P]):
     """Runs batches through an engine; `spent` takes what each phase took (see `answers`)."""
 
-    def __init__(self, engine: Engine, views: Views, finish: Finish, spent: Spent) -> None:
+    def __init__(self, engine: Engine, views: Views[P], finish: Finish, spent: Spent) -> None:
         self._engine, self._views, self._finish, self._spent = engine, views, finish, spent
         self._cuda = engine.device.type == "cuda"
         if self._cuda:
@@ -98,7 +98,7 @@ class Stream(Generic[P]):
         self._spent.add("decode", launched.batch.decode_s)
         return launched.batch, launched.stored
 
-    def _lane(self, which: str) -> contextlib.AbstractContextManager[Any]:
+    def _lane(self, which: str) -> contextlib.AbstractContextManager[object]:
         if not self._cuda:
             return contextlib.nullcontext()
         return torch.cuda.stream(self._in if which == "in" else self._out)
