@@ -18,6 +18,20 @@ _MARGIN = 1.35
 
 
 @dataclass(frozen=True)
+class Look:
+    """Of a kind of nuclei, the bounds between which each is drawn: long half axis (px), short / long, stain, paleness.
+
+    `ragged` is that of all.
+    """
+
+    long: tuple[float, float]
+    aspect: tuple[float, float]
+    stain: tuple[float, float]
+    pale: tuple[float, float]
+    ragged: float
+
+
+@dataclass(frozen=True)
 class Nuclei:
     """Arrays of N: centre `x`, `y`; half axes `long`, `short` (px); `angle` of the long one (rad, x towards y);
     `stain` (hematoxylin at the rim), `pale` (share of it missing inside: 0 solid, 0.6 vesicular), `ragged` (0 round).
@@ -37,20 +51,16 @@ class Nuclei:
         cls,
         rng: np.random.Generator,
         xy_N2: NDArray[np.floating],
-        long: tuple[float, float],
-        aspect: tuple[float, float],
-        angle: NDArray[np.floating] | None,
-        stain: tuple[float, float],
-        pale: tuple[float, float],
-        ragged: float,
+        look: Look,
+        angle: NDArray[np.floating] | None = None,
     ) -> Nuclei:
-        """At given places; long half axis, short / long, stain and paleness drawn between the two bounds."""
+        """At given places, each with the look of its kind; turned at random where no angles are given."""
         n = len(xy_N2)
-        size = rng.uniform(*long, n)
+        size = rng.uniform(*look.long, n)
         turned = rng.uniform(0, np.pi, n) if angle is None else angle
         columns = (
-            xy_N2[:, 0], xy_N2[:, 1], size, size * rng.uniform(*aspect, n), turned,
-            rng.uniform(*stain, n), rng.uniform(*pale, n), np.full(n, ragged),
+            xy_N2[:, 0], xy_N2[:, 1], size, size * rng.uniform(*look.aspect, n), turned,
+            rng.uniform(*look.stain, n), rng.uniform(*look.pale, n), np.full(n, look.ragged),
         )  # fmt: skip
         return cls(*(np.asarray(column, np.float32) for column in columns))
 

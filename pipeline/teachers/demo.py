@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +56,7 @@ class ConvStem(nn.Module):
     (N, 3, S, S) -> (N, T, D). Xiao et al. 2021, "Early convolutions help transformers see better".
     """
 
-    def __init__(self, img_size: int, patch_size: int, in_chans: int = 3, embed_dim: int = 128, **_: Any) -> None:
+    def __init__(self, img_size: int, patch_size: int, in_chans: int = 3, embed_dim: int = 128, **_: object) -> None:
         super().__init__()
         self.img_size = (img_size, img_size)
         self.grid_size = (img_size // patch_size, img_size // patch_size)

@@ -19,13 +19,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.base.errors import TeacherError
+from pipeline.base.types import Json, Recipe
 from pipeline.teachers.weights import weights_digest
 
 _TOKEN = ("token", "")
@@ -72,7 +72,7 @@ class Teacher(nn.Module):
         mean: tuple[float, ...],
         std: tuple[float, ...],
         uses: tuple[str, ...] = (),
-        model_kwargs: Mapping[str, Any] | None = None,
+        model_kwargs: Mapping[str, Json] | None = None,
     ) -> None:
         super().__init__()
         self.model_kwargs = dict(model_kwargs or {})
@@ -121,7 +121,7 @@ class Teacher(nn.Module):
         """uint8 RGB images as the teacher takes them: float32 NCHW, on the same device."""
         return ((image_NHWC.float() / 255 - self._mean_C) / self._std_C).permute(0, 3, 1, 2)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Recipe:
         """What the teacher's answers depend on, for recipes and manifests."""
         return {
             "name": self.name,

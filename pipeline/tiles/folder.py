@@ -14,7 +14,7 @@ from pipeline.params.tiles import TilesParams
 from pipeline.slides.images import list_images
 from pipeline.tiles.cutting import Cut
 from pipeline.tiles.item.meta import Meta
-from pipeline.tiles.item.writer import TileWriter
+from pipeline.tiles.item.writer import Scores, TileWriter
 from pipeline.tiles.pictures import write_mosaics
 from pipeline.tiles.pixels import decode_jpeg, encode_jpeg, is_plain_jpeg
 from pipeline.tiles.quota import draw
@@ -39,7 +39,7 @@ def write_folder_tiles(source: Path, folder: Path, params: TilesParams) -> None:
             damaged += 1
             continue
         name, label = images[image.row]
-        writer.append(image.jpeg, sharpness=image.sharpness, stain=image.stain, label=label, source=name)
+        writer.append(image.jpeg, scores=Scores(1.0, image.sharpness, *image.stain), label=label, source=name)
     if not len(writer):
         fix = "open one in a viewer; are they images?"
         raise SlideRefused(f"none of its {len(images)} images decodes", where=source.name, fix=fix)

@@ -24,7 +24,7 @@ from pipeline.tiles.coords.tiling import read_tiling
 from pipeline.tiles.cutting import Cut, cut
 from pipeline.tiles.grid import Geometry, lay, plan
 from pipeline.tiles.item.meta import SlideMeta
-from pipeline.tiles.item.writer import TileWriter
+from pipeline.tiles.item.writer import Scores, TileWriter
 from pipeline.tiles.labels import LabelMap
 from pipeline.tiles.pictures import THUMB_PX, write_mosaics, write_overlay, write_thumb
 from pipeline.tiles.pixels import resize
@@ -79,15 +79,10 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
                 continue
             kept_rows.append(tile.row)
             x_l0, y_l0 = int(choice.x_l0[tile.row]), int(choice.y_l0[tile.row])
-            writer.append(
-                tile.jpeg,
-                x_l0=x_l0,
-                y_l0=y_l0,
-                tissue=float(choice.tissue[tile.row]),
-                sharpness=tile.sharpness,
-                stain=(float(choice.stain[tile.row, 0]), float(choice.stain[tile.row, 1])),
-                label=labels.of(x_l0, y_l0) if labels else None,
-            )
+            haematoxylin, eosin = choice.stain[tile.row].tolist()
+            scores = Scores(float(choice.tissue[tile.row]), tile.sharpness, haematoxylin, eosin)
+            label = labels.of(x_l0, y_l0) if labels else None
+            writer.append(tile.jpeg, x_l0=x_l0, y_l0=y_l0, scores=scores, label=label)
             kept_as_scanned += tile.as_scanned
         choice.dropped.update({reason: len(rows) for reason, rows in lost_rows.items()})
         choice.dropped["limit"] = n - len(writer) - sum(map(len, lost_rows.values()))

@@ -12,7 +12,7 @@ from made.corpus import TILE_PX
 
 from pipeline.base.errors import TrainingError
 from pipeline.student.corpus import open_corpus
-from pipeline.student.loader import Batch, Loader
+from pipeline.student.loader import Batch, BatchShape, Loader, Share
 from pipeline.student.order import Order
 from pipeline.views import apply_view
 
@@ -20,8 +20,9 @@ from pipeline.views import apply_view
 def loader(cache: Cache, **changed: Any) -> Loader:
     corpus = open_corpus(cache.tiles, cache.tokens, cache.store)
     order = Order(corpus.rows, block_rows=4, buffer_rows=16, views=corpus.views, seed=3)
-    settings: dict[str, Any] = {"input_px": TILE_PX, "batch_size": 8, "dense": True, "workers": 2}
-    return Loader(corpus, order, **(settings | changed))
+    shape = BatchShape(changed.pop("batch_size", 8), TILE_PX, dense=changed.pop("dense", True))
+    share = Share(changed.pop("rank", 0), changed.pop("world", 1))
+    return Loader(corpus, order, shape, share=share, **({"workers": 2} | changed))
 
 
 def same(a: Batch, b: Batch) -> bool:

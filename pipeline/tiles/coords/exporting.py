@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline.base.files import write_atomic
 from pipeline.base.items import Level, SlidesManifest, TilesManifest
@@ -106,7 +106,7 @@ def clam(tiled: Tiled, out: Path) -> Path:
     meta, path = tiled.meta, out / "patches" / f"{tiled.slide_id}.h5"
     width, height, downsample = tiled.levels[meta.read_level]
     level_dim = np.array([width, height], np.int64)
-    attributes = {
+    attributes: dict[str, ArrayLike] = {
         "patch_size": round(meta.size_l0_px[0] / downsample),
         "patch_level": meta.read_level,
         "downsample": np.array([downsample, downsample]),
