@@ -31,7 +31,7 @@ from pipeline.base.manifest import Outline
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.report.verdict import measured_on
-from pipeline.upkeep.housekeeping import cached_file, locked_manifests, locks
+from pipeline.upkeep.locks import cached_file, locked_manifests, locks
 
 ACCURACIES = {"linear_student": "linear_teacher", "knn_student": "knn_teacher", "cosine": ""}
 """Figures of a student, in the order in which one is chosen for the front, and the teacher's beside it."""
