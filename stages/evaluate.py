@@ -18,6 +18,7 @@ from pipeline.base.store import Store
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.stage import evaluate_student
 from pipeline.evaluate.teacher_source import TeacherSource
+from pipeline.evaluate.upstream import Upstream
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
@@ -39,8 +40,8 @@ def run(params: Params, store: Store) -> EvaluateManifest:
     store.require(tiles)
     store.require(tokens)
     teacher = TeacherSource(params.tokens, params.slides.demo_px)
-    student, folder = load(StudentManifest), Path("models/student")
-    return evaluate_student(tiles, tokens, student, folder, params.evaluate, teacher, store)
+    upstream = Upstream(tiles, tokens, load(StudentManifest), Path("models/student"))
+    return evaluate_student(upstream, params.evaluate, teacher, store)
 
 
 def main(debug: Debug = False) -> None:

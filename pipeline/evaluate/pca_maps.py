@@ -12,7 +12,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.fidelity.embedding import TINY, cosine
 from pipeline.evaluate.selection import Sample
+from pipeline.evaluate.summary import Maps, MapTile
 from pipeline.student.exported import Dense
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import encode_jpeg, fit_square
@@ -66,11 +66,10 @@ class Projection:
         return (255 * np.clip(scaled_N3, 0, 1)).round().astype(np.uint8)
 
 
-def write_maps(student: Dense | None, held: Sequence[Sample], batch_size: int, folder: Path) -> dict[str, Any] | None:
+def write_maps(student: Dense | None, held: Sequence[Sample], batch_size: int, folder: Path) -> Maps | None:
     """Write <i>-tile.jpg, <i>-teacher.png, <i>-student.png of a handful of tiles, evenly spread; other pictures go.
 
-    {`explained`, `grid`, `tiles`: [{`slide`, `row`, `cosine` (mean over the tile's tokens)}]}; None and an empty folder
-    without a student that has an adapter, or without tiles.
+    None and an empty folder without a student that has an adapter, or without tiles.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for stale in sorted(folder.glob("*-*.*g")):
@@ -89,13 +88,13 @@ def write_maps(student: Dense | None, held: Sequence[Sample], batch_size: int, f
         write_atomic(folder / f"{i}-tile.jpg", encode_jpeg(image_HWC, 85))
         for name, token_nTD in tokens.items():
             write_atomic(folder / f"{i}-{name}.png", _png(project(token_nTD[i]).reshape(h, w, 3)))
-    return {
-        "explained": list(project.explained),
-        "grid": [h, w],
-        "tiles": [
-            {"slide": sample.slide, "row": row, "cosine": float(likeness_n[i])} for i, (sample, row) in enumerate(tiles)
-        ],
-    }
+    return Maps(
+        explained=project.explained,
+        grid=(h, w),
+        tiles=tuple(
+            MapTile(slide=sample.slide, row=row, cosine=float(likeness_n[i])) for i, (sample, row) in enumerate(tiles)
+        ),
+    )
 
 
 def _png(colour_HWC: NDArray[np.uint8]) -> bytes:

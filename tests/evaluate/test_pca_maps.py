@@ -50,8 +50,8 @@ def test_pictures_of_a_run_are_the_same_every_time_and_lie_on_the_token_grid(mad
     dense = load_dense(made.folder, backbone)
     found = [write_maps(dense, held, 4, tmp_path / name) for name in "ab"]
     assert found[0] == found[1] and found[0] is not None
-    assert len(found[0]["tiles"]) == MOST_TILES and found[0]["grid"] == [4, 4]
-    assert {tile["slide"] for tile in found[0]["tiles"]} == {"c", "d"}
+    assert len(found[0].tiles) == MOST_TILES and found[0].grid == (4, 4)
+    assert {tile.slide for tile in found[0].tiles} == {"c", "d"}
     pictures = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert len(pictures) == 3 * MOST_TILES
     for name in pictures:
@@ -67,8 +67,8 @@ def test_pictures_of_a_run_are_the_same_every_time_and_lie_on_the_token_grid(mad
 
 
 def test_an_evaluation_leaves_them_beside_its_plots(made: Made, tmp_path: Path):
-    found = made.evaluate(tmp_path / "plots").summary["maps"]
-    assert len(found["tiles"]) == MOST_TILES and all(-1 <= tile["cosine"] <= 1 for tile in found["tiles"])
+    found = made.evaluate(tmp_path / "plots").summary.maps
+    assert len(found.tiles) == MOST_TILES and all(-1 <= tile.cosine <= 1 for tile in found.tiles)
     assert len(list((tmp_path / "plots" / "maps").iterdir())) == 3 * MOST_TILES
 
 

@@ -35,6 +35,25 @@ Tile = tuple[Path, int]
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """The M tiles that a net learns from, the class of each (M,) of so many, and the seed of its training."""
+
+    tiles: Sequence[Tile]
+    class_M: NDArray[np.int64]
+    classes: int
+    seed: int
+
+    def told(self) -> dict[str, Json]:
+        """What of a net depends on it, as JSON."""
+        return {
+            "tiles": [[item.parent.name, item.name, row] for item, row in self.tiles],
+            "class": self.class_M.tolist(),
+            "classes": self.classes,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
 class Rival:
     """A net trained on labels alone, in evaluation mode; the mean training loss of its last steps; where it is kept."""
 
@@ -43,37 +62,19 @@ class Rival:
     ref: Ref
 
 
-def rival(
-    folder: Path,
-    tiles: Sequence[Tile],
-    class_M: NDArray[np.int64],
-    classes: int,
-    seed: int,
-    recipe: Recipe,
-    store: Store,
-    advance: Advance,
-) -> Rival:
-    """From the store, else trained and kept there: the architecture exported in `folder`, on M tiles."""
-    model = untrained_twin(folder, seed, classes)
-    whole: dict[str, Json] = {
-        "model": _architecture(folder),
-        "training": asdict(recipe),
-        "recipe_version": RECIPE_VERSION,
-    }
-    drawn: dict[str, Json] = {
-        "tiles": [[item.parent.name, item.name, row] for item, row in tiles],
-        "class": class_M.tolist(),
-        "classes": classes,
-        "seed": seed,
-    }
-    ref = Ref(KIND, recipe_key(whole), recipe_key(drawn))
+def rival(folder: Path, drawn: Drawn, recipe: Recipe, store: Store, advance: Advance) -> Rival:
+    """From the store, else trained and kept there: the architecture exported in `folder`."""
+    model = untrained_twin(folder, drawn.seed, drawn.classes)
+    training = asdict(recipe)
+    whole: dict[str, Json] = {"model": _architecture(folder), "training": training, "recipe_version": RECIPE_VERSION}
+    ref = Ref(KIND, recipe_key(whole), recipe_key(drawn.told()))
     if store.has(ref):
         advance(recipe.steps * recipe.batch_size)
     else:
-        loss = train_from_labels(model, _images(tiles), class_M, seed, recipe, advance)
+        loss = train_from_labels(model, _images(drawn.tiles), drawn.class_M, drawn.seed, recipe, advance)
         with store.write(ref, whole) as partial:
             save_file({name: x.contiguous() for name, x in model.state_dict().items()}, partial / WEIGHTS_FILE)
-            write_json(partial / TRAINING_FILE, {"loss": loss, **drawn})
+            write_json(partial / TRAINING_FILE, {"loss": loss, **drawn.told()})
     item = store.open(ref, remedy="dvc repro evaluate")
     model.load_state_dict(load_file(item / WEIGHTS_FILE))
     return Rival(model, json.loads((item / TRAINING_FILE).read_bytes())["loss"], ref)
