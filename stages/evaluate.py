@@ -3,7 +3,8 @@
 In:  artifacts/{tiles,tokens,student}.json, models/student/, params `evaluate`; the labelled data sets that it names;
      for them and for robustness the teacher itself (params `tokens`).
 Out: artifacts/evaluate.json (fidelity, probes of both under one protocol, retention), plots/{fidelity,probes}.csv,
-     plots/maps/ (patch tokens as colours); in the store, tiles and tokens of the data sets.
+     plots/maps/ (patch tokens as colours); in the store, tiles and tokens of the data sets, the student's answers and
+     the figures, so that a second run of the same student takes seconds.
 Run: dvc repro evaluate, or python -m stages.evaluate
 """
 

@@ -10,21 +10,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from pipeline.base.figures import NotMeasured, Result
 from pipeline.base.items import TRAIN
 from pipeline.base.progress import Advance
-from pipeline.base.store import Store
 from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
+from pipeline.evaluate.embeddings import embeddings
 from pipeline.evaluate.fidelity.embedding import Scale, SlideCosine, fidelity
 from pipeline.evaluate.fidelity.patch import patch_fidelity
 from pipeline.evaluate.fidelity.structure import structure, too_few
-from pipeline.evaluate.labels.from_labels import Efficiency, against_labels, training_tiles
+from pipeline.evaluate.labels.from_labels import Efficiency, LabelledTiles, against_labels, training_tiles
 from pipeline.evaluate.models import Models
 from pipeline.evaluate.probes.few_shot import few_shot
 from pipeline.evaluate.probes.mil import slide_probe, unmeasurable_slides
-from pipeline.evaluate.probes.probes import Labelled, probe, unmeasurable
+from pipeline.evaluate.probes.probes import probe, unmeasurable
+from pipeline.evaluate.recall import Basis
+from pipeline.evaluate.run import Run
 from pipeline.evaluate.seen import Seen
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.split_figures import (
@@ -40,14 +43,9 @@ from pipeline.evaluate.trust.cautions import of_classes, of_slides, of_thin_bags
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.tokens.item.reader import TokenReader
 
-
-@dataclass(frozen=True)
-class Run:
-    """What all comparisons of one evaluation share: the models, the parameters, the store."""
-
-    models: Models
-    params: EvaluateParams
-    store: Store
+LIKENESS = TypeAdapter(tuple[Likeness, dict[str, SlideCosine]])
+STRUCTURE, PROBES, SLIDE_LABELS = TypeAdapter(Structure), TypeAdapter(Probes), TypeAdapter(SlideLabels)
+FEW_SHOT = TypeAdapter(dict[int, FewShot])
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,20 @@ class Comparison(Result):
     splits: Mapping[str, SplitFigures]
     slides: Mapping[str, SlideFidelity]
     cautions: tuple[str, ...]
-    uses: tuple[str, ...]
-    """Store items that the figures stand on besides the tiles' and tokens'."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """In which embeddings are compared: the teacher's own, standardised over some train tiles; which ones."""
+
+    scale: Scale
+    tiles: str
+
+    @classmethod
+    def of(cls, run: Run, train: Sequence[Sample]) -> Space:
+        """Of train tiles evenly spread."""
+        some = selection.spread(train, run.params.max_probe_tiles)
+        return cls(Scale.of(features.teacher_features(some)), run.recall.tiles(some))
 
 
 @dataclass(frozen=True)
@@ -86,36 +96,36 @@ class _Told:
 def compare(run: Run, body: Body, advance: Advance) -> Comparison:
     """Everything that these tiles can tell."""
     params = run.params
-    scale = Scale.of(features.teacher_features(selection.spread(body.train, params.max_probe_tiles)))
+    space = Space.of(run, body.train)
     fit_on = selection.spread(selection.worth_fitting(body.train), params.max_probe_tiles)
     # Train tiles are answered only where something can be fitted on them.
     learnable = any(_learnable(body, fit_on, chosen) for chosen in body.held.values())
     train = Seen(fit_on, _answers(run, fit_on, advance) if learnable else {})
     held = {split: Seen(chosen, _answers(run, chosen, advance)) for split, chosen in body.held.items()}
     fitted, known = train.labelled(), {split: seen.labelled() for split, seen in held.items()}
-    by_tile = {split: _tile_labels(params, body, split, fitted.known, known[split].known) for split in held}
-    by_slide = {split: _slide_labels(params, body, split, train, seen) for split, seen in held.items()}
-    efficiency = Efficiency({}, ())
+    by_tile = {split: _tile_labels(run, body, split, fitted, known[split]) for split in held}
+    by_slide = {split: _slide_labels(run, body, split, train, seen) for split, seen in held.items()}
+    efficiency: Efficiency = {}
     probed = {split: known[split] for split, told in by_tile.items() if isinstance(told.probes, Probes)}
     if params.from_labels and probed:
-        efficiency = against_labels(run.models.folder, fitted, probed, params, run.store, advance)
+        efficiency = against_labels(run, fitted, probed, advance)
     splits: dict[str, SplitFigures] = {}
     slides: dict[str, SlideFidelity] = {}
     for split, seen in held.items():
-        whole, of_tiles_ = _fidelity(params, seen, scale)
+        whole, of_tiles_ = _fidelity(run, seen, space)
         patch, of_tokens = _patch(run, seen.samples, advance)
         slides |= _slides(of_tiles_, of_tokens)
         splits[split] = SplitFigures(
             fidelity=whole,
             patch=patch,
-            structure=_structure(params, seen, scale),
+            structure=_structure(run, seen, space),
             probes=by_tile[split].probes,
             few_shot=by_tile[split].few_shot,
             slide_labels=by_slide[split].slide_labels,
-            from_labels=efficiency.splits.get(split, {}),
+            from_labels=efficiency.get(split, {}),
         )
     cautions = [text for split in held for told in (by_tile[split], by_slide[split]) for text in told.cautions]
-    return Comparison(splits=splits, slides=slides, cautions=tuple(dict.fromkeys(cautions)), uses=efficiency.uses)
+    return Comparison(splits=splits, slides=slides, cautions=tuple(dict.fromkeys(cautions)))
 
 
 def spare_tiles(body: Body, params: EvaluateParams) -> int:
@@ -136,37 +146,46 @@ def _learnable(body: Body, train: Sequence[Sample], held: Sequence[Sample]) -> b
 def _answers(run: Run, chosen: Sequence[Sample], advance: Advance) -> dict[str, Floats]:
     """{model: (N, D)}."""
     both = [run.models.student, run.models.untrained]
-    student_ND, untrained_ND = features.student_features(both, chosen, run.params.batch_size, advance)
+    student_ND, untrained_ND = embeddings(both, chosen, run.params.batch_size, run.recall, advance)
     return {"teacher": features.teacher_features(chosen), "student": student_ND, "untrained": untrained_ND}
 
 
-def _tile_labels(params: EvaluateParams, body: Body, split: str, fitted: Labelled, compared: Labelled) -> _Told:
+def _tile_labels(run: Run, body: Body, split: str, fitted: LabelledTiles, compared: LabelledTiles) -> _Told:
     """The probes of one split."""
     if not body.tile_labels:
         return _Told()
-    missing = unmeasurable(fitted.labels, compared.labels)
+    train, held, params = fitted.known, compared.known, run.params
+    missing = unmeasurable(train.labels, held.labels)
     if missing:
         return _Told(probes=missing)
-    probes = probe(fitted, compared, params.knn_k, params.bootstrap, params.seed)
-    shots = few_shot(fitted, compared, params.episodes, params.bootstrap, params.seed)
+    basis = {**run.both(), "train": run.recall.tiles(fitted.samples), "held": run.recall.tiles(compared.samples)}
+    probes = run.slot("probes", PROBES, ("knn_k", "bootstrap", "seed"), basis).figures(
+        lambda: probe(train, held, params.knn_k, params.bootstrap, params.seed)
+    )
+    shots = run.slot("few shot", FEW_SHOT, ("episodes", "bootstrap", "seed"), basis).figures(
+        lambda: few_shot(train, held, params.episodes, params.bootstrap, params.seed)
+    )
     cautions = [
-        *of_tiles(split, body.train, body.held[split], len(fitted.labels), params.knn_k),
-        *of_classes(f"probes of {split}", fitted.labels, compared.labels),
+        *of_tiles(split, body.train, body.held[split], len(train.labels), params.knn_k),
+        *of_classes(f"probes of {split}", train.labels, held.labels),
         *of_weak_teacher(f"linear of {split}", probes.linear.teacher.balanced),
         *of_weak_teacher(f"knn of {split}", probes.knn.teacher.balanced),
     ]
     return _Told(probes, shots, cautions=cautions)
 
 
-def _slide_labels(params: EvaluateParams, body: Body, split: str, train: Seen, held: Seen) -> _Told:
+def _slide_labels(run: Run, body: Body, split: str, train: Seen, held: Seen) -> _Told:
     """The slide labels of one split."""
     if not body.slide_labels:
         return _Told()
     missing = unmeasurable_slides(*([sample.slide_label for sample in seen.samples] for seen in (train, held)))
     if missing:
         return _Told(slide_labels=missing)
-    bags = train.bags(), held.bags()
-    found = slide_probe(*bags, params.mil_epochs, params.bootstrap, params.seed)
+    bags, params = (train.bags(), held.bags()), run.params
+    basis = {**run.both(), "train": run.recall.tiles(train.samples), "held": run.recall.tiles(held.samples)}
+    found = run.slot("slide labels", SLIDE_LABELS, ("mil_epochs", "bootstrap", "seed"), basis).figures(
+        lambda: slide_probe(*bags, params.mil_epochs, params.bootstrap, params.seed)
+    )
     cautions = [
         *of_slides(split, body.train, body.held[split], found.n),
         *of_classes(f"slide labels of {split}", *(part.labels for part in bags)),
@@ -176,23 +195,32 @@ def _slide_labels(params: EvaluateParams, body: Body, split: str, train: Seen, h
     return _Told(slide_labels=found, cautions=cautions)
 
 
-def _fidelity(params: EvaluateParams, seen: Seen, scale: Scale) -> tuple[Likeness, dict[str, SlideCosine]]:
+def _fidelity(run: Run, seen: Seen, space: Space) -> tuple[Likeness, dict[str, SlideCosine]]:
     """The global embedding's, of the split and of each slide."""
-    names = selection.slide_of_tiles(seen.samples)
+    names, params = selection.slide_of_tiles(seen.samples), run.params
     teacher_ND, student_ND = seen.answers["teacher"], seen.answers["student"]
-    return fidelity(teacher_ND, student_ND, names, scale, params.bootstrap, params.seed)
+    basis: Basis = {"student": run.models.student.told, "scale": space.tiles, "held": run.recall.tiles(seen.samples)}
+    return run.slot("likeness", LIKENESS, ("bootstrap", "seed"), basis).figures(
+        lambda: fidelity(teacher_ND, student_ND, names, space.scale, params.bootstrap, params.seed)
+    )
 
 
-def _structure(params: EvaluateParams, seen: Seen, scale: Scale) -> Structure | NotMeasured:
+def _structure(run: Run, seen: Seen, space: Space) -> Structure | NotMeasured:
     """Of tiles evenly spread, as everywhere: every so manieth one."""
+    params = run.params
     names, most = selection.slide_of_tiles(seen.samples), params.max_dense_tiles
     at = np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).astype(np.int64))
     missing = too_few(len(at))
     if missing:
         return missing
-    space = {name: scale(x_ND[at]) for name, x_ND in seen.answers.items()}
-    others = {name: space[name] for name in ("student", "untrained")}
-    return structure(space["teacher"], others, [names[i] for i in at.tolist()], params.bootstrap, params.seed)
+
+    def make() -> Structure:
+        scaled = {name: space.scale(x_ND[at]) for name, x_ND in seen.answers.items()}
+        others = {name: scaled[name] for name in ("student", "untrained")}
+        return structure(scaled["teacher"], others, [names[i] for i in at.tolist()], params.bootstrap, params.seed)
+
+    basis = {**run.both(), "scale": space.tiles, "held": run.recall.tiles(seen.samples)}
+    return run.slot("structure", STRUCTURE, ("max_dense_tiles", "bootstrap", "seed"), basis).figures(make)
 
 
 def _patch(
@@ -208,8 +236,11 @@ def _patch(
         for batch in features.dense_features(student, sample, params.batch_size, advance):
             yield batch["teacher"], batch["student"]
 
+    basis: Basis = {"student": run.models.dense_told("student"), "held": run.recall.tiles(sample)}
     reader, names = TokenReader(sample[0].tokens), selection.slide_of_tiles(sample)
-    return patch_fidelity(pairs(), reader.mu, reader.sigma, names, params.bootstrap, params.seed)
+    return run.slot("patch likeness", LIKENESS, ("bootstrap", "seed"), basis).figures(
+        lambda: patch_fidelity(pairs(), reader.mu, reader.sigma, names, params.bootstrap, params.seed)
+    )
 
 
 def unmeasurable_patch(models: Models, chosen: Sequence[Sample]) -> NotMeasured | None:

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from pipeline.base.figures import NotMeasured
 from pipeline.base.items import TRAIN
+from pipeline.base.partials import file_sha256
 from pipeline.base.progress import Advance, track
 from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
-from pipeline.evaluate.comparison import Body, Run, unmeasurable_patch
+from pipeline.evaluate.comparison import Body, unmeasurable_patch
 from pipeline.evaluate.probes.dense import TokenSample, dense_probe, gather
+from pipeline.evaluate.recall import Basis
+from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.split_figures import Dense
 from pipeline.evaluate.trust.cautions import of_weak_teacher
@@ -48,13 +52,31 @@ class _Tokens:
             done += n
 
 
-def dense_of_masks(
-    run: Run, body: Body, listed: Mapping[str, Sequence[Picture]], tile_px: int
-) -> tuple[dict[str, Dense | NotMeasured], list[str]]:
-    """Of every held-out split, and what to know of it; `listed` are the pictures of each split."""
+Told = tuple[dict[str, Dense | NotMeasured], list[str]]
+"""Of every held-out split, and what to know of it."""
+TOLD = TypeAdapter(Told)
+
+
+def dense_of_masks(run: Run, body: Body, listed: Mapping[str, Sequence[Picture]], tile_px: int) -> Told:
+    """Of every held-out split, kept in the store; `listed` are the pictures of each split."""
     missing = unmeasurable_patch(run.models, body.train)
     if missing:
         return dict.fromkeys(body.held, missing), []
+    basis: Basis = {
+        **{f"{name} tokens": run.models.dense_told(name) for name in run.models.dense},
+        "tiles": {split: run.recall.tiles(samples) for split, samples in {TRAIN: body.train, **body.held}.items()},
+        "masks": {split: [_digest(picture) for picture in pictures] for split, pictures in listed.items()},
+    }
+    slot = run.slot("dense probe", TOLD, ("max_dense_tiles", "bootstrap", "seed"), basis)
+    return slot.find() or slot.keep(_dense_of_masks(run, body, listed, tile_px))
+
+
+def _digest(picture: Picture) -> str:
+    assert picture.mask is not None
+    return file_sha256(picture.mask)[:32]
+
+
+def _dense_of_masks(run: Run, body: Body, listed: Mapping[str, Sequence[Picture]], tile_px: int) -> Told:
     most = run.params.max_dense_tiles
     total = sum(min(most, selection.count(samples)) for samples in (body.train, *body.held.values()))
     masks, grid = Masks(listed[TRAIN]), TokenReader(body.train[0].tokens).grid

@@ -14,8 +14,10 @@ from pipeline.base.figures import NotMeasured
 from pipeline.base.items import TRAIN
 from pipeline.base.progress import track
 from pipeline.base.store import Ref, Store
-from pipeline.evaluate.comparison import Body, Run, compare, spare_tiles
+from pipeline.evaluate.comparison import Body, compare, spare_tiles
 from pipeline.evaluate.dense_sets import dense_of_masks
+from pipeline.evaluate.recall import Recall
+from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.split_figures import Dense
 from pipeline.evaluate.summary import SetFigures
@@ -35,20 +37,18 @@ Listed = Mapping[str, Sequence[Picture]]
 
 @dataclass(frozen=True)
 class SetResult:
-    """What one set told, and what it stands on: store items, and {split: digest} of the tokens that were compared."""
+    """What one set told, and {split: digest} of the tokens that were compared."""
 
     figures: SetFigures
-    uses: tuple[str, ...]
     digests: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """One split in the store: its tiles as a sample, the pictures that do not decode, where it lies, its digest."""
+    """One split in the store: its tiles as a sample, the pictures that do not decode, its tokens' digest."""
 
     sample: Sample
     lost: Sequence[Picture]
-    refs: tuple[Ref, Ref]
     digest: str
 
 
@@ -65,13 +65,13 @@ def evaluate_set(
     listed = _chosen(every, masks, params, upstream.tiles.tile_px)
     if masks:
         check_masks([picture for pictures in listed.values() for picture in pictures])
-    stored = _stored(dataset.name, listed, run.store, upstream, teacher)
+    stored = _stored(dataset.name, listed, run.recall, upstream, teacher)
     held = {split: [found.sample] for split, found in stored.items() if split != TRAIN}
     body = Body([stored[TRAIN].sample], held, tile_labels=not masks, slide_labels=False)
     where, fix = f"evaluate.datasets: {dataset.name}", "drop the copies from one of the two"
-    limits = params.max_probe_tiles, upstream.tiles.jpeg_quality
-    doubtful = check_images(body.train, body.held, *limits, "images", where, fix)
-    seen = copies(learnt, body.held, *limits)
+    quality = upstream.tiles.jpeg_quality
+    doubtful = check_images(copies(run, body.train, body.held, quality), "images", where, fix)
+    seen = copies(run, learnt, body.held, quality)
     names = {name for sample in learnt for name in (sample.slide, sample.patient) if name is not None}
     with track(f"evaluate {dataset.name}", spare_tiles(body, params), "tiles") as advance:
         whole = compare(run, body, advance)
@@ -97,8 +97,7 @@ def evaluate_set(
             f"{dataset.name}, {split}: {what}" for split in held for what in _known(seen[split], names, listed[split])
         ),
     )
-    uses = [str(ref) for found in stored.values() for ref in found.refs]
-    return SetResult(figures, (*uses, *whole.uses), {split: found.digest for split, found in stored.items()})
+    return SetResult(figures, {split: found.digest for split, found in stored.items()})
 
 
 def _chosen(
@@ -110,17 +109,19 @@ def _chosen(
 
 
 def _stored(
-    name: str, listed: Mapping[str, list[Picture]], store: Store, upstream: Upstream, teacher: TeacherSource
+    name: str, listed: Mapping[str, list[Picture]], recall: Recall, upstream: Upstream, teacher: TeacherSource
 ) -> dict[str, _Stored]:
     """Each split's tiles and tokens, made where the store lacks them."""
-    tiles = upstream.tiles
+    tiles, store = upstream.tiles, recall.store
     items = {split: write_set(name, split, pictures, tiles, store) for split, pictures in listed.items()}
     answers = teacher.answer(list(items.values()), tiles, upstream.tokens, store)
     found = {}
     for (split, item), answer in zip(items.items(), answers, strict=True):
         refs = (Ref.of(tiles, item), answer)
+        for ref in refs:
+            recall.use(ref)
         sample, lost = _sample(name, refs, listed[split], store)
-        found[split] = _Stored(sample, lost, refs, store.digest(answer))
+        found[split] = _Stored(sample, lost, store.digest(answer))
     return found
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from pipeline.base.errors import EvaluationError, HistillError
 from pipeline.base.figures import NotMeasured
 from pipeline.base.items import TRAIN, TokensManifest
@@ -16,26 +18,28 @@ from pipeline.base.progress import track
 from pipeline.base.store import Store, recipe_key
 from pipeline.base.types import Json
 from pipeline.evaluate import features, selection
-from pipeline.evaluate.comparison import Body, Comparison, Run, compare, spare_tiles
+from pipeline.evaluate.comparison import Body, Comparison, compare, spare_tiles
 from pipeline.evaluate.labelled_sets import SetResult, evaluate_set
 from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest
 from pipeline.evaluate.models import Models
 from pipeline.evaluate.pca_maps import write_maps
+from pipeline.evaluate.recall import RECIPE_VERSION, Basis, Recall
 from pipeline.evaluate.robustness.robustness import MIN_TILES, check_same_teacher, robustness
+from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.split_figures import Likeness
 from pipeline.evaluate.summary import EvaluateSummary, Robustness
 from pipeline.evaluate.tables import write_evaluate_plots
 from pipeline.evaluate.teacher_source import TeacherSource
 from pipeline.evaluate.trust.cautions import of_few_slides, of_groups
-from pipeline.evaluate.trust.leaks import check_images
+from pipeline.evaluate.trust.leaks import check_images, copies
 from pipeline.evaluate.upstream import Upstream
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.student.exported import architecture
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import fit_square
 
-RECIPE_VERSION = 5
+ROBUSTNESS = TypeAdapter(Robustness)
 NOTHING_HELD_OUT = NotMeasured(why="every slide is in split 'train'; give some slides another split in the slide table")
 
 ONE_SPLIT = "are the slides cuts of one another? keep them in one split"
@@ -57,10 +61,8 @@ def evaluate_student(
         raise EvaluationError("no slide is in split 'train'", where="tokens", fix="mend `split` in the slide table")
     train = samples.pop(TRAIN)
     body = Body(train, {split: selection.spread(samples[split], params.max_probe_tiles) for split in sorted(samples)})
-    run = Run(Models.load(upstream.folder, tokens.teacher.width, params.seed), params, store)
-    near = check_images(
-        body.train, body.held, params.max_probe_tiles, upstream.tiles.jpeg_quality, "tiles", "tokens", ONE_SPLIT
-    )
+    run = Run(Models.load(upstream.folder, tokens.teacher.width, params.seed), params, Recall(store))
+    near = check_images(copies(run, train, body.held, upstream.tiles.jpeg_quality), "tiles", "tokens", ONE_SPLIT)
     for split, chosen in body.held.items():
         near += of_groups(f"patients of {split}", *({sample.patient for sample in part} for part in (train, chosen)))
     with track("evaluate", spare_tiles(body, params), "tiles") as advance:
@@ -68,20 +70,20 @@ def evaluate_student(
     sets = {dataset.name: evaluate_set(dataset, run, upstream, teacher, learnt or train) for dataset in params.datasets}
     lead = selection.primary(list(body.held))
     leading = body.held.get(lead or "", [])
-    pictured = run.models.dense.get("student") if lead and isinstance(slides.splits[lead].patch, Likeness) else None
+    pictured = leading if lead and isinstance(slides.splits[lead].patch, Likeness) else []
     summary = EvaluateSummary(
         teacher=tokens.teacher.name,
-        student=architecture(run.models.student),
+        student=architecture(run.models.student.model),
         primary=lead,
         splits=slides.splits,
         nothing_held_out=None if body.held else NOTHING_HELD_OUT,
         sets={name: found.figures for name, found in sets.items()},
         robustness=_robustness(run, leading, tokens, teacher),
-        maps=write_maps(pictured, leading, params.batch_size, plots / "maps"),
+        maps=write_maps(run, pictured, plots / "maps"),
         cautions=(*slides.cautions, *of_few_slides(body.held), *near),
         learnt_slides=tuple(item.id for item in tokens.items if not item.in_train and item.key in keys),
     )
-    manifest = _manifest(upstream, params, slides, sets, summary)
+    manifest = _manifest(upstream, run, slides, sets, summary)
     write_evaluate_plots(manifest, plots)
     return manifest
 
@@ -95,8 +97,18 @@ def _robustness(
     n = selection.count(chosen)
     if n < MIN_TILES:
         return NotMeasured(why=f"{n} held-out tiles (at least {MIN_TILES}; evaluate.robustness_tiles)")
+    basis: Basis = {
+        "student": run.models.student.told,
+        "teacher": tokens.recipe.get("teacher"),
+        "precision": tokens.recipe.get("precision"),
+        "held": run.recall.tiles(chosen),
+    }
+    slot = run.slot("robustness", ROBUSTNESS, ("bootstrap", "seed"), basis)
+    found = slot.find()
+    if found is not None:
+        return found
     try:
-        teacher = source.load(tokens, run.store)
+        teacher = source.load(tokens, run.recall.store)
     except HistillError as error:
         return NotMeasured(why=f"the teacher cannot be run here: {error.what}")
     # Of images that are not square (a folder of them as a slide) the middle square, which is what the models see.
@@ -104,17 +116,17 @@ def _robustness(
     images = [fit_square(rgb_HWC, min(rgb_HWC.shape[:2])) for rgb_HWC in tiles]
     answers = {
         "teacher": features.answering(teacher, teacher.side_px, params.batch_size),
-        "student": features.answering_student(run.models.student, params.batch_size),
+        "student": features.answering_student(run.models.student.model, params.batch_size),
     }
     check_same_teacher(answers["teacher"](images[:MIN_TILES]), features.teacher_features(chosen))
     with track("robustness", n * 10, "tiles") as advance:
         names = selection.slide_of_tiles(chosen)
-        return robustness(images, answers, names, params.bootstrap, params.seed, advance)
+        return slot.keep(robustness(images, answers, names, params.bootstrap, params.seed, advance))
 
 
 def _manifest(
     upstream: Upstream,
-    params: EvaluateParams,
+    run: Run,
     slides: Comparison,
     sets: Mapping[str, SetResult],
     summary: EvaluateSummary,
@@ -124,7 +136,7 @@ def _manifest(
     recipe: dict[str, Json] = {
         "tokens": tokens.recipe_key,
         "student": file_sha256(upstream.folder / "model.safetensors")[:32],
-        "evaluate": params.model_dump(mode="json", exclude={"batch_size": True, "datasets": {"__all__": {"path"}}}),
+        "evaluate": run.params.model_dump(mode="json", exclude={"batch_size": True, "datasets": {"__all__": {"path"}}}),
         "sets": {name: found.digests for name, found in sets.items()},
         "recipe_version": RECIPE_VERSION,
     }
@@ -148,5 +160,5 @@ def _manifest(
         recipe=recipe,
         items=tuple(items),
         summary=summary,
-        uses=tuple(sorted({*slides.uses, *(use for found in sets.values() for use in found.uses)})),
+        uses=run.recall.uses,
     )

@@ -132,12 +132,12 @@ def _append(
     data: bytes | NDArray[np.uint8],
     rgb_HWC: NDArray[np.uint8],
     side: int | None,
-    quality: int,
+    jpeg_quality: int,
 ) -> None:
     """One picture's tiles; `source` is its place in the list, since names are no part of the key."""
     if side is None:
         plain = isinstance(data, bytes) and is_plain_jpeg(data)
-        writer.append(data if plain and isinstance(data, bytes) else encode_jpeg(rgb_HWC, quality), source=str(i))
+        writer.append(data if plain and isinstance(data, bytes) else encode_jpeg(rgb_HWC, jpeg_quality), source=str(i))
         return
     height, width = rgb_HWC.shape[:2]
     found = places(width, height, side)
@@ -146,7 +146,7 @@ def _append(
         raise EvaluationError(what, where=picture.name, fix="set a smaller tiles.tile_px, or leave it out")
     for place in found:
         part_HWC = rgb_HWC[place.y : place.y + side, place.x : place.x + side]
-        writer.append(encode_jpeg(part_HWC, quality), x_l0=place.x, y_l0=place.y, source=str(i))
+        writer.append(encode_jpeg(part_HWC, jpeg_quality), x_l0=place.x, y_l0=place.y, source=str(i))
 
 
 def contents(pictures: Sequence[Picture]) -> Iterator[tuple[Picture, bytes | NDArray[np.uint8]]]:

@@ -55,7 +55,7 @@ class _Image(Cut):
     stain: tuple[float, float] = (0.0, 0.0)
 
 
-def _image(row: int, path: Path, quality: int) -> _Image:
+def _image(row: int, path: Path, jpeg_quality: int) -> _Image:
     """The image as a JPEG file, and its scores; without, where it cannot be decoded."""
     try:
         data = path.read_bytes()
@@ -64,5 +64,5 @@ def _image(row: int, path: Path, quality: int) -> _Image:
         return _Image(row, None)
     # Every eighth pixel is a fair sample of an image's stain.
     haematoxylin, eosin = stains(rgb_HWC[::8, ::8]).mean((0, 1)).tolist()
-    jpeg = data if is_plain_jpeg(data) else encode_jpeg(rgb_HWC, quality)
+    jpeg = data if is_plain_jpeg(data) else encode_jpeg(rgb_HWC, jpeg_quality)
     return _Image(row, jpeg, sharpness(rgb_HWC), stain=(haematoxylin, eosin))

@@ -115,24 +115,24 @@ def make_tiles(
     )
 
 
-def extract_tiles(source: Source, slide: SlideItem, params: TilesParams, store: Store) -> TilesItem:
+def tile_slide(source: Source, slide: SlideItem, params: TilesParams, store: Store) -> TilesItem:
     """One slide's tiles: made where the store lacks them. Raises `SlideRefused`."""
     ref = tiles_ref(slide, params)
     if not store.has(ref):
         if source.kind == "folder":
-            _check_unchanged(lambda: folder_identity(source.path).key == slide.key)
+            _require_unchanged(lambda: folder_identity(source.path).key == slide.key)
             with store.write(ref, tiles_recipe(params)) as folder:
                 write_folder_tiles(source.path, folder, params)
         else:
             with open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct) as reader:
-                _check_unchanged(lambda: _is(slide, reader, source))
+                _require_unchanged(lambda: _is(slide, reader, source))
                 with store.write(ref, tiles_recipe(params)) as folder:
                     write_slide_tiles(source, folder, params, reader)
     return _item(slide, ref, store)
 
 
 def _work(task: _Task, params: TilesParams, store: Store) -> TilesItem:
-    return extract_tiles(task.source, task.slide, params, store)
+    return tile_slide(task.source, task.slide, params, store)
 
 
 def _is(slide: SlideItem, reader: SlideReader, source: Source) -> bool:
@@ -147,7 +147,7 @@ def _beside(slide: SlideItem) -> dict[str, str]:
     return {name: digest for name, digest in files.items() if digest is not None}
 
 
-def _check_unchanged(is_same: Callable[[], bool]) -> None:
+def _require_unchanged(is_same: Callable[[], bool]) -> None:
     """Others will find these tiles by the slide's identity, so they must be of just that one. Raises `SlideRefused`."""
     try:
         same = is_same()

@@ -19,10 +19,10 @@ from pipeline.params.tiles import TilesParams
 from pipeline.slides.read.opening import open_slide
 from pipeline.slides.read.reader import SlideReader
 from pipeline.slides.sources import Source
-from pipeline.tiles.choice import Choice, Unseen, choose, choose_given, fractions, plan_given, touching
+from pipeline.tiles.choice import Choice, Unseen, choose, choose_given, fractions, geometry_given, touching
 from pipeline.tiles.coords.tiling import read_tiling
 from pipeline.tiles.cutting import Cut, cut
-from pipeline.tiles.grid import Geometry, lay, plan
+from pipeline.tiles.grid import Geometry, geometry_of, lay
 from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.writer import Scores, TileWriter
 from pipeline.tiles.labels import LabelMap
@@ -47,7 +47,7 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
     with contextlib.nullcontext(reader) if reader else opened as reader:
         levels = [(w, h, d) for (w, h), d in zip(reader.level_dimensions, reader.level_downsamples, strict=True)]
         tiling = read_tiling(source.coords, levels) if source.coords else None
-        geometry = plan_given(levels, tiling, params) if tiling else plan(levels, reader.mpp_xy, params)
+        geometry = geometry_given(levels, tiling, params) if tiling else geometry_of(levels, reader.mpp_xy, params)
         picture_HWC, mask = look(reader, params, source.mask)
         unseen = reader.unseen
         if tiling:

@@ -16,7 +16,7 @@ from pipeline.tokens import calibration
 from pipeline.tokens.recipe import one_view
 from pipeline.tokens.run.spent import Spent
 
-Choice = tuple[tuple[TilesItem, int], ...]
+Picked = tuple[tuple[TilesItem, int], ...]
 """Tiles picked out of several slides: (slide's item, row)."""
 
 
@@ -29,7 +29,7 @@ class Job:
     params: TokensParams
     store: Store
     demo_px: int
-    golden: Choice = ()
+    golden: Picked = ()
     threads: int | None = None
 
     @property

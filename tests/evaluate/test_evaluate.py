@@ -71,7 +71,7 @@ def make(root: Path, *, splits: tuple[str, ...] = SPLITS, labelled: bool = True,
         cls_ND = np.random.default_rng(n).normal(5, 1, (TILES, WIDTH))
         if teacher == "student":
             model = load_student(student)
-            cls_ND = features.student_features([model], [sample], 7, lambda n=1, note="": None)[0]
+            (cls_ND,) = next(features.student_features([model], [sample], 7, lambda n=1, note="": None))
         with store.write(Ref("tokens", "u", f"k{n}"), {}) as folder:
             attributes = {"grid": [7, 7], "patch": "none"}
             ArrayWriter(folder / "cls", (TILES, 1, WIDTH), 8, np.float16, attributes)
@@ -205,7 +205,7 @@ def test_batches_do_not_change_the_features(equal: Run):
     folder = equal.store.path(Ref("tiles", "t", "k0"))
     samples = [Sample("s0", folder, folder, np.array([4, 1, 9, 2, 0]), (None,) * 5)]
     model = load_student(equal.student)
-    by_batch = [features.student_features([model], samples, n, lambda n=1, note="": None)[0] for n in (1, 2, 5)]
+    by_batch = [next(features.student_features([model], samples, n, lambda n=1, note="": None))[0] for n in (1, 2, 5)]
     for other in by_batch[1:]:
         np.testing.assert_allclose(other, by_batch[0], atol=1e-5)
 

@@ -48,8 +48,8 @@ class Made(NamedTuple):
     def evaluate(
         self, plots: Path, *datasets: DatasetParams, robustness_tiles: int = 0, **more: Any
     ) -> EvaluateManifest:
-        small: dict[str, Any] = {"bootstrap": 100, "batch_size": 16, "episodes": 3}
-        params = EvaluateParams(datasets=datasets, robustness_tiles=robustness_tiles, **small, **more)
+        small: dict[str, Any] = {"bootstrap": 100, "batch_size": 16, "episodes": 3, **more}
+        params = EvaluateParams(datasets=datasets, robustness_tiles=robustness_tiles, **small)
         upstream = Upstream(self.tiles, self.tokens, self.student, self.folder)
         return evaluate_student(upstream, params, self.teacher, self.store, plots)
 

@@ -17,25 +17,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from pipeline.base.figures import NotMeasured
 from pipeline.base.intervals import Resampler
 from pipeline.base.progress import Advance
-from pipeline.base.store import Store
-from pipeline.evaluate import features
+from pipeline.evaluate.embeddings import embeddings
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.labels.rivals import Drawn, Rival, Tile, rival
 from pipeline.evaluate.labels.supervised import Recipe
+from pipeline.evaluate.models import Net
 from pipeline.evaluate.probes.probes import Labelled, linear_head
 from pipeline.evaluate.probes.scoring import Scorer
+from pipeline.evaluate.recall import Basis
+from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.split_figures import FromLabels
 from pipeline.params.evaluate import EvaluateParams
 
+FROM_LABELS = TypeAdapter(FromLabels)
 DRAWS = 3
 ALONE = "from_labels"
 """What the student's architecture, trained on the labels alone, is called beside `teacher` and `student`."""
@@ -67,46 +70,34 @@ class LabelledTiles:
     known: Labelled
 
 
-@dataclass(frozen=True)
-class Efficiency:
-    """By split and by labels a class; a number of labels that a class has not is said to be so."""
-
-    splits: Mapping[str, Mapping[int, FromLabels | NotMeasured]]
-    uses: tuple[str, ...]
-    """Store items of the trained nets."""
+Efficiency = Mapping[str, Mapping[int, FromLabels | NotMeasured]]
+"""By split and by labels a class; a number of labels that a class has not is said to be so."""
 
 
-def against_labels(
-    folder: Path,
-    train: LabelledTiles,
-    held: Mapping[str, LabelledTiles],
-    params: EvaluateParams,
-    store: Store,
-    advance: Advance,
-) -> Efficiency:
-    """The student exported in `folder` against nets trained on labels of the train tiles, on each held-out split."""
-    labels = train.known.labels
+def against_labels(run: Run, train: LabelledTiles, held: Mapping[str, LabelledTiles], advance: Advance) -> Efficiency:
+    """The student against nets trained on labels of the train tiles, on each held-out split."""
+    labels, params = train.known.labels, run.params
     missing = {k: why for k in params.from_labels if (why := too_few(labels, k))}
     drawn = {k: draw(labels, k, params.seed) for k in params.from_labels if k not in missing}
     rivals = {
-        (k, number): rival(folder, one, Recipe(steps=params.label_steps), store, advance)
+        (k, number): rival(run.models.folder, one, Recipe(steps=params.label_steps), run.recall, advance)
         for (k, number), one in _draws(train, drawn, params.seed)
     }
     splits: dict[str, dict[int, FromLabels | NotMeasured]] = {}
     for split, tiles in held.items():
-        answers = _answers(rivals, np.unique(labels), tiles.samples, params.batch_size, advance) if rivals else {}
-        found = {
-            k: label_figures(
-                Drawing(at_RM, [rivals[k, number].loss for number in range(DRAWS)]),
-                np.stack([answers[k, number] for number in range(DRAWS)]),
-                train.known,
-                tiles.known,
-                params,
+        answers = _answers(run, rivals, np.unique(labels), tiles.samples, advance) if rivals else {}
+        train_held: Basis = {"train": run.recall.tiles(train.samples), "held": run.recall.tiles(tiles.samples)}
+        splits[split] = dict(missing)
+        for k, at_RM in drawn.items():
+            of_k = [rivals[k, number] for number in range(DRAWS)]
+            drawing = Drawing(at_RM, [trained.loss for trained in of_k])
+            rival_RN = np.stack([answers[k, number] for number in range(DRAWS)])
+            nets: Basis = {"nets": [run.recall.store.digest(trained.ref) for trained in of_k]}
+            slot = run.slot("from labels", FROM_LABELS, ("bootstrap", "seed"), {**run.both(), **train_held, **nets})
+            splits[split][k] = slot.find() or slot.keep(
+                label_figures(drawing, rival_RN, train.known, tiles.known, params)
             )
-            for k, at_RM in drawn.items()
-        }
-        splits[split] = {**missing, **found}
-    return Efficiency(splits, tuple(str(trained.ref) for trained in rivals.values()))
+    return splits
 
 
 def _draws(
@@ -122,15 +113,15 @@ def _draws(
 
 
 def _answers(
+    run: Run,
     rivals: Mapping[tuple[int, int], Rival],
     classes: NDArray[np.str_],
     samples: Sequence[Sample],
-    batch_size: int,
     advance: Advance,
 ) -> dict[tuple[int, int], NDArray[np.str_]]:
     """The label that each net gives each tile, (N,)."""
-    nets = [trained.model for trained in rivals.values()]
-    logits = features.student_features(nets, samples, batch_size, advance)
+    nets = [Net.of(run.models.folder, trained.model) for trained in rivals.values()]
+    logits = embeddings(nets, samples, run.params.batch_size, run.recall, advance)
     return {key: classes[logit_NK.argmax(axis=1)] for key, logit_NK in zip(rivals, logits, strict=True)}
 
 

@@ -19,10 +19,11 @@ from torch import nn
 
 from pipeline.base.files import write_json
 from pipeline.base.progress import Advance
-from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.store import Ref, recipe_key
 from pipeline.base.types import Json
 from pipeline.evaluate.labels.supervised import Recipe, train_from_labels
-from pipeline.student.exported import untrained_twin
+from pipeline.evaluate.recall import Recall
+from pipeline.student.exported import net_of, untrained_twin
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import fit_square
 
@@ -62,33 +63,21 @@ class Rival:
     ref: Ref
 
 
-def rival(folder: Path, drawn: Drawn, recipe: Recipe, store: Store, advance: Advance) -> Rival:
+def rival(folder: Path, drawn: Drawn, recipe: Recipe, recall: Recall, advance: Advance) -> Rival:
     """From the store, else trained and kept there: the architecture exported in `folder`."""
     model = untrained_twin(folder, drawn.seed, drawn.classes)
-    training = asdict(recipe)
-    whole: dict[str, Json] = {"model": _architecture(folder), "training": training, "recipe_version": RECIPE_VERSION}
+    whole: dict[str, Json] = {"model": net_of(folder), "training": asdict(recipe), "recipe_version": RECIPE_VERSION}
     ref = Ref(KIND, recipe_key(whole), recipe_key(drawn.told()))
-    if store.has(ref):
+    if recall.has(ref):
         advance(recipe.steps * recipe.batch_size)
     else:
         loss = train_from_labels(model, _images(drawn.tiles), drawn.class_M, drawn.seed, recipe, advance)
-        with store.write(ref, whole) as partial:
+        with recall.store.write(ref, whole) as partial:
             save_file({name: x.contiguous() for name, x in model.state_dict().items()}, partial / WEIGHTS_FILE)
             write_json(partial / TRAINING_FILE, {"loss": loss, **drawn.told()})
-    item = store.open(ref, remedy="dvc repro evaluate")
+    item = recall.store.open(ref, remedy="dvc repro evaluate")
     model.load_state_dict(load_file(item / WEIGHTS_FILE))
     return Rival(model, json.loads((item / TRAINING_FILE).read_bytes())["loss"], ref)
-
-
-def _architecture(folder: Path) -> dict[str, Json]:
-    """Of config.json what makes the net and its input."""
-    config = json.loads((folder / "config.json").read_bytes())
-    cfg = config["pretrained_cfg"]
-    return {
-        "architecture": config["architecture"],
-        "model_args": config.get("model_args", {}),
-        **{name: cfg[name] for name in ("input_size", "mean", "std")},
-    }
 
 
 def _images(tiles: Sequence[Tile]) -> list[NDArray[np.uint8]]:

@@ -79,11 +79,11 @@ class TokenReader:
 
     def patch(self, rows: Rows, view: int = 0) -> Array:
         """Patch tokens as they are stored, (n, T, D) int8 or float16."""
-        return self._patch.take(rows, at=self._checked(view))
+        return self._patch.take(rows, at=self._view(view))
 
     def scale(self, rows: Rows, view: int = 0) -> NDArray[np.float16]:
         """One scale a token, (n, T); layout int8 alone."""
-        return self._scale.take(rows, at=self._checked(view))
+        return self._scale.take(rows, at=self._view(view))
 
     def dequantised(self, rows: Rows, view: int = 0) -> NDArray[np.float32]:
         """Standardised patch tokens, (n, T, D) float32, whatever the layout."""
@@ -94,7 +94,7 @@ class TokenReader:
         back: NDArray[np.float32] = dequantise(torch.from_numpy(stored_nTD), scale_nT, self.rotation_block).numpy()
         return back
 
-    def _checked(self, view: int) -> int:
+    def _view(self, view: int) -> int:
         if not 0 <= view < self.views:
             raise IndexError(f"view {view} of {self.views} in {self.folder}")
         return view

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pipeline.teachers.engines import Engine
 from pipeline.teachers.engines.base import within_memory
-from pipeline.tokens.item.encoding import Finish, Stored, all_views, on_host
+from pipeline.tokens.item.encoding import Encoded, Finish, all_views, on_host
 from pipeline.tokens.run.batches import Batch, P
 from pipeline.tokens.run.spent import Marks, Spent
 
@@ -35,7 +35,7 @@ Views = Callable[[Batch[P], Tensor], Iterator[Tensor]]
 @dataclass
 class _Launched(Generic[P]):
     batch: Batch[P]
-    stored: Stored
+    encoded: Encoded
     marks: tuple[Marks, Marks]
     done: torch.cuda.Event | None
 
@@ -49,7 +49,7 @@ class Stream(Generic[P]):
         if self._cuda:
             self._in, self._out = (torch.cuda.Stream(engine.device) for _ in range(2))  # type: ignore[no-untyped-call]
 
-    def answers(self, batches: Iterable[Batch[P]]) -> Iterator[tuple[Batch[P], Stored]]:
+    def answers(self, batches: Iterable[Batch[P]]) -> Iterator[tuple[Batch[P], Encoded]]:
         """Each batch with what is stored of it, on the host, in order; rows of no tile included.
 
         `spent` gets `waiting` (for decoded tiles), `copy`, `forward`, `epilogue` and `fetch` (on a GPU the first three
@@ -82,21 +82,21 @@ class Stream(Generic[P]):
                 marks.end("forward")
                 views.append(self._finish(raw))
                 marks.end("epilogue")
-            stored = all_views(views)
-            self._hand_over("out", [value for value in stored if value is not None])
+            encoded = all_views(views)
+            self._hand_over("out", [value for value in encoded if value is not None])
             with self._lane("out"):
-                host = on_host(stored)
+                host = on_host(encoded)
                 done = torch.cuda.current_stream().record_event() if self._cuda else None
         return _Launched(batch, host, (arrival, marks), done)
 
-    def _fetch(self, launched: _Launched[P]) -> tuple[Batch[P], Stored]:
+    def _fetch(self, launched: _Launched[P]) -> tuple[Batch[P], Encoded]:
         if launched.done is not None:
             with self._spent.during("fetch"):
                 launched.done.synchronize()
         for marks in launched.marks:
             marks.settle(self._spent)
         self._spent.add("decode", launched.batch.decode_s)
-        return launched.batch, launched.stored
+        return launched.batch, launched.encoded
 
     def _lane(self, which: str) -> contextlib.AbstractContextManager[object]:
         if not self._cuda:
