@@ -19,18 +19,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from pipeline.base.figures import Interval, Method, NotMeasured, Unit
+from pipeline.base.types import Floats, Rows
 
 MIN_UNITS = 8
 """With fewer no interval is stated."""
 MAX_BLOCKS = 20
-Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Units:
     names: Sequence[str]
     unit: Unit
 
-    def take(self, chosen: NDArray[np.integer[Any]] | NDArray[np.bool_]) -> Units:
+    def take(self, chosen: Rows | NDArray[np.bool_]) -> Units:
         """Those of some tiles."""
         return Units(np.asarray(self.names, dtype=np.str_)[chosen].tolist(), self.unit)
 
@@ -93,9 +92,7 @@ class Resampler:
         mean_B: NDArray[np.float64] = sum_B2[:, 0] / sum_B2[:, 1]
         return mean_B
 
-    def percentile_interval(
-        self, value_M: Floats, tile_M: NDArray[np.integer[Any]], percent: float
-    ) -> Interval | NotMeasured:
+    def percentile_interval(self, value_M: Floats, tile_M: Rows, percent: float) -> Interval | NotMeasured:
         """95 % interval of a percentile of M values, each of which belongs to the tile `tile_M` names."""
         order_M = np.argsort(value_M, kind="stable")
         sorted_M, group_M = value_M[order_M], self.group_N[tile_M[order_M]]

@@ -27,5 +27,5 @@ def _rows(tiles: TilesManifest, store: Store) -> Iterator[dict[str, str]]:
     for item in tiles.items:
         if item.kind == "folder":
             meta = TileReader(store.path(Ref("tiles", tiles.recipe_key, item.key))).meta
-            for file, reason in meta.get("left_out", []):
+            for file, reason in meta.left_out:
                 yield {"slide": item.id, "file": file, "reason": reason}
