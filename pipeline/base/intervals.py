@@ -135,7 +135,8 @@ class Jackknife:
     def __init__(self, units: Units) -> None:
         names, unit_N = np.unique(np.asarray(units.names, dtype=np.str_), return_inverse=True)
         self.unit, self._units = units.unit, len(names)
-        self.blocks = min(MAX_BLOCKS, self._units)
+        # Without the only one nothing is left.
+        self.blocks = min(MAX_BLOCKS, self._units) if self._units > 1 else 0
         self.block_N: NDArray[np.int64] = unit_N * self.blocks // self._units
         """The block of each tile, (N,)."""
 
