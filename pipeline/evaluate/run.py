@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 
+from pipeline.evaluate.kept import Basis, Kept, Slot
 from pipeline.evaluate.models import Models
-from pipeline.evaluate.recall import Basis, Recall, Slot
 from pipeline.params.evaluate import EvaluateParams
 
 R = TypeVar("R")
@@ -20,11 +20,11 @@ class Run:
 
     models: Models
     params: EvaluateParams
-    recall: Recall
+    kept: Kept
 
     def slot(self, part: str, form: TypeAdapter[R], takes: tuple[str, ...], basis: Basis) -> Slot[R]:
         """Where the figures `part` are kept; of the parameters they depend on those that `takes` names alone."""
-        return self.recall.slot(part, form, {name: getattr(self.params, name) for name in takes}, basis)
+        return self.kept.slot(part, form, {name: getattr(self.params, name) for name in takes}, basis)
 
     def both(self) -> Basis:
         """A basis: the student and its twin."""

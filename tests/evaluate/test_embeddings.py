@@ -13,7 +13,7 @@ from made.exported import SIDE_PX, export
 
 from pipeline.base.store import Ref, Store
 from pipeline.evaluate.embeddings import KIND, Net, embeddings
-from pipeline.evaluate.recall import Recall
+from pipeline.evaluate.kept import Kept
 from pipeline.evaluate.selection import Sample
 from pipeline.student.exported import Encoder, load_student, untrained_twin
 from pipeline.tiles.item.reader import TileReader
@@ -55,7 +55,7 @@ def made(tmp_path: Path) -> Made:
 
 
 def asked(made: Made, nets: list[Net], samples: list[Sample], store: Store | None = None) -> list[np.ndarray]:
-    return embeddings(nets, samples, BATCH, Recall(store or made.store), nothing)
+    return embeddings(nets, samples, BATCH, Kept(store or made.store), nothing)
 
 
 def kept(made: Made) -> dict[str, int]:
@@ -121,9 +121,9 @@ def test_a_slide_more_computes_one_slide(made: Made) -> None:
 
 
 def test_all_that_was_asked_for_is_named(made: Made) -> None:
-    recall = Recall(made.store)
-    embeddings(made.nets, made.samples, BATCH, recall, nothing)
-    assert set(recall.uses) == set(kept(made))
+    asked_for = Kept(made.store)
+    embeddings(made.nets, made.samples, BATCH, asked_for, nothing)
+    assert set(asked_for.uses) == set(kept(made))
 
 
 def _images(sample: Sample, n: int) -> np.ndarray:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
+from pipeline.base.errors import CorruptItem
 from pipeline.base.files import write_atomic, write_json
 from pipeline.base.json_types import Json
 from pipeline.base.store import Ref, Store, recipe_key
@@ -33,7 +34,7 @@ Basis = Mapping[str, Json]
 R = TypeVar("R")
 
 
-class Recall:
+class Kept:
     """The store as one evaluation sees it: what it has found or kept there is what its manifest names (`uses`)."""
 
     def __init__(self, store: Store) -> None:
@@ -91,7 +92,7 @@ class Recall:
 class Slot(Generic[R]):
     """One item of figures, there or not."""
 
-    recall: Recall
+    kept: Kept
     ref: Ref
     form: TypeAdapter[R]
     recipe: Mapping[str, Json]
@@ -100,7 +101,7 @@ class Slot(Generic[R]):
     @property
     def folder(self) -> Path:
         """Of the item that is there."""
-        return self.recall.store.open(self.ref, remedy="dvc repro -s -f evaluate")
+        return self.kept.store.open(self.ref, remedy="dvc repro -s -f evaluate")
 
     def figures(self, make: Callable[[], R]) -> R:
         """Those that are kept, else made and kept."""
@@ -108,14 +109,19 @@ class Slot(Generic[R]):
         return self.keep(make()) if found is None else found
 
     def find(self) -> R | None:
-        """The figures, None where they are not kept yet."""
-        if not self.recall.has(self.ref):
+        """The figures, None where they are not kept yet. Raises `CorruptItem` where the file is damaged."""
+        if not self.kept.has(self.ref):
             return None
-        return self.form.validate_json((self.folder / FIGURES_FILE).read_bytes())
+        path = self.folder / FIGURES_FILE
+        try:
+            return self.form.validate_json(path.read_bytes())
+        except (ValidationError, FileNotFoundError) as error:
+            fix = f"delete {self.folder}, then dvc repro -s -f evaluate"
+            raise CorruptItem(f"not the figures that were kept: {error}", where=str(path), fix=fix) from None
 
     def keep(self, figures: R, files: Mapping[str, bytes] | None = None) -> R:
         """Write them, and the files that belong to them, and give back what is read from there."""
-        with self.recall.store.write(self.ref, self.recipe) as partial:
+        with self.kept.store.write(self.ref, self.recipe) as partial:
             write_atomic(partial / FIGURES_FILE, self.form.dump_json(figures, indent=1) + b"\n")
             write_json(partial / BASIS_FILE, dict(self.basis))
             for name, data in (files or {}).items():
