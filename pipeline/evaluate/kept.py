@@ -20,8 +20,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.base.errors import CorruptItem
 from pipeline.base.files import write_atomic, write_json
-from pipeline.base.json_types import Json
 from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.types import Json
 from pipeline.evaluate.selection import Sample
 
 KIND = "figures"
