@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.arrays import ArrayWriter, MappedArray, balanced_rows
+from pipeline.base.kept import Kept
 from pipeline.base.progress import Advance
 from pipeline.base.store import Ref, recipe_key
 from pipeline.base.types import Json
 from pipeline.evaluate.features import student_features
-from pipeline.evaluate.kept import Kept
 from pipeline.evaluate.models import Net
 from pipeline.evaluate.selection import Sample
 
@@ -58,7 +58,7 @@ def _recipe(net: Net, sample: Sample) -> dict[str, Json]:
 
 
 def _ref(net: Net, sample: Sample, kept: Kept) -> Ref:
-    tiles = kept.digest("tiles", sample.tiles)
+    tiles = kept.digest(Ref(*sample.tiles.parts[-3:]))
     rows = recipe_key({"tiles": tiles, "rows": sample.rows.tolist()})
     return Ref(KIND, recipe_key(_recipe(net, sample)), f"{sample.tiles.name}-{rows[:16]}")
 
@@ -72,6 +72,6 @@ def _keep(kept: Kept, ref: Ref, recipe: Mapping[str, Json], answer_nD: NDArray[n
 
 
 def _read(kept: Kept, ref: Ref) -> NDArray[np.float32]:
-    array = MappedArray(kept.store.open(ref, remedy="dvc repro -s -f evaluate") / ARRAY)
+    array = MappedArray(kept.store.open(ref, remedy=kept.remedy) / ARRAY)
     answer_nD: NDArray[np.float32] = array.slice(0, len(array))
     return answer_nD

@@ -12,11 +12,11 @@ import numpy as np
 
 from pipeline.base.figures import NotMeasured
 from pipeline.base.items import TRAIN
+from pipeline.base.kept import Kept
 from pipeline.base.progress import track
 from pipeline.base.store import Ref, Store
 from pipeline.evaluate.comparison import Body, compare, spare_tiles
 from pipeline.evaluate.dense_sets import dense_of_masks
-from pipeline.evaluate.kept import Kept
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.split_figures import Dense

@@ -24,10 +24,10 @@ from pydantic import TypeAdapter
 
 from pipeline.base.figures import NotMeasured
 from pipeline.base.intervals import Resampler
+from pipeline.base.kept import Basis
 from pipeline.base.progress import Advance
 from pipeline.evaluate.embeddings import embeddings
 from pipeline.evaluate.fidelity.embedding import Scale
-from pipeline.evaluate.kept import Basis
 from pipeline.evaluate.labels.rivals import Drawn, Rival, Tile, rival
 from pipeline.evaluate.labels.supervised import Recipe
 from pipeline.evaluate.models import Net
@@ -86,13 +86,13 @@ def against_labels(run: Run, train: LabelledTiles, held: Mapping[str, LabelledTi
     splits: dict[str, dict[int, FromLabels | NotMeasured]] = {}
     for split, tiles in held.items():
         answers = _answers(run, rivals, np.unique(labels), tiles.samples, advance) if rivals else {}
-        train_held: Basis = {"train": run.kept.tiles(train.samples), "held": run.kept.tiles(tiles.samples)}
+        train_held: Basis = {"train": run.tiles(train.samples), "held": run.tiles(tiles.samples)}
         splits[split] = dict(missing)
         for k, at_RM in drawn.items():
             of_k = [rivals[k, number] for number in range(DRAWS)]
             drawing = Drawing(at_RM, [trained.loss for trained in of_k])
             rival_RN = np.stack([answers[k, number] for number in range(DRAWS)])
-            nets: Basis = {"nets": [run.kept.store.digest(trained.ref) for trained in of_k]}
+            nets: Basis = {"nets": [run.kept.digest(trained.ref) for trained in of_k]}
             slot = run.slot("from labels", FROM_LABELS, ("bootstrap", "seed"), {**run.both(), **train_held, **nets})
             splits[split][k] = slot.find() or slot.keep(
                 label_figures(drawing, rival_RN, train.known, tiles.known, params)

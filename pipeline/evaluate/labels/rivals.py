@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline.base.files import write_json
+from pipeline.base.kept import Kept
 from pipeline.base.progress import Advance
 from pipeline.base.store import Ref, recipe_key
 from pipeline.base.types import Json
-from pipeline.evaluate.kept import Kept
 from pipeline.evaluate.labels.supervised import Recipe, train_from_labels
 from pipeline.student.exported import net_of, untrained_twin
 from pipeline.tiles.item.reader import TileReader
@@ -75,7 +75,7 @@ def rival(folder: Path, drawn: Drawn, recipe: Recipe, kept: Kept, advance: Advan
         with kept.store.write(ref, whole) as partial:
             save_file({name: x.contiguous() for name, x in model.state_dict().items()}, partial / WEIGHTS_FILE)
             write_json(partial / TRAINING_FILE, {"loss": loss, **drawn.told()})
-    item = kept.store.open(ref, remedy="dvc repro evaluate")
+    item = kept.store.open(ref, remedy=kept.remedy)
     model.load_state_dict(load_file(item / WEIGHTS_FILE))
     return Rival(model, json.loads((item / TRAINING_FILE).read_bytes())["loss"], ref)
 

@@ -14,11 +14,12 @@ from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 
 from pipeline.base.errors import CorruptItem
+from pipeline.base.kept import Kept
 from pipeline.base.store import Ref, Store
-from pipeline.evaluate import kept
-from pipeline.evaluate.kept import Kept
+from pipeline.evaluate import run as evaluate_run
 from pipeline.evaluate.split_figures import FewShot
 from pipeline.params.evaluate import DatasetParams
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 from pipeline.upkeep.named import named_items
@@ -75,7 +76,7 @@ def retile(made: Made, slide: str, label: str | None, seed: int) -> None:
         for i in range(made.tiles.item(slide).n):
             name = list(CLASSES)[i % len(CLASSES)]
             writer.append(encode_jpeg(painted(name, seed + i), 95), label=label or name)
-        writer.close({})
+        writer.close(Meta(kind="file", tile_px=1))
 
 
 def test_a_second_evaluation_is_the_first_and_runs_no_model(made: Made, tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_a_changed_label_tile_or_split_makes_other_figures(made: Made, tmp_path:
 
 def test_another_version_of_the_code_keeps_its_own(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = figures(made.store)
-    monkeypatch.setattr(kept, "RECIPE_VERSION", kept.RECIPE_VERSION + 1)
+    monkeypatch.setattr(evaluate_run, "RECIPE_VERSION", evaluate_run.RECIPE_VERSION + 1)
     evaluated(made, tmp_path / "second")
     assert remade(made, before) == ALL
 
@@ -157,7 +158,7 @@ def test_another_form_of_the_figures_keeps_its_own_and_other_words_do_not(made: 
     class More(FewShot):
         more: int = 0
 
-    refs = [Kept(made.store).slot("few shot", TypeAdapter(form), {}, {}).ref for form in (FewShot, Said, More)]
+    refs = [Kept(made.store, "evaluate").slot({}, {}, TypeAdapter(form)).ref for form in (FewShot, Said, More)]
     assert refs[0] == refs[1] != refs[2]
 
 
