@@ -1,4 +1,4 @@
-"""`histill`: every stage by name, `scan`, `export` and `import`, `doctor`, and the store's housekeeping."""
+"""`histill`: every stage by name, `scan`, `export` and `import`, `doctor`, and `store` (store.py)."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ Legend: H, W, C = height, width, RGB.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,11 +54,11 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
             choice = choose_given(geometry, tiling, mask, params, unseen)
         else:
             choice = choose(geometry, mask, params, unseen)
-        unseen_N2 = np.empty((0, 2), np.int64)
+        dropped, unseen_N2 = dict(choice.dropped), np.empty((0, 2), np.int64)
         # A tiling or a mask made elsewhere knows what is glass without the thumbnail.
         if unseen and not tiling and not source.mask:
             unseen_N2 = _unseen(geometry, choice, params.edge, unseen)
-            choice.dropped["glass"] -= len(unseen_N2)
+            dropped["glass"] -= len(unseen_N2)
         labels = LabelMap(source.label_map, geometry) if source.label_map else None
         writer, kept_as_scanned = TileWriter(folder), 0
         kept_rows: list[int] = []
@@ -84,15 +84,15 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
             label = labels.of(x_l0, y_l0) if labels else None
             writer.append(tile.jpeg, x_l0=x_l0, y_l0=y_l0, scores=scores, label=label)
             kept_as_scanned += tile.as_scanned
-        choice.dropped.update({reason: len(rows) for reason, rows in lost_rows.items()})
-        choice.dropped["limit"] = n - len(writer) - sum(map(len, lost_rows.values()))
-        choice.dropped["damaged"] += len(unseen_N2)
+        dropped.update({reason: len(rows) for reason, rows in lost_rows.items()})
+        dropped["limit"] = n - len(writer) - sum(map(len, lost_rows.values()))
+        dropped["damaged"] += len(unseen_N2)
         if not len(writer):
-            damaged, blurred = choice.dropped["damaged"], choice.dropped["blurred"]
+            damaged, blurred = dropped["damaged"], dropped["blurred"]
             fix = "look at it in a viewer; if it is whole and in focus, lower tiles.min_sharpness"
             what = f"of its tiles with tissue {damaged} do not decode and {blurred} are out of focus: none is left"
             raise SlideRefused(what, fix=fix)
-        writer.close(_meta(source, reader, geometry, mask, choice, kept_as_scanned))
+        writer.close(_meta(source, reader, geometry, mask, dropped, kept_as_scanned))
     thumb_HWC = write_thumb(folder, picture_HWC)
     corner_N2 = np.stack([choice.x_l0, choice.y_l0], axis=1)
     lost = choice.lost | {reason: corner_N2[rows] for reason, rows in lost_rows.items()}
@@ -136,7 +136,12 @@ def _unseen(geometry: Geometry, choice: Choice, edge: str, boxes: Unseen) -> NDA
 
 
 def _meta(
-    source: Source, reader: SlideReader, geometry: Geometry, mask: TissueMask, choice: Choice, as_scanned: int
+    source: Source,
+    reader: SlideReader,
+    geometry: Geometry,
+    mask: TissueMask,
+    dropped: Mapping[str, int],
+    as_scanned: int,
 ) -> SlideMeta:
     level, dct_scale = reader.own(geometry.level)
     height, width = mask.tissue.shape
@@ -158,5 +163,5 @@ def _meta(
             round(reader.mpp_xy[1] * reader.height_px / height, 4),
         ),
         tissue_threshold=round(mask.threshold, 4),
-        dropped=choice.dropped,
+        dropped=dropped,
     )

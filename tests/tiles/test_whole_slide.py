@@ -34,12 +34,12 @@ def expected(slide: Path, tiles: TileReader, row: int) -> np.ndarray:
     """The tile as OpenSlide gives it: its box of the read level, read alone, then resized and stored."""
     meta, place = tiles.meta, tiles.table.slice(row, 1).to_pylist()[0]
     with openslide.OpenSlide(str(slide)) as opened:
-        ratio = meta["read_downsample"]
-        size = (meta["size_l0_px"][0] / ratio, meta["size_l0_px"][1] / ratio)
+        ratio = meta.read_downsample
+        size = (meta.size_l0_px[0] / ratio, meta.size_l0_px[1] / ratio)
         whole = (int(np.ceil(size[0] - 1e-6)), int(np.ceil(size[1] - 1e-6)))
         at = (place["x_l0"], place["y_l0"])
-        region = np.asarray(opened.read_region(at, meta["read_level"], whole).convert("RGB"))
-    return decode_jpeg(encode_jpeg(shrink(region, size, meta["tile_px"]), 95))
+        region = np.asarray(opened.read_region(at, meta.read_level, whole).convert("RGB"))
+    return decode_jpeg(encode_jpeg(shrink(region, size, meta.tile_px), 95))
 
 
 @pytest.mark.parametrize(
