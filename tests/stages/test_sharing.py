@@ -10,6 +10,8 @@ import pytest
 from project import TINY, Project
 
 from pipeline.params import STAGES
+from pipeline.study.run import Plan, run_study
+from pipeline.study.table import results_of
 
 ROWS = "path,split\ndemo:1,train\ndemo:6,test\ndemo:8,train\n"
 CACHED = ("slides", "tiles", "teachers", "tokens")
@@ -36,6 +38,7 @@ def test_every_stage_made_what_it_promises(project: Project) -> None:
         assert (project.root / name).is_file()
     for stage in STAGES:
         assert b'"stage": "%s"' % stage.encode() in project.artifact(stage)
+        assert str(project.root).encode() not in project.artifact(stage), "a manifest holds no machine's path"
     assert b'"id": "demo-8"' in project.artifact("slides"), "the corrupt slide is listed as refused"
 
 
@@ -56,7 +59,7 @@ def test_an_experiment_finds_tiles_and_tokens_cached(project: Project, temporary
     before = {kind: project.written(kind) for kind in CACHED}
     trained = project.written("checkpoints")
     weight = "0" if not temporary else "0.5"
-    output = project.dvc("exp", "run", *temporary, "-S", f"student.objective.patch={weight}")
+    output = project.dvc("exp", "run", *temporary, "-S", f"student.objective.patch={weight}", "student")
     assert {"slides", "tiles", "tokens"} <= skipped(output), output
     assert {kind: project.written(kind) for kind in CACHED} == before
     assert len(project.written("checkpoints")) == len(trained) + 1
@@ -82,7 +85,7 @@ def test_missing_bytes_are_named_with_the_command_that_makes_them(project: Proje
         assert "Traceback" not in output
     finally:
         hidden.rename(project.root / ".store" / "tokens")
-        project.dvc("repro", "evaluate")
+        project.dvc("checkout")
 
 
 def test_kill_9_during_tokens_loses_nothing_and_changes_nothing(project: Project, tmp_path: Path) -> None:
@@ -100,6 +103,20 @@ def test_kill_9_during_tokens_loses_nothing_and_changes_nothing(project: Project
     assert not list((store / "tokens").glob("*/.*.partial"))
     assert project.artifact("tokens") == manifest
     assert project.store_files("tokens", store) == project.store_files("tokens")
+
+
+def test_arms_of_a_study_run_as_experiments_and_are_not_run_again(project: Project, tmp_path: Path) -> None:
+    before = {kind: project.written(kind) for kind in CACHED}
+    table, store = "path,split\ndemo:1,train\ndemo:6,test\n", project.root / ".store"
+    plan = Plan(table, (1,), {"student.epochs": 1}, {"one": {}})
+    results = run_study(plan, project.root, tmp_path / "study", store, jobs=2)
+    found = results_of(plan, results, "test")
+    assert 0 < found["one"][0]["linear"] <= 1
+    assert {kind: project.written(kind) for kind in CACHED} == before, "arms share what is in the store"
+    written = {path.name: path.stat().st_mtime_ns for path in results.iterdir()}
+    run_study(plan, project.root, tmp_path / "study", store, jobs=2)
+    assert {path.name: path.stat().st_mtime_ns for path in results.iterdir()} == written
+    assert (project.root / "slides.csv").read_text() == ROWS
 
 
 def test_adding_one_slide_computes_one_slide(project: Project) -> None:

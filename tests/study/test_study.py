@@ -1,4 +1,4 @@
-"""A study: its plan is checked, its arms are real experiments, its table says what the results say."""
+"""A study: its plan is checked, its table says what the results say. stages/test_sharing.py runs one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from project import ROOT, TINY, Project
+from project import ROOT
 from scipy import stats
 
 from pipeline.base.errors import StudyError
 from pipeline.params.whole import WholeParams
-from pipeline.study.run import Plan, _leaders, _with, read_plan, run_study
+from pipeline.study.run import Plan, _leaders, _with, read_plan
 from pipeline.study.table import interval, markdown, results_of
 
 PLAN = Plan("path\n", (0, 1, 2), {}, {"both": {}, "global only": {"student.objective.patch": 0}})
@@ -103,15 +103,3 @@ def test_the_interval_is_student_s() -> None:
     mean, half = interval(values)
     low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
     assert (mean - half, mean + half) == pytest.approx((low, high))
-
-
-def test_arms_run_as_experiments_and_are_not_run_again(tmp_path: Path) -> None:
-    project = Project(tmp_path / "project", TINY, "path\ndemo:1\n")
-    plan = Plan("path,split\ndemo:1,train\ndemo:2,test\n", (0,), {"student.epochs": 1}, {"one": {}})
-    results = run_study(plan, project.root, tmp_path / "study", tmp_path / "store", jobs=2)
-    found = results_of(plan, results, "test")
-    assert 0 < found["one"][0]["linear"] <= 1
-    written = {path.name: path.stat().st_mtime_ns for path in results.iterdir()}
-    run_study(plan, project.root, tmp_path / "study", tmp_path / "store", jobs=2)
-    assert {path.name: path.stat().st_mtime_ns for path in results.iterdir()} == written
-    assert (project.root / "slides.csv").read_text() == "path\ndemo:1\n"
