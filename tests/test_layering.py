@@ -34,7 +34,7 @@ MOST_LINES, MOST_FILES = 4000, 20
 """Of a room with its folders, and of one folder's own."""
 ONLY_IN = {
     "openslide": "pipeline.slides.read.reader",
-    "cv2": "pipeline.tiles.resample",
+    "cv2": "pipeline.tiles.opencv",
     "zarr": "pipeline.base.arrays",
     "torch_tensorrt": "pipeline.teachers.engines.tensorrt",
 }

@@ -20,7 +20,7 @@ from kernels.epilogue import reference as epilogue_reference
 MAX_LEVELS, MAX_SHARE, SCALE_RTOL, CLS_TOL = 1, 0.01, 1e-3, 1e-5
 LOSS_RTOL, UPSTREAM = 1e-5, -2.5
 
-Epilogue = Callable[..., tuple[Tensor, Tensor, Tensor]]
+Epilogue = Callable[[Tensor, epilogue_reference.Folded], tuple[Tensor, Tensor, Tensor]]
 Dequantise = Callable[[Tensor, Tensor, int], Tensor]
 DenseLoss = Callable[..., Tensor]
 Norm = Callable[[Tensor, Tensor], Tensor]
@@ -39,20 +39,9 @@ def hidden_state(
     return raw_NLD.to(device, dtype), channels
 
 
-def epilogue_agrees(
-    kernel: Epilogue,
-    raw_NLD: Tensor,
-    norm_weight_D: Tensor | None,
-    norm_bias_D: Tensor | None,
-    eps: float,
-    n_prefix: int,
-    gain_D: Tensor,
-    offset_D: Tensor,
-    rotation_block: int,
-) -> None:
+def epilogue_agrees(kernel: Epilogue, raw_NLD: Tensor, folded: epilogue_reference.Folded) -> None:
     """Raises `AssertionError` that says by how much the kernel's answer differs from the reference's."""
-    arguments = (raw_NLD, norm_weight_D, norm_bias_D, eps, n_prefix, gain_D, offset_D, rotation_block)
-    (cls_ND, q_NTD, scale_NT), expected = kernel(*arguments), epilogue_reference.epilogue(*arguments)
+    (cls_ND, q_NTD, scale_NT), expected = kernel(raw_NLD, folded), epilogue_reference.epilogue(raw_NLD, folded)
     torch.testing.assert_close(cls_ND, expected[0], rtol=CLS_TOL, atol=CLS_TOL, equal_nan=True)
     ints_agree(q_NTD, scale_NT, *expected[1:])
 

@@ -14,7 +14,7 @@ import torch
 
 from bench.kernels import agreement, timing
 from bench.printing import finish, show
-from kernels.epilogue import reference as epilogue_reference
+from kernels.epilogue import Norm, fold
 from kernels.hadamard.reference import block_of
 
 EPS = 1e-6
@@ -55,11 +55,9 @@ def _epilogue(device: str) -> Iterator[Case]:
             )
             block = block_of(width)
             for norm in ("norm", "no norm"):
-                weight, bias = (weight_D, bias_D) if norm == "norm" else (None, None)
-                folded = epilogue_reference.folded(weight, bias, mu_D, sigma_D, block)
-                arguments = (raw_NLD, weight, bias, EPS, n_prefix, *folded, block)
-
-                check = functools.partial(agreement.epilogue_agrees, kernel.epilogue, *arguments)
+                own = Norm(weight_D, bias_D, EPS) if norm == "norm" else None
+                folded = fold(mu_D, sigma_D, block, own, n_prefix)
+                check = functools.partial(agreement.epilogue_agrees, kernel.epilogue, raw_NLD, folded)
                 yield f"epilogue, {width}, {dtype}, {norm}", check
 
 

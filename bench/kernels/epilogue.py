@@ -34,11 +34,9 @@ def main() -> None:
         # The interpreter takes a hundredth of a second a token.
         n, tokens = (n, tokens) if device == "cuda" else (1, 9)
         raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = agreement.hidden_state(n, n_prefix + tokens, width, dtype, device)
-        block = block_of(width)
-        folded = reference.folded(weight_D, bias_D, mu_D, sigma_D, block)
-        arguments = (raw_NLD, weight_D, bias_D, EPS, n_prefix, *folded, block)
-        agreement.epilogue_agrees(kernel.epilogue, *arguments)
-        rows.append(timing.row(name, kernel.epilogue, reference.epilogue, arguments, device))
+        folded = reference.fold(mu_D, sigma_D, block_of(width), reference.Norm(weight_D, bias_D, EPS), n_prefix)
+        agreement.epilogue_agrees(kernel.epilogue, raw_NLD, folded)
+        rows.append(timing.row(name, kernel.epilogue, reference.epilogue, (raw_NLD, folded), device))
     timing.report("epilogue", device, rows)
 
 

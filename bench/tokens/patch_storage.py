@@ -27,7 +27,7 @@ from torch import Tensor
 
 from bench.printing import finish, show
 from kernels.dequantise import dequantise
-from kernels.epilogue import folded, quantise, standardise
+from kernels.epilogue import fold, quantise, standardise
 from kernels.hadamard.reference import block_of, signs_over, transform
 from pipeline.base.store import Store
 from pipeline.params.load import load_params
@@ -66,7 +66,7 @@ def fp16(tokens: Tokens) -> tuple[Tensor, float]:
 
 def int8_raw(tokens: Tokens) -> tuple[Tensor, float]:
     """As the teacher says it, one scale a token."""
-    ints = quantise(tokens.x_MD, torch.ones(tokens.width), torch.zeros(tokens.width), 1)
+    ints = quantise(tokens.x_MD, fold(torch.zeros(tokens.width), torch.ones(tokens.width), 1))
     return standardise(dequantise(*ints), tokens.mu_D, tokens.sigma_D), 1 + 2 / tokens.width
 
 
@@ -179,8 +179,8 @@ def synthetic_tokens() -> Tensor:
 
 
 def _int8(tokens: Tokens, block: int) -> tuple[Tensor, float]:
-    gain_and_offset = folded(None, None, tokens.mu_D, tokens.sigma_D, block)
-    return dequantise(*quantise(tokens.x_MD, *gain_and_offset, block), block), 1 + 2 / tokens.width
+    ints = quantise(tokens.x_MD, fold(tokens.mu_D, tokens.sigma_D, block))
+    return dequantise(*ints, block), 1 + 2 / tokens.width
 
 
 def _int4(z_MD: Tensor) -> tuple[Tensor, float]:

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.epilogue.reference import LEVELS, SCALE_MAX, SCALE_MIN
+from kernels.epilogue.reference import LEVELS, SCALE_MAX, SCALE_MIN, Folded, check_no_norm, check_prefix
 from kernels.hadamard.kernel import transform
 
 ROWS = 4
@@ -81,41 +81,29 @@ def _cls_kernel(  # type: ignore[no-untyped-def]
     tl.store(cls_ptr + n * D + d_P, x_P, mask=here_P)
 
 
-def epilogue(
-    raw_NLD: Tensor,
-    norm_weight_D: Tensor | None,
-    norm_bias_D: Tensor | None,
-    eps: float,
-    n_prefix: int,
-    gain_D: Tensor,
-    offset_D: Tensor,
-    rotation_block: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+def epilogue(raw_NLD: Tensor, folded: Folded) -> tuple[Tensor, Tensor, Tensor]:
     """As `reference.epilogue`."""
-    if n_prefix < 1:
-        raise ValueError("no prefix token, no CLS: use `quantise`")
-    raw_NLD = raw_NLD if raw_NLD.stride(-1) == 1 else raw_NLD.contiguous()
-    if norm_weight_D is None:
+    check_prefix(folded)
+    raw_NLD, norm = raw_NLD if raw_NLD.stride(-1) == 1 else raw_NLD.contiguous(), folded.norm
+    if norm is None:
         cls_ND = raw_NLD[:, 0].float()
     else:
         n, _, width = raw_NLD.shape
         cls_ND = torch.empty((n, width), dtype=torch.float32, device=raw_NLD.device)
-        bias_D = norm_weight_D if norm_bias_D is None else norm_bias_D
-        constants = {"D": width, "P": triton.next_power_of_2(width), "BIAS": norm_bias_D is not None}
-        _cls_kernel[(n,)](raw_NLD, raw_NLD.stride(0), norm_weight_D, bias_D, cls_ND, eps, **constants)
-    q_NTD, scale_NT = _patch(raw_NLD, n_prefix, gain_D, offset_D, eps, norm_weight_D is not None, rotation_block)
-    return cls_ND, q_NTD, scale_NT
+        bias_D = norm.weight_D if norm.bias_D is None else norm.bias_D
+        constants = {"D": width, "P": triton.next_power_of_2(width), "BIAS": norm.bias_D is not None}
+        _cls_kernel[(n,)](raw_NLD, raw_NLD.stride(0), norm.weight_D, bias_D, cls_ND, norm.eps, **constants)
+    return cls_ND, *_patch(raw_NLD, folded, folded.n_prefix)
 
 
-def quantise(patch_NTD: Tensor, gain_D: Tensor, offset_D: Tensor, rotation_block: int) -> tuple[Tensor, Tensor]:
+def quantise(patch_NTD: Tensor, folded: Folded) -> tuple[Tensor, Tensor]:
     """As `reference.quantise`, for (N, T, D)."""
     patch_NTD = patch_NTD if patch_NTD.stride(-1) == 1 else patch_NTD.contiguous()
-    return _patch(patch_NTD, 0, gain_D, offset_D, 0.0, False, rotation_block)
+    check_no_norm(folded)
+    return _patch(patch_NTD, folded, 0)
 
 
-def _patch(
-    raw_NLD: Tensor, n_prefix: int, gain_D: Tensor, offset_D: Tensor, eps: float, norm: bool, rotation_block: int
-) -> tuple[Tensor, Tensor]:
+def _patch(raw_NLD: Tensor, folded: Folded, n_prefix: int) -> tuple[Tensor, Tensor]:
     n, length, width = raw_NLD.shape
     tokens = length - n_prefix
     q_NTD = torch.empty((n, tokens, width), dtype=torch.int8, device=raw_NLD.device)
@@ -124,18 +112,18 @@ def _patch(
         raw_NLD,
         raw_NLD.stride(0),
         raw_NLD.stride(1),
-        gain_D,
-        offset_D,
+        folded.gain_D,
+        folded.offset_D,
         q_NTD,
         scale_NT,
         n * tokens,
         tokens,
-        eps,
+        0.0 if folded.norm is None else folded.norm.eps,
         n_prefix,
         D=width,
         P=triton.next_power_of_2(width),
-        NORM=norm,
-        BLOCK=rotation_block,
+        NORM=folded.norm is not None,
+        BLOCK=folded.rotation_block,
         ROWS=ROWS,
         LEVELS=LEVELS,
         SCALE_MIN=SCALE_MIN,

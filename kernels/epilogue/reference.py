@@ -7,7 +7,7 @@ the others a handful of levels. After z = (x - mu) / sigma every channel has its
 `kernels.hadamard.reference`. docs/quantisation.md has the figures.
 
 LayerNorm's own weights and the standardising are both affine per channel, and so are the rotation's signs and its
-1 / sqrt(B): all of them are one gain and one offset, `folded` once a teacher and applied in the LayerNorm's own pass.
+1 / sqrt(B): all of them are one gain and one offset, folded once a teacher and applied in the LayerNorm's own pass.
 
 The scale is rounded to float16 *before* it divides, so that z ~ int8 * scale holds with the scale that is stored. It is
 kept among float16's normal numbers: a token of zeros needs no special case, and one beyond 8.3e6 deviations saturates.
@@ -17,6 +17,7 @@ A token with NaN or inf in it has a scale of NaN, and ints that mean nothing: ch
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -29,58 +30,85 @@ SCALE_MIN = 2.0**-14
 SCALE_MAX = 65504.0
 
 
-def epilogue(
-    raw_NLD: Tensor,
-    norm_weight_D: Tensor | None,
-    norm_bias_D: Tensor | None,
-    eps: float,
-    n_prefix: int,
-    gain_D: Tensor,
-    offset_D: Tensor,
-    rotation_block: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+@dataclass(frozen=True)
+class Norm:
+    """A teacher's last LayerNorm: its weight and bias (None: without one), (D,), of any float type."""
+
+    weight_D: Tensor
+    bias_D: Tensor | None
+    eps: float
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What a hidden state goes through, as `fold` makes it once a teacher.
+
+    `gain_D` and `offset_D`, float32, are the patch tokens': LayerNorm's own weights, standardising and rotation.
+    """
+
+    gain_D: Tensor
+    offset_D: Tensor
+    rotation_block: int
+    norm: Norm | None
+    """Its own weights are for CLS alone; None: no LayerNorm."""
+    n_prefix: int
+    """Tokens before the patch tokens, CLS first; 0 where there are patch tokens alone."""
+
+
+def fold(mu_D: Tensor, sigma_D: Tensor, rotation_block: int, norm: Norm | None = None, n_prefix: int = 0) -> Folded:
+    """What is left of weights, standardising, signs and 1 / sqrt(B) after (x - mean) / std.
+
+    gain = weight / sigma * signs / sqrt(B), offset = (bias - mu) / sigma * signs / sqrt(B); `sigma_D` is positive.
+    """
+    unit_D = signs_over(len(mu_D), rotation_block, mu_D.device) / (sigma_D.float() * math.sqrt(rotation_block))
+    weight_D, bias_D = (None, None) if norm is None else (norm.weight_D, norm.bias_D)
+    gain_D = unit_D if weight_D is None else weight_D.float() * unit_D
+    offset_D = (-mu_D.float() if bias_D is None else bias_D.float() - mu_D.float()) * unit_D
+    return Folded(gain_D, offset_D, rotation_block, norm, n_prefix)
+
+
+def epilogue(raw_NLD: Tensor, folded: Folded) -> tuple[Tensor, Tensor, Tensor]:
     """(cls_ND float32, q_NTD int8, scale_NT float16) of the hidden state before the last LayerNorm.
 
-    `gain_D` and `offset_D` are `folded` from the same norm, for the patch tokens; its own weights are for CLS alone.
-    Without `norm_weight_D` there is no LayerNorm; without `norm_bias_D` it has none. CLS is token 0 after the norm, in
-    the teacher's own space. Raises `ValueError` for `n_prefix` 0: such a teacher has no CLS token to split off.
+    CLS is token 0 after the norm, in the teacher's own space. Raises `ValueError` for a teacher without prefix tokens:
+    it has no CLS token to split off.
     """
-    if n_prefix < 1:
-        raise ValueError("no prefix token, no CLS: use `quantise`")
-    cls_ND, patch_NTD = raw_NLD[:, 0].float(), raw_NLD[:, n_prefix:].float()
-    if norm_weight_D is None:
-        z_NTD = torch.addcmul(offset_D, patch_NTD, gain_D)
+    check_prefix(folded)
+    cls_ND, patch_NTD, norm = raw_NLD[:, 0].float(), raw_NLD[:, folded.n_prefix :].float(), folded.norm
+    if norm is None:
+        z_NTD = torch.addcmul(folded.offset_D, patch_NTD, folded.gain_D)
     else:
-        norm_bias = None if norm_bias_D is None else norm_bias_D.float()
-        cls_ND = F.layer_norm(cls_ND, norm_weight_D.shape, norm_weight_D.float(), norm_bias, eps)
-        z_NTD = F.layer_norm(patch_NTD, norm_weight_D.shape, gain_D, offset_D, eps)
-    return cls_ND, *to_int8(transform(z_NTD, rotation_block))
+        width, bias_D = norm.weight_D.shape, None if norm.bias_D is None else norm.bias_D.float()
+        cls_ND = F.layer_norm(cls_ND, width, norm.weight_D.float(), bias_D, norm.eps)
+        z_NTD = F.layer_norm(patch_NTD, width, folded.gain_D, folded.offset_D, norm.eps)
+    return cls_ND, *to_int8(transform(z_NTD, folded.rotation_block))
 
 
-def quantise(patch_NTD: Tensor, gain_D: Tensor, offset_D: Tensor, rotation_block: int) -> tuple[Tensor, Tensor]:
+def quantise(patch_NTD: Tensor, folded: Folded) -> tuple[Tensor, Tensor]:
     """(q_NTD int8, scale_NT float16) of patch tokens in the teacher's own space, any leading dimensions.
 
-    `gain_D` and `offset_D` are `folded` without a norm.
+    Raises `ValueError` for what was folded with a norm, which is not applied here.
     """
-    return to_int8(transform(torch.addcmul(offset_D, patch_NTD.float(), gain_D), rotation_block))
+    check_no_norm(folded)
+    z_NTD = torch.addcmul(folded.offset_D, patch_NTD.float(), folded.gain_D)
+    return to_int8(transform(z_NTD, folded.rotation_block))
+
+
+def check_prefix(folded: Folded) -> None:
+    """Raises `ValueError` where there is no CLS to split off."""
+    if folded.n_prefix < 1:
+        raise ValueError("no prefix token, no CLS: use `quantise`")
+
+
+def check_no_norm(folded: Folded) -> None:
+    """Raises `ValueError` where the tokens would have to be normalised first."""
+    if folded.norm is not None:
+        raise ValueError("folded with a norm: use `epilogue`")
 
 
 def standardise(patch_NTD: Tensor, mu_D: Tensor, sigma_D: Tensor) -> Tensor:
     """z = (x - mu) / sigma in float32, not rotated; `sigma_D` must be positive."""
     return (patch_NTD.float() - mu_D) / sigma_D
-
-
-def folded(
-    norm_weight_D: Tensor | None, norm_bias_D: Tensor | None, mu_D: Tensor, sigma_D: Tensor, rotation_block: int
-) -> tuple[Tensor, Tensor]:
-    """(gain_D, offset_D) float32: what is left of weights, standardising, signs and 1 / sqrt(B) after (x - mean) / std.
-
-    gain = weight / sigma * signs / sqrt(B), offset = (bias - mu) / sigma * signs / sqrt(B).
-    """
-    unit_D = signs_over(len(mu_D), rotation_block, mu_D.device) / (sigma_D.float() * math.sqrt(rotation_block))
-    gain_D = unit_D if norm_weight_D is None else norm_weight_D.float() * unit_D
-    offset_D = (-mu_D.float() if norm_bias_D is None else norm_bias_D.float() - mu_D.float()) * unit_D
-    return gain_D, offset_D
 
 
 def to_int8(z_NTD: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Bootstrap intervals: how far a figure would move with other slides.
+"""Bootstrap intervals, all that there are: how far a figure would move with other slides, or other rounds of timing.
 
 Tiles of one slide resemble one another, so a resample draws whole slides where there are enough of them; with fewer
 than `MIN_SLIDES` it draws tiles and says so, and the interval then speaks of these slides only. One resampler gives all
@@ -12,7 +12,7 @@ Shapes: N tiles, G groups, K columns, B resamples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -74,6 +74,23 @@ class Resampler:
             low, high = np.searchsorted(cumulative_M, [np.floor(place), np.ceil(place)], side="right")
             found_B[b] = sorted_M[low] + (place % 1) * (sorted_M[high] - sorted_M[low])
         return interval(found_B)
+
+
+def redrawn(
+    lengths: Sequence[int], together: int, resamples: int, seed: int
+) -> Iterator[tuple[NDArray[np.int64], ...]]:
+    """Of each resample the positions drawn in every series, as many as it is long.
+
+    The first `together` positions are drawn once for all series, which pairs them; what is left of a longer series is
+    drawn from itself. With 0 every series has draws of its own.
+    """
+    random = np.random.default_rng(seed)
+    for _ in range(resamples):
+        both = random.integers(together, size=together) if together else np.empty(0, np.int64)
+        yield tuple(
+            np.append(both, random.integers(together, length, length - together)) if length > together else both
+            for length in lengths
+        )
 
 
 def interval(value_B: Floats) -> list[float]:

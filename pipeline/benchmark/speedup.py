@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.intervals import interval
+from pipeline.base.intervals import interval, redrawn
 
 RESAMPLES, SEED = 1000, 0
 MIN_ROUNDS = 5
@@ -36,18 +36,10 @@ def speedup(teacher: Rounds, student: Rounds) -> dict[str, Any]:
     if min(len(slow), len(fast)) < MIN_ROUNDS:
         return {"value": value, "interval": None}
     together = min(len(slow), len(fast)) if batches == 1 else 0
-    random, ratio_B = np.random.default_rng(SEED), np.empty(RESAMPLES)
-    for b in range(RESAMPLES):
-        both = random.integers(together, size=together) if together else np.empty(0, np.int64)
-        times = [
-            # A model that needed more rounds had the last of them alone.
-            _median(turns, [*both, *random.integers(together, len(turns), len(turns) - together)])
-            if len(turns) > together
-            else _median(turns, both)
-            for turns in (slow, fast)
-        ]
-        ratio_B[b] = batches * times[0] / times[1]
-    return {"value": value, "interval": interval(ratio_B)}
+    # A model that needed more rounds had the last of them alone.
+    drawn = redrawn((len(slow), len(fast)), together, RESAMPLES, SEED)
+    ratios = [batches * _median(slow, of_slow) / _median(fast, of_fast) for of_slow, of_fast in drawn]
+    return {"value": value, "interval": interval(np.array(ratios))}
 
 
 def best_batch(rounds: Rounds) -> int:

@@ -4,8 +4,7 @@ One process or many (Hugging Face Accelerate); bf16 autocast on a GPU that has i
 step is seeded by (seed, step, rank) and the learning rate is a function of the step, so a checkpoint holds only tensors
 and a resumed run repeats an uninterrupted one bit for bit on a CPU.
 
-The learning rate rises linearly from lr / W in W steps of warm-up, and then goes on where the cosine over *all* S steps
-is by then: at 0.976 of lr where W / S is 0.1, so that it never stands at lr itself.
+The learning rate's course is `base/fitting.py`'s, from lr / W in W steps of warm-up.
 
 Batch norm: the exported weights are the moving average, whose activations no single step has seen. Its batch-norm
 statistics are therefore measured at the end, over `BN_TILES` train tiles with those very weights
@@ -26,13 +25,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from pipeline.base.errors import TrainingError
+from pipeline.base.fitting import Fitting
 from pipeline.base.progress import track
 from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import load_checkpoint, save_checkpoint
@@ -96,16 +94,16 @@ class Training:
         self.raw = distiller.to(accelerator.device)
         self.average = ModelEmaV3(self.raw, decay=params.ema_decay, use_warmup=True) if params.ema_decay else None
         self.raw.autocast = autocast_dtype()
-        optimizer = create_optimizer_v2(self.raw, opt="adamw", lr=params.lr, weight_decay=params.weight_decay)
         warmup = math.ceil(params.warmup_fraction * self.steps)
-        self.schedule = CosineLRScheduler(
-            optimizer,
-            t_initial=self.steps,
+        how = Fitting(
+            steps=self.steps,
+            lr=params.lr,
+            weight_decay=params.weight_decay,
+            warmup_steps=warmup,
+            warmup_lr=params.lr / max(1, warmup),
             lr_min=LR_FLOOR * params.lr,
-            warmup_t=warmup,
-            warmup_lr_init=params.lr / max(1, warmup),
-            t_in_epochs=False,
         )
+        optimizer, self.schedule = how.start(self.raw)
         self.model, self.optimizer = accelerator.prepare(self.raw, optimizer)
         if params.compile == "auto" and accelerator.device.type == "cuda":
             # In place, so that names in checkpoints stay as they are.

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
-from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler
 from torch import Tensor, nn
 
 from pipeline.base.files import write_json
+from pipeline.base.fitting import Fitting, fit
 from pipeline.base.progress import track
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.demo.regions import CLASSES
@@ -125,22 +124,24 @@ def train(model: VisionTransformer, slides: list[Slide], steps: int) -> VisionTr
     with _seeded():
         heads = nn.ModuleDict({"patch": nn.Linear(width, n_classes), "cls": nn.Linear(width, n_classes)})
     everything = nn.ModuleDict({"model": model, "heads": heads}).train()
-    optimizer = create_optimizer_v2(everything, "adamw", lr=_LR, weight_decay=0.05)
-    scheduler = CosineLRScheduler(
-        optimizer, t_initial=steps, warmup_t=max(1, steps // 10), warmup_lr_init=_LR / 20, t_in_epochs=False
-    )
-    with track("demo teacher", steps, "steps") as advance:
-        for step, (image_NCHW, share_NKhw) in enumerate(batches(slides, steps)):
-            scheduler.step_update(step)
+
+    def losses() -> Iterator[Tensor]:
+        for image_NCHW, share_NKhw in batches(slides, steps):
             features = model.forward_features(image_NCHW)
             patch_NTK, cls_NK = heads["patch"](features[:, 1:]), heads["cls"](features[:, 0])
-            loss = F.cross_entropy(patch_NTK.transpose(1, 2), share_NKhw.flatten(2))
-            loss = loss + F.cross_entropy(cls_NK, share_NKhw.mean((2, 3)))
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(everything.parameters(), 1.0)
-            optimizer.step()
-            advance(1, f"loss {loss.item():.3f}")
+            dense = F.cross_entropy(patch_NTK.transpose(1, 2), share_NKhw.flatten(2))
+            yield dense + F.cross_entropy(cls_NK, share_NKhw.mean((2, 3)))
+
+    how = Fitting(
+        steps=steps,
+        lr=_LR,
+        weight_decay=0.05,
+        warmup_steps=max(1, steps // 10),
+        warmup_lr=_LR / 20,
+        clip_norm=1.0,
+    )
+    with track("demo teacher", steps, "steps") as advance:
+        fit(everything, losses(), how, lambda loss: advance(1, f"loss {loss:.3f}"))
     return model.eval()
 
 

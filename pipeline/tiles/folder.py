@@ -17,7 +17,8 @@ from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pictures import write_mosaics
 from pipeline.tiles.pixels import decode_jpeg, encode_jpeg, is_plain_jpeg
 from pipeline.tiles.quota import draw
-from pipeline.tiles.scores import sharpness, stains
+from pipeline.tiles.scores import sharpness
+from pipeline.tiles.stains import stains
 
 
 def write_folder_tiles(source: Path, folder: Path, params: TilesParams) -> None:

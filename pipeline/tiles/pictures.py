@@ -9,7 +9,6 @@ mosaic.jpg   up to 24 tiles spread evenly over the rows
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw
 
 from pipeline.tiles.item.reader import TileReader
+from pipeline.tiles.opencv import cv2
 from pipeline.tiles.pixels import encode_jpeg, resize
 from pipeline.tiles.resample import shrink
 from pipeline.tiles.tissue import TissueMask
@@ -107,8 +107,6 @@ def _outline(mask_HW: NDArray[np.bool_], size_px: tuple[int, int]) -> NDArray[np
         return np.zeros(size_px[::-1], bool)
     large = Image.fromarray(mask_HW.astype(np.uint8) * 255).resize(size_px, Image.Resampling.BICUBIC)
     inside_HW = np.asarray(large) >= 128
-    padded_HW = np.pad(inside_HW, 2, mode="edge")
-    across_HW = reduce(np.logical_and, [padded_HW[:, i : i + size_px[0]] for i in range(5)])
-    eroded_HW = reduce(np.logical_and, [across_HW[i : i + size_px[1]] for i in range(5)])
+    eroded_HW = cv2.erode(inside_HW.view(np.uint8), np.ones((5, 5), np.uint8)).view(bool)
     border_HW: NDArray[np.bool_] = inside_HW & ~eroded_HW
     return border_HW

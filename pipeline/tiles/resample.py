@@ -1,4 +1,4 @@
-"""From the pixels of a pyramid level to a tile's: low-pass, then interpolation. The only file that imports cv2.
+"""From the pixels of a pyramid level to a tile's: low-pass, then interpolation.
 
 Pillow's antialiased bicubic, which teachers are fed with, widens the cubic kernel by the factor s it shrinks by, and
 weighs the pixels anew for every pixel it makes. Here the same widened kernel, taken at whole pixels, is one filter for
@@ -13,15 +13,13 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.tiles.opencv import cv2
+
 _A = -0.5
 """The cubic's free parameter (Keys 1981), Pillow's value."""
-# A worker is one process a core; its threads would only get in each other's way. IPP rounds by the CPU it finds.
-cv2.setNumThreads(1)
-cv2.ipp.setUseIPP(False)
 
 
 def shrink(rgb_HWC: NDArray[np.uint8], size_px: tuple[float, float], side_px: int) -> NDArray[np.uint8]:

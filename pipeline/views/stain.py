@@ -1,11 +1,11 @@
 """Stain jitter: the optical densities of haematoxylin, eosin and the residual, each scaled and shifted.
 
-Light falls exponentially with the amount of stain, so in optical density, -ln of intensity, stains add up (Ruifrok and
-Johnston 2001). Unmixing, scaling, shifting and mixing again is one affine map of a pixel's three densities; stains
+Unmixing (tiles/stains.py), scaling, shifting and mixing again is one affine map of a pixel's three densities; stains
 below zero are kept, so that a factor of one and a shift of none change no pixel.
 
-In integers: density in units of 2^-11, the map in units of 2^-14, a sum in 32 bits, and a table back to a byte. That
-is exact on any device, where float logarithms are not, and takes half the time.
+`restain` does so in floats, to a picture on the host. `jitter` is the views', in integers: density in units of 2^-11,
+the map in units of 2^-14, a sum in 32 bits, and a table back to a byte. That is exact on any device, where float
+logarithms are not, and takes half the time.
 
 Shapes: C = 3 colours, S = 3 stains, K = 3 colours before the map.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.tiles.scores import STAINS_SC
+from pipeline.tiles.stains import RUIFROK_SC, STAINS_SC, UNMIX_CS
 from pipeline.views.fields import ALPHA, BETA
 
 _DENSITY_BITS, MIX_BITS = 11, 14
@@ -24,7 +24,6 @@ DENSITY = np.round(-np.log(np.arange(1, 257) / 256) * 2**_DENSITY_BITS).astype(n
 DARKEST = int(DENSITY[0])
 LEVEL = np.clip(np.round(256 * np.exp(-np.arange(DARKEST + 1) / 2**_DENSITY_BITS) - 1), 0, 255).astype(np.uint8)
 """The byte of each density, 0 … DARKEST; the inverse of DENSITY."""
-_UNMIX_KS = np.linalg.inv(STAINS_SC)
 
 
 def mixes(fields_NP: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -33,7 +32,7 @@ def mixes(fields_NP: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np
     new_C = (sum over K of density_K * matrix_KC + shift_C) / 2^MIX_BITS, rounded.
     """
     alpha_NS, beta_NS = fields_NP[:, ALPHA].astype(np.float64), fields_NP[:, BETA].astype(np.float64)
-    matrix_NKC = np.einsum("ks,ns,sc->nkc", _UNMIX_KS, alpha_NS, STAINS_SC)
+    matrix_NKC = np.einsum("ks,ns,sc->nkc", UNMIX_CS, alpha_NS, STAINS_SC)
     shift_NC = np.einsum("ns,sc->nc", beta_NS, STAINS_SC) * 2**_DENSITY_BITS
     matrix_NKC, shift_NC = (np.round(values * 2**MIX_BITS).astype(np.int32) for values in (matrix_NKC, shift_NC))
     return matrix_NKC, shift_NC + (1 << MIX_BITS - 1)
@@ -51,3 +50,12 @@ def jitter(image_HWC: NDArray[np.uint8], fields_P: NDArray[np.float32]) -> NDArr
         mixed_M >>= MIX_BITS
         out_MC[:, c] = np.take(LEVEL, mixed_M, mode="clip")
     return out_MC.reshape(image_HWC.shape)
+
+
+def restain(rgb_HWC: NDArray[np.uint8], gain_S: NDArray[np.float64], shift_S: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Haematoxylin, eosin and the rest times `gain_S` plus `shift_S`: decadic density, stains as published."""
+    density_HWC = -np.log10(np.maximum(rgb_HWC.astype(np.float64), 1) / 255)
+    stains_HWS = density_HWC @ np.linalg.inv(RUIFROK_SC)
+    back_HWC = (stains_HWS * gain_S + shift_S) @ RUIFROK_SC
+    stained_HWC: NDArray[np.uint8] = np.clip(np.rint(255 * 10.0**-back_HWC), 0, 255).astype(np.uint8)
+    return stained_HWC

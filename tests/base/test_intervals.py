@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from pipeline.base.intervals import MIN_SLIDES, Resampler, blocks, interval, jackknife
+from pipeline.base.intervals import MIN_SLIDES, Resampler, blocks, interval, jackknife, redrawn
 
 
 def test_the_interval_of_a_percentile_over_slides_is_that_of_whole_slides_written_out():
@@ -75,3 +75,11 @@ def test_blocks_are_whole_slides_or_neighbouring_tiles():
     of_tiles = blocks(["a"] * 100)
     assert (np.diff(of_tiles) >= 0).all() and set(np.bincount(of_tiles)) == {5}
     assert blocks(["a"] * 3).tolist() == [0, 1, 2]
+
+
+def test_rounds_that_series_share_are_drawn_as_one_and_the_rest_of_the_longer_from_itself():
+    for short, long in redrawn((4, 7), 4, 50, 0):
+        assert (short == long[:4]).all() and short.max() < 4 and len(long) == 7
+        assert ((long[4:] >= 4) & (long[4:] < 7)).all()
+    apart = list(redrawn((5, 5), 0, 50, 0))
+    assert any((one != other).any() for one, other in apart)

@@ -35,9 +35,8 @@ def test_the_epilogue_is_its_references(n_prefix, tokens, width, dtype):
     raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = agreement.hidden_state(
         49 // tokens + 1, n_prefix + tokens, width, dtype, DEVICE
     )
-    block = block_of(width)
-    rest = (EPS, n_prefix, *reference.folded(weight_D, bias_D, mu_D, sigma_D, block), block)
-    agreement.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, weight_D, bias_D, *rest)
+    folded = reference.fold(mu_D, sigma_D, block_of(width), reference.Norm(weight_D, bias_D, EPS), n_prefix)
+    agreement.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, folded)
 
 
 @settings(max_examples=8)
@@ -54,19 +53,17 @@ def test_the_epilogue_is_its_references_whatever_the_shape(n, n_prefix, tokens, 
     raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = agreement.hidden_state(
         n, n_prefix + tokens, width, torch.float32, DEVICE, seed
     )
-    affine = (weight_D if norm else None, bias_D if norm and bias else None)
-    block = block_of(width)
-    rest = (EPS, n_prefix, *reference.folded(*affine, mu_D, sigma_D, block), block)
-    agreement.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, *affine, *rest)
+    own = reference.Norm(weight_D, bias_D if bias else None, EPS) if norm else None
+    folded = reference.fold(mu_D, sigma_D, block_of(width), own, n_prefix)
+    agreement.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, folded)
 
 
 @pytest.mark.parametrize("width", [24, 35, 384])
 def test_quantise_is_its_references_on_a_view_too(width):
     raw_NLD, (_, _, mu_D, sigma_D) = agreement.hidden_state(2, 12, width, torch.float32, DEVICE)
     for patch_NTD in (raw_NLD, raw_NLD[:, 3:], raw_NLD.transpose(0, 1)):
-        block = block_of(width)
-        arguments = (patch_NTD, *reference.folded(None, None, mu_D, sigma_D, block), block)
-        agreement.ints_agree(*epilogue_kernel.quantise(*arguments), *reference.quantise(*arguments))
+        folded = reference.fold(mu_D, sigma_D, block_of(width))
+        agreement.ints_agree(*epilogue_kernel.quantise(patch_NTD, folded), *reference.quantise(patch_NTD, folded))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, in the interpreter, about the very NaN under test
@@ -74,9 +71,8 @@ def test_quantise_is_its_references_on_a_view_too(width):
 def test_a_token_that_is_not_finite_is_told_by_its_scale(broken):
     raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = agreement.hidden_state(2, 10, 24, torch.float32, DEVICE)
     raw_NLD[1, 4, 3] = broken
-    for affine in ((weight_D, bias_D), (None, None)):
-        rest = (EPS, 1, *reference.folded(*affine, mu_D, sigma_D, 8), 8)
-        agreement.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, *affine, *rest)
+    for norm in (reference.Norm(weight_D, bias_D, EPS), None):
+        agreement.epilogue_agrees(epilogue_kernel.epilogue, raw_NLD, reference.fold(mu_D, sigma_D, 8, norm, 1))
 
 
 @settings(max_examples=8)

@@ -51,7 +51,7 @@ def test_the_gate_fails_a_kernel_that_is_wrong(wrong):
         return cls_ND, q_NTD, scale_NT
 
     raw_NLD, (weight_D, bias_D, mu_D, sigma_D) = agreement.hidden_state(2, 10, 24, torch.float32, "cpu")
-    arguments = (raw_NLD, weight_D, bias_D, 1e-6, 1, *reference.folded(weight_D, bias_D, mu_D, sigma_D, 8), 8)
-    agreement.epilogue_agrees(reference.epilogue, *arguments)
+    folded = reference.fold(mu_D, sigma_D, 8, reference.Norm(weight_D, bias_D, 1e-6), 1)
+    agreement.epilogue_agrees(reference.epilogue, raw_NLD, folded)
     with pytest.raises(AssertionError):
-        agreement.epilogue_agrees(kernel, *arguments)
+        agreement.epilogue_agrees(kernel, raw_NLD, folded)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kernels.epilogue import folded, quantise
+from kernels.epilogue import fold, quantise
 from kernels.hadamard.reference import block_of
 from pipeline.base.arrays import ArrayWriter, balanced_rows
 from pipeline.base.manifest import Item, Manifest
@@ -91,7 +91,7 @@ def _write_tokens(folder: Path, image_NHWC: np.ndarray, project: np.ndarray, vie
     cls_NVD = np.array([[cls for cls, _ in row] for row in both], np.float16)
     z_NVTD = torch.tensor(np.array([[tokens for _, tokens in row] for row in both]) / 3, dtype=torch.float32)
     block = block_of(WIDTH) if patch == "int8" else 1
-    q_NVTD, scale_NVT = quantise(z_NVTD, *folded(None, None, torch.zeros(WIDTH), torch.ones(WIDTH), block), block)
+    q_NVTD, scale_NVT = quantise(z_NVTD, fold(torch.zeros(WIDTH), torch.ones(WIDTH), block))
     attributes = {
         "grid": list(GRID),
         "patch": patch,

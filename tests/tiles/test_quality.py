@@ -10,7 +10,8 @@ from made.slides import tissue_picture
 from PIL import Image, ImageFilter
 
 from pipeline.tiles.pixels import encode_jpeg
-from pipeline.tiles.scores import jpeg_sharpness, sharpness, stains
+from pipeline.tiles.scores import jpeg_sharpness, sharpness
+from pipeline.tiles.stains import stains
 
 TISSUE = tissue_picture(640, 480, 3)[180:308, 256:384]
 

@@ -15,15 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from pipeline.base.fitting import Fitting, fit
 from pipeline.base.progress import Advance
 from pipeline.params.tokens import AugmentParams, TokensParams
 from pipeline.student.exported import Encoder
@@ -63,30 +63,24 @@ def train_from_labels(
     """
     encoder = Encoder(model)
     placed = encoder.model.requires_grad_(True).train()
-    optimizer = create_optimizer_v2(placed, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay)
-    schedule = CosineLRScheduler(
-        optimizer,
-        t_initial=recipe.steps,
+    how = Fitting(
+        steps=recipe.steps,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        warmup_steps=recipe.warmup_steps,
+        warmup_lr=recipe.lr / recipe.warmup_steps,
         lr_min=0.01 * recipe.lr,
-        warmup_t=recipe.warmup_steps,
-        warmup_lr_init=recipe.lr / recipe.warmup_steps,
-        t_in_epochs=False,
+        clip_norm=1.0,
     )
-    loss_of, losses = nn.CrossEntropyLoss(), []
+    loss_of = nn.CrossEntropyLoss()
     label_N = torch.from_numpy(class_N).to(encoder.device)
     batches = _batches(images, encoder, seed, recipe)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for step in range(recipe.steps):
-            image_NCHW, chosen = next(batches)
-            loss = loss_of(placed(image_NCHW), label_N[chosen])
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(placed.parameters(), 1.0)
-            schedule.step_update(step)
-            optimizer.step()
-            losses.append(float(loss.detach()))
-            advance(recipe.batch_size, note=f"loss {losses[-1]:.3f}")
+        training = (
+            loss_of(placed(image_NCHW), label_N[chosen]) for image_NCHW, chosen in islice(batches, recipe.steps)
+        )
+        losses = fit(placed, training, how, lambda loss: advance(recipe.batch_size, note=f"loss {loss:.3f}"))
         update_bn((image_NCHW for image_NCHW, _ in batches), placed)
     model.eval().requires_grad_(False)
     return float(np.mean(losses[-max(1, recipe.steps // 10) :]))

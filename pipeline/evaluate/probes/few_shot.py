@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.intervals import Floats, Resampler
+from pipeline.base.intervals import Floats, Resampler, interval
 from pipeline.evaluate.probes.probes import Labelled
 from pipeline.evaluate.probes.scoring import Scorer
 
@@ -73,8 +73,7 @@ def _right(
 
 def _spread(score: Scorer, right_EN: NDArray[np.bool_]) -> list[float]:
     recall_EK = (right_EN @ score.is_class_NK.astype(np.float64)) / score.is_class_NK.sum(axis=0)
-    low, high = np.percentile(recall_EK.mean(axis=1), [2.5, 97.5])
-    return [float(low), float(high)]
+    return interval(recall_EK.mean(axis=1))
 
 
 def _unit(x_ND: Floats) -> NDArray[np.float32]:

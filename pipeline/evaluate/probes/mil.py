@@ -24,6 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pipeline.base.fitting import Fitting
+from pipeline.base.fitting import fit as fit_weights
 from pipeline.base.intervals import Floats, Resampler
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.probes.scoring import Scorer
@@ -115,15 +117,13 @@ def fit(bags: Sequence[Floats], labels: Sequence[str], classes: Sequence[str], e
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GatedAttention(train[0].shape[1], len(classes))
-        optimiser = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * len(train))
-        for _ in range(epochs):
-            for i in torch.randperm(len(train)).tolist():
-                optimiser.zero_grad()
-                loss = nn.functional.cross_entropy(model(train[i])[None], truth[i : i + 1])
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                schedule.step()
+        losses = (
+            nn.functional.cross_entropy(model(train[i])[None], truth[i : i + 1])
+            for _ in range(epochs)
+            for i in torch.randperm(len(train)).tolist()
+        )
+        how = Fitting(steps=epochs * len(train), lr=LR, weight_decay=WEIGHT_DECAY, decay_all=True)
+        fit_weights(model, losses, how)
     return SlideHead(scale, model, classes)
 
 

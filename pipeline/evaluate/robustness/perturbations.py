@@ -22,13 +22,12 @@ from scipy.ndimage import gaussian_filter
 
 from pipeline.tiles.pixels import decode_jpeg, resize
 from pipeline.views import apply_view
+from pipeline.views.stain import restain
 
 Image_HWC = NDArray[np.uint8]
 Change = Callable[[Image_HWC, int], Image_HWC]
 """(tile, seed of the tile) to the changed tile."""
 
-RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
-"""Optical density of haematoxylin, eosin and DAB in R, G, B: Ruifrok & Johnston 2001, as scikit-image has it."""
 STAIN_SCALE, STAIN_SHIFT, LARGER, BLUR_SIGMA, JPEG_QUALITY = 0.2, 0.02, 1.1, 1.0, 50
 
 
@@ -37,15 +36,6 @@ def stain(rgb_HWC: Image_HWC, seed: int) -> Image_HWC:
     random = np.random.default_rng([seed, 1])
     gain_2, shift_2 = 1 + random.uniform(-STAIN_SCALE, STAIN_SCALE, 2), random.uniform(-STAIN_SHIFT, STAIN_SHIFT, 2)
     return restain(rgb_HWC, np.array([*gain_2, 1.0]), np.array([*shift_2, 0.0]))
-
-
-def restain(rgb_HWC: Image_HWC, gain_3: NDArray[np.float64], shift_3: NDArray[np.float64]) -> Image_HWC:
-    """Haematoxylin, eosin and the rest times `gain_3` plus `shift_3`, in optical density (decadic)."""
-    density_HWC = -np.log10(np.maximum(rgb_HWC.astype(np.float64), 1) / 255)
-    stains_HWS = density_HWC @ np.linalg.inv(RGB_FROM_HED)
-    back_HWC = (stains_HWS * gain_3 + shift_3) @ RGB_FROM_HED
-    stained_HWC: Image_HWC = np.clip(np.rint(255 * 10.0**-back_HWC), 0, 255).astype(np.uint8)
-    return stained_HWC
 
 
 def larger(rgb_HWC: Image_HWC, seed: int) -> Image_HWC:

@@ -1,7 +1,7 @@
 """Writes one slide's tiles into an item folder of the store.
 
     tiles.parquet   row, x_l0, y_l0 (int64, level-0 pixels), tissue (float32, 0-1), sharpness, haematoxylin, eosin
-                    (float32, see scores.py), label, source (string or null)
+                    (float32, see scores.py, stains.py), label, source (string or null)
     jpeg/           uint8 (nbytes,): the tiles' JPEG files end to end
     offsets/        int64 (N + 1,): tile i is jpeg[offsets[i]:offsets[i + 1]]
     meta.json       geometry and what was dropped

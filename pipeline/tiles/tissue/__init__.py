@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import SlideRefused
 from pipeline.params.tiles import TissueParams
-from pipeline.tiles.scores import stains
+from pipeline.tiles.stains import stains
 from pipeline.tiles.tissue.coverage import box_means, coverage
 from pipeline.tiles.tissue.hsv import stained_by_hsv
 from pipeline.tiles.tissue.otsu import stained_by_otsu
@@ -42,7 +42,7 @@ class TissueMask:
     """`tissue` and `pen`, (H, W) bool; `area_mm2` of the tissue; `threshold` of saturation (0: from an own mask).
 
     `stain` is the optical density of haematoxylin and eosin on every second pixel, (H / 2, W / 2, 2) float32; see
-    scores.py.
+    stains.py.
     """
 
     tissue: NDArray[np.bool_]

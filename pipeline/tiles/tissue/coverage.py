@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.tiles.opencv import cv2
+
 _BOXES = 1 << 16
 
 
@@ -21,16 +23,15 @@ def box_means(value_HW: NDArray[Any], box_N4: NDArray[np.float64]) -> NDArray[np
 
     Exact: within a pixel the integral is bilinear, so it may be read between pixels.
     """
-    # Summed in place, and read for some boxes at a time: both may be large.
-    integral = np.zeros((value_HW.shape[0] + 1, value_HW.shape[1] + 1))
-    np.cumsum(value_HW, 0, np.float64, out=integral[1:, 1:])
-    np.cumsum(integral[1:, 1:], 1, out=integral[1:, 1:])
+    number_HW = value_HW.view(np.uint8) if value_HW.dtype == bool else value_HW
+    integral = cv2.integral(number_HW, sdepth=cv2.CV_64F)
 
     def upto(x_N: NDArray[np.float64], y_N: NDArray[np.float64]) -> NDArray[np.float64]:
         values_N: NDArray[np.float64] = ndimage.map_coordinates(integral, [y_N, x_N], order=1, mode="nearest")
         return values_N
 
     mean_N = np.empty(len(box_N4))
+    # For some boxes at a time: there may be millions.
     for start in range(0, len(box_N4), _BOXES):
         x0_N, y0_N, x1_N, y1_N = box_N4[start : start + _BOXES].T
         inside_N = upto(x1_N, y1_N) - upto(x0_N, y1_N) - upto(x1_N, y0_N) + upto(x0_N, y0_N)

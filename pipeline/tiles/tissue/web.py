@@ -11,12 +11,14 @@ Scales are those of fat: cells of 50 to 120 um, membranes of a few um.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.tiles.opencv import cv2
 from pipeline.tiles.tissue.otsu import saturation
 from pipeline.tiles.tissue.shape import drop_small, touching
 
@@ -77,21 +79,18 @@ def _median(value_HW: NDArray[Any], where_HW: NDArray[np.bool_]) -> float:
 
 def _wider(picture_HW: NDArray[Any], by_um: float, mpp: float) -> NDArray[Any]:
     """The largest value within a square that reaches so far; beyond the border its pixels go on."""
-    return _along(np.maximum, _along(np.maximum, picture_HW, by_um / mpp).T, by_um / mpp).T
+    return _extreme(cv2.dilate, picture_HW, by_um / mpp)
 
 
 def _narrower(picture_HW: NDArray[Any], by_um: float, mpp: float) -> NDArray[Any]:
     """The smallest value within a square that reaches so far."""
-    return _along(np.minimum, _along(np.minimum, picture_HW, by_um / mpp).T, by_um / mpp).T
+    return _extreme(cv2.erode, picture_HW, by_um / mpp)
 
 
-def _along(extreme: np.ufunc, picture_HW: NDArray[Any], by_px: float) -> NDArray[Any]:
-    """The extreme of each pixel's neighbours in its column, by doubling: log2 of the width steps, whatever the type."""
-    reach = max(1, round(by_px))
-    result: NDArray[Any] = np.pad(picture_HW, ((reach, reach), (0, 0)), mode="edge")
-    span, width = 1, 2 * reach + 1
-    while span < width:
-        step = min(span, width - span)
-        result = extreme(result[:-step], result[step:])
-        span += step
-    return result
+def _extreme(of: Callable[..., NDArray[Any]], picture_HW: NDArray[Any], by_px: float) -> NDArray[Any]:
+    """Of a picture of any type, in a square that reaches so many pixels, at least one."""
+    side = 2 * max(1, round(by_px)) + 1
+    found_HW = of(
+        picture_HW.view(np.uint8) if picture_HW.dtype == bool else picture_HW, np.ones((side, side), np.uint8)
+    )
+    return found_HW.view(picture_HW.dtype)

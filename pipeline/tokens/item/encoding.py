@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kernels.epilogue import epilogue, folded, quantise, standardise
+from kernels.epilogue import Norm, epilogue, fold, quantise, standardise
 from pipeline.teachers.statistics import Calibration
 from pipeline.teachers.teacher import Teacher
 from pipeline.tokens.item.writer import rotation_block
@@ -36,18 +36,17 @@ class Finish:
 
     def __init__(self, teacher: Teacher, layout: str, frozen: Calibration | None, device: torch.device) -> None:
         self._teacher, self._layout = teacher, layout
-        self._block = rotation_block(layout, teacher.width)
         self._frozen: tuple[Tensor, Tensor] | None = None
         self._in_one_pass = teacher.cls_is_token and not teacher.convolutional
-        norm = teacher.final_norm if self._in_one_pass else None
-        self._weight_D: Tensor | None = None if norm is None else norm.weight
-        self._bias_D: Tensor | None = None if norm is None else norm.bias
-        self._eps = 0.0 if norm is None else norm.eps
         if frozen is not None:
             mu_D, sigma_D = torch.from_numpy(frozen.mu).to(device), torch.from_numpy(frozen.sigma).to(device)
             self._frozen = mu_D, sigma_D
             # Once, and not the half dozen small launches of it with every batch.
-            self._folded = folded(self._weight_D, self._bias_D, mu_D, sigma_D, self._block)
+            block = rotation_block(layout, teacher.width)
+            if self._in_one_pass:
+                self._folded = fold(mu_D, sigma_D, block, _norm(teacher), teacher.n_prefix)
+            else:
+                self._folded = fold(mu_D, sigma_D, block)
 
     def __call__(self, raw: Tensor) -> Stored:
         """What is stored of one view's raw answer, (N, L, D) or a CNN's map."""
@@ -66,9 +65,8 @@ class Finish:
         """In one pass where CLS is the first token; where it is pooled, after the teacher's own finish."""
         if not self._in_one_pass:
             cls_ND, patch_NTD = self._teacher.finish(raw)
-            return cls_ND, *quantise(patch_NTD, *self._folded, self._block)
-        n_prefix, (gain_D, offset_D) = self._teacher.n_prefix, self._folded
-        return epilogue(raw, self._weight_D, self._bias_D, self._eps, n_prefix, gain_D, offset_D, self._block)
+            return cls_ND, *quantise(patch_NTD, self._folded)
+        return epilogue(raw, self._folded)
 
 
 def all_views(views: list[Stored]) -> Stored:
@@ -83,6 +81,11 @@ def on_host(stored: Stored) -> Stored:
     cls, patch, scale, finite = (None if value is None else value.to("cpu", non_blocking=True) for value in stored)
     assert cls is not None and finite is not None
     return Stored(cls, patch, scale, finite)
+
+
+def _norm(teacher: Teacher) -> Norm | None:
+    last = teacher.final_norm
+    return None if last is None else Norm(last.weight, last.bias, last.eps)
 
 
 def _fits(cls_ND: Tensor) -> Tensor:

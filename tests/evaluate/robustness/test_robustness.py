@@ -13,15 +13,15 @@ from pipeline.base.errors import EvaluationError
 from pipeline.evaluate.fidelity.embedding import cosine
 from pipeline.evaluate.robustness.perturbations import (
     CHANGES,
-    RGB_FROM_HED,
     blur,
     jpeg,
     larger,
-    restain,
     smaller,
     stain,
 )
 from pipeline.evaluate.robustness.robustness import check_same_teacher, robustness
+from pipeline.tiles.stains import RUIFROK_SC
+from pipeline.views.stain import restain
 
 SIDE_PX = 64
 
@@ -54,9 +54,9 @@ def test_restaining_by_nothing_gives_the_image_back():
 
 
 def test_more_haematoxylin_is_more_of_its_colour():
-    density = np.array([0.3, 0.0, 0.0]) @ RGB_FROM_HED
+    density = np.array([0.3, 0.0, 0.0]) @ RUIFROK_SC
     blue = np.rint(255 * 10**-density).astype(np.uint8)[None, None]
-    expected = 255 * 10 ** -(np.array([0.6, 0.0, 0.0]) @ RGB_FROM_HED)
+    expected = 255 * 10 ** -(np.array([0.6, 0.0, 0.0]) @ RUIFROK_SC)
     assert restain(blue, np.array([2.0, 1, 1]), np.zeros(3))[0, 0] == pytest.approx(expected, abs=2)
 
 
