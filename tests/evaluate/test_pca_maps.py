@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
-from made.run import Made, make
+from made.run import Made
 from PIL import Image
 from sklearn.decomposition import PCA
 
@@ -14,11 +13,6 @@ from pipeline.evaluate import selection
 from pipeline.evaluate.pca_maps import MOST_TILES, Projection, write_maps
 from pipeline.student.exported import load_dense, load_student
 from pipeline.tokens.item.reader import TokenReader
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make(tmp_path_factory.mktemp("made"))
 
 
 def tokens(n: int = 400) -> np.ndarray:
