@@ -41,6 +41,7 @@ from pipeline.base.items import (
 from pipeline.base.store import Ref, Store
 from pipeline.evaluate.stage import evaluate_student
 from pipeline.evaluate.teacher_source import TeacherSource
+from pipeline.evaluate.upstream import Upstream
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.params.tokens import TokensParams
 from pipeline.tiles.item.writer import TileWriter
@@ -84,9 +85,8 @@ def bench(root: Path, n: int, width: int) -> dict[str, Any]:
     params, nowhere = EvaluateParams(robustness_tiles=0), TeacherSource(TokensParams(teacher="none"), 0)
     before_mb, profile, start = _peak_mb(), cProfile.Profile(), clock()
     with profile:
-        manifest = evaluate_student(
-            tiles, tokens, trained(tokens.teacher), root / "student", params, nowhere, store, root / "plots"
-        )
+        upstream = Upstream(tiles, tokens, trained(tokens.teacher), root / "student")
+        manifest = evaluate_student(upstream, params, nowhere, store, root / "plots")
     whole = since(start)
     seconds = {part: _cumulative(profile, *where) for part, where in PARTS.items()}
     return {
@@ -98,7 +98,7 @@ def bench(root: Path, n: int, width: int) -> dict[str, Any]:
         "without_student": round(whole.wall_s - seconds["student"], 2),
         "peak_mb": round(_peak_mb()),
         "peak_before_mb": round(before_mb),
-        "linear_teacher": manifest.summary["linear_teacher"],
+        "linear_teacher": manifest.numbers()["linear_teacher"],
     }
 
 

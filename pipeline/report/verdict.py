@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.base.figures import Figure, Interval, NotMeasured
 from pipeline.benchmark.manifest import BenchmarkManifest
-from pipeline.evaluate.manifest import EvaluateManifest
+from pipeline.evaluate.split_figures import Probes
+from pipeline.evaluate.summary import EvaluateSummary
 
 NOT_MEASURED = ("reading slides and decoding tiles (the speed is of the models alone)", "any clinical task")
 """What no run of this pipeline measures."""
 
 
 @dataclass(frozen=True)
-class Figure:
+class Large:
     """One large figure: the number, what it counts, and a line that says how it was had (or why it was not)."""
 
     number: str
@@ -23,12 +25,12 @@ class Figure:
     measured: bool = True
 
 
-def figures(evaluate: EvaluateManifest, benchmark: BenchmarkManifest) -> list[Figure]:
+def figures(summary: EvaluateSummary, benchmark: BenchmarkManifest) -> list[Large]:
     """The four figures of the verdict, in the order in which a reader asks for them."""
-    return [smaller(benchmark), faster(benchmark), kept(evaluate), likeness(evaluate)]
+    return [smaller(benchmark), faster(benchmark), kept(summary), likeness(summary)]
 
 
-def smaller(benchmark: BenchmarkManifest) -> Figure:
+def smaller(benchmark: BenchmarkManifest) -> Large:
     """Parameters, teacher over student."""
     teacher, student = (benchmark.summary[name]["params"] for name in ("teacher", "student"))
     gmacs = [digits(benchmark.summary[name]["gmacs"]) for name in ("teacher", "student")]
@@ -36,10 +38,10 @@ def smaller(benchmark: BenchmarkManifest) -> Figure:
         f"{quantity(teacher)} parameters in the teacher, {quantity(student)} in the student; "
         f"{gmacs[0]} and {gmacs[1]} GMAC a tile"
     )
-    return Figure(times(teacher / student), "smaller" if teacher >= student else "larger", detail)
+    return Large(times(teacher / student), "smaller" if teacher >= student else "larger", detail)
 
 
-def faster(benchmark: BenchmarkManifest) -> Figure:
+def faster(benchmark: BenchmarkManifest) -> Large:
     """Best throughput, student over teacher."""
     ratio = benchmark.summary["speedup"]
     slow, fast = (digits(benchmark.summary[name]["tiles_per_s"]) for name in ("teacher", "student"))
@@ -54,7 +56,7 @@ def faster(benchmark: BenchmarkManifest) -> Figure:
         f"{sure}; {slow} tiles a second with the teacher, {fast} with the student, each at its best batch in one run; "
         f"{alone[0]} and {alone[1]} ms for a batch of {batch}{there}; {where}"
     )
-    return Figure(times(ratio), "faster" if ratio >= 1 else "slower", detail)
+    return Large(times(ratio), "faster" if ratio >= 1 else "slower", detail)
 
 
 def measured_on(speed: Mapping[str, Any]) -> str:
@@ -62,49 +64,57 @@ def measured_on(speed: Mapping[str, Any]) -> str:
     return str(speed["machine"]["gpu" if speed["device"] == "cuda" else "cpu"])
 
 
-def kept(evaluate: EvaluateManifest) -> Figure:
+def kept(summary: EvaluateSummary) -> Large:
     """Retention of the linear probe on the primary split."""
-    noun, split = "of the teacher’s linear probe kept", evaluate.summary["primary"]
-    probes = (evaluate.summary["probes"] or {}).get(split)
-    if not probes or not probes["linear"]["retention"]:
-        return Figure("–", noun, f"not measured: {reason(evaluate, 'probes')}", measured=False)
-    retention, linear = probes["linear"]["retention"], probes["linear"]
-    answers = {**linear, "majority": probes["majority"]}
-    names = {"teacher": "teacher", "student": "student", "untrained": "untrained student", "majority": "majority class"}
-    scores = ", ".join(
-        f"{text} {answers[name]['balanced_accuracy']:.2f}" for name, text in names.items() if name in answers
-    )
-    detail = (
-        f"{percent_range(retention['interval'])} with 95 % confidence, on {probes['n']:,} held-out tiles; balanced "
-        f"accuracy: {scores}"
-    )
-    return Figure(percent(retention["value"]), noun, detail)
+    noun, found = "of the teacher’s linear probe kept", summary.lead
+    probes = found.probes if found else None
+    if not isinstance(probes, Probes):
+        return Large("–", noun, f"not measured: {_why(summary, probes)}", measured=False)
+    linear, names = probes.linear, {"untrained": "untrained student", "majority": "majority class"}
+    if isinstance(linear.retention, NotMeasured):
+        return Large("–", noun, f"not measured: {linear.retention.why}", measured=False)
+    scores = ", ".join(f"{names.get(name, name)} {score.balanced.value:.2f}" for name, score in linear.scores().items())
+    sure = sureness(linear.retention, percent_range)
+    detail = f"{sure}, on {probes.n:,} held-out tiles; balanced accuracy: {scores}"
+    return Large(percent(linear.retention.value), noun, detail)
 
 
-def likeness(evaluate: EvaluateManifest) -> Figure:
+def likeness(summary: EvaluateSummary) -> Large:
     """Standardised cosine on the primary split."""
-    noun, split = "standardised cosine to the teacher", evaluate.summary["primary"]
-    found = (evaluate.summary["fidelity"] or {}).get(split)
-    if not found:
-        return Figure("–", noun, f"not measured: {reason(evaluate, 'fidelity')}", measured=False)
-    low, high = found["cosine_interval"]
-    detail = f"{low:.2f} to {high:.2f} with 95 % confidence, on {found['n']:,} held-out tiles; a constant scores 0"
-    return Figure(f"{found['cosine']:.2f}", noun, detail)
+    noun, found = "standardised cosine to the teacher", summary.lead
+    if found is None:
+        return Large("–", noun, f"not measured: {_why(summary, None)}", measured=False)
+    cosine = found.fidelity.cosine
+    sure = sureness(cosine, lambda span: f"{span.low:.2f} to {span.high:.2f}")
+    return Large(f"{cosine.value:.2f}", noun, f"{sure}, on {cosine.n:,} held-out tiles; a constant scores 0")
 
 
-def cautions(evaluate: EvaluateManifest, benchmark: BenchmarkManifest) -> list[str]:
+def sureness(figure: Figure, shown: Callable[[Interval], str]) -> str:
+    """How sure a figure is, in words: its interval as `shown`, or why it has none."""
+    if isinstance(figure.interval, NotMeasured):
+        return figure.interval.why
+    return f"{shown(figure.interval)} with 95 % confidence" if figure.interval else "without an interval"
+
+
+def _why(summary: EvaluateSummary, missing: NotMeasured | None) -> str:
+    """Why the primary split lacks a figure."""
+    reason = missing or summary.nothing_held_out
+    return reason.why if reason else "nothing to measure it on"
+
+
+def cautions(summary: EvaluateSummary, benchmark: BenchmarkManifest) -> list[str]:
     """What a reader must know before trusting a figure: the evaluation's warnings, and a machine that was busy."""
-    machine, warnings = benchmark.summary["machine"], list(evaluate.summary["warnings"])
+    machine, warnings = benchmark.summary["machine"], summary.every_caution()
     if machine["load"] is not None and machine["load"] > machine["cores"] / 2:
         what = f"{machine['load']:g} processes wanted the machine’s {machine['cores']} cores"
         warnings.append(f"speed: {what}, so that ratios say more than milliseconds")
     return warnings
 
 
-def not_measured(evaluate: EvaluateManifest, benchmark: BenchmarkManifest) -> list[str]:
+def not_measured(summary: EvaluateSummary, benchmark: BenchmarkManifest) -> list[str]:
     """Everything a reader might take for granted and must not."""
-    gaps = [f"{what} ({why})" for what, why in sorted(evaluate.summary["why"].items())]
-    if not evaluate.summary["sets"]:
+    gaps = [f"{gap.title} ({gap.why})" for gap in summary.gaps()]
+    if not summary.sets:
         gaps.append("public data sets (evaluate.datasets names none)")
     speed, others = benchmark.summary, benchmark.summary["others"]
     measured = {speed["device"], *(cell["device"] for cell in others if cell["rows"])}
@@ -120,12 +130,6 @@ def not_measured(evaluate: EvaluateManifest, benchmark: BenchmarkManifest) -> li
         short = "; over benchmark.seconds below 10 a GPU’s tells nothing" if speed["device"] == "cuda" else ""
         gaps.append(f"energy (no counter that can be read{short})")
     return [*gaps, *NOT_MEASURED]
-
-
-def reason(evaluate: EvaluateManifest, what: str) -> str:
-    """Why the primary split lacks a figure."""
-    why: dict[str, Any] = evaluate.summary["why"]
-    return str(why.get(what) or why.get(f"{what}, {evaluate.summary['primary']}") or "nothing to measure it on")
 
 
 def times(ratio: float) -> str:
@@ -160,6 +164,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def percent_range(ends: list[float]) -> str:
+def percent_range(span: Interval) -> str:
     """An interval of shares as whole percents."""
-    return f"{100 * ends[0]:.0f} to {100 * ends[1]:.0f} %"
+    return f"{100 * span.low:.0f} to {100 * span.high:.0f} %"

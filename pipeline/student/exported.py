@@ -9,9 +9,11 @@ Shapes: N images, H = W input side, T = h * w patch tokens of the teacher in row
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -97,6 +99,17 @@ def load_dense(folder: Path, backbone: nn.Module, *, trained: bool = True, seed:
 def architecture(model: nn.Module) -> str:
     """timm's name of the model."""
     return str(model.pretrained_cfg["architecture"])  # type: ignore[index]
+
+
+def net_of(folder: Path) -> dict[str, Any]:
+    """Of an exported student's config.json what makes the net and its input."""
+    config = json.loads((folder / CONFIG_FILE).read_bytes())
+    cfg = config["pretrained_cfg"]
+    return {
+        "architecture": config["architecture"],
+        "model_args": config.get("model_args", {}),
+        **{name: cfg[name] for name in ("input_size", "mean", "std")},
+    }
 
 
 class Encoder:

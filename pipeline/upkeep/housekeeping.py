@@ -29,6 +29,8 @@ KIND_STAGE = {
     "engines": "tokens",
     "checkpoints": "student",
     "classifiers": "evaluate",
+    "embeddings": "evaluate",
+    "figures": "evaluate",
 }
 
 

@@ -1,12 +1,12 @@
-"""One run for the room's tests, and hand-made manifests of the stages beside `evaluate`."""
+"""One run for the room's tests, and hand-made manifests of the stages beside `evaluate` and of other experiments."""
 
 from __future__ import annotations
 
 import pytest
-from made.manifests import manifests
+from made.manifests import compared, manifests
 from made.run import Made, make
 
-__all__ = ["made", "manifests"]
+__all__ = ["compared", "made", "manifests"]
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,9 @@ from pipeline.base.items import StudentManifest, TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.stage import evaluate_student
+from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.evaluate.teacher_source import TeacherSource
+from pipeline.evaluate.upstream import Upstream
 from pipeline.params.evaluate import DatasetParams, EvaluateParams
 from pipeline.params.student import StudentParams
 from pipeline.params.tokens import TokensParams
@@ -45,11 +47,15 @@ class Made(NamedTuple):
     def evaluate(
         self, plots: Path, *datasets: DatasetParams, robustness_tiles: int = 0, **more: Any
     ) -> EvaluateManifest:
-        small: dict[str, Any] = {"bootstrap": 100, "batch_size": 16, "episodes": 3}
-        params = EvaluateParams(datasets=datasets, robustness_tiles=robustness_tiles, **small, **more)
-        return evaluate_student(
-            self.tiles, self.tokens, self.student, self.folder, params, self.teacher, self.store, plots
-        )
+        small: dict[str, Any] = {"bootstrap": 100, "batch_size": 16, "episodes": 3, **more}
+        params = EvaluateParams(datasets=datasets, robustness_tiles=robustness_tiles, **small)
+        upstream = Upstream(self.tiles, self.tokens, self.student, self.folder)
+        return evaluate_student(upstream, params, self.teacher, self.store, plots)
+
+
+def whys(summary: EvaluateSummary) -> dict[str, str]:
+    """{what could not be had: why}."""
+    return {gap.title: gap.why for gap in summary.gaps()}
 
 
 def painted(name: str, seed: int) -> np.ndarray:

@@ -122,7 +122,7 @@ def study(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 def test_arms_run_as_experiments_and_are_not_run_again(project: Project, study: Study) -> None:
     found = results_of(study.plan, study.results, "test")
-    assert 0 < found["one"][1]["linear"] <= 1
+    assert 0 < found["one"][1].probes.linear.student.balanced.value <= 1
     written = {path.name: path.stat().st_mtime_ns for path in study.results.iterdir()}
     run_study(study.plan, project.root, study.out, project.root / ".store", jobs=2)
     assert {path.name: path.stat().st_mtime_ns for path in study.results.iterdir()} == written
