@@ -39,7 +39,7 @@ from bench.clock import Spent, clock, median, ratios, since
 from bench.printing import finish, show
 from bench.scratch import scratch
 from bench.tokens import plain_loop
-from pipeline.base.errors import TeacherError
+from pipeline.base.errors import EngineError
 from pipeline.base.items import TRAIN, TilesItem, TilesManifest
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.params.tokens import GateParams, TokensParams
@@ -132,7 +132,7 @@ def forward_by_engine(worker: Worker, tiles: int, rounds: int) -> dict[str, floa
         params = job.params.model_copy(update={"engine": name, "precision": job.recipe["precision"]})
         try:
             engine = build_engine(worker.teacher, params, device, job.store, golden_BSSC)
-        except TeacherError as error:
+        except EngineError as error:
             print(f"{name}: {error}", flush=True)
             speeds[name] = None
             continue

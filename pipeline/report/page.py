@@ -131,7 +131,7 @@ def context(
     manifests: Manifests, params: ReportParams, store: Store, plots: Path, compared: Pareto
 ) -> dict[str, object]:
     """All that the template shows."""
-    evaluate, benchmark, tiles = manifests["evaluate"], manifests["benchmark"], manifests["tiles"]
+    evaluate, tiles, benchmark = manifests["evaluate"], manifests["tiles"], manifests["benchmark"].summary
     summary, shown = evaluate.summary, spread(tiles.items, params.max_slides)
     return {
         "title": params.title,
@@ -152,8 +152,8 @@ def context(
         "evaluate": summary,
         "gaps": summary.gaps(),
         "trained_on": summary.trained_on(),
-        "benchmark": benchmark.summary,
-        "speedups": sections.speedups(benchmark.summary),
+        "benchmark": benchmark,
+        "speedups": sections.speedups(benchmark),
         "maps": map_pictures(summary.maps, plots / "maps"),
         "probes": sections.probe_sections(summary),
         "probe_names": PROBES,

@@ -15,6 +15,8 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.base.figures import Figure
+from pipeline.benchmark.results import MODELS as SIDES
+from pipeline.benchmark.results import Benchmark
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.split_figures import PROBES, Accuracy, FromLabels, Probes
 from pipeline.evaluate.summary import EvaluateSummary, Robustness
@@ -151,13 +153,11 @@ def robustness_plot(summary: EvaluateSummary) -> Markup | None:
     return charts.dots(rows, "Agreement of teacher and student with themselves", "agreement", low, 1.0)
 
 
-def speedups(benchmark: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """{where, teacher, student (tiles/s, each at its best batch), value, interval}, the leading engine first."""
-    cells = {("_".join((c["engine"], c["precision"], c["device"])), c["model"]): c for c in benchmark["others"]}
-    lead = {"where": f"{benchmark['engine']}, {benchmark['precision']}", "interval": benchmark["speedup_interval"]}
-    rates = {model: benchmark[model]["tiles_per_s"] for model in ("teacher", "student")}
-    rows = [{**lead, **rates, "value": benchmark["speedup"]}]
-    for where, ratio in benchmark["speedups"].items():
-        rates = {model: cells[where, model]["tiles_per_s"] for model in ("teacher", "student")}
-        rows.append({"where": where.replace("_", ", "), **rates, **ratio})
+def speedups(benchmark: Benchmark) -> list[dict[str, Any]]:
+    """{where, teacher, student (tiles/s, each at its best batch), ratio}, the leading engine first."""
+    rows = []
+    for i, speedup in enumerate(benchmark.speedups):
+        rates = {str(model): benchmark.cell(model, speedup.place).best.tiles_per_s for model in SIDES}
+        where = ", ".join(speedup.place if i else speedup.place[:2])
+        rows.append({"where": where, **rates, "ratio": speedup.ratio})
     return rows

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from pipeline.base.figures import Figure, Interval
-from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.benchmark.results import MODELS, Benchmark
 from pipeline.evaluate.split_figures import Probes
 from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.report import charts
@@ -45,7 +45,7 @@ class Tradeoff:
     others: int
 
 
-def tradeoff(summary: EvaluateSummary, benchmark: BenchmarkManifest, compared: Pareto) -> Tradeoff | None:
+def tradeoff(summary: EvaluateSummary, benchmark: Benchmark, compared: Pareto) -> Tradeoff | None:
     """Fidelity stands in where no tile has a label; None where nothing is held out."""
     measure, values = _values(summary)
     if not values:
@@ -85,13 +85,11 @@ def tradeoff(summary: EvaluateSummary, benchmark: BenchmarkManifest, compared: P
     return Tradeoff(plot, what, rows, len(others))
 
 
-def _own(
-    values: Mapping[str, Figure], benchmark: BenchmarkManifest, compared: Pareto, measure: Measure
-) -> list[TradeoffRow]:
+def _own(values: Mapping[str, Figure], benchmark: Benchmark, compared: Pareto, measure: Measure) -> list[TradeoffRow]:
     """This run's teacher, student and floor, with their intervals; the floor is as fast as the student."""
-    ms = {name: 1e3 / benchmark.summary[name]["tiles_per_s"] for name in ("teacher", "student")}
+    ms: dict[str, float] = {name: 1e3 / benchmark.lead(name).best.tiles_per_s for name in MODELS}
     ms["untrained"] = ms["student"]
-    low, high = time_interval(benchmark.summary)
+    low, high = time_interval(benchmark)
     here = next((row for row in compared.students if row.name == WORKSPACE), None)
     on_front = here.on_front if here and here.accuracy(measure) is not None else not compared.students
     return [

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.base.figures import Figure, Interval, NotMeasured
-from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.benchmark.results import MODELS, Benchmark
 from pipeline.evaluate.split_figures import Probes
 from pipeline.evaluate.summary import EvaluateSummary
 
@@ -25,15 +24,15 @@ class Large:
     measured: bool = True
 
 
-def figures(summary: EvaluateSummary, benchmark: BenchmarkManifest) -> list[Large]:
+def figures(summary: EvaluateSummary, benchmark: Benchmark) -> list[Large]:
     """The four figures of the verdict, in the order in which a reader asks for them."""
     return [smaller(benchmark), faster(benchmark), kept(summary), likeness(summary)]
 
 
-def smaller(benchmark: BenchmarkManifest) -> Large:
+def smaller(benchmark: Benchmark) -> Large:
     """Parameters, teacher over student."""
-    teacher, student = (benchmark.summary[name]["params"] for name in ("teacher", "student"))
-    gmacs = [digits(benchmark.summary[name]["gmacs"]) for name in ("teacher", "student")]
+    teacher, student = (benchmark.models[name].params for name in MODELS)
+    gmacs = [digits(benchmark.models[name].gmacs) for name in MODELS]
     detail = (
         f"{quantity(teacher)} parameters in the teacher, {quantity(student)} in the student; "
         f"{gmacs[0]} and {gmacs[1]} GMAC a tile"
@@ -41,17 +40,17 @@ def smaller(benchmark: BenchmarkManifest) -> Large:
     return Large(times(teacher / student), "smaller" if teacher >= student else "larger", detail)
 
 
-def faster(benchmark: BenchmarkManifest) -> Large:
+def faster(benchmark: Benchmark) -> Large:
     """Best throughput, student over teacher."""
-    ratio = benchmark.summary["speedup"]
-    slow, fast = (digits(benchmark.summary[name]["tiles_per_s"]) for name in ("teacher", "student"))
-    where = f"{benchmark.summary['precision']} on {measured_on(benchmark.summary)}"
-    first = [benchmark.summary[name]["rows"][0] for name in ("teacher", "student")]
-    alone, batch = [digits(row["latency_ms_p50"]) for row in first], first[1]["batch"]
+    ratio, leads = benchmark.speedup.value, [benchmark.lead(name) for name in MODELS]
+    slow, fast = (digits(lead.best.tiles_per_s) for lead in leads)
+    where = f"{leads[1].precision} on {measured_on(benchmark)}"
+    first = [lead.rows[0] for lead in leads]
+    alone, batch = [digits(row.latency_ms_p50) for row in first], first[1].batch
     # Which is the faster may turn with the batch size, and who embeds tile by tile has to know.
-    turned = (first[0]["latency_ms_p50"] < first[1]["latency_ms_p50"]) == (ratio >= 1)
+    turned = (first[0].latency_ms_p50 < first[1].latency_ms_p50) == (ratio >= 1)
     there = f" (the student is {'slower' if ratio >= 1 else 'faster'} there)" if turned else ""
-    sure = times_range(ratio, benchmark.summary["speedup_interval"])
+    sure = times_range(benchmark.speedup)
     detail = (
         f"{sure}; {slow} tiles a second with the teacher, {fast} with the student, each at its best batch in one run; "
         f"{alone[0]} and {alone[1]} ms for a batch of {batch}{there}; {where}"
@@ -59,9 +58,10 @@ def faster(benchmark: BenchmarkManifest) -> Large:
     return Large(times(ratio), "faster" if ratio >= 1 else "slower", detail)
 
 
-def measured_on(speed: Mapping[str, Any]) -> str:
+def measured_on(benchmark: Benchmark) -> str:
     """The processor that a benchmark's leading figures are of."""
-    return str(speed["machine"]["gpu" if speed["device"] == "cuda" else "cpu"])
+    machine = benchmark.machine
+    return str(machine.gpu if benchmark.lead("student").device == "cuda" else machine.cpu)
 
 
 def kept(summary: EvaluateSummary) -> Large:
@@ -102,32 +102,28 @@ def _why(summary: EvaluateSummary, missing: NotMeasured | None) -> str:
     return reason.why if reason else "nothing to measure it on"
 
 
-def cautions(summary: EvaluateSummary, benchmark: BenchmarkManifest) -> list[str]:
+def cautions(summary: EvaluateSummary, benchmark: Benchmark) -> list[str]:
     """What a reader must know before trusting a figure: the evaluation's warnings, and a machine that was busy."""
-    machine, warnings = benchmark.summary["machine"], summary.every_caution()
-    if machine["load"] is not None and machine["load"] > machine["cores"] / 2:
-        what = f"{machine['load']:g} processes wanted the machine’s {machine['cores']} cores"
+    machine, warnings = benchmark.machine, summary.every_caution()
+    if machine.load is not None and machine.load > machine.cores / 2:
+        what = f"{machine.load:g} processes wanted the machine’s {machine.cores} cores"
         warnings.append(f"speed: {what}, so that ratios say more than milliseconds")
     return warnings
 
 
-def not_measured(summary: EvaluateSummary, benchmark: BenchmarkManifest) -> list[str]:
+def not_measured(summary: EvaluateSummary, benchmark: Benchmark) -> list[str]:
     """Everything a reader might take for granted and must not."""
     gaps = [f"{gap.title} ({gap.why})" for gap in summary.gaps()]
     if not summary.sets:
         gaps.append("public data sets (evaluate.datasets names none)")
-    speed, others = benchmark.summary, benchmark.summary["others"]
-    measured = {speed["device"], *(cell["device"] for cell in others if cell["rows"])}
+    lead, others = benchmark.lead("student"), benchmark.others
+    measured = {lead.device, *(cell.device for cell in others if cell.rows)}
     gaps += [f"speed on a {name}" for name, device in (("GPU", "cuda"), ("CPU", "cpu")) if device not in measured]
-    if not any(cell["rows"] for cell in others if cell["engine"] != speed["engine"]):
-        gaps.append(f"engines other than {speed['engine']} PyTorch")
-    gaps += [
-        f"{cell['model']}, {cell['engine']} {cell['precision']} on {cell['device']} ({cell['why']})"
-        for cell in others
-        if not cell["rows"]
-    ]
-    if any(speed[name]["joules_per_tile"] is None for name in ("teacher", "student")):
-        short = "; over benchmark.seconds below 10 a GPU’s tells nothing" if speed["device"] == "cuda" else ""
+    if not any(cell.rows for cell in others if cell.engine != lead.engine):
+        gaps.append(f"engines other than {lead.engine} PyTorch")
+    gaps += [f"{cell.name} ({cell.why})" for cell in others if not cell.rows]
+    if any(benchmark.lead(name).best.joules_per_tile is None for name in MODELS):
+        short = "; over benchmark.seconds below 10 a GPU’s tells nothing" if lead.device == "cuda" else ""
         gaps.append(f"energy (no counter that can be read{short})")
     return [*gaps, *NOT_MEASURED]
 
@@ -137,11 +133,12 @@ def times(ratio: float) -> str:
     return f"{digits(max(ratio, 1 / ratio), 2 if max(ratio, 1 / ratio) < 100 else 3)}×"
 
 
-def times_range(ratio: float, ends: Sequence[float] | None) -> str:
+def times_range(ratio: Figure) -> str:
     """The interval of a ratio, in the direction in which `times` shows the ratio itself."""
+    ends = ratio.span
     if ends is None:
         return "too few rounds for an interval"
-    low, high = ends if ratio >= 1 else (1 / ends[1], 1 / ends[0])
+    low, high = (ends.low, ends.high) if ratio.value >= 1 else (1 / ends.high, 1 / ends.low)
     return f"{digits(low)} to {digits(high)} times with 95 % confidence"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +12,12 @@ from made.figures import summary
 from made.items import slide_item, student_manifest, tiles_item, tokens_item
 from PIL import Image
 
+from pipeline.base.figures import Figure, Interval, NotMeasured
 from pipeline.base.items import SlidesManifest, TilesManifest, TokensManifest
 from pipeline.base.manifest import Refusal
 from pipeline.base.store import Ref, Store
 from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.benchmark.results import MODELS, Benchmark, Cell, Costs, Machine, Role, Speedup, Timing
 from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest
 from pipeline.report.across.pareto import Pareto, ParetoRow
 from pipeline.report.page import Manifests
@@ -30,40 +31,54 @@ SLIDES = (
 )
 
 
-def other(model: str, rate: float | None, why: str | None) -> dict[str, Any]:
-    cell = {"model": model, "engine": "onnxruntime", "precision": "fp32", "device": "cpu", "why": why, "rows": []}
-    return (
-        cell
-        if rate is None
-        else {**speed(model, 1, rate), **cell, "rows": speed(model, 1, rate)["rows"], "cosine": 1.0}
+def other(model: Role, rate: float | None, why: str | None) -> Cell:
+    rows = () if rate is None else timings(rate)
+    place = {"engine": "onnxruntime", "precision": "fp32", "device": "cpu"}
+    return Cell(model=model, **place, why=why, rows=rows, cosine=None if rate is None else 1.0)
+
+
+def timings(rate: float, batches: tuple[int, ...] = (1, 8)) -> tuple[Timing, ...]:
+    """So many tiles a second at every batch size."""
+    return tuple(
+        Timing(
+            batch=b,
+            latency_ms_p50=1e3 * b / rate,
+            latency_ms_p90=1.1e3 * b / rate,
+            latency_ms_p99=None,
+            tiles_per_s=rate,
+            joules_per_tile=None,
+            memory_mb=70.0 + b,
+            process_mb=400.0,
+            repeats=9,
+        )
+        for b in batches
     )
 
 
-def speed(name: str, params: int, rate: float) -> dict[str, Any]:
-    rows = [
-        {
-            "batch": b,
-            "latency_ms_p50": 1e3 * b / rate,
-            "latency_ms_p90": 1.1e3 * b / rate,
-            "latency_ms_p99": None,
-            "tiles_per_s": rate,
-            "memory_mb": 70.0 + b,
-            "repeats": 9,
-        }
-        for b in (1, 8)
-    ]
-    return {
-        "name": name,
-        "params": params,
-        "gmacs": params / 1e8,
-        "input_px": 224,
-        "rows": rows,
-        "tiles_per_s": rate,
-        "slides_per_hour": rate * 3600 / 10000,
-        "memory_mb": 76.0,
-        "joules_per_tile": None,
-        "why": None,
+def ratio(value: float, low: float | None = None, high: float | None = None) -> Figure:
+    """A speed-up of ten rounds, with its interval or without one."""
+    ends = None if low is None else Interval(low=low, high=high, unit="round", units=10, method="bootstrap")
+    return Figure(value=value, interval=ends or NotMeasured(why="2 rounds"), n=10)
+
+
+def timed(teacher: float, student: float, speedup: Figure, *others: Cell) -> Benchmark:
+    """A benchmark on a processor: both models' tiles a second, and what other engines came to."""
+    place = {"engine": "eager", "precision": "fp32", "device": "cpu"}
+    machine = Machine(
+        cpu="A Processor", cores=2, threads=2, memory_gb=24.0, gpu=None, system="Linux x86_64", python="3.11.0",
+        load=1.7, versions={"torch": "2.14.1"},
+    )  # fmt: skip
+    models = {
+        "teacher": Costs(name="demo", params=12_000_000, gmacs=0.12, input_px=224),
+        "student": Costs(name="efficientvit_b0", params=3_400_000, gmacs=0.034, input_px=224),
     }
+    leads = [
+        Cell(model=m, **place, cosine=1.0, rows=timings(r)) for m, r in zip(MODELS, (teacher, student), strict=True)
+    ]
+    return Benchmark(
+        machine=machine, slide_tiles=10000, models=models, cells=(*leads, *others),
+        speedups=(Speedup(**place, ratio=speedup),),
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -82,10 +97,7 @@ def manifests() -> Manifests:
         for n, (i, s) in enumerate(SLIDES)
         if s == "test"
     ]
-    machine = {
-        "cpu": "A Processor", "cores": 2, "threads": 2, "memory_gb": 24.0, "gpu": None, "system": "Linux x86_64",
-        "python": "3.11.0", "load": 1.7, "versions": {"torch": "2.14.1"},
-    }  # fmt: skip
+    others = other("teacher", 40.0, None), other("student", None, "it has <b>no</b> model.onnx")
     return {
         "slides": SlidesManifest(items=tuple(slides), refused=refused[:1]),
         "tiles": TilesManifest(recipe_key="t" * 32, recipe={"tile_px": 224}, items=tuple(tiles), refused=refused),
@@ -95,24 +107,7 @@ def manifests() -> Manifests:
             items=tuple(held),
             summary=summary(),
         ),
-        "benchmark": BenchmarkManifest(
-            summary={
-                "machine": machine,
-                "engine": "eager",
-                "precision": "fp32",
-                "device": "cpu",
-                "slide_tiles": 10000,
-                "others": [
-                    other("teacher", 40.0, None),
-                    other("student", None, "it has <b>no</b> model.onnx"),
-                ],
-                "speedup": 4.1,
-                "speedup_interval": [3.8, 4.35],
-                "speedups": {},
-                "teacher": speed("demo", 12_000_000, 40.0),
-                "student": speed("efficientvit_b0", 3_400_000, 164.0),
-            },
-        ),
+        "benchmark": BenchmarkManifest(summary=timed(40.0, 164.0, ratio(4.1, 3.8, 4.35), *others)),
     }
 
 

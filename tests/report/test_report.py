@@ -14,12 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made.figures import figure
+from made.manifests import other, ratio, timed
 from PIL import Image
 
 from pipeline.base.errors import ManifestError
 from pipeline.base.figures import NotMeasured
 from pipeline.base.items import FileItem
 from pipeline.base.store import Store
+from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.benchmark.results import Speedup
 from pipeline.evaluate.summary import EvaluateSummary, Robustness, Steadiness
 from pipeline.params.report import ReportParams
 from pipeline.report.across.pareto import Pareto
@@ -167,11 +170,11 @@ def test_an_engine_that_was_not_measured_says_why(text: str):
 
 
 def test_a_speed_up_stands_in_a_table_with_its_interval_for_each_engine(manifests, store, compared, tmp_path):
-    summary = manifests["benchmark"].summary
-    engine = [{**cell, **summary[cell["model"]], "cosine": 1.0, "why": None} for cell in summary["others"]]
-    ratios = {"onnxruntime_fp32_cpu": {"value": 4.1, "interval": None}}
-    update = {"summary": summary | {"others": engine, "speedups": ratios}}
-    manifests["benchmark"] = manifests["benchmark"].model_copy(update=update)
+    engine = [other("teacher", 40.0, None), other("student", 164.0, None)]
+    found = timed(40.0, 164.0, ratio(4.1, 3.8, 4.35), *engine)
+    more = Speedup(engine="onnxruntime", precision="fp32", device="cpu", ratio=ratio(4.1))
+    found = found.model_copy(update={"speedups": (*found.speedups, more)})
+    manifests["benchmark"] = BenchmarkManifest(summary=found)
     build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert '<td class="right">4.1<small>3.8–4.35</small></td>' in text
@@ -190,9 +193,9 @@ def test_maps_of_teacher_and_student_are_shown_or_their_absence_is(text: str, ma
 
 
 def test_a_larger_and_slower_student_is_called_that(manifests, store, compared, tmp_path):
-    summary = manifests["benchmark"].summary | {"speedup_interval": [1 / 4.35, 1 / 3.8]}
-    swapped = summary | {"teacher": summary["student"], "student": summary["teacher"], "speedup": 1 / 4.1}
-    manifests["benchmark"] = manifests["benchmark"].model_copy(update={"summary": swapped})
+    found = timed(164.0, 40.0, ratio(1 / 4.1, 1 / 4.35, 1 / 3.8))
+    swapped = {"teacher": found.models["student"], "student": found.models["teacher"]}
+    manifests["benchmark"] = BenchmarkManifest(summary=found.model_copy(update={"models": swapped}))
     build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert "<dt>larger</dt>" in text and "<dt>slower</dt>" in text and "3.8 to 4.35 times" in text
@@ -244,12 +247,13 @@ def test_experiments_that_do_not_compare_are_named(manifests, store, compared, p
 def test_the_first_screen_has_the_floors_of_its_accuracies_and_where_the_student_is_slower(
     manifests, store, compared, tmp_path
 ):
-    summary = manifests["benchmark"].summary
-    first = summary["student"]["rows"][0] | {"latency_ms_p50": 40.0}
-    student = summary["student"] | {"rows": [first, *summary["student"]["rows"][1:]]}
-    machine = summary["machine"] | {"load": 5.3}
-    update = {"summary": summary | {"student": student, "machine": machine}}
-    manifests["benchmark"] = manifests["benchmark"].model_copy(update=update)
+    found = manifests["benchmark"].summary
+    teacher, student = found.cells[:2]
+    first, *larger = student.rows
+    student = student.model_copy(update={"rows": (first.model_copy(update={"latency_ms_p50": 40.0}), *larger)})
+    machine = found.machine.model_copy(update={"load": 5.3})
+    found = found.model_copy(update={"cells": (teacher, student), "machine": machine})
+    manifests["benchmark"] = BenchmarkManifest(summary=found)
     build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
     first_screen = (tmp_path / "r.html").read_text().partition("<nav")[0]
     assert "teacher 0.90, student 0.85, untrained student 0.40, majority class 0.17" in first_screen
@@ -268,9 +272,9 @@ def test_every_column_has_a_name(text: str):
 
 def test_speed_is_said_to_be_of_the_processor_that_it_was_measured_on(manifests, store, compared, tmp_path):
     """A machine with a GPU whose params ask for the CPU."""
-    summary = manifests["benchmark"].summary
-    update = {"summary": summary | {"machine": summary["machine"] | {"gpu": "NVIDIA H200"}}}
-    manifests["benchmark"] = manifests["benchmark"].model_copy(update=update)
+    found = manifests["benchmark"].summary
+    machine = found.machine.model_copy(update={"gpu": "NVIDIA H200"})
+    manifests["benchmark"] = BenchmarkManifest(summary=found.model_copy(update={"machine": machine}))
     build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert "fp32 on A Processor" in text and "fp32 on NVIDIA" not in text and "fp32, A Processor, 2 threads" in text
@@ -299,11 +303,12 @@ def test_the_report_starts_without_torch():
 
 
 def test_larger_batches_that_are_missing_and_a_busy_machine_are_named(manifests, store, compared, tmp_path):
-    summary = manifests["benchmark"].summary
-    teacher = summary["teacher"] | {"why": "batch 64: it took more than 300 s (benchmark.limit_s)"}
-    cell = {**summary["student"], **summary["others"][0], "why": "batch 32: out of memory"}
-    update = {"teacher": teacher, "others": [cell], "machine": summary["machine"] | {"load": 5.3}}
-    manifests["benchmark"] = manifests["benchmark"].model_copy(update={"summary": summary | update})
+    cell = other("teacher", 164.0, "batch 32: out of memory")
+    found = timed(40.0, 164.0, ratio(4.1, 3.8, 4.35), cell)
+    teacher = found.cells[0].model_copy(update={"why": "batch 64: it took more than 300 s (benchmark.limit_s)"})
+    machine = found.machine.model_copy(update={"load": 5.3})
+    found = found.model_copy(update={"cells": (teacher, *found.cells[1:]), "machine": machine})
+    manifests["benchmark"] = BenchmarkManifest(summary=found)
     build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert "Larger batches of the teacher are missing: batch 64: it took more than 300 s" in text

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
@@ -19,6 +18,7 @@ from pipeline.base.files import write_atomic
 from pipeline.base.items import StudentManifest
 from pipeline.base.json_types import Json
 from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.benchmark.results import Benchmark
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.split_figures import PROBES, Probes
 from pipeline.evaluate.summary import EvaluateSummary
@@ -120,19 +120,19 @@ def costs(studies: Sequence[Study]) -> list[Setting]:
     """The student's size and speed, as texts."""
     speeds = [study.benchmark.summary for study in studies]
     return [
-        Setting("parameters", [verdict.quantity(s["student"]["params"]) for s in speeds]),
-        Setting("GMAC a tile", [verdict.digits(s["student"]["gmacs"]) for s in speeds]),
-        Setting("tiles/s, best batch", [verdict.digits(s["student"]["tiles_per_s"]) for s in speeds]),
+        Setting("parameters", [verdict.quantity(s.models["student"].params) for s in speeds]),
+        Setting("GMAC a tile", [verdict.digits(s.models["student"].gmacs) for s in speeds]),
+        Setting("tiles/s, best batch", [verdict.digits(s.lead("student").best.tiles_per_s) for s in speeds]),
         Setting("time a tile, teacher = 1", [_share(s) for s in speeds]),
         Setting("measured on", [study.timed_on for study in studies]),
     ]
 
 
-def _share(speed: Mapping[str, Any]) -> str:
+def _share(speed: Benchmark) -> str:
     """The student's time as a share of the teacher's, with its interval where the run has one."""
     low, high = time_interval(speed)
     ends = f" ({verdict.digits(low)}–{verdict.digits(high)})" if low and high else ""
-    return f"{verdict.digits(1 / speed['speedup'])}{ends}"
+    return f"{verdict.digits(1 / speed.speedup.value)}{ends}"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any, Literal
 
 from pipeline.base.files import write_csv
+from pipeline.benchmark.results import Benchmark, Role
 from pipeline.evaluate.split_figures import Probes
 from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.report.across.students import Known, Study
@@ -140,48 +141,43 @@ def _accuracies(summary: EvaluateSummary, model: Literal["teacher", "student"]) 
 def _row(study: Study) -> ParetoRow:
     speed = study.benchmark.summary
     low, high = time_interval(speed)
-    share = speed["teacher"]["tiles_per_s"] / speed["student"]["tiles_per_s"]
+    share = speed.lead("teacher").best.tiles_per_s / speed.lead("student").best.tiles_per_s
     accuracies = _accuracies(study.evaluate.summary, "student")
-    return _timed(study.name, speed["student"], share, accuracies, (low, high))
+    return replace(_timed(speed, "student", share, accuracies), name=study.name, time_low=low, time_high=high)
 
 
 def _network(study: Study) -> tuple[Any, ...]:
     """What makes two students equally fast."""
-    speed = study.benchmark.summary["student"]
-    return tuple(speed[key] for key in ("name", "params", "gmacs", "input_px"))
+    costs = study.benchmark.summary.models["student"]
+    return costs.name, costs.params, costs.gmacs, costs.input_px
 
 
-def time_interval(speed: Mapping[str, Any]) -> tuple[float, float] | tuple[None, None]:
+def time_interval(benchmark: Benchmark) -> tuple[float, float] | tuple[None, None]:
     """The 95 % interval of the student's time as a share of the teacher's, where the benchmark has one."""
-    low, high = speed.get("speedup_interval") or (None, None)
-    return (1 / high, 1 / low) if low and high else (None, None)
+    ends = benchmark.speedup.span
+    return (1 / ends.high, 1 / ends.low) if ends else (None, None)
 
 
 def _teacher_row(study: Study) -> ParetoRow:
     """The reference, as the workspace measured it: it is no student, and on no front."""
     accuracies = {**_accuracies(study.evaluate.summary, "teacher"), "cosine": 1.0}
-    return _timed("teacher", study.benchmark.summary["teacher"], 1.0, accuracies, (None, None))
+    return _timed(study.benchmark.summary, "teacher", 1.0, accuracies)
 
 
-def _timed(
-    name: str,
-    model: Mapping[str, Any],
-    share: float,
-    accuracies: Mapping[Measure, float | None],
-    ends: tuple[float | None, float | None],
-) -> ParetoRow:
+def _timed(speed: Benchmark, model: Role, share: float, accuracies: Mapping[Measure, float | None]) -> ParetoRow:
     """Time a tile at the best batch size, and the latency of the smallest batch."""
+    lead = speed.lead(model)
     return ParetoRow(
-        name=name,
-        student=model["name"],
+        name=model,
+        student=speed.models[model].name,
         relative_time=share,
-        ms_a_tile=1e3 / model["tiles_per_s"],
-        latency_ms=model["rows"][0]["latency_ms_p50"],
-        tiles_per_s=model["tiles_per_s"],
+        ms_a_tile=1e3 / lead.best.tiles_per_s,
+        latency_ms=lead.rows[0].latency_ms_p50,
+        tiles_per_s=lead.best.tiles_per_s,
         linear_student=accuracies["linear_student"],
         knn_student=accuracies["knn_student"],
         cosine=accuracies["cosine"],
         on_front=False,
-        time_low=ends[0],
-        time_high=ends[1],
+        time_low=None,
+        time_high=None,
     )

@@ -53,10 +53,10 @@ class Study:
     def timed_on(self) -> str:
         """What has to be equal for shares of the teacher's time to be comparable, in words."""
         speed = self.benchmark.summary
-        batches = ", ".join(str(row["batch"]) for row in speed["teacher"]["rows"])
-        n = speed["machine"]["threads"]
-        cores = f", {n} {'thread' if n == 1 else 'threads'}" if speed["device"] == "cpu" else ""
-        return f"{measured_on(speed)}{cores}, {speed['engine']} {speed['precision']}, batches of {batches}"
+        lead, n = speed.lead("teacher"), speed.machine.threads
+        batches = ", ".join(str(row.batch) for row in lead.rows)
+        cores = f", {n} {'thread' if n == 1 else 'threads'}" if lead.device == "cpu" else ""
+        return f"{measured_on(speed)}{cores}, {lead.engine} {lead.precision}, batches of {batches}"
 
 
 @dataclass(frozen=True)

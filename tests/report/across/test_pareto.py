@@ -11,10 +11,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from made.figures import accuracies, likeness, probes
+from made.manifests import ratio, timed, timings
 
 from pipeline.base.errors import ManifestError
 from pipeline.base.figures import NotMeasured
 from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.benchmark.results import Benchmark, Costs
 from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest
 from pipeline.evaluate.split_figures import SplitFigures
 from pipeline.evaluate.summary import EvaluateSummary
@@ -49,19 +51,15 @@ def study(name: str, rate: float, linear: float | None, cosine: float = 0.5, sli
         summary=EvaluateSummary(teacher="uni", student="b0", primary="test", splits={"test": split}, robustness=none),
     )
     models = {
-        model: {
-            "name": model,
-            "params": round(1e6 / r),
-            "gmacs": 1.0,
-            "input_px": 224,
-            "tiles_per_s": r * machine,
-            "rows": [{"batch": 1, "latency_ms_p50": 2e3 / r / machine}],
-        }
+        model: Costs(name=model, params=round(1e6 / r), gmacs=1.0, input_px=224)
         for model, r in (("teacher", 10.0), ("student", rate))
     }
-    where = {"machine": {"cpu": "A Processor", "gpu": None, "threads": 2}, "device": "cpu"}
-    summary = models | where | {"engine": "eager", "precision": "fp32"}
-    return Study(name, evaluate, BenchmarkManifest(recipe={"teacher": {"name": "uni"}}, summary=summary))
+    found = timed(10.0 * machine, rate * machine, ratio(rate / 10)).model_copy(update={"models": models})
+    return Study(name, evaluate, timing(found))
+
+
+def timing(found: Benchmark) -> BenchmarkManifest:
+    return BenchmarkManifest(recipe={"teacher": {"name": "uni"}}, summary=found)
 
 
 def compared(*studies: Study) -> Pareto:
@@ -75,12 +73,13 @@ def test_time_is_the_share_of_the_teachers_in_the_same_run(tmp_path):
     assert (here.on_front, other.on_front, teacher.on_front) == (True, False, False)
     assert teacher.linear_student == 0.95 and other.latency_ms < here.latency_ms
     write_pareto(found, tmp_path / "pareto.csv")
-    assert (tmp_path / "pareto.csv").read_text().splitlines()[2].startswith("here,student,0.25,25.0,50.0,40.0,0.8,")
+    assert (tmp_path / "pareto.csv").read_text().splitlines()[2].startswith("here,student,0.25,25.0,25.0,40.0,0.8,")
 
 
 def test_noise_puts_no_worse_twin_on_the_front():
     lucky, better, larger = study("lucky", 44, 0.7), study("better", 40, 0.8), study("larger", 41, 0.75)
-    lucky.benchmark.summary["student"]["params"] = better.benchmark.summary["student"]["params"]
+    of_better = {"models": better.benchmark.summary.models}
+    lucky = replace(lucky, benchmark=timing(lucky.benchmark.summary.model_copy(update=of_better)))
     flags = {row.name: row.on_front for row in compared(lucky, better, larger).rows}
     # The network of `lucky` and `better` takes 0.239 of the teacher's time, `larger` 0.244.
     assert flags == {"teacher": False, "lucky": False, "better": True, "larger": False}
@@ -92,24 +91,38 @@ def test_what_does_not_compare_is_left_out_and_named():
     assert [line.split(":")[0] for line in found.left_out] == ["elsewhere", "unlabelled"]
 
 
+def on_a_gpu(found: Benchmark) -> Benchmark:
+    cells = tuple(cell.model_copy(update={"device": "cuda"}) for cell in found.cells)
+    machine = found.machine.model_copy(update={"gpu": "H200"})
+    return found.model_copy(update={"machine": machine, "cells": cells})
+
+
+def on(found: Benchmark, **machine: object) -> Benchmark:
+    return found.model_copy(update={"machine": found.machine.model_copy(update=machine)})
+
+
+def in_all_cells(found: Benchmark, **changed: object) -> Benchmark:
+    return found.model_copy(update={"cells": tuple(cell.model_copy(update=changed) for cell in found.cells)})
+
+
 @pytest.mark.parametrize(
     "changed",
     [
-        {"machine": {"cpu": "Another", "gpu": None, "threads": 2}},
-        {"machine": {"cpu": "A Processor", "gpu": None, "threads": 8}},
-        {"machine": {"cpu": "A Processor", "gpu": "H200", "threads": 2}, "device": "cuda"},
-        {"precision": "bf16"},
-        {"teacher": study("", 1, 1.0).benchmark.summary["teacher"] | {"rows": [{"batch": 9, "latency_ms_p50": 1.0}]}},
+        lambda found: on(found, cpu="Another"),
+        lambda found: on(found, threads=8),
+        on_a_gpu,
+        lambda found: in_all_cells(found, precision="bf16"),
+        lambda found: in_all_cells(found, rows=timings(20.0, (9,))),
     ],
     ids=["processor", "threads", "device", "precision", "batches"],
 )
 def test_a_share_of_the_teachers_time_is_another_one_where_it_was_measured_otherwise(changed):
     other = study("other", 20, 0.9)
-    other.benchmark.summary.update(changed)
+    other = replace(other, benchmark=timing(changed(other.benchmark.summary)))
     found = compared(study("here", 40, 0.8), other)
     assert [row.name for row in found.rows] == ["teacher", "here"]
     (why,) = found.left_out
-    assert why.startswith("other: timed on ") and "not on A Processor, 2 threads, eager fp32, batches of 1" in why
+    assert why.startswith("other: timed on ") and "not on A Processor, 2 threads, eager fp32, batches of 1, 8" in why
 
 
 def test_other_tiles_of_the_same_slides_do_not_compare():
