@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made.run import Made
+from made.run import Made, make
 from PIL import Image
 from sklearn.decomposition import PCA
 
@@ -21,6 +21,12 @@ from pipeline.tokens.item.reader import TokenReader
 def tokens(n: int = 400) -> np.ndarray:
     random = np.random.default_rng(0)
     return random.normal(0, [5, 3, 2, 0.1, 0.1], (n, 5)) @ np.linalg.qr(random.normal(size=(5, 5)))[0] + 7
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A run that nothing was evaluated in."""
+    return make(tmp_path_factory.mktemp("made"))
 
 
 def test_the_components_are_those_of_scikit_learn():
