@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from pipeline.base.types import Recipe
 
 
 class Preprocess(nn.Module):
@@ -52,7 +53,7 @@ class Network(Preprocess, ABC):
         """(N, D) float32, of what `trunk` or an engine in its place answered, in any float dtype."""
 
     @abstractmethod
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Recipe:
         """What its answers depend on, as plain data: part of the key of what is built from it."""
 
     @property

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.intervals import Floats, Resampler, interval
+from pipeline.base.intervals import Resampler, interval
+from pipeline.base.types import Floats
 from pipeline.evaluate.probes.probes import Labelled
 from pipeline.evaluate.probes.scoring import Scorer
 from pipeline.evaluate.split_figures import FewShot
@@ -38,7 +39,7 @@ def few_shot(train: Labelled, held: Labelled, episodes: int, resamples: int, see
     """
     known = set(train.labels)
     held = held.only(np.array([label in known for label in held.labels], dtype=np.bool_))
-    score = Scorer(held.labels, train.labels, Resampler(held.slides, resamples, seed))
+    score = Scorer(held.labels, train.labels, Resampler(held.units, resamples, seed))
     support = {name: train_ND - train_ND.mean(axis=0) for name, train_ND in train.features.items()}
     query = {name: _unit(held.features[name] - x.mean(axis=0)) for name, x in train.features.items()}
     support = {name: _unit(train_ND) for name, train_ND in support.items()}
