@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from pipeline.base.errors import EvaluationError, HistillError
 from pipeline.base.figures import NotMeasured
 from pipeline.base.items import TRAIN, TokensManifest
+from pipeline.base.kept import Basis, Kept
 from pipeline.base.partials import file_sha256
 from pipeline.base.progress import track
 from pipeline.base.store import Store, recipe_key
@@ -23,9 +24,8 @@ from pipeline.evaluate.labelled_sets import SetResult, evaluate_set
 from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest
 from pipeline.evaluate.models import Models
 from pipeline.evaluate.pca_maps import write_maps
-from pipeline.evaluate.recall import RECIPE_VERSION, Basis, Recall
 from pipeline.evaluate.robustness.robustness import MIN_TILES, check_same_teacher, robustness
-from pipeline.evaluate.run import Run
+from pipeline.evaluate.run import RECIPE_VERSION, Run
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.split_figures import Likeness
 from pipeline.evaluate.summary import EvaluateSummary, Robustness
@@ -61,7 +61,7 @@ def evaluate_student(
         raise EvaluationError("no slide is in split 'train'", where="tokens", fix="mend `split` in the slide table")
     train = samples.pop(TRAIN)
     body = Body(train, {split: selection.spread(samples[split], params.max_probe_tiles) for split in sorted(samples)})
-    run = Run(Models.load(upstream.folder, tokens.teacher.width, params.seed), params, Recall(store))
+    run = Run(Models.load(upstream.folder, tokens.teacher.width, params.seed), params, Kept(store, "evaluate"))
     near = check_images(copies(run, train, body.held, upstream.tiles.jpeg_quality), "tiles", "tokens", ONE_SPLIT)
     for split, chosen in body.held.items():
         near += of_groups(f"patients of {split}", *({sample.patient for sample in part} for part in (train, chosen)))
@@ -101,14 +101,14 @@ def _robustness(
         "student": run.models.student.told,
         "teacher": tokens.recipe.get("teacher"),
         "precision": tokens.recipe.get("precision"),
-        "held": run.recall.tiles(chosen),
+        "held": run.tiles(chosen),
     }
     slot = run.slot("robustness", ROBUSTNESS, ("bootstrap", "seed"), basis)
     found = slot.find()
     if found is not None:
         return found
     try:
-        teacher = source.load(tokens, run.recall.store)
+        teacher = source.load(tokens, run.kept.store)
     except HistillError as error:
         return NotMeasured(why=f"the teacher cannot be run here: {error.what}")
     # Of images that are not square (a folder of them as a slide) the middle square, which is what the models see.
@@ -160,5 +160,5 @@ def _manifest(
         recipe=recipe,
         items=tuple(items),
         summary=summary,
-        uses=run.recall.uses,
+        uses=run.kept.uses,
     )
