@@ -1,4 +1,4 @@
-"""A study: its plan is checked, its arms are real experiments, its table says what the results say."""
+"""A study: its plan is checked, its table says what the results say. stages/test_sharing.py runs one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from made.figures import accuracies, from_labels, likeness, probes
-from project import ROOT, TINY, Project
+from project import ROOT
 from scipy import stats
 
 from pipeline.base.errors import ManifestError, StudyError
@@ -20,7 +20,7 @@ from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.split_figures import FromLabels, SplitFigures
 from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.params.whole import WholeParams
-from pipeline.study.run import Plan, _leaders, _with, read_plan, run_study
+from pipeline.study.run import Plan, _leaders, _with, read_plan
 from pipeline.study.table import markdown, over_seeds, results_of
 
 PLAN = Plan("path\n", (0, 1, 2), {}, {"both": {}, "global only": {"student.objective.patch": 0}})
@@ -119,15 +119,3 @@ def test_the_interval_is_student_s() -> None:
     assert (figure.span.low, figure.span.high) == pytest.approx((low, high), rel=1e-5)
     assert (figure.unit, figure.span.units, figure.span.method) == ("seed", 3, "t")
     assert over_seeds([0.4]).span is None
-
-
-def test_arms_run_as_experiments_and_are_not_run_again(tmp_path: Path) -> None:
-    project = Project(tmp_path / "project", TINY, "path\ndemo:1\n")
-    plan = Plan("path,split\ndemo:1,train\ndemo:2,test\n", (0,), {"student.epochs": 1}, {"one": {}})
-    results = run_study(plan, project.root, tmp_path / "study", tmp_path / "store", jobs=2)
-    found = results_of(plan, results, "test")
-    assert 0 < found["one"][0].probes.linear.student.balanced.value <= 1
-    written = {path.name: path.stat().st_mtime_ns for path in results.iterdir()}
-    run_study(plan, project.root, tmp_path / "study", tmp_path / "store", jobs=2)
-    assert {path.name: path.stat().st_mtime_ns for path in results.iterdir()} == written
-    assert (project.root / "slides.csv").read_text() == "path\ndemo:1\n"
