@@ -29,6 +29,7 @@ from pipeline.base.items import AdapterArguments
 from pipeline.base.partials import file_sha256
 from pipeline.student.adapters import ADAPTERS
 from pipeline.teachers.engines import pick_device
+from pipeline.teachers.layout import to_channels_last
 from pipeline.teachers.network import Network
 
 CONFIG_FILE, WEIGHTS_FILE, ONNX_FILE, CARD_FILE = "config.json", "model.safetensors", "model.onnx", "README.md"
@@ -151,7 +152,7 @@ class Encoder:
         self.model, self._dense = model, dense
         for module in (model, dense):
             if module is not None:
-                module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                to_channels_last(module.to(self.device))
         self.grid = None if dense is None else dense.grid
 
     def normalise(self, image_NHWC: NDArray[np.uint8]) -> Tensor:
