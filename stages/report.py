@@ -23,7 +23,7 @@ from pipeline.report.across.pareto import pareto, write_pareto
 from pipeline.report.across.students import WORKSPACE, Study, gather
 from pipeline.report.card_figures import write_card
 from pipeline.report.page import Manifests, ReportManifest, build_report
-from pipeline.report.quality_tables import write_quality_plots
+from pipeline.report.tile_counts import write_tile_counts
 from stages.command import Debug, execute, load
 
 
@@ -46,7 +46,7 @@ def run(params: Params, store: Store) -> ReportManifest:
     workspace = Study(WORKSPACE, manifests["evaluate"], manifests["benchmark"], manifests["student"])
     compared = pareto(gather(dvc_root(), workspace))
     write_pareto(compared, Path("plots/pareto.csv"))
-    write_quality_plots(manifests["tiles"], Path("plots"))
+    write_tile_counts(manifests["tiles"], Path("plots"))
     write_card(manifests["student"], manifests["evaluate"], Path("reports/model_card.md"))
     out = Path("reports/report.html")
     return build_report(manifests, params.report, store, compared, out)

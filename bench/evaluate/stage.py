@@ -39,11 +39,13 @@ from pipeline.base.items import (
     TokensManifest,
 )
 from pipeline.base.store import Ref, Store
+from pipeline.base.types import Json
 from pipeline.evaluate.stage import evaluate_student
 from pipeline.evaluate.teacher_source import TeacherSource
 from pipeline.evaluate.upstream import Upstream
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.params.tokens import TokensParams
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 
@@ -115,10 +117,10 @@ def make_run(store: Store, n: int, width: int) -> tuple[TilesManifest, TokensMan
             for label in label_N.tolist():
                 rgb_HWC = np.clip(random.normal(colour_KC[label], 40, (SIDE_PX, SIDE_PX, 3)), 0, 255).astype(np.uint8)
                 writer.append(encode_jpeg(rgb_HWC, 90), label=str(label))
-            writer.close({})
+            writer.close(Meta(kind="file", tile_px=1))
         cls_ND = centre_KD[label_N] + random.normal(size=(len(label_N), width))
         with store.write(Ref("tokens", "u", f"k{k}"), {}) as folder:
-            attributes = {"grid": [2, 2], "patch": "none"}
+            attributes: dict[str, Json] = {"grid": [2, 2], "patch": "none"}
             array = ArrayWriter(folder / "cls", (len(label_N), 1, width), len(label_N), np.float16, attributes)
             array.write(0, cls_ND.astype(np.float16)[:, None])
         token = TokensItem(

@@ -56,7 +56,7 @@ def engines(teacher: Teacher, device: torch.device, store: Store, golden_NSSC: T
         params = TokensParams(teacher=teacher.name, engine=engine, precision=precision, batch_size=size)
         try:
             built = build_engine(teacher, params, device, store, golden_NSSC.to(device))
-            told[f"{engine} {precision}"] = gate.check(built, teacher, golden_NSSC, LOOSE, size).figures()
+            told[f"{engine} {precision}"] = gate.compare(built, teacher, golden_NSSC, LOOSE, size).figures()
         except Exception as error:
             # Whatever one engine does, the others are checked.
             told[f"{engine} {precision}"] = f"{type(error).__name__}: {error}"

@@ -47,6 +47,7 @@ from pipeline.teachers.engines import Engine, build_engine, pick_device, resolve
 from pipeline.teachers.registry import entry_of
 from pipeline.teachers.teacher import Teacher
 from pipeline.teachers.weights import create_model
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 from pipeline.tokens import calibration
@@ -91,7 +92,7 @@ def make_tiles(store: Store, n: int, side_px: int, folder: Path) -> tuple[TilesM
                 writer.append(data)
                 paths.append(folder / f"{len(paths)}.jpg")
                 paths[-1].write_bytes(data)
-            writer.close({})
+            writer.close(Meta(kind="file", tile_px=1))
         name, digest = ref.item, store.digest(ref)
         items.append(TilesItem(id=name, key=name, digest=digest, n=size, kind="file", split=TRAIN, tissue_mm2=None))
     recipe = _RECIPE | {"tile_px": side_px}

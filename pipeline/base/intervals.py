@@ -14,17 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.figures import Interval, Unit
+from pipeline.base.types import Floats, Rows
 
 MIN_SLIDES = 5
 MAX_BLOCKS = 20
 NORMAL_95 = 1.96
-Floats = NDArray[np.floating[Any]]
 
 
 class Resampler:
@@ -71,7 +70,7 @@ class Resampler:
         mean_B: NDArray[np.float64] = sum_B2[:, 0] / sum_B2[:, 1]
         return mean_B
 
-    def percentile_interval(self, value_M: Floats, tile_M: NDArray[np.integer[Any]], percent: float) -> Interval:
+    def percentile_interval(self, value_M: Floats, tile_M: Rows, percent: float) -> Interval:
         """95 % interval of a percentile of M values, each of which belongs to the tile `tile_M` names."""
         order_M = np.argsort(value_M, kind="stable")
         sorted_M, group_M = value_M[order_M], self.group_N[tile_M[order_M]]

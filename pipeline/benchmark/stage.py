@@ -20,6 +20,7 @@ from pipeline.base.errors import EvaluationError
 from pipeline.base.items import TeacherFacts, TokensManifest
 from pipeline.base.partials import file_sha256
 from pipeline.base.store import Store, recipe_key
+from pipeline.base.types import Json
 from pipeline.benchmark import machine
 from pipeline.benchmark.contender import Contender, stop_all
 from pipeline.benchmark.manifest import BenchmarkManifest
@@ -79,7 +80,7 @@ def benchmark_models(
         cells=tuple(contender.cell for contender in contenders),
         speedups=tuple(_speedups(list(contenders))),
     )
-    recipe = {
+    recipe: dict[str, Json] = {
         "teacher": tokens.teacher.model_dump(mode="json"),
         "student": file_sha256(subjects.student / "model.safetensors")[:32],
         "benchmark": params.model_dump(mode="json"),

@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.base.figures import NotMeasured, Result
-from pipeline.base.intervals import Floats
 from pipeline.base.items import TRAIN
 from pipeline.base.progress import Advance
+from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.embeddings import embeddings
 from pipeline.evaluate.fidelity.embedding import Scale, SlideCosine, fidelity

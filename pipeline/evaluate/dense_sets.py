@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from pipeline.base.figures import NotMeasured
-from pipeline.base.intervals import Floats
 from pipeline.base.items import TRAIN
 from pipeline.base.partials import file_sha256
 from pipeline.base.progress import Advance, track
+from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.comparison import Body, unmeasurable_patch
 from pipeline.evaluate.probes.dense import TokenSample, dense_probe, gather

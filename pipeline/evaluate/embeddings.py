@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.arrays import ArrayWriter, MappedArray, balanced_rows
-from pipeline.base.json_types import Json
 from pipeline.base.progress import Advance
 from pipeline.base.store import Ref, recipe_key
+from pipeline.base.types import Json
 from pipeline.evaluate.features import student_features
 from pipeline.evaluate.models import Net
 from pipeline.evaluate.recall import Recall

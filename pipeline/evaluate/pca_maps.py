@@ -19,7 +19,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from pipeline.base.files import write_atomic
-from pipeline.base.intervals import Floats
+from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.fidelity.embedding import TINY, cosine
 from pipeline.evaluate.recall import Basis

@@ -19,8 +19,8 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter
 
 from pipeline.base.files import write_atomic, write_json
-from pipeline.base.json_types import Json
 from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.types import Json
 from pipeline.evaluate.selection import Sample
 
 KIND = "figures"

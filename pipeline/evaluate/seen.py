@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.base.intervals import Floats
+from pipeline.base.types import Floats
 from pipeline.evaluate import selection
 from pipeline.evaluate.labels.from_labels import LabelledTiles
 from pipeline.evaluate.probes.mil import Bags

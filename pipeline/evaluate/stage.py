@@ -16,6 +16,7 @@ from pipeline.base.items import TRAIN, TokensManifest
 from pipeline.base.partials import file_sha256
 from pipeline.base.progress import track
 from pipeline.base.store import Store, recipe_key
+from pipeline.base.types import Json
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.comparison import Body, Comparison, compare, spare_tiles
 from pipeline.evaluate.labelled_sets import SetResult, evaluate_set
@@ -132,7 +133,7 @@ def _manifest(
 ) -> EvaluateManifest:
     """The manifest; each held-out slide is an item, with the key and digest of its answers."""
     tokens = upstream.tokens
-    recipe = {
+    recipe: dict[str, Json] = {
         "tokens": tokens.recipe_key,
         "student": file_sha256(upstream.folder / "model.safetensors")[:32],
         "evaluate": run.params.model_dump(mode="json", exclude={"batch_size": True, "datasets": {"__all__": {"path"}}}),

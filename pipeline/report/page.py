@@ -23,7 +23,7 @@ from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.split_figures import MODELS, PROBES
 from pipeline.params.report import ReportParams
-from pipeline.report import quality_tables, sections, verdict
+from pipeline.report import sections, tile_counts, verdict
 from pipeline.report.across.pareto import Pareto
 from pipeline.report.details import ACCURACY_COLUMNS
 from pipeline.report.pictures import map_pictures, slide_pictures, spread
@@ -145,8 +145,8 @@ def context(
         "slides": shown,
         "catalogue": {item.id: item for item in manifests["slides"].items},
         "pictures": slide_pictures(tiles, shown, store),
-        "splits": quality_tables.split_counts(tiles),
-        "dropped": quality_tables.dropped(tiles),
+        "splits": tile_counts.split_counts(tiles),
+        "dropped": tile_counts.dropped(tiles),
         "refused": all_refused(manifests),
         "training": sections.training(plots / "training.csv"),
         "evaluate": summary,

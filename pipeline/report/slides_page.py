@@ -17,8 +17,8 @@ from markupsafe import Markup
 
 from pipeline.base.files import write_atomic
 from pipeline.base.items import SlideItem, SlidesManifest, TilesItem, TilesManifest
-from pipeline.base.json_types import Json
 from pipeline.base.store import Ref, Store
+from pipeline.base.types import Json
 from pipeline.report.pictures import small_jpeg
 
 PICTURES = {"": "overlay.jpg", "~tiles": "mosaic.jpg"}

@@ -15,8 +15,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from pipeline.base.errors import EngineError, TrainingError
 from pipeline.base.files import write_atomic, write_json
 from pipeline.base.items import StudentFacts
+from pipeline.base.types import Json
 from pipeline.params.student import StudentParams
 from pipeline.student.card import model_card
 from pipeline.student.exported import (
@@ -82,7 +83,7 @@ def load_run(item: Path) -> tuple[StudentFacts, Distiller, dict[str, Tensor]]:
     return facts, distiller.eval(), targets
 
 
-def timm_config(student: Student, facts: StudentFacts) -> dict[str, Any]:
+def timm_config(student: Student, facts: StudentFacts) -> Mapping[str, Json]:
     """config.json as timm's own hub models have it: how to build the model, and what input it was trained on."""
     own, side = student.backbone.pretrained_cfg, facts.input_px
     return {

@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import timm
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from pipeline.base.errors import StudentError
 from pipeline.base.items import AdapterArguments
 from pipeline.base.partials import file_sha256
+from pipeline.base.types import Json, Recipe
 from pipeline.student.adapters import ADAPTERS
 from pipeline.teachers.engines import pick_device
 from pipeline.teachers.layout import to_channels_last
@@ -69,7 +69,7 @@ class ExportedStudent(Network):
     def embedding(self, raw: Tensor) -> Tensor:
         return raw.float()
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Recipe:
         return {"student": self.name, "weights_digest": self.weights_digest, "input_px": self.input_px}
 
     @property
@@ -128,7 +128,7 @@ def architecture(model: nn.Module) -> str:
     return str(model.pretrained_cfg["architecture"])  # type: ignore[index]
 
 
-def net_of(folder: Path) -> dict[str, Any]:
+def net_of(folder: Path) -> dict[str, Json]:
     """Of an exported student's config.json what makes the net and its input."""
     config = json.loads((folder / CONFIG_FILE).read_bytes())
     cfg = config["pretrained_cfg"]

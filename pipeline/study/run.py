@@ -35,9 +35,9 @@ import yaml
 
 from pipeline.base.errors import StudyError
 from pipeline.base.files import write_atomic
-from pipeline.base.json_types import Json
 from pipeline.base.progress import console
 from pipeline.base.store import recipe_key
+from pipeline.base.types import Json, Recipe
 
 Overrides = Mapping[str, Json]
 STAGE = "evaluate"
@@ -60,7 +60,7 @@ class Plan:
                 yield Run(arm, seed, {**overrides, "student.seed": seed}, self._digest(overrides, seed))
 
     def _digest(self, overrides: Overrides, seed: int) -> str:
-        told = {"table": self.table, "base": dict(self.base), "arm": dict(overrides), "seed": seed}
+        told: Recipe = {"table": self.table, "base": dict(self.base), "arm": dict(overrides), "seed": seed}
         return recipe_key(told)[:16]
 
 

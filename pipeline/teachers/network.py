@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.base.types import Recipe
 from pipeline.teachers.layout import to_channels_last
 
 
@@ -54,7 +55,7 @@ class Network(Preprocess, ABC):
         """(N, D) float32, of what `trunk` or an engine in its place answered, in any float dtype."""
 
     @abstractmethod
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Recipe:
         """What its answers depend on, as plain data: part of the key of what is built from it."""
 
     def in_fastest_layout(self) -> Self:

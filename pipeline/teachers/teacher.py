@@ -19,13 +19,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.base.errors import TeacherError
+from pipeline.base.types import Json, Recipe
 from pipeline.teachers.network import Network
 from pipeline.teachers.weights import weights_digest
 
@@ -70,7 +70,7 @@ class Teacher(Network):
         mean: tuple[float, ...],
         std: tuple[float, ...],
         uses: tuple[str, ...] = (),
-        model_kwargs: Mapping[str, Any] | None = None,
+        model_kwargs: Mapping[str, Json] | None = None,
     ) -> None:
         super().__init__(name, input_px, mean, std)
         self.model_kwargs, self.uses = dict(model_kwargs or {}), uses
@@ -119,7 +119,7 @@ class Teacher(Network):
     def where(self) -> str:
         return f"teacher {self.name}"
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Recipe:
         """What the teacher's answers depend on, for recipes and manifests."""
         return {
             "name": self.name,

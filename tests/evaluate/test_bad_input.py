@@ -18,6 +18,7 @@ from pipeline.params.evaluate import DatasetParams
 from pipeline.params.report import ReportParams
 from pipeline.report.across.pareto import Pareto
 from pipeline.report.page import Manifests, build_report
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
@@ -85,7 +86,7 @@ def repaint(made: Made, keys: list[str]) -> None:
             writer = TileWriter(new)
             for i in range(TILES):
                 writer.append(encode_jpeg(painted(list(CLASSES)[i % 3], 40_000 + 100 * n + i), 95))
-            writer.close({})
+            writer.close(Meta(kind="file", tile_px=1))
 
 
 def test_masks_of_one_class_only(made: Made, tmp_path: Path):

@@ -28,6 +28,7 @@ from pipeline.evaluate.upstream import Upstream
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.params.tokens import TokensParams
 from pipeline.student.exported import load_student, untrained_twin
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 
@@ -55,7 +56,7 @@ def write_tiles(store: Store, key: str, seed: int, labelled: bool) -> None:
             name = list(CLASSES)[i % len(CLASSES)]
             rgb_HWC = np.clip(random.normal(CLASSES[name], 25, (SIDE_PX, SIDE_PX, 3)), 0, 255).astype(np.uint8)
             writer.append(encode_jpeg(rgb_HWC, 95), label=name if labelled and i else None)
-        writer.close({})
+        writer.close(Meta(kind="file", tile_px=1))
 
 
 def make(root: Path, *, splits: tuple[str, ...] = SPLITS, labelled: bool = True, teacher: str = "student") -> Run:

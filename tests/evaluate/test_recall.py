@@ -20,7 +20,8 @@ from pipeline.evaluate.split_figures import FewShot
 from pipeline.params.evaluate import DatasetParams
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
-from pipeline.upkeep.housekeeping import named_items, prunable
+from pipeline.upkeep.named import named_items
+from pipeline.upkeep.prune import prunable
 
 KEPT = ("embeddings", "figures")
 ALL = {"copies", "probes", "few shot", "slide labels", "likeness", "structure", "patch likeness", "robustness", "maps"}

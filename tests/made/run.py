@@ -23,6 +23,7 @@ from pipeline.params.evaluate import DatasetParams, EvaluateParams
 from pipeline.params.student import StudentParams
 from pipeline.params.tokens import TokensParams
 from pipeline.student.train import train_student
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 from pipeline.tokens.stage import make_tokens
@@ -103,7 +104,7 @@ def make(root: Path, *, tall: bool = False) -> Made:
                 name = list(CLASSES)[i % len(CLASSES)]
                 rgb_HWC = np.tile(painted(name, 100 * n + i), (1 + tall, 1, 1))
                 writer.append(encode_jpeg(rgb_HWC, 95), label=name)
-            writer.close({})
+            writer.close(Meta(kind="file", tile_px=1))
         items.append(tiles_item(slide, TILES, split, label=label, digest=store.digest(ref)))
     tiles = TilesManifest(recipe_key=recipe_key(RECIPE), recipe=RECIPE, items=tuple(items))
     torch.manual_seed(0)

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.figures import Figure
-from pipeline.base.intervals import Floats, Resampler
+from pipeline.base.intervals import Resampler
+from pipeline.base.types import Floats
 from pipeline.evaluate.split_figures import Likeness
 
 TINY = 1e-12

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.figures import Figure, NotMeasured
-from pipeline.base.intervals import Floats, Jackknife, Resampler
+from pipeline.base.intervals import Jackknife, Resampler
+from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.neighbours import nearest
 from pipeline.evaluate.split_figures import OfModels, Structure
 

@@ -20,6 +20,7 @@ from torch import nn
 from pipeline.base.files import write_json
 from pipeline.base.progress import Advance
 from pipeline.base.store import Ref, recipe_key
+from pipeline.base.types import Json
 from pipeline.evaluate.labels.supervised import Recipe, train_from_labels
 from pipeline.evaluate.recall import Recall
 from pipeline.student.exported import net_of, untrained_twin
@@ -43,7 +44,7 @@ class Drawn:
     classes: int
     seed: int
 
-    def told(self) -> dict[str, object]:
+    def told(self) -> dict[str, Json]:
         """What of a net depends on it, as JSON."""
         return {
             "tiles": [[item.parent.name, item.name, row] for item, row in self.tiles],
@@ -65,7 +66,7 @@ class Rival:
 def rival(folder: Path, drawn: Drawn, recipe: Recipe, recall: Recall, advance: Advance) -> Rival:
     """From the store, else trained and kept there: the architecture exported in `folder`."""
     model = untrained_twin(folder, drawn.seed, drawn.classes)
-    whole = {"model": net_of(folder), "training": asdict(recipe), "recipe_version": RECIPE_VERSION}
+    whole: dict[str, Json] = {"model": net_of(folder), "training": asdict(recipe), "recipe_version": RECIPE_VERSION}
     ref = Ref(KIND, recipe_key(whole), recipe_key(drawn.told()))
     if recall.has(ref):
         advance(recipe.steps * recipe.batch_size)

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.base.figures import Figure
-from pipeline.base.intervals import Floats, Resampler
+from pipeline.base.intervals import Resampler
+from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.probes.probes import linear_head
 from pipeline.evaluate.probes.scoring import share_kept

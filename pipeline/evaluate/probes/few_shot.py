@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.intervals import Floats, Resampler, interval
+from pipeline.base.intervals import Resampler, interval
+from pipeline.base.types import Floats
 from pipeline.evaluate.probes.probes import Labelled
 from pipeline.evaluate.probes.scoring import Scorer
 from pipeline.evaluate.split_figures import FewShot

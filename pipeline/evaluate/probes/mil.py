@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from pipeline.base.figures import NotMeasured
 from pipeline.base.fitting import Fitting
 from pipeline.base.fitting import fit as fit_weights
-from pipeline.base.intervals import Floats, Resampler
+from pipeline.base.intervals import Resampler
+from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.probes.scoring import Scorer
 from pipeline.evaluate.split_figures import SlideLabels

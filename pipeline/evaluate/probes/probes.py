@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.base.figures import NotMeasured
-from pipeline.base.intervals import Floats, Resampler
+from pipeline.base.intervals import Resampler
+from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.fidelity.neighbours import nearest
 from pipeline.evaluate.probes.logistic import near_optimum

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.figures import Figure, NotMeasured
-from pipeline.base.intervals import Floats, Resampler
+from pipeline.base.intervals import Resampler
+from pipeline.base.types import Floats
 from pipeline.evaluate.split_figures import Accuracies, Accuracy
 
 NOTHING_RIGHT = NotMeasured(why="in some resamples the teacher itself gets nothing right")

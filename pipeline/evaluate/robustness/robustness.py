@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import EvaluationError
 from pipeline.base.figures import Figure
-from pipeline.base.intervals import Floats, Resampler
+from pipeline.base.intervals import Resampler
 from pipeline.base.progress import Advance
+from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.embedding import Scale, cosine
 from pipeline.evaluate.robustness.perturbations import CHANGES, Image_HWC
 from pipeline.evaluate.summary import Robustness, Steadiness

@@ -19,8 +19,8 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from pipeline.base.errors import EvaluationError
-from pipeline.base.intervals import Floats
 from pipeline.base.items import TRAIN
+from pipeline.base.types import Floats
 from pipeline.evaluate.features import teacher_features
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.fidelity.neighbours import nearest

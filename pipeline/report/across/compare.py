@@ -16,7 +16,7 @@ from pipeline.base.errors import EvaluationError
 from pipeline.base.figures import Figure, NotMeasured
 from pipeline.base.files import write_atomic
 from pipeline.base.items import StudentManifest
-from pipeline.base.json_types import Json
+from pipeline.base.types import Json
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.benchmark.results import Benchmark
 from pipeline.evaluate.manifest import EvaluateManifest

@@ -17,7 +17,7 @@ from pipeline.base.items import StudentManifest
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.report.verdict import measured_on
-from pipeline.upkeep.housekeeping import cached_file, locked_manifests, locks
+from pipeline.upkeep.locks import cached_file, locked_manifests, locks
 
 WORKSPACE = "workspace"
 _EXPERIMENT = re.compile(r"exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")

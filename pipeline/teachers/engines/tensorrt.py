@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib
-from typing import Any
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from torch._inductor.constant_folding import add_dont_constant_fold
 from pipeline.base.errors import EngineError
 from pipeline.base.progress import console
 from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.types import Json, Recipe
 from pipeline.teachers.engines.export import export_trunk, require_convertible
 from pipeline.teachers.network import Network
 
@@ -111,11 +112,11 @@ def engine_recipe(
     device: torch.device,
     precision: str,
     batch_size: int,
-    library: Any,
+    library: ModuleType,
     golden_NHWC: Tensor | None,
-) -> dict[str, Any]:
+) -> Recipe:
     """All that a built engine depends on. An engine of another GPU or version does not load, or loads and is wrong."""
-    recipe = {
+    recipe: dict[str, Json] = {
         "build_version": BUILD_VERSION,
         "teacher": network.describe(),
         "gpu": torch.cuda.get_device_name(device),
@@ -141,21 +142,23 @@ def why_missing() -> str | None:
     return None
 
 
-def _torch_tensorrt(where: str) -> Any:
+def _torch_tensorrt(where: str) -> ModuleType:
     try:
         import torch_tensorrt
     except (ImportError, OSError) as error:
         # Without libnvinfer the import fails with an OSError.
         raise _missing("torch_tensorrt", "tensorrt", where, error) from None
-    return torch_tensorrt
+    library: ModuleType = torch_tensorrt
+    return library
 
 
-def _model_optimiser(where: str) -> Any:
+def _model_optimiser(where: str) -> ModuleType:
     try:
         import modelopt.torch.quantization
     except (ImportError, OSError) as error:
         raise _missing("modelopt", "fp8", where, error) from None
-    return modelopt.torch.quantization
+    library: ModuleType = modelopt.torch.quantization
+    return library
 
 
 def _missing(library: str, extra: str, where: str, error: Exception) -> EngineError:

@@ -45,7 +45,7 @@ class DroppedCount:
     slides: int
 
 
-def write_quality_plots(tiles: TilesManifest, folder: Path) -> None:
+def write_tile_counts(tiles: TilesManifest, folder: Path) -> None:
     """Write splits.csv and dropped.csv, headers alone where there is nothing."""
     columns = ("split", "slides", "tiles", "tissue_mm2")
     write_csv(
