@@ -3,7 +3,7 @@
     config.json           architecture, width, input side, mean and std: what timm.create_model("local-dir:…") reads
     model.safetensors     the student; answers in the teacher's own space
     model.onnx            the same model for any runtime: `image` in, `embedding` (batch, D) out
-    adapter/              only with `patch`, and out of timm's sight, which in 1.0.16 to 1.0.28 fails on two .safetensors
+    adapter/              only with `patch`; out of timm's sight, which fails on two .safetensors from 1.0.16 to 1.0.28
       adapter.safetensors the dense adapter, answering in the teacher's patch-token space
       adapter.json        its arguments
     README.md             the model card
