@@ -13,7 +13,9 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.base.figures import NotMeasured, Result
+from pipeline.base.intervals import Resampler
 from pipeline.base.items import TRAIN
+from pipeline.base.kept import Basis
 from pipeline.base.progress import Advance
 from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
@@ -26,7 +28,6 @@ from pipeline.evaluate.models import Models
 from pipeline.evaluate.probes.few_shot import few_shot
 from pipeline.evaluate.probes.mil import slide_probe, unmeasurable_slides
 from pipeline.evaluate.probes.probes import probe, unmeasurable
-from pipeline.evaluate.recall import Basis
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.seen import Seen
 from pipeline.evaluate.selection import Sample
@@ -80,7 +81,7 @@ class Space:
     def of(cls, run: Run, train: Sequence[Sample]) -> Space:
         """Of train tiles evenly spread."""
         some = selection.spread(train, run.params.max_probe_tiles)
-        return cls(Scale.of(features.teacher_features(some)), run.recall.tiles(some))
+        return cls(Scale.of(features.teacher_features(some)), run.tiles(some))
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _learnable(body: Body, train: Sequence[Sample], held: Sequence[Sample]) -> b
 def _answers(run: Run, chosen: Sequence[Sample], advance: Advance) -> dict[str, Floats]:
     """{model: (N, D)}."""
     both = [run.models.student, run.models.untrained]
-    student_ND, untrained_ND = embeddings(both, chosen, run.params.batch_size, run.recall, advance)
+    student_ND, untrained_ND = embeddings(both, chosen, run.params.batch_size, run.kept, advance)
     return {"teacher": features.teacher_features(chosen), "student": student_ND, "untrained": untrained_ND}
 
 
@@ -158,7 +159,7 @@ def _tile_labels(run: Run, body: Body, split: str, fitted: LabelledTiles, compar
     missing = unmeasurable(train.labels, held.labels)
     if missing:
         return _Told(probes=missing)
-    basis = {**run.both(), "train": run.recall.tiles(fitted.samples), "held": run.recall.tiles(compared.samples)}
+    basis = {**run.both(), "train": run.tiles(fitted.samples), "held": run.tiles(compared.samples)}
     probes = run.slot("probes", PROBES, ("knn_k", "bootstrap", "seed"), basis).figures(
         lambda: probe(train, held, params.knn_k, params.bootstrap, params.seed)
     )
@@ -182,7 +183,7 @@ def _slide_labels(run: Run, body: Body, split: str, train: Seen, held: Seen) -> 
     if missing:
         return _Told(slide_labels=missing)
     bags, params = (train.bags(), held.bags()), run.params
-    basis = {**run.both(), "train": run.recall.tiles(train.samples), "held": run.recall.tiles(held.samples)}
+    basis = {**run.both(), "train": run.tiles(train.samples), "held": run.tiles(held.samples)}
     found = run.slot("slide labels", SLIDE_LABELS, ("mil_epochs", "bootstrap", "seed"), basis).figures(
         lambda: slide_probe(*bags, params.mil_epochs, params.bootstrap, params.seed)
     )
@@ -199,17 +200,18 @@ def _fidelity(run: Run, seen: Seen, space: Space) -> tuple[Likeness, dict[str, S
     """The global embedding's, of the split and of each slide."""
     names, params = selection.slide_of_tiles(seen.samples), run.params
     teacher_ND, student_ND = seen.answers["teacher"], seen.answers["student"]
-    basis: Basis = {"student": run.models.student.told, "scale": space.tiles, "held": run.recall.tiles(seen.samples)}
+    basis: Basis = {"student": run.models.student.told, "scale": space.tiles, "held": run.tiles(seen.samples)}
+    resampler = Resampler(selection.units_of_tiles(seen.samples), params.bootstrap, params.seed)
     return run.slot("likeness", LIKENESS, ("bootstrap", "seed"), basis).figures(
-        lambda: fidelity(teacher_ND, student_ND, names, space.scale, params.bootstrap, params.seed)
+        lambda: fidelity(teacher_ND, student_ND, names, space.scale, resampler)
     )
 
 
 def _structure(run: Run, seen: Seen, space: Space) -> Structure | NotMeasured:
     """Of tiles evenly spread, as everywhere: every so manieth one."""
     params = run.params
-    names, most = selection.slide_of_tiles(seen.samples), params.max_dense_tiles
-    at = np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).astype(np.int64))
+    units, n, most = selection.units_of_tiles(seen.samples), selection.count(seen.samples), params.max_dense_tiles
+    at = np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64))
     missing = too_few(len(at))
     if missing:
         return missing
@@ -217,9 +219,9 @@ def _structure(run: Run, seen: Seen, space: Space) -> Structure | NotMeasured:
     def make() -> Structure:
         scaled = {name: space.scale(x_ND[at]) for name, x_ND in seen.answers.items()}
         others = {name: scaled[name] for name in ("student", "untrained")}
-        return structure(scaled["teacher"], others, [names[i] for i in at.tolist()], params.bootstrap, params.seed)
+        return structure(scaled["teacher"], others, units.take(at), params.bootstrap, params.seed)
 
-    basis = {**run.both(), "scale": space.tiles, "held": run.recall.tiles(seen.samples)}
+    basis = {**run.both(), "scale": space.tiles, "held": run.tiles(seen.samples)}
     return run.slot("structure", STRUCTURE, ("max_dense_tiles", "bootstrap", "seed"), basis).figures(make)
 
 
@@ -236,10 +238,11 @@ def _patch(
         for batch in features.dense_features(student, sample, params.batch_size, advance):
             yield batch["teacher"], batch["student"]
 
-    basis: Basis = {"student": run.models.dense_told("student"), "held": run.recall.tiles(sample)}
+    basis: Basis = {"student": run.models.dense_told("student"), "held": run.tiles(sample)}
     reader, names = TokenReader(sample[0].tokens), selection.slide_of_tiles(sample)
+    resampler = Resampler(selection.units_of_tiles(sample), params.bootstrap, params.seed)
     return run.slot("patch likeness", LIKENESS, ("bootstrap", "seed"), basis).figures(
-        lambda: patch_fidelity(pairs(), reader.mu, reader.sigma, names, params.bootstrap, params.seed)
+        lambda: patch_fidelity(pairs(), reader.mu, reader.sigma, names, resampler)
     )
 
 

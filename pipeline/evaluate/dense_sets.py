@@ -11,13 +11,13 @@ from pydantic import TypeAdapter
 
 from pipeline.base.figures import NotMeasured
 from pipeline.base.items import TRAIN
+from pipeline.base.kept import Basis
 from pipeline.base.partials import file_sha256
 from pipeline.base.progress import Advance, track
 from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.comparison import Body, unmeasurable_patch
 from pipeline.evaluate.probes.dense import TokenSample, dense_probe, gather
-from pipeline.evaluate.recall import Basis
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.split_figures import Dense
@@ -64,7 +64,7 @@ def dense_of_masks(run: Run, body: Body, listed: Mapping[str, Sequence[Picture]]
         return dict.fromkeys(body.held, missing), []
     basis: Basis = {
         **{f"{name} tokens": run.models.dense_told(name) for name in run.models.dense},
-        "tiles": {split: run.recall.tiles(samples) for split, samples in {TRAIN: body.train, **body.held}.items()},
+        "tiles": {split: run.tiles(samples) for split, samples in {TRAIN: body.train, **body.held}.items()},
         "masks": {split: [_digest(picture) for picture in pictures] for split, pictures in listed.items()},
     }
     slot = run.slot("dense probe", TOLD, ("max_dense_tiles", "bootstrap", "seed"), basis)
@@ -112,9 +112,9 @@ def _of_split(
         what = f"no train mask has the mask values {_listed(strange)}; their pixels were left out"
         cautions.append(f"dense probe of {split}: {what}")
     chosen = tokens.chosen(samples)
-    images, grid = selection.slide_of_tiles(chosen), TokenReader(chosen[0].tokens).grid
+    units, grid = selection.units_of_tiles(chosen), TokenReader(chosen[0].tokens).grid
     answers = tokens.batches(chosen, pictures)
-    found = dense_probe(learnt, answers, images, grid, known, params.bootstrap, params.seed)
+    found = dense_probe(learnt, answers, units, grid, known, params.bootstrap, params.seed)
     return found, [*cautions, *of_weak_teacher(f"dense probe of {split}", found.linear.teacher.miou)]
 
 

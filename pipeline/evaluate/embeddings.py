@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.arrays import ArrayWriter, MappedArray, balanced_rows
+from pipeline.base.kept import Kept
 from pipeline.base.progress import Advance
 from pipeline.base.store import Ref, recipe_key
 from pipeline.base.types import Json
 from pipeline.evaluate.features import student_features
 from pipeline.evaluate.models import Net
-from pipeline.evaluate.recall import Recall
 from pipeline.evaluate.selection import Sample
 
 KIND, ARRAY = "embeddings", "embedding"
@@ -31,16 +31,16 @@ CHUNK_ROWS = 4096
 
 
 def embeddings(
-    nets: Sequence[Net], samples: Sequence[Sample], batch_size: int, recall: Recall, advance: Advance
+    nets: Sequence[Net], samples: Sequence[Sample], batch_size: int, kept: Kept, advance: Advance
 ) -> list[NDArray[np.float32]]:
     """Each net's answers to the tiles, [(N, D)]; those that the store lacks are computed, each tile decoded once.
 
     The nets take the same input. Raises `EvaluationError` where an answer is not finite.
     """
-    refs = [[_ref(net, sample, recall) for sample in samples] for net in nets]
+    refs = [[_ref(net, sample, kept) for sample in samples] for net in nets]
     missing: dict[tuple[int, ...], list[int]] = {}
     for i in range(len(samples)):
-        lacking = tuple(k for k in range(len(nets)) if not recall.has(refs[k][i]))
+        lacking = tuple(k for k in range(len(nets)) if not kept.has(refs[k][i]))
         missing.setdefault(lacking, []).append(i)
     for lacking, chosen in missing.items():
         if not lacking:
@@ -49,29 +49,29 @@ def embeddings(
         answers = student_features([nets[k].model for k in lacking], [samples[i] for i in chosen], batch_size, advance)
         for i, of_sample in zip(chosen, answers, strict=True):
             for k, answer_nD in zip(lacking, of_sample, strict=True):
-                _keep(recall, refs[k][i], _recipe(nets[k], samples[i]), answer_nD)
-    return [np.concatenate([_read(recall, ref) for ref in of_net]) for of_net in refs]
+                _keep(kept, refs[k][i], _recipe(nets[k], samples[i]), answer_nD)
+    return [np.concatenate([_read(kept, ref) for ref in of_net]) for of_net in refs]
 
 
 def _recipe(net: Net, sample: Sample) -> dict[str, Json]:
     return {"model": net.told, "tiles": sample.tiles.parent.name, "recipe_version": RECIPE_VERSION}
 
 
-def _ref(net: Net, sample: Sample, recall: Recall) -> Ref:
-    tiles = recall.digest("tiles", sample.tiles)
+def _ref(net: Net, sample: Sample, kept: Kept) -> Ref:
+    tiles = kept.digest(Ref(*sample.tiles.parts[-3:]))
     rows = recipe_key({"tiles": tiles, "rows": sample.rows.tolist()})
     return Ref(KIND, recipe_key(_recipe(net, sample)), f"{sample.tiles.name}-{rows[:16]}")
 
 
-def _keep(recall: Recall, ref: Ref, recipe: Mapping[str, Json], answer_nD: NDArray[np.float32]) -> None:
-    with recall.store.write(ref, recipe) as partial:
+def _keep(kept: Kept, ref: Ref, recipe: Mapping[str, Json], answer_nD: NDArray[np.float32]) -> None:
+    with kept.store.write(ref, recipe) as partial:
         writer = ArrayWriter(partial / ARRAY, answer_nD.shape, balanced_rows(len(answer_nD), CHUNK_ROWS), np.float32)
         for chunk in range(writer.n_chunks):
             rows = writer.rows(chunk)
             writer.write(chunk, answer_nD[rows.start : rows.stop])
 
 
-def _read(recall: Recall, ref: Ref) -> NDArray[np.float32]:
-    array = MappedArray(recall.store.open(ref, remedy="dvc repro -s -f evaluate") / ARRAY)
+def _read(kept: Kept, ref: Ref) -> NDArray[np.float32]:
+    array = MappedArray(kept.store.open(ref, remedy=kept.remedy) / ARRAY)
     answer_nD: NDArray[np.float32] = array.slice(0, len(array))
     return answer_nD

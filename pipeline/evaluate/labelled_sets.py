@@ -12,17 +12,17 @@ import numpy as np
 
 from pipeline.base.figures import NotMeasured
 from pipeline.base.items import TRAIN
+from pipeline.base.kept import Kept
 from pipeline.base.progress import track
 from pipeline.base.store import Ref, Store
 from pipeline.evaluate.comparison import Body, compare, spare_tiles
 from pipeline.evaluate.dense_sets import dense_of_masks
-from pipeline.evaluate.recall import Recall
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.split_figures import Dense
 from pipeline.evaluate.summary import SetFigures
 from pipeline.evaluate.teacher_source import TeacherSource
-from pipeline.evaluate.trust.cautions import of_few_slides, of_groups
+from pipeline.evaluate.trust.cautions import of_few_units, of_groups
 from pipeline.evaluate.trust.leaks import Copies, check_images, copies
 from pipeline.evaluate.upstream import Upstream
 from pipeline.params.evaluate import DatasetParams, EvaluateParams
@@ -65,7 +65,7 @@ def evaluate_set(
     listed = _chosen(every, masks, params, upstream.tiles.tile_px)
     if masks:
         check_masks([picture for pictures in listed.values() for picture in pictures])
-    stored = _stored(dataset.name, listed, run.recall, upstream, teacher)
+    stored = _stored(dataset.name, listed, run.kept, upstream, teacher)
     held = {split: [found.sample] for split, found in stored.items() if split != TRAIN}
     body = Body([stored[TRAIN].sample], held, tile_labels=not masks, slide_labels=False)
     where, fix = f"evaluate.datasets: {dataset.name}", "drop the copies from one of the two"
@@ -87,7 +87,7 @@ def evaluate_set(
         *doubtful,
         *(text for split in held for text in _of_likeness(split, seen[split], names, listed[split])),
         *whole.cautions,
-        *(() if masks else of_few_slides(grouped)),
+        *(() if masks else of_few_units(grouped)),
         *of_dense,
     ]
     figures = SetFigures(
@@ -109,17 +109,17 @@ def _chosen(
 
 
 def _stored(
-    name: str, listed: Mapping[str, list[Picture]], recall: Recall, upstream: Upstream, teacher: TeacherSource
+    name: str, listed: Mapping[str, list[Picture]], kept: Kept, upstream: Upstream, teacher: TeacherSource
 ) -> dict[str, _Stored]:
     """Each split's tiles and tokens, made where the store lacks them."""
-    tiles, store = upstream.tiles, recall.store
+    tiles, store = upstream.tiles, kept.store
     items = {split: write_set(name, split, pictures, tiles, store) for split, pictures in listed.items()}
     answers = teacher.answer(list(items.values()), tiles, upstream.tokens, store)
     found = {}
     for (split, item), answer in zip(items.items(), answers, strict=True):
         refs = (Ref.of(tiles, item), answer)
         for ref in refs:
-            recall.use(ref)
+            kept.use(ref)
         sample, lost = _sample(name, refs, listed[split], store)
         found[split] = _Stored(sample, lost, store.digest(answer))
     return found

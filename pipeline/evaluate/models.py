@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.base.errors import EvaluationError
-from pipeline.evaluate.recall import Basis
+from pipeline.base.kept import Basis
 from pipeline.student.exported import AdapterConfig, Dense, load_dense, load_student, net_of, untrained_twin
 
 

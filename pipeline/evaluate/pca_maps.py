@@ -19,10 +19,10 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from pipeline.base.files import write_atomic
+from pipeline.base.kept import Basis
 from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.fidelity.embedding import TINY, cosine
-from pipeline.evaluate.recall import Basis
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.summary import Maps, MapTile
@@ -81,7 +81,7 @@ def write_maps(run: Run, held: Sequence[Sample], folder: Path) -> Maps | None:
     if "student" not in run.models.dense or not held:
         return None
     chosen = selection.spread(held, MOST_TILES)
-    basis: Basis = {"student": run.models.dense_told("student"), "held": run.recall.tiles(chosen)}
+    basis: Basis = {"student": run.models.dense_told("student"), "held": run.tiles(chosen)}
     slot = run.slot("maps", MAPS, (), basis)
     maps = slot.find() or slot.keep(*draw_maps(run.models.dense["student"], chosen, run.params.batch_size))
     for name in pictures(len(maps.tiles)):

@@ -12,7 +12,9 @@ from pydantic import TypeAdapter
 
 from pipeline.base.errors import EvaluationError, HistillError
 from pipeline.base.figures import NotMeasured
+from pipeline.base.intervals import Resampler
 from pipeline.base.items import TRAIN, TokensManifest
+from pipeline.base.kept import Basis, Kept
 from pipeline.base.partials import file_sha256
 from pipeline.base.progress import track
 from pipeline.base.store import Store, recipe_key
@@ -23,15 +25,14 @@ from pipeline.evaluate.labelled_sets import SetResult, evaluate_set
 from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest
 from pipeline.evaluate.models import Models
 from pipeline.evaluate.pca_maps import write_maps
-from pipeline.evaluate.recall import RECIPE_VERSION, Basis, Recall
 from pipeline.evaluate.robustness.robustness import MIN_TILES, check_same_teacher, robustness
-from pipeline.evaluate.run import Run
+from pipeline.evaluate.run import RECIPE_VERSION, Run
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.split_figures import Likeness
 from pipeline.evaluate.summary import EvaluateSummary, Robustness
 from pipeline.evaluate.tables import write_evaluate_plots
 from pipeline.evaluate.teacher_source import TeacherSource
-from pipeline.evaluate.trust.cautions import of_few_slides, of_groups
+from pipeline.evaluate.trust.cautions import of_few_units, of_groups
 from pipeline.evaluate.trust.leaks import check_images, copies
 from pipeline.evaluate.upstream import Upstream
 from pipeline.params.evaluate import EvaluateParams
@@ -61,7 +62,7 @@ def evaluate_student(
         raise EvaluationError("no slide is in split 'train'", where="tokens", fix="mend `split` in the slide table")
     train = samples.pop(TRAIN)
     body = Body(train, {split: selection.spread(samples[split], params.max_probe_tiles) for split in sorted(samples)})
-    run = Run(Models.load(upstream.folder, tokens.teacher.width, params.seed), params, Recall(store))
+    run = Run(Models.load(upstream.folder, tokens.teacher.width, params.seed), params, Kept(store, "evaluate"))
     near = check_images(copies(run, train, body.held, upstream.tiles.jpeg_quality), "tiles", "tokens", ONE_SPLIT)
     for split, chosen in body.held.items():
         near += of_groups(f"patients of {split}", *({sample.patient for sample in part} for part in (train, chosen)))
@@ -80,7 +81,7 @@ def evaluate_student(
         sets={name: found.figures for name, found in sets.items()},
         robustness=_robustness(run, leading, tokens, teacher),
         maps=write_maps(run, pictured, plots / "maps"),
-        cautions=(*slides.cautions, *of_few_slides(body.held), *near),
+        cautions=(*slides.cautions, *of_few_units(body.held), *near),
         learnt_slides=tuple(item.id for item in tokens.items if not item.in_train and item.key in keys),
     )
     manifest = _manifest(upstream, run, slides, sets, summary)
@@ -101,14 +102,14 @@ def _robustness(
         "student": run.models.student.told,
         "teacher": tokens.recipe.get("teacher"),
         "precision": tokens.recipe.get("precision"),
-        "held": run.recall.tiles(chosen),
+        "held": run.tiles(chosen),
     }
     slot = run.slot("robustness", ROBUSTNESS, ("bootstrap", "seed"), basis)
     found = slot.find()
     if found is not None:
         return found
     try:
-        teacher = source.load(tokens, run.recall.store)
+        teacher = source.load(tokens, run.kept.store)
     except HistillError as error:
         return NotMeasured(why=f"the teacher cannot be run here: {error.what}")
     # Of images that are not square (a folder of them as a slide) the middle square, which is what the models see.
@@ -120,8 +121,8 @@ def _robustness(
     }
     check_same_teacher(answers["teacher"](images[:MIN_TILES]), features.teacher_features(chosen))
     with track("robustness", n * 10, "tiles") as advance:
-        names = selection.slide_of_tiles(chosen)
-        return slot.keep(robustness(images, answers, names, params.bootstrap, params.seed, advance))
+        resampler = Resampler(selection.units_of_tiles(chosen), params.bootstrap, params.seed)
+        return slot.keep(robustness(images, answers, resampler, params.seed, advance))
 
 
 def _manifest(
@@ -160,5 +161,5 @@ def _manifest(
         recipe=recipe,
         items=tuple(items),
         summary=summary,
-        uses=run.recall.uses,
+        uses=run.kept.uses,
     )

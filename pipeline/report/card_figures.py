@@ -19,9 +19,10 @@ from pipeline.report.details import ACCURACY_COLUMNS
 from pipeline.student.card import FIGURES, model_card
 
 INTRO = """\
-On tiles that the student was not trained on, teacher and student under one protocol; 95 % intervals in brackets. Kept:
-the student's balanced accuracy over the teacher's. Standardised cosine: of centred embeddings, each channel in units of
-the teacher's own deviation (0 is what predicting the mean scores).
+On tiles that the student was not trained on, teacher and student under one protocol; 95 % intervals in brackets where
+there are patients or slides enough for one. Kept: the student's balanced accuracy over the teacher's. Standardised
+cosine: of centred embeddings, each channel in units of the teacher's own deviation (0 is what predicting the mean
+scores).
 """
 MISSING = "Nothing was held out, so nothing was measured: give slides the split `test` in the slide table.\n"
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 from made.exported import SIDE_PX, export
 
+from pipeline.base.kept import Kept
 from pipeline.base.store import Ref, Store
 from pipeline.evaluate.embeddings import KIND, Net, embeddings
-from pipeline.evaluate.recall import Recall
 from pipeline.evaluate.selection import Sample
 from pipeline.student.exported import Encoder, load_student, untrained_twin
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
@@ -41,7 +42,7 @@ def write(store: Store, key: str, seed: int, n: int) -> Sample:
         writer = TileWriter(folder)
         for _ in range(n):
             writer.append(encode_jpeg(random.integers(0, 256, (SIDE_PX, SIDE_PX, 3), np.uint8), 90))
-        writer.close({})
+        writer.close(Meta(kind="file", tile_px=SIDE_PX))
     return Sample(key, store.path(ref), store.path(ref), np.arange(n), (None,) * n)
 
 
@@ -55,7 +56,7 @@ def made(tmp_path: Path) -> Made:
 
 
 def asked(made: Made, nets: list[Net], samples: list[Sample], store: Store | None = None) -> list[np.ndarray]:
-    return embeddings(nets, samples, BATCH, Recall(store or made.store), nothing)
+    return embeddings(nets, samples, BATCH, Kept(store or made.store, "evaluate"), nothing)
 
 
 def kept(made: Made) -> dict[str, int]:
@@ -121,9 +122,9 @@ def test_a_slide_more_computes_one_slide(made: Made) -> None:
 
 
 def test_all_that_was_asked_for_is_named(made: Made) -> None:
-    recall = Recall(made.store)
-    embeddings(made.nets, made.samples, BATCH, recall, nothing)
-    assert set(recall.uses) == set(kept(made))
+    asked_for = Kept(made.store, "evaluate")
+    embeddings(made.nets, made.samples, BATCH, asked_for, nothing)
+    assert set(asked_for.uses) == set(kept(made))
 
 
 def _images(sample: Sample, n: int) -> np.ndarray:

@@ -24,7 +24,7 @@ def figure(value: float, low: float | None = None, high: float | None = None, n:
     """With an interval over tiles where its ends are given."""
     if low is None or high is None:
         return Figure(value=value, n=n)
-    return Figure(value=value, interval=Interval(low=low, high=high, unit="tile", units=n, method="bootstrap"), n=n)
+    return Figure(value=value, interval=Interval(low=low, high=high, unit="slide", units=n, method="bootstrap"), n=n)
 
 
 def accuracy(value: float) -> Accuracy:

@@ -24,6 +24,7 @@ from pydantic import TypeAdapter
 
 from pipeline.base.figures import NotMeasured
 from pipeline.base.intervals import Resampler
+from pipeline.base.kept import Basis
 from pipeline.base.progress import Advance
 from pipeline.evaluate.embeddings import embeddings
 from pipeline.evaluate.fidelity.embedding import Scale
@@ -32,7 +33,6 @@ from pipeline.evaluate.labels.supervised import Recipe
 from pipeline.evaluate.models import Net
 from pipeline.evaluate.probes.probes import Labelled, linear_head
 from pipeline.evaluate.probes.scoring import Scorer
-from pipeline.evaluate.recall import Basis
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.split_figures import FromLabels
@@ -80,19 +80,19 @@ def against_labels(run: Run, train: LabelledTiles, held: Mapping[str, LabelledTi
     missing = {k: why for k in params.from_labels if (why := too_few(labels, k))}
     drawn = {k: draw(labels, k, params.seed) for k in params.from_labels if k not in missing}
     rivals = {
-        (k, number): rival(run.models.folder, one, Recipe(steps=params.label_steps), run.recall, advance)
+        (k, number): rival(run.models.folder, one, Recipe(steps=params.label_steps), run.kept, advance)
         for (k, number), one in _draws(train, drawn, params.seed)
     }
     splits: dict[str, dict[int, FromLabels | NotMeasured]] = {}
     for split, tiles in held.items():
         answers = _answers(run, rivals, np.unique(labels), tiles.samples, advance) if rivals else {}
-        train_held: Basis = {"train": run.recall.tiles(train.samples), "held": run.recall.tiles(tiles.samples)}
+        train_held: Basis = {"train": run.tiles(train.samples), "held": run.tiles(tiles.samples)}
         splits[split] = dict(missing)
         for k, at_RM in drawn.items():
             of_k = [rivals[k, number] for number in range(DRAWS)]
             drawing = Drawing(at_RM, [trained.loss for trained in of_k])
             rival_RN = np.stack([answers[k, number] for number in range(DRAWS)])
-            nets: Basis = {"nets": [run.recall.store.digest(trained.ref) for trained in of_k]}
+            nets: Basis = {"nets": [run.kept.digest(trained.ref) for trained in of_k]}
             slot = run.slot("from labels", FROM_LABELS, ("bootstrap", "seed"), {**run.both(), **train_held, **nets})
             splits[split][k] = slot.find() or slot.keep(
                 label_figures(drawing, rival_RN, train.known, tiles.known, params)
@@ -121,7 +121,7 @@ def _answers(
 ) -> dict[tuple[int, int], NDArray[np.str_]]:
     """The label that each net gives each tile, (N,)."""
     nets = [Net.of(run.models.folder, trained.model) for trained in rivals.values()]
-    logits = embeddings(nets, samples, run.params.batch_size, run.recall, advance)
+    logits = embeddings(nets, samples, run.params.batch_size, run.kept, advance)
     return {key: classes[logit_NK.argmax(axis=1)] for key, logit_NK in zip(rivals, logits, strict=True)}
 
 
@@ -142,7 +142,7 @@ def label_figures(
     """
     known_N = np.isin(np.asarray(held.labels, dtype=np.str_), np.asarray(train.labels, dtype=np.str_))
     held, rival_RN = held.only(known_N), rival_RN[:, known_N]
-    score = Scorer(held.labels, train.labels, Resampler(held.slides, params.bootstrap, params.seed))
+    score = Scorer(held.labels, train.labels, Resampler(held.units, params.bootstrap, params.seed))
     label_N = np.asarray(train.labels, dtype=np.str_)
     right_RN = {}
     for name, feature_ND in train.features.items():

@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline.base.files import write_json
+from pipeline.base.kept import Kept
 from pipeline.base.progress import Advance
 from pipeline.base.store import Ref, recipe_key
 from pipeline.base.types import Json
 from pipeline.evaluate.labels.supervised import Recipe, train_from_labels
-from pipeline.evaluate.recall import Recall
 from pipeline.student.exported import net_of, untrained_twin
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import fit_square
@@ -63,19 +63,19 @@ class Rival:
     ref: Ref
 
 
-def rival(folder: Path, drawn: Drawn, recipe: Recipe, recall: Recall, advance: Advance) -> Rival:
+def rival(folder: Path, drawn: Drawn, recipe: Recipe, kept: Kept, advance: Advance) -> Rival:
     """From the store, else trained and kept there: the architecture exported in `folder`."""
     model = untrained_twin(folder, drawn.seed, drawn.classes)
     whole: dict[str, Json] = {"model": net_of(folder), "training": asdict(recipe), "recipe_version": RECIPE_VERSION}
     ref = Ref(KIND, recipe_key(whole), recipe_key(drawn.told()))
-    if recall.has(ref):
+    if kept.has(ref):
         advance(recipe.steps * recipe.batch_size)
     else:
         loss = train_from_labels(model, _images(drawn.tiles), drawn.class_M, drawn.seed, recipe, advance)
-        with recall.store.write(ref, whole) as partial:
+        with kept.store.write(ref, whole) as partial:
             save_file({name: x.contiguous() for name, x in model.state_dict().items()}, partial / WEIGHTS_FILE)
             write_json(partial / TRAINING_FILE, {"loss": loss, **drawn.told()})
-    item = recall.store.open(ref, remedy="dvc repro evaluate")
+    item = kept.store.open(ref, remedy=kept.remedy)
     model.load_state_dict(load_file(item / WEIGHTS_FILE))
     return Rival(model, json.loads((item / TRAINING_FILE).read_bytes())["loss"], ref)
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.base.figures import Figure
-from pipeline.base.intervals import Resampler
+from pipeline.base.intervals import Resampler, Units
 from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.probes.probes import linear_head
@@ -112,7 +112,7 @@ def overlap(count_3K: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
 def dense_probe(
     train: TokenSample,
     held: Batches,
-    image_N: Sequence[str],
+    units: Units,
     grid: tuple[int, int],
     values: Sequence[int],
     resamples: int,
@@ -126,7 +126,7 @@ def dense_probe(
     scales = {name: Scale.of(x_MD) for name, x_MD in train.features.items()}
     heads = {name: linear_head(scales[name](x_MD), train.label_M) for name, x_MD in train.features.items()}
     majority = np.bincount(train.label_M).argmax()
-    names, image = np.unique(np.asarray(image_N, dtype=np.str_), return_inverse=True)
+    names, image = np.unique(np.asarray(units.names, dtype=np.str_), return_inverse=True)
     tally, done = _Tally(len(names), len(values)), 0
     for features, mask_nHW in held:
         answers = {name: _pixels(heads[name], scales[name](x), grid, mask_nHW.shape[1]) for name, x in features.items()}
@@ -141,7 +141,7 @@ def dense_probe(
             for i, (found_HW, mask_HW) in enumerate(zip(found_nHW, mask_nHW, strict=True)):
                 tally.add(name, image[done + i], found_HW, mask_HW)
         done += len(mask_nHW)
-    resampler = Resampler([str(i) for i in range(len(names))], resamples, seed, unit="image")
+    resampler = Resampler(Units([f"{i:09}" for i in range(len(names))], units.unit), resamples, seed)
     found = {name: _Answers.of(count_3IK, resampler, done) for name, count_3IK in tally.counts.items()}
     return Dense(
         linear=_table(found, resampler, "student", "untrained"),
@@ -191,8 +191,12 @@ class _Answers:
     def figures(self, resampler: Resampler, floors: Sequence[tuple[str, _Answers]] = ()) -> Overlap:
         of_miou, of_dice = {name: floor.miou for name, floor in floors}, {name: floor.dice for name, floor in floors}
         return Overlap(
-            miou=Figure(value=self.miou, interval=resampler.interval(self.miou_B), floors=of_miou, n=self.n),
-            dice=Figure(value=self.dice, interval=resampler.interval(self.dice_B), floors=of_dice, n=self.n),
+            miou=Figure(
+                value=self.miou, interval=resampler.interval(self.miou, self.miou_B, 0, 1), floors=of_miou, n=self.n
+            ),
+            dice=Figure(
+                value=self.dice, interval=resampler.interval(self.dice, self.dice_B, 0, 1), floors=of_dice, n=self.n
+            ),
         )
 
 

@@ -39,7 +39,7 @@ def few_shot(train: Labelled, held: Labelled, episodes: int, resamples: int, see
     """
     known = set(train.labels)
     held = held.only(np.array([label in known for label in held.labels], dtype=np.bool_))
-    score = Scorer(held.labels, train.labels, Resampler(held.slides, resamples, seed))
+    score = Scorer(held.labels, train.labels, Resampler(held.units, resamples, seed))
     support = {name: train_ND - train_ND.mean(axis=0) for name, train_ND in train.features.items()}
     query = {name: _unit(held.features[name] - x.mean(axis=0)) for name, x in train.features.items()}
     support = {name: _unit(train_ND) for name, train_ND in support.items()}

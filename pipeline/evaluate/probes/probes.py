@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.base.figures import NotMeasured
-from pipeline.base.intervals import Resampler
+from pipeline.base.intervals import Resampler, Units
 from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.fidelity.neighbours import nearest
@@ -39,10 +39,10 @@ MAX_ITER = 5000
 
 @dataclass(frozen=True)
 class Labelled:
-    """Labels and slides of some tiles, and each model's features of them: {model: (N, D)}."""
+    """Labels of some tiles, what intervals draw of them, and each model's features of them: {model: (N, D)}."""
 
     labels: Sequence[str]
-    slides: Sequence[str]
+    units: Units
     features: Mapping[str, Floats]
 
     def only(self, keep_N: NDArray[np.bool_]) -> Labelled:
@@ -50,7 +50,7 @@ class Labelled:
         chosen: list[int] = np.flatnonzero(keep_N).tolist()
         return Labelled(
             [self.labels[i] for i in chosen],
-            [self.slides[i] for i in chosen],
+            self.units.take(keep_N),
             {name: feature_ND[chosen] for name, feature_ND in self.features.items()},
         )
 
@@ -101,7 +101,7 @@ def probe(train: Labelled, held: Labelled, knn_k: int, resamples: int, seed: int
     known = set(train.labels)
     dropped = sorted(set(held.labels) - known)
     held = held.only(np.array([label in known for label in held.labels], dtype=np.bool_))
-    score = Scorer(held.labels, train.labels, Resampler(held.slides, resamples, seed))
+    score = Scorer(held.labels, train.labels, Resampler(held.units, resamples, seed))
     scales = {name: Scale.of(feature_ND) for name, feature_ND in train.features.items()}
     heads, knn, linear = {}, {}, {}
     for name, scale in scales.items():

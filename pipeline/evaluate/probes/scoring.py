@@ -45,9 +45,10 @@ class Scorer:
 
     def accuracy(self, right_N: Floats, floors: Mapping[str, float] | None = None) -> Accuracy:
         """Both accuracies of one model's answers; the balanced one beside its floors."""
+        value = self.balanced(right_N)
         balanced = Figure(
-            value=self.balanced(right_N),
-            interval=self.resampler.interval(self._resampled(right_N)),
+            value=value,
+            interval=self.resampler.interval(value, self._resampled(right_N), 0, 1),
             floors=floors or {},
             n=len(right_N),
         )
@@ -72,8 +73,9 @@ class Scorer:
 
     def difference(self, right_N: Floats, other_N: Floats) -> Figure:
         """Balanced accuracy of the first minus that of the other; paired."""
-        between = self.resampler.interval(self._resampled(right_N) - self._resampled(other_N))
-        return Figure(value=self.balanced(right_N) - self.balanced(other_N), interval=between, n=len(right_N))
+        value = self.balanced(right_N) - self.balanced(other_N)
+        between = self.resampler.interval(value, self._resampled(right_N) - self._resampled(other_N), -1, 1)
+        return Figure(value=value, interval=between, n=len(right_N))
 
     def _resampled(self, right_N: Floats) -> NDArray[np.float64]:
         """Balanced accuracy of every resample, over the classes that it drew."""
@@ -95,4 +97,5 @@ def share_kept(
     if teacher <= 0 or teacher_B.min() <= 0:
         return NOTHING_RIGHT
     kept = {name: floor / teacher for name, floor in floors.items()}
-    return Figure(value=student / teacher, interval=resampler.interval(student_B / teacher_B), floors=kept, n=n)
+    value = student / teacher
+    return Figure(value=value, interval=resampler.interval(value, student_B / teacher_B, low=0), floors=kept, n=n)

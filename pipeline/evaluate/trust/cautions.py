@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from pipeline.base.figures import Figure
-from pipeline.base.intervals import MIN_SLIDES
+from pipeline.base.intervals import MIN_UNITS
 from pipeline.base.items import TRAIN
 from pipeline.evaluate import selection
 from pipeline.evaluate.probes.mil import FEW_SLIDES
@@ -18,15 +18,16 @@ from pipeline.tokens.item.reader import TokenReader
 FLOORS = {"majority": "the majority class", "untrained": "an untrained network"}
 
 
-def of_few_slides(held: Mapping[str, Sequence[Sample]]) -> list[str]:
-    """For each split of so few slides (or groups) that its intervals draw tiles instead."""
-    slides = {split: len(set(selection.slide_of_tiles(chosen))) for split, chosen in held.items()}
-    return [
-        f"intervals of {split}: {n} held-out slides are too few to draw from ({MIN_SLIDES} needed); tiles are drawn, "
-        "and the intervals speak of these slides only"
-        for split, n in slides.items()
-        if n < MIN_SLIDES
-    ]
+def of_few_units(held: Mapping[str, Sequence[Sample]]) -> list[str]:
+    """For each split of so few patients, slides or groups that its figures have no intervals."""
+    found = []
+    for split, chosen in held.items():
+        units = selection.units_of_tiles(chosen)
+        n = len(set(units.names))
+        if n < MIN_UNITS:
+            what = f"{n} held-out {units.unit}s are fewer than the {MIN_UNITS} that an interval needs"
+            found.append(f"figures of {split}: {what}; how far they would move with others is not known")
+    return found
 
 
 def of_classes(what: str, train: Sequence[str], held: Sequence[str]) -> list[str]:

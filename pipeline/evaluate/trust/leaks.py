@@ -20,11 +20,11 @@ from pydantic import TypeAdapter
 
 from pipeline.base.errors import EvaluationError
 from pipeline.base.items import TRAIN
+from pipeline.base.kept import Basis
 from pipeline.base.types import Floats
 from pipeline.evaluate.features import teacher_features
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.fidelity.neighbours import nearest
-from pipeline.evaluate.recall import Basis
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample, spread
 from pipeline.tiles.item.reader import TileReader
@@ -57,9 +57,9 @@ def copies(run: Run, train: Sequence[Sample], held: Mapping[str, Sequence[Sample
     Equal files are looked for among all train tiles, others in `evaluate.max_probe_tiles` of them. `quality` is the one
     at which pixels are stored as JPEG (`tiles.jpeg_quality`).
     """
-    found, learnt, some = {}, run.recall.tiles(train), spread(train, run.params.max_probe_tiles)
+    found, learnt, some = {}, run.tiles(train), spread(train, run.params.max_probe_tiles)
     for split, chosen in held.items():
-        basis: Basis = {"train": learnt, "held": run.recall.tiles(chosen), "jpeg_quality": quality}
+        basis: Basis = {"train": learnt, "held": run.tiles(chosen), "jpeg_quality": quality}
         slot = run.slot("copies", COPIES, ("max_probe_tiles",), basis)
         found[split] = slot.find() or slot.keep(_copies(some, train, chosen, quality))
     return found

@@ -13,11 +13,13 @@ from made.run import CLASSES, Made, folder_set, make, masks_set, painted
 from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 
+from pipeline.base.errors import CorruptItem
+from pipeline.base.kept import Kept
 from pipeline.base.store import Ref, Store
-from pipeline.evaluate import recall
-from pipeline.evaluate.recall import Recall
+from pipeline.evaluate import run as evaluate_run
 from pipeline.evaluate.split_figures import FewShot
 from pipeline.params.evaluate import DatasetParams
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 from pipeline.upkeep.named import named_items
@@ -46,13 +48,13 @@ def made(run: Made, tmp_path: Path) -> Made:
     return run._replace(store=Store(tmp_path / "store"), folder=tmp_path / "student")
 
 
-def kept(store: Store) -> dict[Ref, str]:
+def figures(store: Store) -> dict[Ref, str]:
     """The items of figures and what they are."""
     return {ref: str(store.recipe(ref)["figures"]) for ref in store.refs() if ref.kind == "figures"}
 
 
 def remade(made: Made, before: Mapping[Ref, str]) -> set[str]:
-    return {part for ref, part in kept(made.store).items() if ref not in before}
+    return {part for ref, part in figures(made.store).items() if ref not in before}
 
 
 def evaluated(made: Made, out: Path, *datasets: DatasetParams, **more: Any) -> dict[str, bytes]:
@@ -74,7 +76,7 @@ def retile(made: Made, slide: str, label: str | None, seed: int) -> None:
         for i in range(made.tiles.item(slide).n):
             name = list(CLASSES)[i % len(CLASSES)]
             writer.append(encode_jpeg(painted(name, seed + i), 95), label=label or name)
-        writer.close({})
+        writer.close(Meta(kind="file", tile_px=1))
 
 
 def test_a_second_evaluation_is_the_first_and_runs_no_model(made: Made, tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ def test_a_second_evaluation_is_the_first_and_runs_no_model(made: Made, tmp_path
     masks = DatasetParams(name="masks", kind="masks", path=str(masks_set(tmp_path / "masks")))
     settings = {"from_labels": (2,), "label_steps": 4}
     first, items = evaluated(made, tmp_path / "one", images, masks, **settings), set(made.store.refs())
-    assert set(kept(made.store).values()) == ALL | {"from labels", "dense probe"}
+    assert set(figures(made.store).values()) == ALL | {"from labels", "dense probe"}
     for array in [*made.store.root.glob("tiles/*/*/jpeg/c"), *made.store.root.glob("tokens/*/*/patch/c")]:
         shutil.rmtree(array)
     assert evaluated(made, tmp_path / "two", images, masks, **settings) == first
@@ -112,13 +114,13 @@ def test_what_is_kept_is_what_an_empty_store_makes(made: Made, tmp_path: Path) -
 def test_a_parameter_remakes_the_figures_that_take_it(
     made: Made, tmp_path: Path, changed: dict[str, int], parts: set[str]
 ) -> None:
-    before = kept(made.store)
+    before = figures(made.store)
     evaluated(made, tmp_path / "second", **changed)
     assert remade(made, before) == parts
 
 
 def test_a_changed_student_is_compared_anew(made: Made, tmp_path: Path) -> None:
-    before = kept(made.store)
+    before = figures(made.store)
     weights = load_file(made.folder / "model.safetensors")
     name = next(name for name, values in weights.items() if values.ndim == 4)
     weights[name] += 0.05 * torch.randn(weights[name].shape, generator=torch.Generator().manual_seed(0))
@@ -129,7 +131,7 @@ def test_a_changed_student_is_compared_anew(made: Made, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["label", "pixels", "split"])
 def test_a_changed_label_tile_or_split_makes_other_figures(made: Made, tmp_path: Path, change: str) -> None:
-    before = kept(made.store)
+    before = figures(made.store)
     if change == "split":
         moved = [made.tokens.item("d").model_copy(update={"split": "other"})]
         items = (*(item for item in made.tokens.items if item.id != "d"), *moved)
@@ -143,8 +145,8 @@ def test_a_changed_label_tile_or_split_makes_other_figures(made: Made, tmp_path:
 
 
 def test_another_version_of_the_code_keeps_its_own(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = kept(made.store)
-    monkeypatch.setattr(recall, "RECIPE_VERSION", recall.RECIPE_VERSION + 1)
+    before = figures(made.store)
+    monkeypatch.setattr(evaluate_run, "RECIPE_VERSION", evaluate_run.RECIPE_VERSION + 1)
     evaluated(made, tmp_path / "second")
     assert remade(made, before) == ALL
 
@@ -156,8 +158,17 @@ def test_another_form_of_the_figures_keeps_its_own_and_other_words_do_not(made: 
     class More(FewShot):
         more: int = 0
 
-    refs = [Recall(made.store).slot("few shot", TypeAdapter(form), {}, {}).ref for form in (FewShot, Said, More)]
+    refs = [Kept(made.store, "evaluate").slot({}, {}, TypeAdapter(form)).ref for form in (FewShot, Said, More)]
     assert refs[0] == refs[1] != refs[2]
+
+
+def test_a_damaged_file_is_named_and_its_remedy_helps(made: Made, tmp_path: Path) -> None:
+    damaged = next(ref for ref, part in figures(made.store).items() if part == "probes")
+    (made.store.path(damaged) / "figures.json").write_bytes(b'{"knn": ')
+    with pytest.raises(CorruptItem, match=rf"(?s){damaged.item}/figures\.json: .*delete .*{damaged.item}, then"):
+        evaluated(made, tmp_path / "second")
+    shutil.rmtree(made.store.path(damaged))
+    assert evaluated(made, tmp_path / "third") == files(tmp_path / "first")
 
 
 def test_prune_keeps_what_the_manifest_names_and_nothing_else_of_it(made: Made, tmp_path: Path) -> None:
