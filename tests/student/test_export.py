@@ -124,6 +124,7 @@ OTHER_TIMMS = [Path(folder) for folder in os.environ.get("HISTILL_OTHER_TIMMS", 
     reason="pip install --no-deps --target DIR timm==1.0.20; HISTILL_OTHER_TIMMS=DIR (several: DIR:DIR)",
 )
 @pytest.mark.parametrize("folder", OTHER_TIMMS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("exported", ["efficientvit_b0"], indirect=True)
 def test_the_card_s_own_code_answers_alike_in_another_timm(
     exported: tuple[Path, Path], folder: Path, tmp_path: Path
 ) -> None:
