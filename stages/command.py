@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -30,7 +32,12 @@ P = TypeVar("P", bound=SiteParams)
 
 @contextmanager
 def errors(debug: bool) -> Iterator[None]:
-    """Print a `HistillError` without its traceback and exit with 1."""
+    """Print a `HistillError` without its traceback and exit with 1.
+
+    Where a library ends the process by a signal, what it was doing is printed: no run ends without a word.
+    """
+    if sys.__stderr__ is not None and not faulthandler.is_enabled():
+        faulthandler.enable(sys.__stderr__)
     try:
         yield
     except HistillError as error:

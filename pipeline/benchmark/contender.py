@@ -218,9 +218,10 @@ class Contender:
         assert self._process is not None
         self._process.join(_STOP_S)
         code = self._process.exitcode
-        return (
-            f"its process ended with exit code {code}{', as where memory runs out' if code == -signal.SIGKILL else ''}"
-        )
+        if code is None or code >= 0:
+            return f"its process ended with exit code {code}"
+        full = ", as where memory runs out" if code == -signal.SIGKILL else ""
+        return f"its process was ended by {signal.Signals(-code).name}{full}"
 
 
 def worst_cosine(got_ND: NDArray[np.float32], want_ND: NDArray[np.float32]) -> float:

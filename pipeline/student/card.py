@@ -24,6 +24,8 @@ BATCH_NORM = {
     False: "by the batch, measured again with the final weights",
 }
 
+KEEP_THE_HEAD = "Never pass num_classes=0: its last layer is what answers in the teacher's space."
+"""timm cannot keep a layer that it was asked to leave out; the export has no name for it, so that timm refuses."""
 FIGURES = "## Figures"
 NOT_YET = f"""\
 {FIGURES}
@@ -49,6 +51,25 @@ model = timm.create_model("local-dir:models/student", pretrained=True).eval()
 config = timm.data.resolve_model_data_config(model)
 transform = timm.data.create_transform(**config, is_training=False)
 embedding = model(transform(tile).unsqueeze(0))  # tile: PIL image; embedding: (1, {width})
+```
+
+**{keep_the_head}** timm refuses it ("Unexpected key(s) in state_dict"), and so do tools that
+ask timm for "features" that way: give them this model as it is.
+
+With timm before 1.0.16, which knows no `local-dir` (tried with 0.9.8, 0.9.16 and 1.0.15; `crop_pct` is not to be left
+out: timm's own 0.95 looks at another field):
+
+```python
+import json, timm
+config = json.load(open("models/student/config.json"))
+model = timm.create_model(
+    config["architecture"], num_classes=config["num_classes"],
+    checkpoint_path="models/student/model.safetensors", **config["model_args"],
+).eval()
+cfg = config["pretrained_cfg"]
+transform = timm.data.create_transform(
+    tuple(cfg["input_size"]), mean=cfg["mean"], std=cfg["std"], interpolation="bicubic", crop_pct=1.0
+)
 ```
 
 `model.onnx` (opset 18) is the same model for other runtimes: input `image` (batch, 3, {input_px}, {input_px}),
@@ -84,8 +105,9 @@ scanners that were not among the training slides. Not a medical device.
 DENSE = """\
 ## Dense features
 
-`adapter.safetensors` (arguments in `adapter.json`) turns the student's feature maps into the teacher's {grid} grid of
-patch tokens, in the teacher's space. It needs Histill: `histill embed IMAGES --dense --out FILE.h5`.
+`adapter/adapter.safetensors` (arguments in `adapter.json` beside it) turns the student's feature maps into the
+teacher's {grid} grid of patch tokens, in the teacher's space. It needs Histill:
+`histill embed IMAGES --dense --out FILE.h5`.
 """
 
 
@@ -131,4 +153,5 @@ def model_card(facts: StudentFacts, figures: str = NOT_YET) -> str:
         dense=DENSE.format(grid=grid) if facts.adapter else "",
         licence=licence_note(teacher.name),
         figures=figures,
+        keep_the_head=KEEP_THE_HEAD,
     )

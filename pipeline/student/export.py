@@ -3,8 +3,9 @@
     config.json           architecture, width, input side, mean and std: what timm.create_model("local-dir:…") reads
     model.safetensors     the student; answers in the teacher's own space
     model.onnx            the same model for any runtime: `image` in, `embedding` (batch, D) out
-    adapter.safetensors   the dense adapter, answering in the teacher's patch-token space; only with `patch`
-    adapter.json          its arguments
+    adapter/              only with `patch`; out of timm's sight, which fails on two .safetensors from 1.0.16 to 1.0.28
+      adapter.safetensors the dense adapter, answering in the teacher's patch-token space
+      adapter.json        its arguments
     README.md             the model card
 
 Training answers z in standardised space; `targets.Standardiser` folds the way back into the last layer.
@@ -26,9 +27,10 @@ from pipeline.base.files import write_atomic, write_json
 from pipeline.base.items import StudentFacts
 from pipeline.base.types import Json
 from pipeline.params.student import StudentParams
-from pipeline.student.card import model_card
+from pipeline.student.card import KEEP_THE_HEAD, model_card
 from pipeline.student.exported import (
     ADAPTER_FILE,
+    ADAPTER_FOLDER,
     ADAPTER_WEIGHTS_FILE,
     CARD_FILE,
     CONFIG_FILE,
@@ -93,7 +95,7 @@ def timm_config(student: Student, facts: StudentFacts) -> Mapping[str, Json]:
         "model_args": student.model_args,
         "pretrained_cfg": {
             "tag": "histill",
-            "description": f"distilled from {facts.teacher.name}; answers in its embedding space",
+            "description": f"distilled from {facts.teacher.name}; answers in its embedding space. {KEEP_THE_HEAD}",
             "license": "other",
             "input_size": [3, side, side],
             "fixed_input_size": student.fixed_input,
@@ -105,7 +107,8 @@ def timm_config(student: Student, facts: StudentFacts) -> Mapping[str, Json]:
             "std": list(own["std"]),
             "num_classes": facts.width,
             "first_conv": own["first_conv"],
-            "classifier": own["classifier"],
+            # Named, timm drops it for another num_classes without a word: 0 then gave the penultimate layer.
+            "classifier": None,
         },
     }
 
@@ -117,11 +120,12 @@ def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: dic
     adapter = distiller.adapter
     if adapter is not None and facts.adapter is not None:
         Standardiser.from_tensors("patch", targets).fold_into(adapter.last)
-        _save(folder / ADAPTER_WEIGHTS_FILE, adapter)
+        (folder / ADAPTER_FOLDER).mkdir()
+        _save(folder / ADAPTER_FOLDER / ADAPTER_WEIGHTS_FILE, adapter)
         stages = tuple(stage.index for stage in distiller.student.stages)
         name = StudentParams.model_validate(facts.student).adapter
         config = AdapterConfig(adapter=name, arguments=facts.adapter, stages=stages)
-        write_json(folder / ADAPTER_FILE, config.model_dump(mode="json"))
+        write_json(folder / ADAPTER_FOLDER / ADAPTER_FILE, config.model_dump(mode="json"))
     write_atomic(folder / CARD_FILE, model_card(facts).encode())
 
 

@@ -29,10 +29,13 @@ from pipeline.base.partials import file_sha256
 from pipeline.base.types import Json, Recipe
 from pipeline.student.adapters import ADAPTERS
 from pipeline.teachers.engines import pick_device
+from pipeline.teachers.layout import to_channels_last
 from pipeline.teachers.network import Network
 
 CONFIG_FILE, WEIGHTS_FILE, ONNX_FILE, CARD_FILE = "config.json", "model.safetensors", "model.onnx", "README.md"
 ADAPTER_FILE, ADAPTER_WEIGHTS_FILE = "adapter.json", "adapter.safetensors"
+ADAPTER_FOLDER = "adapter"
+"""Of these two: timm 1.0.16 to 1.0.28 fail on a folder with a second .safetensors in it (a NameError)."""
 DECODERS = 2
 """Threads that decode the next batch while the model is at work on this one."""
 
@@ -48,8 +51,13 @@ class AdapterConfig(BaseModel):
     @classmethod
     def of_folder(cls, folder: Path) -> AdapterConfig | None:
         """Of an exported student; None where it has no adapter."""
-        path = folder / ADAPTER_FILE
+        path = adapter_folder(folder) / ADAPTER_FILE
         return cls.model_validate_json(path.read_bytes()) if path.is_file() else None
+
+
+def adapter_folder(folder: Path) -> Path:
+    """Where an exported student has its adapter: below it, and beside its weights if an earlier Histill exported it."""
+    return folder if (folder / ADAPTER_FILE).is_file() else folder / ADAPTER_FOLDER
 
 
 class ExportedStudent(Network):
@@ -118,7 +126,7 @@ def load_dense(folder: Path, backbone: nn.Module, *, trained: bool = True, seed:
         grids, grid = [list(each) for each in arguments.grids], list(arguments.grid)
         adapter = ADAPTERS[config.adapter](list(arguments.channels), grids, grid, arguments.width)
     if trained:
-        adapter.load_state_dict(load_file(folder / ADAPTER_WEIGHTS_FILE))
+        adapter.load_state_dict(load_file(adapter_folder(folder) / ADAPTER_WEIGHTS_FILE))
     return Dense(backbone, adapter, config).eval().requires_grad_(False)
 
 
@@ -151,7 +159,7 @@ class Encoder:
         self.model, self._dense = model, dense
         for module in (model, dense):
             if module is not None:
-                module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                to_channels_last(module.to(self.device))
         self.grid = None if dense is None else dense.grid
 
     def normalise(self, image_NHWC: NDArray[np.uint8]) -> Tensor:

@@ -20,6 +20,7 @@ from pipeline.base.errors import TrainingError
 from pipeline.base.items import AdapterArguments
 from pipeline.base.types import Json
 from pipeline.student.adapters import ADAPTERS, Adapter
+from pipeline.teachers.layout import to_channels_last
 
 N_STAGES = 2
 """Feature maps given to the adapter: of the two coarsest strides (16 and 32 for most nets)."""
@@ -158,7 +159,7 @@ def build(
         torch.manual_seed(seed)
         student = Student(model, width, input_px, model_kwargs)
         if adapter is None:
-            return Distiller(student, None).to(memory_format=torch.channels_last), None
+            return to_channels_last(Distiller(student, None)), None
         arguments = AdapterArguments(
             channels=tuple(stage.channels for stage in student.stages),
             grids=tuple(stage.grid for stage in student.stages),
@@ -166,4 +167,4 @@ def build(
             width=width,
         )
         module = ADAPTERS[adapter](**dict(arguments))
-        return Distiller(student, module).to(memory_format=torch.channels_last), arguments
+        return to_channels_last(Distiller(student, module)), arguments

@@ -93,8 +93,9 @@ def train_student(
         write_atomic(curve, (folder / "curve.csv").read_bytes())
     accelerator.wait_for_everyone()
     items = tuple(
-        FileItem(id=path.name, key=ITEM, digest=file_sha256(path)[:32], nbytes=path.stat().st_size)
-        for path in sorted(out.iterdir())
+        FileItem(id=str(path.relative_to(out)), key=ITEM, digest=file_sha256(path)[:32], nbytes=path.stat().st_size)
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
     )
     summary = StudentFacts.model_validate_json((folder / "run.json").read_bytes())
     manifest = StudentManifest(recipe_key=ref.recipe, recipe=recipe, items=items, uses=(str(ref),), summary=summary)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.base.types import Recipe
+from pipeline.teachers.layout import to_channels_last
 
 
 class Preprocess(nn.Module):
@@ -55,6 +57,10 @@ class Network(Preprocess, ABC):
     @abstractmethod
     def describe(self) -> Recipe:
         """What its answers depend on, as plain data: part of the key of what is built from it."""
+
+    def in_fastest_layout(self) -> Self:
+        """Itself, its weights in `memory_format`."""
+        return to_channels_last(self) if self.convolutional else self.to(memory_format=torch.contiguous_format)
 
     @property
     def memory_format(self) -> torch.memory_format:

@@ -157,7 +157,7 @@ def test_an_engine_that_dies_leaves_its_reason_and_no_error(tmp_path):
     assert not preferred.exists() or preferred.read_text().strip() == "1000"
     killed._process.kill()
     killed.turn(1.0)
-    assert killed.why == "in a pass: its process ended with exit code -9, as where memory runs out"
+    assert killed.why == "in a pass: its process was ended by SIGKILL, as where memory runs out"
     assert "InvalidProtobuf" in broken.why
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from pipeline.base.items import SlidesManifest, TilesManifest
@@ -36,3 +40,14 @@ def test_an_error_is_printed_as_it_is(name: str) -> None:
     with console.capture() as shown:
         console.print(f"error: {name}", style="bold red", soft_wrap=True)
     assert name in shown.get()
+
+
+def test_a_run_that_a_signal_ends_says_what_it_was_doing() -> None:
+    code = (
+        "import os, signal\n"
+        "from stages.command import errors\n"
+        "with errors(False):\n"
+        "    os.kill(os.getpid(), signal.SIGSEGV)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGSEGV and "Segmentation fault" in ended.stderr

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ import timm
 import torch
 from made.cache import Cache
 from made.corpus import tiny
+from PIL import Image
 from project import ROOT
 from safetensors.torch import load_file
 from torch import nn
@@ -19,9 +23,10 @@ from pipeline.base.errors import TrainingError
 from pipeline.base.items import StudentFacts
 from pipeline.base.store import Ref
 from pipeline.student.adapters import ADAPTERS
-from pipeline.student.card import DEMO_LICENCE, OTHER_LICENCE, UNI_LICENCE, licence_note, model_card
+from pipeline.student.card import DEMO_LICENCE, KEEP_THE_HEAD, OTHER_LICENCE, UNI_LICENCE, licence_note, model_card
 from pipeline.student.corpus import cls_statistics, open_corpus
 from pipeline.student.export import load_run, write_student_onnx
+from pipeline.student.exported import load_dense, load_student
 from pipeline.student.train import train_student
 
 MODELS = ["efficientvit_b0", "test_vit"]
@@ -66,9 +71,9 @@ def test_the_models_own_transform_takes_a_tile_as_it_was_trained(exported: tuple
 def test_the_adapter_answers_in_the_patch_tokens_space(exported: tuple[Path, Path]) -> None:
     out, item = exported
     _, distiller, targets = load_run(item)
-    described = json.loads((out / "adapter.json").read_text())
+    described = json.loads((out / "adapter" / "adapter.json").read_text())
     adapter = ADAPTERS[described["adapter"]](**described["arguments"])
-    adapter.load_state_dict(load_file(out / "adapter.safetensors"))
+    adapter.load_state_dict(load_file(out / "adapter" / "adapter.safetensors"))
     with torch.no_grad():
         _, maps = distiller.student(images(64))
         expected = distiller.adapter(maps) * targets["patch_scale"] + targets["patch_mean"]
@@ -101,6 +106,69 @@ def test_a_student_that_onnx_cannot_hold_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(TrainingError, match=r"student\.model: it cannot be written as ONNX(?s:.)*choose another"):
         write_student_onnx(Odd(), 32, tmp_path / "model.onnx")
+
+
+def test_timm_sees_one_file_of_weights(exported: tuple[Path, Path]) -> None:
+    """With two, 1.0.16 to 1.0.28 end in a NameError."""
+    assert [path.name for path in exported[0].glob("*.safetensors")] == ["model.safetensors"]
+
+
+def test_an_adapter_beside_the_weights_as_earlier_exports_have_it_is_found(
+    exported: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(exported[0], tmp_path / "student")
+    for path in (tmp_path / "student" / "adapter").iterdir():
+        path.rename(tmp_path / "student" / path.name)
+    (tmp_path / "student" / "adapter").rmdir()
+    backbone = load_student(tmp_path / "student")
+    found, expected = load_dense(tmp_path / "student", backbone), load_dense(exported[0], backbone)
+    assert found is not None and expected is not None
+    for name, value in expected.adapter.state_dict().items():
+        assert torch.equal(found.adapter.state_dict()[name], value)
+
+
+def test_no_tool_gets_the_penultimate_layer_without_a_word(exported: tuple[Path, Path]) -> None:
+    """What LazySlide, slide2vec and many scripts ask of timm; the last layer answers in the teacher's space."""
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        timm.create_model(f"local-dir:{exported[0]}", pretrained=True, num_classes=0)
+    assert f"**{KEEP_THE_HEAD}**" in (exported[0] / "README.md").read_text()
+    config = json.loads((exported[0] / "config.json").read_text())
+    assert KEEP_THE_HEAD in config["pretrained_cfg"]["description"]
+
+
+OTHER_TIMMS = [Path(folder) for folder in os.environ.get("HISTILL_OTHER_TIMMS", "").split(os.pathsep) if folder]
+
+
+@pytest.mark.skipif(
+    not OTHER_TIMMS,
+    reason="pip install --no-deps --target DIR timm==1.0.20; HISTILL_OTHER_TIMMS=DIR (several: DIR:DIR)",
+)
+@pytest.mark.parametrize("folder", OTHER_TIMMS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("exported", ["efficientvit_b0"], indirect=True)
+def test_the_card_s_own_code_answers_alike_in_another_timm(
+    exported: tuple[Path, Path], folder: Path, tmp_path: Path
+) -> None:
+    """Its first block where timm knows `local-dir`, and its second one, for those before, everywhere."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "student").symlink_to(exported[0])
+    ask, by_file = re.findall(r"```python\n(.*?)```", (exported[0] / "README.md").read_text(), re.DOTALL)
+    noise_HWC = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    Image.fromarray(noise_HWC).save(tmp_path / "tile.png")
+    first = "from PIL import Image\ntile = Image.open('tile.png')\n"
+    last = "\nprint(timm.__version__, embedding[0].tolist())"
+    whole = by_file + "embedding = model(transform(tile).unsqueeze(0))"
+
+    def answer(code: str, timm_folder: Path | None) -> tuple[str, np.ndarray]:
+        env = os.environ | ({"PYTHONPATH": str(timm_folder)} if timm_folder else {})
+        command = [sys.executable, "-W", "ignore", "-c", first + code + last]
+        told = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stdout
+        version, _, values = told.strip().partition(" ")
+        return version, np.array(json.loads(values))
+
+    (_, expected), (version, found) = answer(ask, None), answer(whole, folder)
+    np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-4)
+    if tuple(map(int, version.split("."))) >= (1, 0, 16):
+        np.testing.assert_allclose(answer(ask, folder)[1], expected, atol=1e-4, rtol=1e-4)
 
 
 def run_of(exported: tuple[Path, Path]) -> StudentFacts:

@@ -39,7 +39,7 @@ def test_it_trains_and_answers_in_the_teachers_space(variant: str, cache: Cache,
     manifest, _ = train_student(cache.tiles, cache.tokens, params, cache.store, out=out, curve=curve)
     corpus = open_corpus(cache.tiles, cache.tokens, cache.store)
     _, distiller, _ = load_run(cache.store.path(Ref("checkpoints", manifest.recipe_key, "run")))
-    described = json.loads((out / "adapter.json").read_text())
+    described = json.loads((out / "adapter" / "adapter.json").read_text())
     adapter = ADAPTERS[described["adapter"]](**described["arguments"])
     adapter.load_state_dict(load_file(out / "adapter.safetensors"))
     model = timm.create_model(f"local-dir:{out}", pretrained=True).eval()

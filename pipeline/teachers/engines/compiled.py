@@ -28,7 +28,7 @@ class Compiled:
         self, network: Network, device: torch.device, precision: str, batch_size: int, *, backend: str = "inductor"
     ) -> None:
         self.device, self.precision, self.batch_size = device, precision, batch_size
-        self._network = network.to(device).to(memory_format=network.memory_format)
+        self._network = network.to(device).in_fastest_layout()
         mode = "max-autotune" if device.type == "cuda" and backend == "inductor" else None
         self._run = torch.compile(self._forward, mode=mode, dynamic=False, backend=backend)
 

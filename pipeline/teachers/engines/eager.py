@@ -16,7 +16,7 @@ class Eager:
 
     def __init__(self, network: Network, device: torch.device, precision: str) -> None:
         self.device, self.precision = device, precision
-        self._network = network.to(device).to(memory_format=network.memory_format)
+        self._network = network.to(device).in_fastest_layout()
 
     @torch.inference_mode()
     def __call__(self, image_NHWC: Tensor) -> Tensor:
