@@ -6,7 +6,7 @@ import re
 import typing
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 from pydantic_core import PydanticUndefined
 
 from pipeline.params import SITE_SECTIONS, STAGES
@@ -69,7 +69,8 @@ def _type(field: Any) -> str:
     text = re.sub(r"typing\.|Annotated\[(\w+), FieldInfo.*?\]\)\]", lambda m: m.group(1) or "", text)
     text = re.sub(r"Optional\[(.*)\]", r"\1 or null", text)
     text = re.sub(r"Literal\[(.*?)\]", lambda m: m.group(1).replace("'", "").replace(", ", " or "), text)
-    bounds = ", ".join(re.sub(r"(\w+)\((\w+)=(.*)\)", _bound, str(rule)) for rule in field.metadata)
+    rules = [str(rule) for rule in field.metadata if not isinstance(rule, BeforeValidator)]
+    bounds = ", ".join(re.sub(r"(\w+)\((\w+)=(.*)\)", _bound, rule) for rule in rules)
     return f"{text} {bounds}".strip().replace("|", "or").replace("None", "null")
 
 

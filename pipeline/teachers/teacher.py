@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.base.errors import TeacherError
+from pipeline.teachers.preprocessing import RESIZED_BY, Preprocessing
 from pipeline.teachers.weights import weights_digest
 
 _TOKEN = ("token", "")
@@ -54,10 +55,11 @@ class Trunk(nn.Module):
 class Teacher(nn.Module):
     """A frozen encoder with its preprocessing.
 
-    `input_px` side of its square input; `mean`, `std` of its normalisation (inputs in 0..1); `width` D; `grid` (h, w);
+    `input_px` side of its square input; `preprocessing` of the colours and the resizing; `width` D; `grid` (h, w);
     `tokens` T; `n_prefix` P; `cls_is_token` whether CLS is token 0; `final_norm` the LayerNorm that `finish` applies,
     None where trunk's answer is already normed; `weights_digest`; `convolutional` whether raw is a map (channels-last
-    pays then); `uses` the store items it was read from; `model_kwargs` what it was built with, as plain data.
+    pays then); `uses` the store items it was read from; `model_kwargs` what it was built with, as plain data; `remarks`
+    what was done to fit its weights, and hints.
     """
 
     trunk: Trunk
@@ -69,19 +71,21 @@ class Teacher(nn.Module):
         name: str,
         model: nn.Module,
         input_px: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
+        preprocessing: Preprocessing,
+        *,
         uses: tuple[str, ...] = (),
         model_kwargs: Mapping[str, Any] | None = None,
+        remarks: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.model_kwargs = dict(model_kwargs or {})
-        self.name, self.input_px, self.mean, self.std, self.uses = name, input_px, mean, std, uses
+        self.name, self.input_px, self.uses, self.remarks = name, input_px, uses, remarks
+        self.preprocessing = preprocessing
         self.model = model.eval().requires_grad_(False)
         self.weights_digest = weights_digest(model)
         # On the device beside the weights, so that no batch waits for them to be copied there.
-        self.register_buffer("_mean_C", torch.tensor(mean), persistent=False)
-        self.register_buffer("_std_C", torch.tensor(std), persistent=False)
+        self.register_buffer("_mean_C", torch.tensor(preprocessing.mean), persistent=False)
+        self.register_buffer("_std_C", torch.tensor(preprocessing.std), persistent=False)
         self.n_prefix = int(getattr(model, "num_prefix_tokens", 0))
         has_token = getattr(model, "cls_token", None) is not None
         self.cls_is_token = has_token and getattr(model, "global_pool", "") in _TOKEN
@@ -129,10 +133,14 @@ class Teacher(nn.Module):
             "width": self.width,
             "grid": list(self.grid),
             "input_px": self.input_px,
-            "mean": list(self.mean),
-            "std": list(self.std),
+            "mean": list(self.preprocessing.mean),
+            "std": list(self.preprocessing.std),
             "model_kwargs": self.model_kwargs,
-        }
+        } | (
+            {}
+            if self.preprocessing.interpolation == RESIZED_BY
+            else {"interpolation": self.preprocessing.interpolation}
+        )
 
     def _probe(self) -> tuple[Tensor, bool]:
         """forward_features of one image, and whether a LayerNorm over its last dimension is the last thing it does."""
@@ -143,12 +151,17 @@ class Teacher(nn.Module):
         try:
             with torch.inference_mode():
                 features = self.model.forward_features(image_NCHW)  # type: ignore[operator]
-        except (AssertionError, RuntimeError, ValueError) as error:
-            what = f"refuses images of {self.input_px} px: {str(error).splitlines()[0]}"
-            fix = "set `tokens.input_px`, or model_kwargs {dynamic_img_size: true} or {img_size: …}"
+        except Exception as error:
+            # Whatever a model of timm's raises for a side or an argument that it cannot take.
+            if not hasattr(self.model, "forward_features"):
+                raise self._refused("it has no forward_features") from None
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            what = f"refuses images of {self.input_px} px: {said}"
+            fix = "set `tokens.input_px`, or `tokens.model_kwargs` {dynamic_img_size: true} or {img_size: …}"
+            if self.model_kwargs:
+                told = ", ".join(f"{key}: {value!r}" for key, value in self.model_kwargs.items())
+                fix += f"; it was made with {told}"
             raise TeacherError(what, where=f"teacher {self.name}", fix=fix) from None
-        except AttributeError:
-            raise self._refused("it has no forward_features") from None
         finally:
             if hook is not None:
                 hook.remove()

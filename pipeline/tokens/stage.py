@@ -34,6 +34,7 @@ def make_tokens(
     """
     cluster = cluster or ClusterParams()
     teacher = load_teacher(params, store, demo_px)
+    _tell(teacher)
     _warn_of_mpp(tiles, teacher)
     recipe = tokens_recipe(tiles, teacher, params, precision_there(params, cluster))
     golden = tuple(calibration.choose(tiles.items, params.gate.tiles))
@@ -67,6 +68,15 @@ def _missing(items: Sequence[Item], job: Job) -> list[tuple[Job, list[Item]]]:
         if not job.store.has(part.ref(item.key)):
             work.setdefault(part.key, (part, {}))[1].setdefault(item.key, item)
     return [(part, list(found.values())) for part, found in work.values()]
+
+
+def _tell(teacher: Teacher) -> None:
+    """Print what the teacher's input is made by, and what was done to fit its weights; the demo's is its own."""
+    if teacher.name == "demo":
+        return
+    console.print(f"tokens: teacher {teacher.name}: {teacher.preprocessing.told(teacher.input_px)}", soft_wrap=True)
+    for remark in teacher.remarks:
+        console.print(f"tokens: {remark}", soft_wrap=True, style="yellow")
 
 
 def _warn_of_mpp(tiles: Manifest, teacher: Teacher) -> None:
