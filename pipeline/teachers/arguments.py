@@ -12,8 +12,8 @@ from torch import nn
 
 _LAYERS = ("mlp_layer", "act_layer", "norm_layer")
 _OURS = {
-    "pretrained": "leave it out: `tokens.weights` names a file, and without it the hub's are fetched",
-    "checkpoint_path": "leave it out: `tokens.weights` names a file",
+    "pretrained": "leave it out: a student starts at random, and `tokens.weights` names a teacher's file",
+    "checkpoint_path": "leave it out: `tokens.weights` names a teacher's file",
     "features_only": "leave it out: maps of features are asked for where they are needed",
 }
 _AS_TIMM = "see the arguments of its class in timm"
@@ -27,13 +27,23 @@ class BadArgument(Exception):
         self.what, self.fix = what, fix
 
 
-def with_layers(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments with layers' classes for their names. Raises `BadArgument` for what no network can be made of."""
+def require_possible(kwargs: Mapping[str, Any]) -> None:
+    """Raise `BadArgument` for an argument that no network can be made of, or that Histill itself gives."""
     for key, value in kwargs.items():
         if key in _OURS:
             raise BadArgument(f"{key} is not yours to set", _OURS[key])
         if isinstance(value, int | float) and value < 0:
             raise BadArgument(f"{key} is {value!r}: no network is made of negative numbers", _AS_TIMM)
+        if key == "in_chans" and value != len("RGB"):
+            raise BadArgument(f"in_chans is {value!r}", "leave it out: tiles have three colours")
+        if key == "depth" and value == 0:
+            raise BadArgument("depth is 0: a network without blocks", "leave it out, or give their number")
+        if key.endswith("_rate") and isinstance(value, int | float) and value > 1:
+            raise BadArgument(f"{key} is {value!r}", "a rate is a share, 0 to 1")
+
+
+def with_layers(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with layers' classes for their names. Raises `BadArgument` for a name that no layer has."""
     return {key: _layer(key, value) if key in _LAYERS else value for key, value in kwargs.items()}
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.base.errors import TeacherError
-from pipeline.teachers.arguments import BadArgument, blame, require_types, with_layers
+from pipeline.teachers.arguments import BadArgument, blame, require_possible, require_types, with_layers
 from pipeline.teachers.dinov2_names import dinov2_names
 from pipeline.teachers.registry import TEACHERS
 from pipeline.teachers.state_names import stripped, unwrapped
@@ -49,6 +49,7 @@ def create_model(name: str, model_kwargs: Mapping[str, Any], *, pretrained: bool
 
     where = f"teacher {name}, tokens.model_kwargs"
     try:
+        require_possible(model_kwargs)
         kwargs = with_layers(model_kwargs)
         model = build(kwargs, pretrained)
         require_types(model, model_kwargs)
