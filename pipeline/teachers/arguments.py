@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import timm.layers
@@ -87,7 +88,9 @@ def _layer(key: str, name: Any) -> Any:
     """A layer's class by its name, timm's before torch's."""
     last = name.rpartition(".")[2] if isinstance(name, str) else ""
     found = getattr(timm.layers, last, None) or getattr(nn, last, None)
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    # timm's own SwiGLUPacked is a partial of a class.
+    made = found.func if isinstance(found, partial) else found
+    if not (isinstance(made, type) and issubclass(made, nn.Module)):
         fix = "take a name of timm.layers or torch.nn, such as SwiGLUPacked or SiLU"
         raise BadArgument(f"{key}: no layer is called {name!r}", fix)
     return found
