@@ -1,4 +1,4 @@
-"""`histill`: every stage by name, `scan`, `export` and `import`, `doctor`, and the store's housekeeping."""
+"""`histill`: every stage by name, `scan`, `export` and `import`, `doctor`, and `store` (store.py)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
 from pipeline.params.whole import WholeParams
 from stages.command import ARTIFACTS, Debug, errors, find_store, load
-from stages.housekeeping import store_cli
+from stages.store import store_cli
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Distil a pathology encoder from a feature cache.")
 cli.add_typer(store_cli, name="store")

@@ -39,15 +39,16 @@ from bench.clock import Spent, clock, median, ratios, since
 from bench.printing import finish, show
 from bench.scratch import scratch
 from bench.tokens import plain_loop
-from pipeline.base.errors import TeacherError
+from pipeline.base.errors import EngineError
 from pipeline.base.items import TRAIN, TilesItem, TilesManifest
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.params.tokens import GateParams, TokensParams
 from pipeline.teachers.engines import Engine, build_engine, pick_device, resolve_precision
-from pipeline.teachers.preprocessing import Preprocessing
+from pipeline.teachers.preparation import Preparation
 from pipeline.teachers.registry import entry_of
 from pipeline.teachers.teacher import Teacher
 from pipeline.teachers.weights import create_model
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 from pipeline.tokens import calibration
@@ -76,7 +77,7 @@ def random_teacher(name: str) -> Teacher:
     cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
     input_px = cfg.get("input_size", (3, 224, 224))[-1] if entry is None else entry.input_px
     mean, std = cfg.get("mean", (0.5,) * 3), cfg.get("std", (0.5,) * 3)
-    return Teacher(name, model, int(input_px), Preprocessing(tuple(mean), tuple(std)))
+    return Teacher(name, model, int(input_px), Preparation(tuple(mean), tuple(std)))
 
 
 def make_tiles(store: Store, n: int, side_px: int, folder: Path) -> tuple[TilesManifest, list[Path]]:
@@ -92,7 +93,7 @@ def make_tiles(store: Store, n: int, side_px: int, folder: Path) -> tuple[TilesM
                 writer.append(data)
                 paths.append(folder / f"{len(paths)}.jpg")
                 paths[-1].write_bytes(data)
-            writer.close({})
+            writer.close(Meta(kind="file", tile_px=1))
         name, digest = ref.item, store.digest(ref)
         items.append(TilesItem(id=name, key=name, digest=digest, n=size, kind="file", split=TRAIN, tissue_mm2=None))
     recipe = _RECIPE | {"tile_px": side_px}
@@ -133,7 +134,7 @@ def forward_by_engine(worker: Worker, tiles: int, rounds: int) -> dict[str, floa
         params = job.params.model_copy(update={"engine": name, "precision": job.recipe["precision"]})
         try:
             engine = build_engine(worker.teacher, params, device, job.store, golden_BSSC)
-        except TeacherError as error:
+        except EngineError as error:
             print(f"{name}: {error}", flush=True)
             speeds[name] = None
             continue
@@ -180,7 +181,7 @@ def measure(
 
     def plain() -> None:
         out = folder / "features.h5"
-        colours = teacher.preprocessing.mean, teacher.preprocessing.std
+        colours = teacher.preparation.mean, teacher.preparation.std
         plain_loop.run(plain_model, device, plain_paths, size, side_px, *colours, out)
 
     contenders = {"forward": forward, "stream": stream, "plain loop": plain}

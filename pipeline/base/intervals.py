@@ -14,25 +14,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.figures import Interval, Unit
+from pipeline.base.types import Floats, Rows
+
 MIN_SLIDES = 5
 MAX_BLOCKS = 20
 NORMAL_95 = 1.96
-Floats = NDArray[np.floating[Any]]
 
 
 class Resampler:
     """Draws groups with replacement, the same draws at every call."""
 
-    def __init__(self, slide_N: Sequence[str], resamples: int, seed: int) -> None:
+    def __init__(self, slide_N: Sequence[str], resamples: int, seed: int, unit: Unit | None = None) -> None:
+        """`unit` is what a group is called where each row is a group of its own and no tile of a slide."""
         names, group_N = np.unique(np.asarray(slide_N, dtype=np.str_), return_inverse=True)
-        self.by: Literal["slide", "tile"] = "slide" if len(names) >= MIN_SLIDES else "tile"
-        self.group_N = group_N if self.by == "slide" else np.arange(len(slide_N))
-        self._groups = len(names) if self.by == "slide" else len(slide_N)
+        enough = len(names) >= MIN_SLIDES
+        self.unit: Unit = unit or ("slide" if enough else "tile")
+        self.group_N = group_N if enough else np.arange(len(slide_N))
+        self._groups = len(names) if enough else len(slide_N)
         self.resamples, self.seed = resamples, seed
 
     @cached_property
@@ -52,9 +55,14 @@ class Resampler:
         parts = [self.count_BG[i : i + 64].astype(np.float64) @ group_GK for i in range(0, self.resamples, 64)]
         return np.concatenate(parts)
 
-    def mean_interval(self, value_N: Floats) -> list[float]:
+    def interval(self, value_B: Floats) -> Interval:
+        """95 % interval of a figure from its values in the resamples."""
+        low, high = interval(value_B)
+        return Interval(low=low, high=high, unit=self.unit, units=self._groups, method="bootstrap")
+
+    def mean_interval(self, value_N: Floats) -> Interval:
         """95 % interval of the mean over tiles."""
-        return interval(self.means(value_N))
+        return self.interval(self.means(value_N))
 
     def means(self, value_N: Floats) -> NDArray[np.float64]:
         """The mean over the tiles of every resample, (B,)."""
@@ -62,7 +70,7 @@ class Resampler:
         mean_B: NDArray[np.float64] = sum_B2[:, 0] / sum_B2[:, 1]
         return mean_B
 
-    def percentile_interval(self, value_M: Floats, tile_M: NDArray[np.integer[Any]], percent: float) -> list[float]:
+    def percentile_interval(self, value_M: Floats, tile_M: Rows, percent: float) -> Interval:
         """95 % interval of a percentile of M values, each of which belongs to the tile `tile_M` names."""
         order_M = np.argsort(value_M, kind="stable")
         sorted_M, group_M = value_M[order_M], self.group_N[tile_M[order_M]]
@@ -73,7 +81,7 @@ class Resampler:
             place = percent / 100 * (cumulative_M[-1] - 1)
             low, high = np.searchsorted(cumulative_M, [np.floor(place), np.ceil(place)], side="right")
             found_B[b] = sorted_M[low] + (place % 1) * (sorted_M[high] - sorted_M[low])
-        return interval(found_B)
+        return self.interval(found_B)
 
 
 def redrawn(
@@ -99,17 +107,23 @@ def interval(value_B: Floats) -> list[float]:
     return [float(low), float(high)]
 
 
-def blocks(slide_N: Sequence[str]) -> NDArray[np.int64]:
-    """The jackknife's block of each tile, (N,): whole slides where there are enough, else runs of tiles."""
-    names, slide = np.unique(np.asarray(slide_N, dtype=np.str_), return_inverse=True)
-    unit_N = slide if len(names) >= MIN_SLIDES else np.arange(len(slide_N))
-    units = int(unit_N.max()) + 1
-    block_N: NDArray[np.int64] = unit_N * min(MAX_BLOCKS, units) // units
-    return block_N
+class Jackknife:
+    """Leaves out a block at a time: a slide, or several, where there are enough, else neighbouring tiles."""
 
+    def __init__(self, slide_N: Sequence[str]) -> None:
+        names, slide = np.unique(np.asarray(slide_N, dtype=np.str_), return_inverse=True)
+        self.unit: Unit = "slide" if len(names) >= MIN_SLIDES else "tile"
+        unit_N = slide if self.unit == "slide" else np.arange(len(slide_N))
+        self._units = int(unit_N.max()) + 1
+        self.blocks = min(MAX_BLOCKS, self._units)
+        self.block_N: NDArray[np.int64] = unit_N * self.blocks // self._units
+        """The block of each tile, (N,)."""
 
-def jackknife(value: float, without_K: Sequence[float]) -> list[float]:
-    """95 % interval of a figure from its values without each of the K blocks."""
-    left = np.asarray(without_K, np.float64)
-    deviation = float(np.sqrt((len(left) - 1) / len(left) * np.square(left - left.mean()).sum()))
-    return [value - NORMAL_95 * deviation, value + NORMAL_95 * deviation]
+    def interval(
+        self, value: float, without_K: Sequence[float], low: float = -np.inf, high: float = np.inf
+    ) -> Interval:
+        """95 % interval of a figure from its values without each of the K blocks, within what it can be."""
+        left = np.asarray(without_K, np.float64)
+        deviation = float(np.sqrt((len(left) - 1) / len(left) * np.square(left - left.mean()).sum()))
+        ends = max(low, value - NORMAL_95 * deviation), min(high, value + NORMAL_95 * deviation)
+        return Interval(low=ends[0], high=ends[1], unit=self.unit, units=self._units, method="jackknife")

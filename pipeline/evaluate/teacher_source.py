@@ -67,7 +67,7 @@ class LiveTeacher:
 
     def __init__(self, teacher: Teacher, precision: str) -> None:
         self._teacher, self._engine = teacher, Eager(teacher, pick_device(), precision)
-        self.side_px, self.resample = teacher.input_px, teacher.preprocessing.resample
+        self.side_px, self.resample = teacher.input_px, teacher.preparation.resample
 
     @torch.inference_mode()
     def __call__(self, image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from pipeline.base.types import Json
 from pipeline.params.text import plain
 
 OnError = Literal["refuse", "fail"]
@@ -14,7 +15,7 @@ Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-def _arguments(value: Any) -> Any:
+def _arguments(value: object) -> object:
     """`off` and its like as false; a number that no call can take is refused with its name."""
     found = plain(value)
     for key, told in found.items() if isinstance(found, dict) else ():
@@ -24,7 +25,7 @@ def _arguments(value: Any) -> Any:
     return found
 
 
-Keywords = Annotated[dict[str, Any], BeforeValidator(_arguments)]
+Keywords = Annotated[dict[str, Json], BeforeValidator(_arguments)]
 """Arguments of a call that Histill does not know."""
 
 

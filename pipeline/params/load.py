@@ -6,8 +6,9 @@ on their models, and dvc.yaml need not name them (tests/test_dvc_yaml.py holds b
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import yaml
 
@@ -29,7 +30,7 @@ def load_params(wanted: type[P], path: Path | str = "params.yaml") -> P:
     return wanted.model_validate({name: keys for name, keys in found.items() if name in wanted.model_fields})
 
 
-def _read(path: Path) -> dict[Any, Any]:
+def _read(path: Path) -> dict[Hashable, object]:
     """{section: its keys}; a section whose lines are all commented out is null, and means its defaults."""
     try:
         raw = text.parse(path.read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ PyYAML follows YAML 1.1, where `1e-5` is text (it wants a dot) and `off` is fals
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Hashable
 
 import yaml
 
@@ -41,9 +41,9 @@ class Word(str):
 class _Loader(yaml.SafeLoader):
     """Refuses a key that is given twice, of which YAML would take the last without a word."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen: set[str] = set()
         for key, _ in node.value:
             if str(key.value) in seen:
@@ -55,20 +55,20 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Writes what `_Loader` reads as the same."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
 
-def parse(text: str) -> Any:
+def parse(text: str) -> object:
     """What a YAML document holds. Raises `yaml.YAMLError`, also for a key that is given twice."""
     return yaml.load(text, _Loader)
 
 
-def dump(value: Any) -> str:
+def dump(value: object) -> str:
     """The YAML document that `parse` reads as `value`, keys in their order."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """The value with every `Word` in it as true or false: what a call's argument is, of which no type is known."""
     if isinstance(value, Word):
         return value.truth

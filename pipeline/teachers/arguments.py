@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import timm.layers
 import torch
@@ -28,7 +27,7 @@ class BadArgument(Exception):
         self.what, self.fix = what, fix
 
 
-def require_possible(kwargs: Mapping[str, Any]) -> None:
+def require_possible(kwargs: Mapping[str, object]) -> None:
     """Raise `BadArgument` for an argument that no network can be made of, or that Histill itself gives."""
     for key, value in kwargs.items():
         if key in _OURS:
@@ -43,12 +42,12 @@ def require_possible(kwargs: Mapping[str, Any]) -> None:
             raise BadArgument(f"{key} is {value!r}", "a rate is a share, 0 to 1")
 
 
-def with_layers(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def with_layers(kwargs: Mapping[str, object]) -> dict[str, object]:
     """The arguments with layers' classes for their names. Raises `BadArgument` for a name that no layer has."""
     return {key: _layer(key, value) if key in _LAYERS else value for key, value in kwargs.items()}
 
 
-def require_types(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
+def require_types(model: nn.Module, kwargs: Mapping[str, object]) -> None:
     """Raise `BadArgument` for text where the network's class wants true or false, all of which Python takes as true."""
     for key, parameter in inspect.signature(type(model).__init__).parameters.items():
         if parameter.annotation in (bool, "bool") and isinstance(kwargs.get(key), str):
@@ -56,7 +55,7 @@ def require_types(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
 
 
 def blame(
-    build: Callable[[Mapping[str, Any]], nn.Module], kwargs: Mapping[str, Any], error: Exception
+    build: Callable[[Mapping[str, object]], nn.Module], kwargs: Mapping[str, object], error: Exception
 ) -> BadArgument | None:
     """Which of the arguments a network fails to build with; None where it fails without any, or not for its arguments.
 
@@ -70,7 +69,7 @@ def blame(
     return BadArgument(f"timm builds nothing with {shown}: {said}", _AS_TIMM)
 
 
-def _builds(build: Callable[[Mapping[str, Any]], nn.Module], kwargs: Mapping[str, Any]) -> bool:
+def _builds(build: Callable[[Mapping[str, object]], nn.Module], kwargs: Mapping[str, object]) -> bool:
     try:
         with torch.device("meta"):
             build(kwargs)
@@ -80,11 +79,11 @@ def _builds(build: Callable[[Mapping[str, Any]], nn.Module], kwargs: Mapping[str
     return True
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return value.__name__ if isinstance(value, type) else repr(value)
 
 
-def _layer(key: str, name: Any) -> Any:
+def _layer(key: str, name: object) -> object:
     """A layer's class by its name, timm's before torch's."""
     last = name.rpartition(".")[2] if isinstance(name, str) else ""
     found = getattr(timm.layers, last, None) or getattr(nn, last, None)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from pipeline.base.errors import TeacherError
 from pipeline.base.store import Store, dvc_root
+from pipeline.base.types import Json
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.demo import demo_teacher
-from pipeline.teachers.preprocessing import hints, preprocessing
+from pipeline.teachers.preparation import PretrainedCfg, hints, preparation
 from pipeline.teachers.registry import TeacherEntry, entry_of
 from pipeline.teachers.teacher import Teacher
 from pipeline.teachers.weights import create_model, fetch, load_weights
@@ -29,11 +30,11 @@ def load_teacher(params: TokensParams, store: Store, demo_px: int) -> Teacher:
     entry = entry_of(params.teacher)
     kwargs = {**(entry.model_kwargs if entry else {}), **params.model_kwargs}
     model, remarks = _model(params, entry, kwargs)
-    cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    cfg: PretrainedCfg = getattr(model, "pretrained_cfg", None) or PretrainedCfg()
     own_px = entry.input_px if entry else cfg.get("input_size", (3, 224, 224))[-1]
     input_px = params.input_px or _side(params, own_px)
-    seen = preprocessing(params, entry, cfg)
-    teacher = Teacher(params.teacher, model, input_px, seen, model_kwargs=kwargs, remarks=remarks)
+    prepared = preparation(params, entry, cfg)
+    teacher = Teacher(params.teacher, model, input_px, prepared, model_kwargs=kwargs, remarks=remarks)
     if entry is None:
         teacher.remarks += hints(params, teacher, cfg)
     else:
@@ -56,7 +57,7 @@ def require_entry(teacher: Teacher, entry: TeacherEntry) -> None:
 
 
 def _model(
-    params: TokensParams, entry: TeacherEntry | None, kwargs: dict[str, Any]
+    params: TokensParams, entry: TeacherEntry | None, kwargs: Mapping[str, Json]
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """The model with its weights, and what was done to fit them: from a local file, or the hub in either's form."""
     if entry is None or (params.weights is None and entry.state_names == "timm"):

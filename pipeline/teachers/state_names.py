@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Set
-from typing import Any
 
 from torch import Tensor
 
@@ -85,5 +84,5 @@ def _prefixes(state: Mapping[str, Tensor], known: Set[str]) -> list[str]:
     return sorted(best, key=lambda prefix: (prefix != "", "teacher" not in prefix, "ema" not in prefix, prefix))
 
 
-def _holds_tensors(value: Any) -> bool:
+def _holds_tensors(value: object) -> bool:
     return isinstance(value, Mapping) and any(isinstance(v, Tensor) or _holds_tensors(v) for v in value.values())

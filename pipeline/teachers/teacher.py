@@ -19,14 +19,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.base.errors import TeacherError
-from pipeline.teachers.preprocessing import RESIZED_BY, Preprocessing
+from pipeline.base.types import Json, Recipe
+from pipeline.teachers.network import Network
+from pipeline.teachers.preparation import RESIZED_BY, Preparation
 from pipeline.teachers.weights import weights_digest
 
 _TOKEN = ("token", "")
@@ -52,40 +53,33 @@ class Trunk(nn.Module):
         return raw
 
 
-class Teacher(nn.Module):
+class Teacher(Network):
     """A frozen encoder with its preprocessing.
 
-    `input_px` side of its square input; `preprocessing` of the colours and the resizing; `width` D; `grid` (h, w);
-    `tokens` T; `n_prefix` P; `cls_is_token` whether CLS is token 0; `final_norm` the LayerNorm that `finish` applies,
-    None where trunk's answer is already normed; `weights_digest`; `convolutional` whether raw is a map (channels-last
-    pays then); `uses` the store items it was read from; `model_kwargs` what it was built with, as plain data; `remarks`
-    what was done to fit its weights, and hints.
+    `preparation` of a tile; `width` D; `grid` (h, w); `tokens` T; `n_prefix` P; `cls_is_token` whether CLS is token 0;
+    `final_norm` the LayerNorm that `finish` applies, None where trunk's answer is already normed; `convolutional`
+    whether raw is a map; `uses` the store items it was read from; `model_kwargs` what it was built with, as plain data;
+    `remarks` what was done to fit its weights, and hints.
     """
 
     trunk: Trunk
-    _mean_C: Tensor
-    _std_C: Tensor
 
     def __init__(
         self,
         name: str,
         model: nn.Module,
         input_px: int,
-        preprocessing: Preprocessing,
+        preparation: Preparation,
         *,
         uses: tuple[str, ...] = (),
-        model_kwargs: Mapping[str, Any] | None = None,
+        model_kwargs: Mapping[str, Json] | None = None,
         remarks: tuple[str, ...] = (),
     ) -> None:
-        super().__init__()
-        self.model_kwargs = dict(model_kwargs or {})
-        self.name, self.input_px, self.uses, self.remarks = name, input_px, uses, remarks
-        self.preprocessing = preprocessing
+        super().__init__(name, input_px, preparation.mean, preparation.std)
+        self.model_kwargs, self.uses, self.remarks = dict(model_kwargs or {}), uses, remarks
+        self.preparation = preparation
         self.model = model.eval().requires_grad_(False)
         self.weights_digest = weights_digest(model)
-        # On the device beside the weights, so that no batch waits for them to be copied there.
-        self.register_buffer("_mean_C", torch.tensor(preprocessing.mean), persistent=False)
-        self.register_buffer("_std_C", torch.tensor(preprocessing.std), persistent=False)
         self.n_prefix = int(getattr(model, "num_prefix_tokens", 0))
         has_token = getattr(model, "cls_token", None) is not None
         self.cls_is_token = has_token and getattr(model, "global_pool", "") in _TOKEN
@@ -121,26 +115,28 @@ class Teacher(nn.Module):
             cls_ND, patch_NTD = self._split(features)
         return cls_ND.float(), patch_NTD
 
-    def normalise(self, image_NHWC: Tensor) -> Tensor:
-        """uint8 RGB images as the teacher takes them: float32 NCHW, on the same device."""
-        return ((image_NHWC.float() / 255 - self._mean_C) / self._std_C).permute(0, 3, 1, 2)
+    def embedding(self, raw: Tensor) -> Tensor:
+        """The CLS token of `finish`."""
+        return self.finish(raw)[0]
 
-    def describe(self) -> dict[str, Any]:
+    @property
+    def where(self) -> str:
+        return f"teacher {self.name}"
+
+    def describe(self) -> Recipe:
         """What the teacher's answers depend on, for recipes and manifests."""
-        return {
+        filtered = self.preparation.interpolation
+        told: dict[str, Json] = {
             "name": self.name,
             "weights_digest": self.weights_digest,
             "width": self.width,
             "grid": list(self.grid),
             "input_px": self.input_px,
-            "mean": list(self.preprocessing.mean),
-            "std": list(self.preprocessing.std),
+            "mean": list(self.preparation.mean),
+            "std": list(self.preparation.std),
             "model_kwargs": self.model_kwargs,
-        } | (
-            {}
-            if self.preprocessing.interpolation == RESIZED_BY
-            else {"interpolation": self.preprocessing.interpolation}
-        )
+        }
+        return told if filtered == RESIZED_BY else told | {"interpolation": filtered}
 
     def _probe(self) -> tuple[Tensor, bool]:
         """forward_features of one image, and whether a LayerNorm over its last dimension is the last thing it does."""
@@ -194,4 +190,4 @@ class Teacher(nn.Module):
 
     def _refused(self, what: str) -> TeacherError:
         fix = "take a ViT, or a CNN whose forward_features is one map"
-        return TeacherError(what, where=f"teacher {self.name}", fix=fix)
+        return TeacherError(what, where=self.where, fix=fix)

@@ -15,13 +15,13 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
 from pipeline.base.errors import TeacherError
+from pipeline.base.types import Json
 from pipeline.teachers.arguments import BadArgument, blame, require_possible, require_types, with_layers
 from pipeline.teachers.dinov2_names import dinov2_names
 from pipeline.teachers.registry import TEACHERS
@@ -32,7 +32,7 @@ _OFFLINE = "connect once so that the hub's cache holds it, or name a local file:
 _CLASSIFIERS = ("head.", "fc.", "classifier.", "head_dist.")
 
 
-def create_model(name: str, model_kwargs: Mapping[str, Any], *, pretrained: bool) -> nn.Module:
+def create_model(name: str, model_kwargs: Mapping[str, Json], *, pretrained: bool) -> nn.Module:
     """timm's model of that name without its classifier; `pretrained` fetches its weights from the hub.
 
     `model_kwargs` are plain data: mlp_layer, act_layer and norm_layer are names of timm.layers or torch.nn.
@@ -43,7 +43,7 @@ def create_model(name: str, model_kwargs: Mapping[str, Any], *, pretrained: bool
         fix = f"did you mean {', '.join(near)}?" if near else known
         raise TeacherError("neither a short name nor a model that timm knows", where=f"teacher {name}", fix=fix)
 
-    def build(kwargs: Mapping[str, Any], pretrained: bool = False) -> nn.Module:
+    def build(kwargs: Mapping[str, object], pretrained: bool = False) -> nn.Module:
         model: nn.Module = timm.create_model(name, pretrained=pretrained, **{**kwargs, "num_classes": 0})
         return model
 

@@ -13,7 +13,8 @@ from pipeline.base.errors import SlideRefused
 from pipeline.params.tiles import TilesParams
 from pipeline.slides.images import list_images
 from pipeline.tiles.cutting import Cut
-from pipeline.tiles.item.writer import TileWriter
+from pipeline.tiles.item.meta import Meta
+from pipeline.tiles.item.writer import Scores, TileWriter
 from pipeline.tiles.pictures import write_mosaics
 from pipeline.tiles.pixels import decode_jpeg, encode_jpeg, is_plain_jpeg
 from pipeline.tiles.quota import draw
@@ -38,12 +39,12 @@ def write_folder_tiles(source: Path, folder: Path, params: TilesParams) -> None:
             damaged += 1
             continue
         name, label = images[image.row]
-        writer.append(image.jpeg, sharpness=image.sharpness, stain=image.stain, label=label, source=name)
+        writer.append(image.jpeg, scores=Scores(1.0, image.sharpness, *image.stain), label=label, source=name)
     if not len(writer):
         fix = "open one in a viewer; are they images?"
         raise SlideRefused(f"none of its {len(images)} images decodes", where=source.name, fix=fix)
     dropped = {"damaged": damaged, "limit": len(images) - len(writer) - damaged}
-    writer.close({"kind": "folder", "tile_px": params.tile_px, "tissue_mm2": None, "dropped": dropped})
+    writer.close(Meta(kind="folder", tile_px=params.tile_px, dropped=dropped))
     write_mosaics(folder, thumb=True)
 
 
@@ -54,7 +55,7 @@ class _Image(Cut):
     stain: tuple[float, float] = (0.0, 0.0)
 
 
-def _image(row: int, path: Path, quality: int) -> _Image:
+def _image(row: int, path: Path, jpeg_quality: int) -> _Image:
     """The image as a JPEG file, and its scores; without, where it cannot be decoded."""
     try:
         data = path.read_bytes()
@@ -63,5 +64,5 @@ def _image(row: int, path: Path, quality: int) -> _Image:
         return _Image(row, None)
     # Every eighth pixel is a fair sample of an image's stain.
     haematoxylin, eosin = stains(rgb_HWC[::8, ::8]).mean((0, 1)).tolist()
-    jpeg = data if is_plain_jpeg(data) else encode_jpeg(rgb_HWC, quality)
+    jpeg = data if is_plain_jpeg(data) else encode_jpeg(rgb_HWC, jpeg_quality)
     return _Image(row, jpeg, sharpness(rgb_HWC), stain=(haematoxylin, eosin))

@@ -6,10 +6,9 @@ Legend: H, W, C = height, width, RGB.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,12 @@ from pipeline.params.tiles import TilesParams
 from pipeline.slides.read.opening import open_slide
 from pipeline.slides.read.reader import SlideReader
 from pipeline.slides.sources import Source
-from pipeline.tiles.choice import Choice, Unseen, choose, choose_given, fractions, plan_given, touching
+from pipeline.tiles.choice import Choice, Unseen, choose, choose_given, fractions, geometry_given, touching
 from pipeline.tiles.coords.tiling import read_tiling
 from pipeline.tiles.cutting import Cut, cut
-from pipeline.tiles.grid import Geometry, lay, plan
-from pipeline.tiles.item.writer import TileWriter
+from pipeline.tiles.grid import Geometry, geometry_of, lay
+from pipeline.tiles.item.meta import SlideMeta
+from pipeline.tiles.item.writer import Scores, TileWriter
 from pipeline.tiles.labels import LabelMap
 from pipeline.tiles.pictures import THUMB_PX, write_mosaics, write_overlay, write_thumb
 from pipeline.tiles.pixels import resize
@@ -47,18 +47,18 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
     with contextlib.nullcontext(reader) if reader else opened as reader:
         levels = [(w, h, d) for (w, h), d in zip(reader.level_dimensions, reader.level_downsamples, strict=True)]
         tiling = read_tiling(source.coords, levels) if source.coords else None
-        geometry = plan_given(levels, tiling, params) if tiling else plan(levels, reader.mpp_xy, params)
+        geometry = geometry_given(levels, tiling, params) if tiling else geometry_of(levels, reader.mpp_xy, params)
         picture_HWC, mask = look(reader, params, source.mask)
         unseen = reader.unseen
         if tiling:
             choice = choose_given(geometry, tiling, mask, params, unseen)
         else:
             choice = choose(geometry, mask, params, unseen)
-        unseen_N2 = np.empty((0, 2), np.int64)
+        dropped, unseen_N2 = dict(choice.dropped), np.empty((0, 2), np.int64)
         # A tiling or a mask made elsewhere knows what is glass without the thumbnail.
         if unseen and not tiling and not source.mask:
             unseen_N2 = _unseen(geometry, choice, params.edge, unseen)
-            choice.dropped["glass"] -= len(unseen_N2)
+            dropped["glass"] -= len(unseen_N2)
         labels = LabelMap(source.label_map, geometry) if source.label_map else None
         writer, kept_as_scanned = TileWriter(folder), 0
         kept_rows: list[int] = []
@@ -79,25 +79,20 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
                 continue
             kept_rows.append(tile.row)
             x_l0, y_l0 = int(choice.x_l0[tile.row]), int(choice.y_l0[tile.row])
-            writer.append(
-                tile.jpeg,
-                x_l0=x_l0,
-                y_l0=y_l0,
-                tissue=float(choice.tissue[tile.row]),
-                sharpness=tile.sharpness,
-                stain=(float(choice.stain[tile.row, 0]), float(choice.stain[tile.row, 1])),
-                label=labels.of(x_l0, y_l0) if labels else None,
-            )
+            haematoxylin, eosin = choice.stain[tile.row].tolist()
+            scores = Scores(float(choice.tissue[tile.row]), tile.sharpness, haematoxylin, eosin)
+            label = labels.of(x_l0, y_l0) if labels else None
+            writer.append(tile.jpeg, x_l0=x_l0, y_l0=y_l0, scores=scores, label=label)
             kept_as_scanned += tile.as_scanned
-        choice.dropped.update({reason: len(rows) for reason, rows in lost_rows.items()})
-        choice.dropped["limit"] = n - len(writer) - sum(map(len, lost_rows.values()))
-        choice.dropped["damaged"] += len(unseen_N2)
+        dropped.update({reason: len(rows) for reason, rows in lost_rows.items()})
+        dropped["limit"] = n - len(writer) - sum(map(len, lost_rows.values()))
+        dropped["damaged"] += len(unseen_N2)
         if not len(writer):
-            damaged, blurred = choice.dropped["damaged"], choice.dropped["blurred"]
+            damaged, blurred = dropped["damaged"], dropped["blurred"]
             fix = "look at it in a viewer; if it is whole and in focus, lower tiles.min_sharpness"
             what = f"of its tiles with tissue {damaged} do not decode and {blurred} are out of focus: none is left"
             raise SlideRefused(what, fix=fix)
-        writer.close(_meta(source, reader, geometry, mask, choice, kept_as_scanned))
+        writer.close(_meta(source, reader, geometry, mask, dropped, kept_as_scanned))
     thumb_HWC = write_thumb(folder, picture_HWC)
     corner_N2 = np.stack([choice.x_l0, choice.y_l0], axis=1)
     lost = choice.lost | {reason: corner_N2[rows] for reason, rows in lost_rows.items()}
@@ -141,24 +136,32 @@ def _unseen(geometry: Geometry, choice: Choice, edge: str, boxes: Unseen) -> NDA
 
 
 def _meta(
-    source: Source, reader: SlideReader, geometry: Geometry, mask: TissueMask, choice: Choice, as_scanned: int
-) -> dict[str, Any]:
+    source: Source,
+    reader: SlideReader,
+    geometry: Geometry,
+    mask: TissueMask,
+    dropped: Mapping[str, int],
+    as_scanned: int,
+) -> SlideMeta:
     level, dct_scale = reader.own(geometry.level)
-    slide_px, mask_px = (reader.width_px, reader.height_px), mask.tissue.shape[::-1]
-    return {
-        "kind": source.kind,
-        "tile_px": geometry.tile_px,
-        "mpp": list(reader.mpp_xy),
-        "mpp_from": reader.mpp_from,
-        "size_l0_px": list(geometry.size_l0),
-        "slide_l0_px": list(geometry.slide_l0),
-        "read_level": level,
-        "read_downsample": reader.level_downsamples[level],
-        "dct_scale": dct_scale,
-        "reader": reader.method,
-        "as_scanned": as_scanned,
-        "tissue_mm2": round(mask.area_mm2, 4),
-        "mask_mpp": [round(mpp * n / m, 4) for mpp, n, m in zip(reader.mpp_xy, slide_px, mask_px, strict=True)],
-        "tissue_threshold": round(mask.threshold, 4),
-        "dropped": choice.dropped,
-    }
+    height, width = mask.tissue.shape
+    return SlideMeta(
+        kind=source.kind,
+        tile_px=geometry.tile_px,
+        mpp=reader.mpp_xy,
+        mpp_from=reader.mpp_from,
+        size_l0_px=geometry.size_l0,
+        slide_l0_px=geometry.slide_l0,
+        read_level=level,
+        read_downsample=reader.level_downsamples[level],
+        dct_scale=dct_scale,
+        reader=reader.method,
+        as_scanned=as_scanned,
+        tissue_mm2=round(mask.area_mm2, 4),
+        mask_mpp=(
+            round(reader.mpp_xy[0] * reader.width_px / width, 4),
+            round(reader.mpp_xy[1] * reader.height_px / height, 4),
+        ),
+        tissue_threshold=round(mask.threshold, 4),
+        dropped=dropped,
+    )

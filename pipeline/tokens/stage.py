@@ -46,15 +46,15 @@ def make_tokens(
     timings: dict[str, float] = {}
     if work or not all(store.has(Ref.parse(name)) for name in uses):
         announce(tiles, work, teacher, store)
-        choice = tuple(calibration.choose(tiles.items, params.calibration_tiles))
+        picked = tuple(calibration.choose(tiles.items, params.calibration_tiles))
         total = sum(item.n for _, items in work for item in items)
         began, energy, figures = time.monotonic(), Energy(), dict[str, float]()
         with track("tokens", total, "tiles") as advance:
             estimate = Estimate(total, advance)
             for part, items in work or [(job, [])]:
-                done, gate = compute_all(items, part, choice, teacher, cluster, estimate)
+                done, of_gate = compute_all(items, part, picked, teacher, cluster, estimate)
                 outcome.add(done)
-                figures |= gate
+                figures |= of_gate
         made = [part.ref(item.key) for part, items in work for item in items if item.key not in outcome.refused]
         nbytes = sum(store.nbytes(ref) for ref in made)
         timings = conclude(outcome, nbytes, time.monotonic() - began, energy.joules()) | figures
@@ -75,7 +75,7 @@ def _tell(teacher: Teacher) -> None:
     """Print what the teacher's input is made by, and what was done to fit its weights; the demo's is its own."""
     if teacher.name == "demo":
         return
-    console.print(f"tokens: teacher {teacher.name}: {teacher.preprocessing.told(teacher.input_px)}", soft_wrap=True)
+    console.print(f"tokens: teacher {teacher.name}: {teacher.preparation.told(teacher.input_px)}", soft_wrap=True)
     for remark in teacher.remarks:
         console.print(f"tokens: {remark}", soft_wrap=True, style="yellow")
 

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from pipeline.base.intervals import MIN_SLIDES, Resampler, blocks, interval, jackknife, redrawn
+from pipeline.base.figures import Interval
+from pipeline.base.intervals import MIN_SLIDES, Jackknife, Resampler, interval, redrawn
+
+
+def ends(found: Interval) -> list[float]:
+    return [found.low, found.high]
 
 
 def test_the_interval_of_a_percentile_over_slides_is_that_of_whole_slides_written_out():
@@ -18,14 +23,15 @@ def test_the_interval_of_a_percentile_over_slides_is_that_of_whole_slides_writte
     value_M = value_N[tile_M] + 0.01 * random.normal(size=720)
     found = resampler.percentile_interval(value_M, tile_M, 5)
     drawn = [np.repeat(value_M, count_G.astype(int)[slide[tile_M]]) for count_G in resampler.count_BG]
-    assert found == pytest.approx(interval(np.array([np.percentile(x, 5) for x in drawn])))
+    assert ends(found) == pytest.approx(interval(np.array([np.percentile(x, 5) for x in drawn])), rel=1e-5)
+    assert (found.unit, found.units, found.method) == ("slide", 8, "bootstrap")
     by_tile = Resampler(["s"] * 240, 300, 0).percentile_interval(value_M, tile_M, 5)
-    assert found[1] - found[0] > 2 * (by_tile[1] - by_tile[0])
+    assert found.high - found.low > 2 * (by_tile.high - by_tile.low)
 
 
 @pytest.mark.parametrize(("many", "by"), [(1, "tile"), (MIN_SLIDES - 1, "tile"), (MIN_SLIDES, "slide")])
 def test_slides_are_drawn_where_there_are_enough(many: int, by: str):
-    assert Resampler([f"s{i % many}" for i in range(50)], 100, 0).by == by
+    assert Resampler([f"s{i % many}" for i in range(50)], 100, 0).unit == by
 
 
 def test_every_resample_of_slides_is_made_of_whole_slides():
@@ -42,7 +48,7 @@ def test_draws_repeat_so_that_comparisons_are_paired():
 
 def test_the_interval_of_a_mean_is_that_of_theory():
     value_N = np.random.default_rng(0).normal(size=400)
-    low, high = Resampler(["a"] * 400, 2000, 0).mean_interval(value_N)
+    low, high = ends(Resampler(["a"] * 400, 2000, 0).mean_interval(value_N))
     assert high - low == pytest.approx(2 * 1.96 * value_N.std() / 20, rel=0.1)
     assert low < value_N.mean() < high
 
@@ -57,24 +63,30 @@ def test_the_interval_of_a_percentile_is_scipys():
     theirs = bootstrap(
         (value_N,), lambda x, axis: np.percentile(x, 5, axis=axis), n_resamples=2000, method="percentile", rng=1
     )
-    assert found == pytest.approx(list(theirs.confidence_interval), abs=0.1)
-    assert found[0] < np.percentile(value_N, 5) < found[1]
+    assert ends(found) == pytest.approx(list(theirs.confidence_interval), abs=0.1)
+    assert found.low < np.percentile(value_N, 5) < found.high
 
 
 def test_the_jackknife_of_a_mean_is_that_of_theory():
     value_N = np.random.default_rng(0).normal(size=20)
     without = [float(np.delete(value_N, i).mean()) for i in range(20)]
-    low, high = jackknife(float(value_N.mean()), without)
-    assert high - low == pytest.approx(2 * 1.96 * value_N.std(ddof=1) / np.sqrt(20))
+    found = Jackknife(["a"] * 20).interval(float(value_N.mean()), without)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * value_N.std(ddof=1) / np.sqrt(20), rel=1e-4)
+    assert (found.unit, found.units, found.method) == ("tile", 20, "jackknife")
+
+
+def test_an_interval_ends_where_the_figure_cannot_go():
+    found = Jackknife(["a"] * 3).interval(0.9, [0.5, 0.9, 1.0], 0.0, 1.0)
+    assert 0 <= found.low < 0.9 and found.high == 1.0
 
 
 def test_blocks_are_whole_slides_or_neighbouring_tiles():
-    of_slides = blocks([f"s{i % 40:02d}" for i in range(400)])
-    assert set(of_slides) == set(range(20))
-    assert all(len({of_slides[i] for i in range(n, 400, 40)}) == 1 for n in range(40))
-    of_tiles = blocks(["a"] * 100)
+    of_slides = Jackknife([f"s{i % 40:02d}" for i in range(400)])
+    assert of_slides.blocks == 20 and set(of_slides.block_N) == set(range(20))
+    assert all(len({of_slides.block_N[i] for i in range(n, 400, 40)}) == 1 for n in range(40))
+    of_tiles = Jackknife(["a"] * 100).block_N
     assert (np.diff(of_tiles) >= 0).all() and set(np.bincount(of_tiles)) == {5}
-    assert blocks(["a"] * 3).tolist() == [0, 1, 2]
+    assert Jackknife(["a"] * 3).block_N.tolist() == [0, 1, 2]
 
 
 def test_rounds_that_series_share_are_drawn_as_one_and_the_rest_of_the_longer_from_itself():

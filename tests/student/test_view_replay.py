@@ -18,7 +18,7 @@ from kernels.dequantise import dequantise
 from pipeline.base.store import Ref, Store
 from pipeline.params.tokens import TokensParams
 from pipeline.student.corpus import Corpus, open_corpus
-from pipeline.student.loader import Batch, Loader
+from pipeline.student.loader import Batch, BatchShape, Loader
 from pipeline.student.order import Order, Rows
 from pipeline.teachers.loading import load_teacher
 from pipeline.tokens.stage import make_tokens
@@ -55,7 +55,7 @@ def replayed(params: TokensParams, store: Store, px: int) -> tuple[Corpus, Rows,
     tiles = tiles_json(store, SLIDES)
     corpus = open_corpus(tiles, make_tokens(tiles, params, store, 512), store)
     order = Order(corpus.rows, block_rows=4, buffer_rows=16, views=corpus.views, seed=1)
-    loader = Loader(corpus, order, input_px=px, batch_size=corpus.total, dense=True)
+    loader = Loader(corpus, order, BatchShape(corpus.total, px, dense=True))
     return corpus, order.epoch(0).take(0, corpus.total), next(loader.batches(0, 1))
 
 

@@ -40,7 +40,7 @@ def test_an_entry_builds_the_teacher_that_it_describes(name, store, tmp_path):
     params = TokensParams(teacher=name, weights=str(tmp_path / "w.safetensors"), model_kwargs={"depth": 1})
     teacher = load_teacher(params, store, 512)
     assert (teacher.width, teacher.grid, teacher.n_prefix) == (entry.width, entry.grid, 1 + entry.registers)
-    assert teacher.preprocessing.same_colours(entry.mean, entry.std) and teacher.input_px == entry.input_px
+    assert teacher.preparation.same_colours(entry.mean, entry.std) and teacher.input_px == entry.input_px
     assert teacher.cls_is_token and teacher.final_norm is not None
     assert teacher.describe()["model_kwargs"] == {**entry.model_kwargs, "depth": 1}
 

@@ -60,12 +60,12 @@ def test_plain_jpegs_are_kept_byte_for_byte_and_others_encoded(images: Path, tmp
 
 
 def test_what_does_not_decode_is_left_out_and_counted(images: Path, tmp_path: Path) -> None:
-    assert tile(images, tmp_path / "out").meta["dropped"] == {"damaged": 2, "limit": 0}
+    assert tile(images, tmp_path / "out").meta.dropped == {"damaged": 2, "limit": 0}
 
 
 def test_a_limit_draws_from_all_of_it(images: Path, tmp_path: Path) -> None:
     tiles = tile(images, tmp_path / "out", max_tiles_per_slide=4)
-    assert tiles.meta["dropped"]["limit"] == 6
+    assert tiles.meta.dropped["limit"] == 6
     assert set(tiles.labels) == {"a", "b"}
     # For the two that do not decode others are drawn.
     assert len(tile(images, tmp_path / "eight", max_tiles_per_slide=8)) == 8

@@ -16,7 +16,7 @@ from kernels import available
 from kernels.hadamard.reference import block_of, transform
 from pipeline.params.tokens import AugmentParams
 from pipeline.teachers.engines import Eager
-from pipeline.teachers.preprocessing import Preprocessing
+from pipeline.teachers.preparation import Preparation
 from pipeline.teachers.teacher import Teacher
 from pipeline.tokens import calibration
 from pipeline.tokens.item.reader import TokenReader
@@ -57,7 +57,7 @@ def computed(device, model, params, store, watched=None):
     torch.manual_seed(0)
     name, kwargs = MODELS[model]
     teacher = Teacher(
-        model, timm.create_model(name, num_classes=0, **kwargs), SIDE_PX, Preprocessing((0.5,) * 3, (0.5,) * 3)
+        model, timm.create_model(name, num_classes=0, **kwargs), SIDE_PX, Preparation((0.5,) * 3, (0.5,) * 3)
     )
     tiles = tiles_json(store, {"a": 7, "b": 3})
     recipe = tokens_recipe(tiles, teacher, params, params.precision)

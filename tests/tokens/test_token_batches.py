@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from made.tiles import SIDE_PX, put_slide
 
 from pipeline.teachers.engines import Eager
-from pipeline.teachers.preprocessing import Preprocessing
+from pipeline.teachers.preparation import Preparation
 from pipeline.teachers.teacher import Teacher
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.run.batches import ahead, decoded, packed
@@ -47,7 +47,7 @@ def test_a_rows_answer_depends_on_neither_its_neighbours_nor_its_place(kind, pre
     name, kwargs = TEACHERS[kind]
     halves = (0.5, 0.5, 0.5)
     engine = Eager(
-        Teacher(kind, timm.create_model(name, num_classes=0, **kwargs), 64, Preprocessing(halves, halves)),
+        Teacher(kind, timm.create_model(name, num_classes=0, **kwargs), 64, Preparation(halves, halves)),
         CPU,
         precision,
     )

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
+from pipeline.base.figures import Figure
 from pipeline.base.intervals import MIN_SLIDES
 from pipeline.base.items import TRAIN
 from pipeline.evaluate import selection
 from pipeline.evaluate.probes.mil import FEW_SLIDES
 from pipeline.evaluate.selection import Sample
 from pipeline.tokens.item.reader import TokenReader
+
+FLOORS = {"majority": "the majority class", "untrained": "an untrained network"}
 
 
 def of_few_slides(held: Mapping[str, Sequence[Sample]]) -> list[str]:
@@ -56,9 +58,9 @@ def of_groups(what: str, train: Iterable[str | None], held: Iterable[str | None]
     return [f"{what}: {first}, written otherwise ({len(pairs)} such names); if so its images are in both splits"]
 
 
-def alike(first: Iterable[str], second: Iterable[str], loose: Callable[[str], Any]) -> list[tuple[str, str]]:
+def alike(first: Iterable[str], second: Iterable[str], loose: Callable[[str], Hashable]) -> list[tuple[str, str]]:
     """Pairs of different names, one of each side, that are equal once they are read loosely; each pair once."""
-    by_loose: dict[Any, list[str]] = {}
+    by_loose: dict[Hashable, list[str]] = {}
     for name in sorted(set(second)):
         by_loose.setdefault(loose(name), []).append(name)
     both = {(a, b) for a in first for b in by_loose.get(loose(a), ()) if a != b}
@@ -76,15 +78,15 @@ def _loose_group(name: str) -> tuple[str, ...]:
     return tuple(part.lstrip("0") for part in parts)
 
 
-def of_weak_teacher(what: str, figures: Mapping[str, Any], majority: Mapping[str, Any], key: str) -> list[str]:
-    """Of retention: where the teacher itself (its figure `key`) does no better than a floor, keeping it is nothing."""
-    teacher, untrained = figures["teacher"], figures["untrained"]
-    floors = {"the majority class": majority[key], "an untrained network": untrained[key]}
-    low = teacher.get("interval") or teacher[f"{key}_interval"]
-    beaten = [f"{name} ({floor:.2f})" for name, floor in floors.items() if low[0] <= floor]
+def of_weak_teacher(what: str, teacher: Figure) -> list[str]:
+    """Of retention: where the teacher itself does no better than one of its figure's floors, keeping it is nothing."""
+    span = teacher.span
+    if span is None:
+        return []
+    beaten = [f"{FLOORS[name]} ({teacher.floors[name]:.2f})" for name in FLOORS if span.low <= teacher.floors[name]]
     if not beaten:
         return []
-    score = f"the teacher's {teacher[key]:.2f} ({low[0]:.2f} to {low[1]:.2f})"
+    score = f"the teacher's {teacher.value:.2f} ({span.low:.2f} to {span.high:.2f})"
     return [f"{what}: {score} is not surely above {' and '.join(beaten)}; what a student keeps of it says little"]
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from pipeline.base.errors import SlideRefused
 from pipeline.slides.mpp import resolve_mpp
-from pipeline.slides.read.levels import check_read, is_reduced
+from pipeline.slides.read.levels import is_reduced, require_readable
 from pipeline.slides.read.tiff import find_lie
 from pipeline.slides.table import Mpp
 
@@ -108,7 +108,7 @@ class SlideReader:
         Raises `DamagedPixels` where they cannot be decoded; other regions may still be read. Raises `SlideRefused`
         where that would take more memory than a worker has for it.
         """
-        check_read((width_px, height_px), self._own_tile_px[self.own(level)[0]], self.path.name)
+        require_readable((width_px, height_px), self._own_tile_px[self.own(level)[0]], self.path.name)
         with self._errors():
             if self._dead:
                 self._slide.close()

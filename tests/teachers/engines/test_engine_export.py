@@ -6,9 +6,9 @@ import timm
 import torch
 from torch import nn
 
-from pipeline.base.errors import TeacherError
+from pipeline.base.errors import EngineError
 from pipeline.teachers.engines.export import export_trunk, require_convertible, violations
-from pipeline.teachers.preprocessing import Preprocessing
+from pipeline.teachers.preparation import Preparation
 from pipeline.teachers.teacher import Teacher
 
 UNI = {"init_values": 1e-5, "dynamic_img_size": True}
@@ -17,7 +17,7 @@ UNI = {"init_values": 1e-5, "dynamic_img_size": True}
 def trunk(name, input_px, **model_kwargs):
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=0, **model_kwargs)
-    return Teacher(name, model, input_px, Preprocessing((0.5,) * 3, (0.5,) * 3)).trunk
+    return Teacher(name, model, input_px, Preparation((0.5,) * 3, (0.5,) * 3)).trunk
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ class Counted(Sorted):
 def test_an_operator_without_converter_is_named():
     program = export_trunk(Sorted(), 8, 4)
     assert violations(program, 4) == ["no converter for sort"]
-    with pytest.raises(TeacherError, match=r"teacher x: .*one engine: no converter for sort\n.*compile"):
+    with pytest.raises(EngineError, match=r"x: .*one engine: no converter for sort\n.*compile"):
         require_convertible(program, 4, "x")
 
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_traced_is_an_error_that_says_so():
         def forward(self, image_NCHW):
             return self.linear(image_NCHW) if float(image_NCHW.sum()) > 0 else image_NCHW
 
-    with pytest.raises(TeacherError, match=r"torch\.export cannot trace it"):
+    with pytest.raises(EngineError, match=r"torch\.export cannot trace it"):
         export_trunk(Untraceable(), 8, 4)
 
 

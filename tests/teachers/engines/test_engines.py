@@ -6,12 +6,12 @@ import pytest
 import timm
 import torch
 
-from pipeline.base.errors import TeacherError
+from pipeline.base.errors import EngineError, TeacherError
 from pipeline.teachers.engines import Eager, build_engine, choose, pick_device, resolve_precision
 from pipeline.teachers.engines.base import within_memory
 from pipeline.teachers.engines.compiled import Compiled
 from pipeline.teachers.loading import load_teacher
-from pipeline.teachers.preprocessing import Preprocessing
+from pipeline.teachers.preparation import Preparation
 from pipeline.teachers.teacher import Teacher
 
 CPU = torch.device("cpu")
@@ -46,7 +46,7 @@ def test_bf16_is_near_and_comes_back_as_float32(tiny_params, store):
 def test_channels_last_changes_no_answer_of_a_cnn():
     torch.manual_seed(0)
     halves = (0.5, 0.5, 0.5)
-    teacher = Teacher("test_resnet", timm.create_model("test_resnet", num_classes=0), 64, Preprocessing(halves, halves))
+    teacher = Teacher("test_resnet", timm.create_model("test_resnet", num_classes=0), 64, Preparation(halves, halves))
     with torch.inference_mode():
         expected = teacher(teacher.normalise(images(2, 64)))[1]
     got = teacher.finish(Eager(teacher, CPU, "fp32")(images(2, 64)))[1]
@@ -119,7 +119,7 @@ def test_fp8_without_tensorrt_is_an_error():
 @pytest.mark.skipif(importlib.util.find_spec("torch_tensorrt") is not None, reason="torch_tensorrt is installed")
 def test_a_missing_library_names_its_extra(tiny_params, store):
     params = tiny_params.model_copy(update={"engine": "tensorrt"})
-    with pytest.raises(TeacherError, match=r"torch_tensorrt cannot be imported.*\n.*pip install -e '\.\[tensorrt\]'"):
+    with pytest.raises(EngineError, match=r"torch_tensorrt cannot be imported.*\n.*pip install -e '\.\[tensorrt\]'"):
         build_engine(load_teacher(tiny_params, store, 512), params, CPU, store)
 
 

@@ -20,7 +20,7 @@ from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.catalogue import catalogue
 from pipeline.slides.sources import sources
 from pipeline.slides.table import Row
-from pipeline.tiles.choice import plan_given
+from pipeline.tiles.choice import geometry_given
 from pipeline.tiles.coords.exporting import export_coords
 from pipeline.tiles.coords.importing import with_coords
 from pipeline.tiles.coords.tiling import read_tiling
@@ -100,9 +100,9 @@ def test_a_file_that_is_no_hdf5_is_refused(tmp_path: Path) -> None:
 
 def test_given_tiles_are_never_upsampled(tmp_path: Path) -> None:
     tiling = read_tiling(write(tmp_path / "s.h5", TRIDENT), LEVELS)
-    assert plan_given(LEVELS, tiling, PARAMS).level == 1
+    assert geometry_given(LEVELS, tiling, PARAMS).level == 1
     with pytest.raises(SlideRefused, match=r"tiles of 128 px, and tiles\.tile_px is 224"):
-        plan_given(LEVELS, tiling, TilesParams())
+        geometry_given(LEVELS, tiling, TilesParams())
 
 
 class Bench:

@@ -7,10 +7,10 @@ so what is used is said, and where the file or its geometry looks like a known t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from PIL import Image
 
@@ -39,8 +39,17 @@ _NAMED |= {"optimus": "h-optimus-0", "hoptimus": "h-optimus-0", "h0": "h-optimus
 Rgb = tuple[float, float, float]
 
 
+class PretrainedCfg(TypedDict, total=False):
+    """What is read of timm's `pretrained_cfg`."""
+
+    input_size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+
+
 @dataclass(frozen=True)
-class Preprocessing:
+class Preparation:
     """Mean and deviation of red, green and blue in 0..1, the filter by which tiles are resized, and who said so."""
 
     mean: Rgb
@@ -65,22 +74,20 @@ class Preprocessing:
         return f"mean {mean}, std {std} ({self.said_by}); {resized}"
 
 
-def preprocessing(params: TokensParams, entry: TeacherEntry | None, cfg: Mapping[str, Any]) -> Preprocessing:
+def preparation(params: TokensParams, entry: TeacherEntry | None, cfg: PretrainedCfg) -> Preparation:
     """What the params say, else the registry's `entry`, else timm's `cfg` of the model."""
     mean, std = (entry.mean, entry.std) if entry else (cfg.get("mean", _HALVES), cfg.get("std", _HALVES))
     said_by = "the registry's" if entry else f"timm's for {params.teacher}"
     told = [f"tokens.{name}" for name in ("mean", "std") if getattr(params, name) is not None]
     if told:
         said_by = " and ".join(told) if len(told) == 2 else f"{told[0]}, else {said_by}"
-    return Preprocessing(
-        _rgb(params.mean or mean), _rgb(params.std or std), params.interpolation or RESIZED_BY, said_by
-    )
+    return Preparation(_rgb(params.mean or mean), _rgb(params.std or std), params.interpolation or RESIZED_BY, said_by)
 
 
-def hints(params: TokensParams, teacher: Teacher, cfg: Mapping[str, Any]) -> tuple[str, ...]:
+def hints(params: TokensParams, teacher: Teacher, cfg: PretrainedCfg) -> tuple[str, ...]:
     """What to say of local weights under a timm name whose preprocessing nobody has told."""
     said = []
-    filtered = str(cfg.get("interpolation", RESIZED_BY))
+    filtered = cfg.get("interpolation", RESIZED_BY)
     if params.interpolation is None and filtered in ("bilinear", "lanczos", "nearest"):
         said.append(
             f"timm resizes to {params.teacher} by {filtered}: to do so too, set tokens.interpolation: {filtered}"
@@ -96,7 +103,7 @@ def _of_weights(weights: str, teacher: Teacher) -> list[str]:
     of_pathology = sorted(words & _PATHOLOGY)
     alike = [name for name, entry in TEACHERS.items() if _same_geometry(entry, teacher)]
     named = [name for word, name in _NAMED.items() if word in words and name in alike]
-    used = teacher.preprocessing
+    used = teacher.preparation
     other = [name for name in named[:1] or alike if not used.same_colours(TEACHERS[name].mean, TEACHERS[name].std)]
     if not other and (named or not of_pathology):
         return []
@@ -122,6 +129,6 @@ def _words(weights: str) -> set[str]:
     return set(re.findall(r"[a-z]+\d*", " ".join(PurePath(weights).parts[-4:]).lower()))
 
 
-def _rgb(values: Any) -> Rgb:
+def _rgb(values: Sequence[float]) -> Rgb:
     red, green, blue = (float(value) for value in values)
     return red, green, blue

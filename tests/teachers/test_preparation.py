@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from pipeline.base.errors import TeacherError
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.loading import load_teacher
-from pipeline.teachers.preprocessing import Preprocessing, hints
+from pipeline.teachers.preparation import Preparation, hints
 from pipeline.teachers.registry import TEACHERS
 from pipeline.tiles.pixels import fit_square
 
@@ -35,8 +35,8 @@ def test_what_the_params_say_of_the_colours_is_what_the_teacher_sees(tiny_params
     image_NHWC = torch.full((1, 32, 32, 3), 51, dtype=torch.uint8)
     expected = (0.2 - torch.tensor([0.7, 0.6, 0.5])) / torch.tensor([0.2, 0.3, 0.4])
     assert torch.allclose(teacher.normalise(image_NHWC)[0, :, 0, 0], expected)
-    assert "tokens.mean and tokens.std" in teacher.preprocessing.told(32)
-    assert "timm's for vit_tiny_patch16_224" in timms.preprocessing.told(32)
+    assert "tokens.mean and tokens.std" in teacher.preparation.told(32)
+    assert "timm's for vit_tiny_patch16_224" in timms.preparation.told(32)
     assert teacher.describe()["mean"] == [0.7, 0.6, 0.5] and teacher.describe() != timms.describe()
 
 
@@ -52,13 +52,13 @@ def test_where_the_params_say_nothing_the_recipe_says_what_it_said_before(tiny_p
 def test_the_params_go_over_the_registry_too(large, store):
     params = TokensParams(teacher="uni", weights=str(large), model_kwargs=LARGE, mean=HALVES)
     teacher = load_teacher(params, store, 512)
-    assert teacher.preprocessing == Preprocessing(HALVES, IMAGENET[1], said_by="tokens.mean, else the registry's")
+    assert teacher.preparation == Preparation(HALVES, IMAGENET[1], said_by="tokens.mean, else the registry's")
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "lanczos", "nearest"])
 def test_tiles_of_another_side_are_resized_by_the_filter_that_was_told(interpolation):
     rgb_HWC = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
-    resample = Preprocessing(HALVES, HALVES, interpolation).resample
+    resample = Preparation(HALVES, HALVES, interpolation).resample
     by_hand = np.asarray(Image.fromarray(rgb_HWC).resize((32, 32), resample))
     assert np.array_equal(fit_square(rgb_HWC, 32, resample), by_hand)
     assert not np.array_equal(fit_square(rgb_HWC, 32), by_hand)
@@ -101,7 +101,7 @@ def test_what_a_hint_says_to_set_ends_it(large, store):
     entry = TEACHERS["uni"]
     params = TokensParams(teacher="uni", weights=str(large), model_kwargs=LARGE)
     teacher = load_teacher(params, store, 512)
-    assert teacher.remarks == () and teacher.preprocessing.same_colours(entry.mean, entry.std)
+    assert teacher.remarks == () and teacher.preparation.same_colours(entry.mean, entry.std)
 
 
 def test_a_filter_that_timm_names_otherwise_is_said(tiny_params, store):
