@@ -87,10 +87,10 @@ def load_weights(model: nn.Module, path: Path, name: str) -> tuple[str, ...]:
     state, taken_off = stripped(state, known.keys())
     state = dinov2_names(state)
     said += taken_off
+    state = {key: value for key, value in state.items() if key in known or not key.startswith(_CLASSIFIERS)}
     if not _fits(state, known):
         state, resampled = _filtered(model, state)
         said += resampled
-    state = {key: value for key, value in state.items() if key in known or not key.startswith(_CLASSIFIERS)}
     missing, unexpected = sorted(known.keys() - state.keys()), sorted(state.keys() - known.keys())
     if missing or unexpected:
         what = f"keys do not match: {_some('missing', missing)}; {_some('unexpected', unexpected)}"
@@ -107,7 +107,7 @@ def load_weights(model: nn.Module, path: Path, name: str) -> tuple[str, ...]:
 
 
 def _fits(state: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> bool:
-    return all(key in state and state[key].shape == value.shape for key, value in known.items())
+    return state.keys() == known.keys() and all(state[key].shape == value.shape for key, value in known.items())
 
 
 def _filtered(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
