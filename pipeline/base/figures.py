@@ -17,10 +17,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from pipeline.base.files import six_digits
 
-Unit = Literal["slide", "tile", "image", "round", "seed"]
+Unit = Literal["patient", "slide", "group", "image", "round", "seed"]
 """What an interval draws or leaves out: what is independent of its like."""
 Method = Literal["bootstrap", "jackknife", "t"]
-"""bootstrap: percentiles over resampled units; jackknife: a block of units left out at a time; t: Student's."""
+"""Student's t times the deviation over resampled units (bootstrap), over blocks left out (jackknife), of seeds (t)."""
 
 
 def _rounded(value: float) -> float:

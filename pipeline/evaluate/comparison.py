@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.base.figures import NotMeasured, Result
+from pipeline.base.intervals import Resampler
 from pipeline.base.items import TRAIN
 from pipeline.base.kept import Basis
 from pipeline.base.progress import Advance
@@ -200,16 +201,17 @@ def _fidelity(run: Run, seen: Seen, space: Space) -> tuple[Likeness, dict[str, S
     names, params = selection.slide_of_tiles(seen.samples), run.params
     teacher_ND, student_ND = seen.answers["teacher"], seen.answers["student"]
     basis: Basis = {"student": run.models.student.told, "scale": space.tiles, "held": run.tiles(seen.samples)}
+    resampler = Resampler(selection.units_of_tiles(seen.samples), params.bootstrap, params.seed)
     return run.slot("likeness", LIKENESS, ("bootstrap", "seed"), basis).figures(
-        lambda: fidelity(teacher_ND, student_ND, names, space.scale, params.bootstrap, params.seed)
+        lambda: fidelity(teacher_ND, student_ND, names, space.scale, resampler)
     )
 
 
 def _structure(run: Run, seen: Seen, space: Space) -> Structure | NotMeasured:
     """Of tiles evenly spread, as everywhere: every so manieth one."""
     params = run.params
-    names, most = selection.slide_of_tiles(seen.samples), params.max_dense_tiles
-    at = np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).astype(np.int64))
+    units, n, most = selection.units_of_tiles(seen.samples), selection.count(seen.samples), params.max_dense_tiles
+    at = np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64))
     missing = too_few(len(at))
     if missing:
         return missing
@@ -217,7 +219,7 @@ def _structure(run: Run, seen: Seen, space: Space) -> Structure | NotMeasured:
     def make() -> Structure:
         scaled = {name: space.scale(x_ND[at]) for name, x_ND in seen.answers.items()}
         others = {name: scaled[name] for name in ("student", "untrained")}
-        return structure(scaled["teacher"], others, [names[i] for i in at.tolist()], params.bootstrap, params.seed)
+        return structure(scaled["teacher"], others, units.take(at), params.bootstrap, params.seed)
 
     basis = {**run.both(), "scale": space.tiles, "held": run.tiles(seen.samples)}
     return run.slot("structure", STRUCTURE, ("max_dense_tiles", "bootstrap", "seed"), basis).figures(make)
@@ -238,8 +240,9 @@ def _patch(
 
     basis: Basis = {"student": run.models.dense_told("student"), "held": run.tiles(sample)}
     reader, names = TokenReader(sample[0].tokens), selection.slide_of_tiles(sample)
+    resampler = Resampler(selection.units_of_tiles(sample), params.bootstrap, params.seed)
     return run.slot("patch likeness", LIKENESS, ("bootstrap", "seed"), basis).figures(
-        lambda: patch_fidelity(pairs(), reader.mu, reader.sigma, names, params.bootstrap, params.seed)
+        lambda: patch_fidelity(pairs(), reader.mu, reader.sigma, names, resampler)
     )
 
 

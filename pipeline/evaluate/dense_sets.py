@@ -112,9 +112,9 @@ def _of_split(
         what = f"no train mask has the mask values {_listed(strange)}; their pixels were left out"
         cautions.append(f"dense probe of {split}: {what}")
     chosen = tokens.chosen(samples)
-    images, grid = selection.slide_of_tiles(chosen), TokenReader(chosen[0].tokens).grid
+    units, grid = selection.units_of_tiles(chosen), TokenReader(chosen[0].tokens).grid
     answers = tokens.batches(chosen, pictures)
-    found = dense_probe(learnt, answers, images, grid, known, params.bootstrap, params.seed)
+    found = dense_probe(learnt, answers, units, grid, known, params.bootstrap, params.seed)
     return found, [*cautions, *of_weak_teacher(f"dense probe of {split}", found.linear.teacher.miou)]
 
 

@@ -22,7 +22,7 @@ from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.split_figures import Dense
 from pipeline.evaluate.summary import SetFigures
 from pipeline.evaluate.teacher_source import TeacherSource
-from pipeline.evaluate.trust.cautions import of_few_slides, of_groups
+from pipeline.evaluate.trust.cautions import of_few_units, of_groups
 from pipeline.evaluate.trust.leaks import Copies, check_images, copies
 from pipeline.evaluate.upstream import Upstream
 from pipeline.params.evaluate import DatasetParams, EvaluateParams
@@ -87,7 +87,7 @@ def evaluate_set(
         *doubtful,
         *(text for split in held for text in _of_likeness(split, seen[split], names, listed[split])),
         *whole.cautions,
-        *(() if masks else of_few_slides(grouped)),
+        *(() if masks else of_few_units(grouped)),
         *of_dense,
     ]
     figures = SetFigures(

@@ -28,7 +28,7 @@ class Seen:
     def labelled(self) -> LabelledTiles:
         """The tiles that have a label."""
         labels = [label for sample in self.samples for label in sample.labels]
-        every = Labelled([str(label) for label in labels], selection.slide_of_tiles(self.samples), self.answers)
+        every = Labelled([str(label) for label in labels], selection.units_of_tiles(self.samples), self.answers)
         known = every.only(np.array([label is not None for label in labels], dtype=np.bool_))
         return LabelledTiles(selection.labelled(self.samples), known)
 
@@ -37,4 +37,6 @@ class Seen:
         ends = np.cumsum([0, *(len(sample.rows) for sample in self.samples)])
         kept = [(i, sample.slide_label) for i, sample in enumerate(self.samples) if sample.slide_label is not None]
         features_of = {name: [x_ND[ends[i] : ends[i + 1]] for i, _ in kept] for name, x_ND in self.answers.items()}
-        return Bags([label for _, label in kept], features_of)
+        whole = selection.units_of_tiles(self.samples)
+        units = whole.take(np.array([ends[i] for i, _ in kept], dtype=np.int64))
+        return Bags([label for _, label in kept], units, features_of)

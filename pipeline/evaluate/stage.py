@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from pipeline.base.errors import EvaluationError, HistillError
 from pipeline.base.figures import NotMeasured
+from pipeline.base.intervals import Resampler
 from pipeline.base.items import TRAIN, TokensManifest
 from pipeline.base.kept import Basis, Kept
 from pipeline.base.partials import file_sha256
@@ -31,7 +32,7 @@ from pipeline.evaluate.split_figures import Likeness
 from pipeline.evaluate.summary import EvaluateSummary, Robustness
 from pipeline.evaluate.tables import write_evaluate_plots
 from pipeline.evaluate.teacher_source import TeacherSource
-from pipeline.evaluate.trust.cautions import of_few_slides, of_groups
+from pipeline.evaluate.trust.cautions import of_few_units, of_groups
 from pipeline.evaluate.trust.leaks import check_images, copies
 from pipeline.evaluate.upstream import Upstream
 from pipeline.params.evaluate import EvaluateParams
@@ -80,7 +81,7 @@ def evaluate_student(
         sets={name: found.figures for name, found in sets.items()},
         robustness=_robustness(run, leading, tokens, teacher),
         maps=write_maps(run, pictured, plots / "maps"),
-        cautions=(*slides.cautions, *of_few_slides(body.held), *near),
+        cautions=(*slides.cautions, *of_few_units(body.held), *near),
         learnt_slides=tuple(item.id for item in tokens.items if not item.in_train and item.key in keys),
     )
     manifest = _manifest(upstream, run, slides, sets, summary)
@@ -120,8 +121,8 @@ def _robustness(
     }
     check_same_teacher(answers["teacher"](images[:MIN_TILES]), features.teacher_features(chosen))
     with track("robustness", n * 10, "tiles") as advance:
-        names = selection.slide_of_tiles(chosen)
-        return slot.keep(robustness(images, answers, names, params.bootstrap, params.seed, advance))
+        resampler = Resampler(selection.units_of_tiles(chosen), params.bootstrap, params.seed)
+        return slot.keep(robustness(images, answers, resampler, params.seed, advance))
 
 
 def _manifest(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from pipeline.base.figures import Figure, NotMeasured, Number, Result, Unit
+from pipeline.base.figures import Figure, NotMeasured, Number, Result
 from pipeline.evaluate.split_figures import Accuracies, Probes, SlideLabels, SplitFigures
 
 
@@ -31,9 +31,9 @@ class Robustness(Result):
         return next(iter(self.changes.values())).student.n
 
     @property
-    def unit(self) -> Unit | None:
-        """What the intervals draw."""
-        return next(iter(self.changes.values())).student.unit
+    def any(self) -> Figure:
+        """One of the figures, all of which have their intervals over the same units."""
+        return next(iter(self.changes.values())).student
 
 
 class MapTile(Result):

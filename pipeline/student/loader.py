@@ -24,7 +24,7 @@ from torch import Tensor
 
 from pipeline.base.errors import TrainingError
 from pipeline.student.corpus import Corpus
-from pipeline.student.order import Order, Rows
+from pipeline.student.order import Order, Places
 
 _TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.int8): torch.int8, np.dtype(np.float16): torch.float16}
 
@@ -132,12 +132,12 @@ class Loader:
                 for future in waiting:
                     future.cancel()
 
-    def whole_batch(self, step: int) -> Rows:
+    def whole_batch(self, step: int) -> Places:
         """The places of that step's batch, all processes' shares together."""
         number, within = divmod(step, self.steps_per_epoch)
         return self.order.epoch(number).take(within * self.batch_size, (within + 1) * self.batch_size)
 
-    def _places(self, start: int, stop: int) -> Iterator[Rows]:
+    def _places(self, start: int, stop: int) -> Iterator[Places]:
         epoch = None
         for step in range(start, stop):
             number, within = divmod(step, self.steps_per_epoch)
@@ -146,7 +146,7 @@ class Loader:
             first = within * self.batch_size + self.rank * self.own_size
             yield epoch.take(first, first + self.own_size)
 
-    def _read(self, rows: Rows) -> Batch:
+    def _read(self, rows: Places) -> Batch:
         n, px, corpus = len(rows), self.input_px, self.corpus
         image_NHWC, cls_ND = self._empty((n, px, px, 3), np.uint8), self._empty((n, corpus.width), np.float16)
         patch_NTD: Tensor | None = None

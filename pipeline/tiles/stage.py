@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -59,11 +58,8 @@ def tiles_recipe(params: TilesParams) -> Recipe:
 
 
 def tiles_ref(slide: SlideItem, params: TilesParams) -> Ref:
-    """Where a slide's tiles are: by its identity and what the table says of it (another mpp, a mask, coordinates)."""
-    key = slide.key
-    if slide.mpp_from == "table" and slide.mpp is not None and slide.kind != "folder":
-        key += "-mpp" + hashlib.sha256(repr(list(slide.mpp)).encode()).hexdigest()[:8]
-    key += "".join(f"-{name}{digest[:12]}" for name, digest in _beside(slide).items())
+    """Where a slide's tiles are: by its identity, and the mask and coordinates that the table names beside it."""
+    key = slide.key + "".join(f"-{name}{digest[:12]}" for name, digest in _beside(slide).items())
     return Ref("tiles", recipe_key(tiles_recipe(params)), key)
 
 
@@ -136,9 +132,9 @@ def _work(task: _Task, params: TilesParams, store: Store) -> TilesItem:
 
 
 def _is(slide: SlideItem, reader: SlideReader, source: Source) -> bool:
-    same_file = file_identity(reader.path, reader.quickhash).key == slide.key
+    same_file = file_identity(reader).key == slide.key
     same_beside = beside_identity(source.mask, source.coords) == _beside(slide)
-    return same_file and same_beside and reader.mpp_xy == slide.mpp
+    return same_file and same_beside
 
 
 def _beside(slide: SlideItem) -> dict[str, str]:

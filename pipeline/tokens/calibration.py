@@ -25,9 +25,13 @@ CALIBRATED_BY = "calibrated_by"
 
 
 def choose(items: Iterable[TilesItem], n_tiles: int) -> list[tuple[TilesItem, int]]:
-    """(item, row) of up to `n_tiles` tiles, evenly spread over the train slides (all slides where none is), by id."""
-    ordered = sorted(items, key=lambda item: item.id)
-    pool = [item for item in ordered if item.in_train] or ordered
+    """(item, row) of up to `n_tiles` tiles, evenly spread over the train slides by id: none is of a held-out one."""
+    return spread((item for item in items if item.in_train), n_tiles)
+
+
+def spread(items: Iterable[TilesItem], n_tiles: int) -> list[tuple[TilesItem, int]]:
+    """(item, row) of up to `n_tiles` tiles, evenly spread over all of the items, by id."""
+    pool = sorted(items, key=lambda item: item.id)
     ends = np.cumsum([item.n for item in pool])
     total = int(ends[-1]) if len(ends) else 0
     n_tiles = min(n_tiles, total)

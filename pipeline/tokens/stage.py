@@ -38,7 +38,10 @@ def make_tokens(
     _tell(teacher)
     _warn_of_mpp(tiles, teacher)
     recipe = tokens_recipe(tiles, teacher, params, precision_there(params, cluster))
-    golden = tuple(calibration.choose(tiles.items, params.gate.tiles))
+    # The gate compares two engines and learns nothing: held-out tiles will do where there are no others.
+    golden = tuple(
+        calibration.choose(tiles.items, params.gate.tiles) or calibration.spread(tiles.items, params.gate.tiles)
+    )
     job = Job(tiles.recipe, recipe, params, store, demo_px, golden)
     uses = [*teacher.uses, *([] if params.patch == "none" else [str(job.calibration)])]
     work = _missing(tiles.items, job)

@@ -24,7 +24,7 @@ def figure(value: float, low: float | None = None, high: float | None = None, n:
     """With an interval over tiles where its ends are given."""
     if low is None or high is None:
         return Figure(value=value, n=n)
-    return Figure(value=value, interval=Interval(low=low, high=high, unit="tile", units=n, method="bootstrap"), n=n)
+    return Figure(value=value, interval=Interval(low=low, high=high, unit="slide", units=n, method="bootstrap"), n=n)
 
 
 def accuracy(value: float) -> Accuracy:
@@ -37,7 +37,8 @@ def accuracies(teacher: float, student: float, untrained: float, majority: float
         student=accuracy(student),
         untrained=accuracy(untrained),
         majority=accuracy(majority),
-        retention=figure(0.94, 0.91, 0.97),
+        retention=figure(0.94, 0.91, 0.97).model_copy(update={"floors": {"untrained": 0.44}}),
+        way=figure(0.88, 0.8, 0.95),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +85,12 @@ def test_people_get_a_contact_sheet(images: Path, tmp_path: Path) -> None:
     assert sheets[0] == sheets[1]
     with Image.open(io.BytesIO(sheets[0])) as image:
         assert np.asarray(image).std() > 20
+
+
+def test_what_becomes_no_tile_is_named(images: Path, tmp_path: Path) -> None:
+    (images / "a" / "moving.gif").write_bytes(b"GIF89a")
+    (images / "b" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    left_out = dict(tile(images, tmp_path / "out").meta.left_out)
+    assert set(left_out) == {"a/short.jpg", "b/text.png", "a/moving.gif", r"b/caf\udce9.png"}
+    assert "convert it" in left_out["a/moving.gif"] and "UTF-8" in left_out[r"b/caf\udce9.png"]
+    assert "damaged" in left_out["a/short.jpg"]

@@ -72,17 +72,17 @@ def by_slide(cosine_N: Floats, slide_N: Sequence[str]) -> dict[str, SlideCosine]
 
 
 def fidelity(
-    teacher_ND: Floats, student_ND: Floats, slide_N: Sequence[str], train_scale: Scale, resamples: int, seed: int
+    teacher_ND: Floats, student_ND: Floats, slide_N: Sequence[str], train_scale: Scale, resampler: Resampler
 ) -> tuple[Likeness, dict[str, SlideCosine]]:
     """The figures of one held-out split over its tiles, and of each of its slides.
 
     Beside the raw cosine stands what the teacher's train mean scores (`constant`).
     """
     cosine_N = cosine(train_scale(teacher_ND), train_scale(student_ND))
-    resampler, n = Resampler(slide_N, resamples, seed), len(cosine_N)
+    n = len(cosine_N)
     constant = float(cosine(teacher_ND, train_scale.mean_D).mean())
     likeness = Likeness(
-        cosine=Figure(value=float(cosine_N.mean()), interval=resampler.mean_interval(cosine_N), n=n),
+        cosine=Figure(value=float(cosine_N.mean()), interval=resampler.mean_interval(cosine_N, -1, 1), n=n),
         cosine_p5=Figure(
             value=float(np.percentile(cosine_N, 5)),
             interval=resampler.percentile_interval(cosine_N, np.arange(n), 5),

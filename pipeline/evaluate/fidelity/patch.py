@@ -27,8 +27,7 @@ def patch_fidelity(
     mu_D: Floats,
     sigma_D: Floats,
     slide_N: Sequence[str],
-    resamples: int,
-    seed: int,
+    resampler: Resampler,
 ) -> tuple[Likeness, dict[str, SlideCosine]]:
     """The figures of one held-out split over its tokens, and of each of its slides.
 
@@ -44,12 +43,11 @@ def patch_fidelity(
         constant.append(cosine(truth_nTD, mu_D).mean(axis=1))
     cosine_NT = np.concatenate(rows)
     n, T = cosine_NT.shape
-    resampler = Resampler(slide_N, resamples, seed)
     token_M = np.unique(np.linspace(0, n * T - 1, min(MOST_TOKENS, n * T)).astype(np.int64))
     likeness = Likeness(
         cosine=Figure(
             value=float(cosine_NT.mean(dtype=np.float64)),
-            interval=resampler.mean_interval(cosine_NT.mean(axis=1, dtype=np.float64)),
+            interval=resampler.mean_interval(cosine_NT.mean(axis=1, dtype=np.float64), -1, 1),
             n=n * T,
         ),
         cosine_p5=Figure(

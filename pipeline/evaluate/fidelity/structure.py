@@ -15,14 +15,14 @@ Shapes: N tiles, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.figures import Figure, NotMeasured
-from pipeline.base.intervals import Jackknife, Resampler
+from pipeline.base.intervals import Jackknife, Resampler, Units
 from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.neighbours import nearest
 from pipeline.evaluate.split_figures import OfModels, Structure
@@ -94,9 +94,7 @@ def _shared(a_Nk: NDArray[np.int64], b_Nk: NDArray[np.int64]) -> NDArray[np.floa
     return shared_N
 
 
-def structure(
-    teacher_ND: Floats, others: Mapping[str, Floats], slide_N: Sequence[str], resamples: int, seed: int
-) -> Structure:
+def structure(teacher_ND: Floats, others: Mapping[str, Floats], units: Units, resamples: int, seed: int) -> Structure:
     """All three figures; `others` are `student` and its `untrained` twin; all standardised.
 
     Intervals: CKA and RankMe jackknife, neighbours bootstrap. Raises `ValueError` below `MIN_TILES` tiles: ask
@@ -105,7 +103,7 @@ def structure(
     missing = too_few(len(teacher_ND))
     if missing:
         raise ValueError(missing.why)
-    n, left_out, resampler = len(teacher_ND), Jackknife(slide_N), Resampler(slide_N, resamples, seed)
+    n, left_out, resampler = len(teacher_ND), Jackknife(units), Resampler(units, resamples, seed)
     rank: dict[str, Figure] = {}
     norms: dict[str, list[float]] = {}
     for name, x_ND in (("teacher", teacher_ND), *others.items()):
@@ -122,7 +120,9 @@ def structure(
         alike[name] = Figure(value=value, interval=left_out.interval(value, without, 0.0, 1.0), n=n)
         shared_N = _shared(near_Nk, nearest(other_ND, other_ND, NEIGHBOURS, same=True)[0])
         chance = {"chance": NEIGHBOURS / (n - 1)}
-        found = Figure(value=float(shared_N.mean()), interval=resampler.mean_interval(shared_N), floors=chance, n=n)
+        found = Figure(
+            value=float(shared_N.mean()), interval=resampler.mean_interval(shared_N, 0, 1), floors=chance, n=n
+        )
         shared[name] = found
     return Structure(cka=OfModels(**alike), neighbours=OfModels(**shared), rankme=OfModels(**rank))
 

@@ -142,7 +142,7 @@ def label_figures(
     """
     known_N = np.isin(np.asarray(held.labels, dtype=np.str_), np.asarray(train.labels, dtype=np.str_))
     held, rival_RN = held.only(known_N), rival_RN[:, known_N]
-    score = Scorer(held.labels, train.labels, Resampler(held.slides, params.bootstrap, params.seed))
+    score = Scorer(held.labels, train.labels, Resampler(held.units, params.bootstrap, params.seed))
     label_N = np.asarray(train.labels, dtype=np.str_)
     right_RN = {}
     for name, feature_ND in train.features.items():

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.base.figures import Figure
-from pipeline.base.intervals import Resampler
+from pipeline.base.intervals import Resampler, Units
 from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.probes.probes import linear_head
-from pipeline.evaluate.probes.scoring import share_kept
+from pipeline.evaluate.probes.scoring import Paired, share_kept, way_come
 from pipeline.evaluate.split_figures import Dense, Overlap, Overlaps
 from pipeline.sets.masks import IGNORE
 
@@ -112,7 +112,7 @@ def overlap(count_3K: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
 def dense_probe(
     train: TokenSample,
     held: Batches,
-    image_N: Sequence[str],
+    units: Units,
     grid: tuple[int, int],
     values: Sequence[int],
     resamples: int,
@@ -126,7 +126,7 @@ def dense_probe(
     scales = {name: Scale.of(x_MD) for name, x_MD in train.features.items()}
     heads = {name: linear_head(scales[name](x_MD), train.label_M) for name, x_MD in train.features.items()}
     majority = np.bincount(train.label_M).argmax()
-    names, image = np.unique(np.asarray(image_N, dtype=np.str_), return_inverse=True)
+    names, image = np.unique(np.asarray(units.names, dtype=np.str_), return_inverse=True)
     tally, done = _Tally(len(names), len(values)), 0
     for features, mask_nHW in held:
         answers = {name: _pixels(heads[name], scales[name](x), grid, mask_nHW.shape[1]) for name, x in features.items()}
@@ -141,7 +141,7 @@ def dense_probe(
             for i, (found_HW, mask_HW) in enumerate(zip(found_nHW, mask_nHW, strict=True)):
                 tally.add(name, image[done + i], found_HW, mask_HW)
         done += len(mask_nHW)
-    resampler = Resampler([str(i) for i in range(len(names))], resamples, seed, unit="image")
+    resampler = Resampler(Units([f"{i:09}" for i in range(len(names))], units.unit), resamples, seed)
     found = {name: _Answers.of(count_3IK, resampler, done) for name, count_3IK in tally.counts.items()}
     return Dense(
         linear=_table(found, resampler, "student", "untrained"),
@@ -191,8 +191,12 @@ class _Answers:
     def figures(self, resampler: Resampler, floors: Sequence[tuple[str, _Answers]] = ()) -> Overlap:
         of_miou, of_dice = {name: floor.miou for name, floor in floors}, {name: floor.dice for name, floor in floors}
         return Overlap(
-            miou=Figure(value=self.miou, interval=resampler.interval(self.miou_B), floors=of_miou, n=self.n),
-            dice=Figure(value=self.dice, interval=resampler.interval(self.dice_B), floors=of_dice, n=self.n),
+            miou=Figure(
+                value=self.miou, interval=resampler.interval(self.miou, self.miou_B, 0, 1), floors=of_miou, n=self.n
+            ),
+            dice=Figure(
+                value=self.dice, interval=resampler.interval(self.dice, self.dice_B, 0, 1), floors=of_dice, n=self.n
+            ),
         )
 
 
@@ -200,17 +204,15 @@ def _table(found: Mapping[str, _Answers], resampler: Resampler, student: str, un
     """Of the teacher, and of what the student's and its twin's answers are tallied as."""
     teacher, other = found["teacher"], found[student]
     floors = [("untrained", found[untrained]), ("majority", found["majority"])]
-    kept = share_kept(
-        (teacher.miou, other.miou),
-        (teacher.miou_B, other.miou_B),
-        {name: floor.miou for name, floor in floors},
-        other.n,
-        resampler,
+    three = {"teacher": teacher, "student": other, "untrained": found[untrained]}
+    paired = Paired(
+        {name: one.miou for name, one in three.items()}, {name: one.miou_B for name, one in three.items()}, other.n
     )
     return Overlaps(
         teacher=teacher.figures(resampler, floors),
         student=other.figures(resampler, floors),
         untrained=found[untrained].figures(resampler),
         majority=found["majority"].figures(resampler),
-        retention=kept,
+        retention=share_kept(paired, {name: floor.miou for name, floor in floors}, resampler),
+        way=way_come(paired, resampler),
     )

@@ -1,6 +1,6 @@
 """SimpleShot: what a handful of labelled tiles is worth with each model's features.
 
-Wang et al. 2019 (arXiv:1911.04623), as UNI uses it: features are centred by the mean over the train tiles and brought
+Wang et al. 2019 (arXiv:1911.04623): features are centred by the mean over the train tiles and brought
 to length one; a class is the mean of its shots; a held-out tile takes the class whose centroid is nearest (Euclidean).
 An episode draws its shots for all classes; every model gets the same draws, and every held-out tile is a query.
 Shapes: N held-out tiles, D channels, K classes, E episodes, S shots.
@@ -39,7 +39,7 @@ def few_shot(train: Labelled, held: Labelled, episodes: int, resamples: int, see
     """
     known = set(train.labels)
     held = held.only(np.array([label in known for label in held.labels], dtype=np.bool_))
-    score = Scorer(held.labels, train.labels, Resampler(held.slides, resamples, seed))
+    score = Scorer(held.labels, train.labels, Resampler(held.units, resamples, seed))
     support = {name: train_ND - train_ND.mean(axis=0) for name, train_ND in train.features.items()}
     query = {name: _unit(held.features[name] - x.mean(axis=0)) for name, x in train.features.items()}
     support = {name: _unit(train_ND) for name, train_ND in support.items()}

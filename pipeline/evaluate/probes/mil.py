@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from pipeline.base.figures import NotMeasured
 from pipeline.base.fitting import Fitting
 from pipeline.base.fitting import fit as fit_weights
-from pipeline.base.intervals import Resampler
+from pipeline.base.intervals import Resampler, Units
 from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.probes.scoring import Scorer
@@ -39,9 +39,10 @@ FEW_SLIDES = 10
 
 @dataclass(frozen=True)
 class Bags:
-    """Labels of some slides, and of each model the embeddings of their tiles: {model: [(n, D)]}."""
+    """Labels of some slides, what intervals draw, and of each model their tiles' embeddings: {model: [(n, D)]}."""
 
     labels: Sequence[str]
+    units: Units
     features: Mapping[str, Sequence[Floats]]
 
 
@@ -74,13 +75,13 @@ def unmeasurable_slides(train: Sequence[str | None], held: Sequence[str | None])
 def slide_probe(train: Bags, held: Bags, epochs: int, resamples: int, seed: int) -> SlideLabels:
     """The figures of each model over the held-out slides, as `probe` gives them over tiles.
 
-    Held-out slides of a class that no train slide has are left out. Slides are drawn one by one for the intervals.
+    Held-out slides of a class that no train slide has are left out.
     """
     known = sorted(set(train.labels))
     keep = [i for i, label in enumerate(held.labels) if label in known]
     labels = [held.labels[i] for i in keep]
     bags = {name: [slides[i] for i in keep] for name, slides in held.features.items()}
-    resampler = Resampler([str(i) for i in range(len(keep))], resamples, seed, unit="slide")
+    resampler = Resampler(held.units.take(np.array(keep, dtype=np.int64)), resamples, seed)
     score = Scorer(labels, train.labels, resampler)
     heads = {name: fit(slides, train.labels, known, epochs, seed) for name, slides in train.features.items()}
     return SlideLabels(

@@ -1,12 +1,14 @@
 """Downstream probes: what a simple classifier can do with each model's features, under one protocol.
 
-The protocol is UNI's (Chen et al., Nature Medicine 2024, "Methods"): a 20-nearest-neighbour vote by cosine, and a
-logistic regression fitted by L-BFGS with the L2 coefficient lambda = 100 / (D K) for D channels and K classes. That
-coefficient stands beside the MEAN cross-entropy over N train tiles; scikit-learn weighs the SUM by C, so that
+The protocol is our own. It has the numbers of UNI's (Chen et al., Nature Medicine 2024, "Methods"), a 20-nearest-
+neighbour vote and a logistic regression by L-BFGS with the L2 coefficient lambda = 100 / (D K) for D channels and K
+classes, and differs from it: features are standardised, neighbours are by cosine of standardised features, and the
+penalty is of the squared norm. Its figures are not to be set beside published ones. The coefficient stands beside the
+MEAN cross-entropy over N train tiles; scikit-learn weighs the SUM by C, so that
 
     mean CE + lambda / 2 |W|^2   is   C sum CE + 1/2 |W|^2   with   C = 1 / (lambda N) = D K / (100 N),
 
-and twice that for two classes, of which scikit-learn weighs the one row W1 - W0 and UNI's code both.
+and twice that for two classes, of which scikit-learn weighs the one row W1 - W0, and one logit a class weighs both.
 
 Every model's features are standardised with their own train statistics. `head_transfer` is the drop-in test: the
 linear head trained on the TEACHER's features, applied unchanged to the student's embeddings (standardised with the
@@ -26,7 +28,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.base.figures import NotMeasured
-from pipeline.base.intervals import Resampler
+from pipeline.base.intervals import Resampler, Units
 from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.fidelity.neighbours import nearest
@@ -39,10 +41,10 @@ MAX_ITER = 5000
 
 @dataclass(frozen=True)
 class Labelled:
-    """Labels and slides of some tiles, and each model's features of them: {model: (N, D)}."""
+    """Labels of some tiles, what intervals draw of them, and each model's features of them: {model: (N, D)}."""
 
     labels: Sequence[str]
-    slides: Sequence[str]
+    units: Units
     features: Mapping[str, Floats]
 
     def only(self, keep_N: NDArray[np.bool_]) -> Labelled:
@@ -50,7 +52,7 @@ class Labelled:
         chosen: list[int] = np.flatnonzero(keep_N).tolist()
         return Labelled(
             [self.labels[i] for i in chosen],
-            [self.slides[i] for i in chosen],
+            self.units.take(keep_N),
             {name: feature_ND[chosen] for name, feature_ND in self.features.items()},
         )
 
@@ -101,7 +103,7 @@ def probe(train: Labelled, held: Labelled, knn_k: int, resamples: int, seed: int
     known = set(train.labels)
     dropped = sorted(set(held.labels) - known)
     held = held.only(np.array([label in known for label in held.labels], dtype=np.bool_))
-    score = Scorer(held.labels, train.labels, Resampler(held.slides, resamples, seed))
+    score = Scorer(held.labels, train.labels, Resampler(held.units, resamples, seed))
     scales = {name: Scale.of(feature_ND) for name, feature_ND in train.features.items()}
     heads, knn, linear = {}, {}, {}
     for name, scale in scales.items():

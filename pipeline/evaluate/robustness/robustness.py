@@ -33,8 +33,7 @@ Answer = Callable[[Sequence[Image_HWC]], Floats]
 def robustness(
     images: Sequence[Image_HWC],
     models: Mapping[str, Answer],
-    slide_N: Sequence[str],
-    resamples: int,
+    resampler: Resampler,
     seed: int,
     advance: Advance,
 ) -> Robustness:
@@ -42,7 +41,6 @@ def robustness(
 
     A change that comes in several forms (two stains, three turns) is the mean over them.
     """
-    resampler = Resampler(slide_N, resamples, seed)
     clean = {name: answer(images) for name, answer in models.items()}
     scales = {name: Scale.of(x_ND) for name, x_ND in clean.items()}
     advance(len(images))

@@ -72,6 +72,10 @@ class SlideReader:
             if lie is not None:
                 raise SlideRefused(f"it lies about its size: {lie}", where=path.name, fix=DAMAGED_FIX)
             self.mpp_xy, self.mpp_from = resolve_mpp(properties, mpp, path.name)
+            self.bounds = _bounds(properties)
+            """x, y, width, height of the scanned part, level-0 px, where the file names one: QuPath counts from it."""
+            self.own_levels = tuple(zip(self.level_dimensions, self.level_downsamples, strict=True))
+            """((width, height), downsample) of each level that the file has, whatever levels a reader adds to them."""
             self._own_tile_px = _own_tiles(properties, len(self.level_dimensions))
         except BaseException:
             self._slide.close()
@@ -212,3 +216,12 @@ def _own_tiles(properties: Mapping[str, str], n_levels: int) -> list[tuple[int, 
     """Width and height of the tiles of so many levels; (0, 0) where OpenSlide does not say."""
     names = [f"openslide.level[{level}].tile-" for level in range(n_levels)]
     return [(int(properties.get(f"{name}width", 0)), int(properties.get(f"{name}height", 0))) for name in names]
+
+
+def _bounds(properties: Mapping[str, str]) -> tuple[int, int, int, int] | None:
+    names = ("bounds-x", "bounds-y", "bounds-width", "bounds-height")
+    try:
+        x, y, width, height = (int(properties[f"openslide.{name}"]) for name in names)
+    except (KeyError, ValueError):
+        return None
+    return x, y, width, height

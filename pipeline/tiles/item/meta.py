@@ -14,7 +14,8 @@ META_FILE = "meta.json"
 class Meta(BaseModel):
     """What every item has: n tiles, how many have each label, how many were left out by reason.
 
-    `tissue_mm2` is the slide's; a folder of images has none.
+    `tissue_mm2` is the slide's; a folder of images has none. `left_out` names the files of a folder that became no
+    tile, each with the reason.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -24,6 +25,7 @@ class Meta(BaseModel):
     dropped: Mapping[str, int] = Field(default={})
     n: int = 0
     labels: Mapping[str, int] = Field(default={})
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
 class SlideMeta(Meta):

@@ -58,7 +58,14 @@ class Worker:
                 self.figures = gate.compare(self.engine, teacher, golden_NHWC, params.gate, size).figures()
 
     def calibrate(self, picked: Picked) -> None:
-        """Measure the recipe's calibration on those tiles and freeze it, where the store has none."""
+        """Measure the recipe's calibration on those tiles and freeze it, where the store has none.
+
+        Raises `TeacherError` without any: it is never taken from held-out tiles.
+        """
+        if not picked:
+            what = "no tile of the split 'train' to calibrate on"
+            fix = "give slides the split 'train' in slides.csv, or run `dvc repro tokens` with those that have it"
+            raise TeacherError(what, where=f"teacher {self.teacher.name}", fix=fix)
         with track("calibration", len(picked), "tiles") as advance:
             answers = self._patch_tokens(picked, advance)
             measured = measure(answers, f"teacher {self.teacher.name}")

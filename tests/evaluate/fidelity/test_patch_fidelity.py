@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.base.intervals import Resampler, Units
 from pipeline.evaluate.fidelity.embedding import SlideCosine, cosine
 from pipeline.evaluate.fidelity.patch import patch_fidelity
 from pipeline.evaluate.split_figures import Likeness
@@ -20,7 +21,8 @@ def tokens(seed: int) -> np.ndarray:
 def found_of(student_NTD: np.ndarray, step: int = 5) -> tuple[Likeness, dict[str, SlideCosine]]:
     teacher_NTD = tokens(0)
     batches = [(teacher_NTD[i : i + step], student_NTD[i : i + step]) for i in range(0, N, step)]
-    return patch_fidelity(batches, MU, SIGMA, [f"s{i % 3}" for i in range(N)], 200, 0)
+    names = [f"s{i % 8}" for i in range(N)]
+    return patch_fidelity(batches, MU, SIGMA, names, Resampler(Units(names, "slide"), 200, 0))
 
 
 def test_tokens_equal_to_the_teachers_score_one():
@@ -29,7 +31,7 @@ def test_tokens_equal_to_the_teachers_score_one():
         assert figure.value == pytest.approx(1.0, abs=1e-6) and figure.n == N * T
     for figure in (found.cosine, found.cosine_p5):
         assert (figure.span.low, figure.span.high) == pytest.approx((1, 1))
-        assert (figure.unit, figure.span.units) == ("tile", N)
+        assert (figure.unit, figure.span.units) == ("slide", 8)
 
 
 def test_a_constant_scores_nothing_though_its_raw_cosine_is_high():
@@ -52,7 +54,7 @@ def test_batches_do_not_matter():
 
 def test_each_slide_has_its_own():
     student_NTD = tokens(0)
-    student_NTD[2::3] = tokens(4)[2::3]
+    student_NTD[2::8] = tokens(4)[2::8]
     _, slides = found_of(student_NTD)
     assert slides["s0"].cosine == pytest.approx(1, abs=1e-6) and slides["s2"].cosine < 0.5
-    assert slides["s2"].n == N // 3
+    assert slides["s2"].n == len(range(2, N, 8))

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import entropy, ortho_group
 from sklearn.neighbors import NearestNeighbors
 
-from pipeline.base.intervals import Jackknife
+from pipeline.base.intervals import Jackknife, Units
 from pipeline.evaluate.fidelity.neighbours import BLOCK_ROWS, nearest
 from pipeline.evaluate.fidelity.structure import MIN_TILES, cka, mutual_neighbours, rankme, structure, too_few
 from pipeline.evaluate.split_figures import Structure
@@ -21,16 +21,16 @@ def features(n: int = 200, seed: int = 0) -> np.ndarray:
 
 def compared(x_ND: np.ndarray, y_ND: np.ndarray, slide_N: list[str]) -> Structure:
     """Of a student; its untrained twin is noise."""
-    return structure(x_ND, {"student": y_ND, "untrained": features(len(x_ND), 9)}, slide_N, 100, 0)
+    return structure(x_ND, {"student": y_ND, "untrained": features(len(x_ND), 9)}, Units(slide_N, "slide"), 100, 0)
 
 
 def test_equal_embeddings_have_everything_in_common():
     x_ND = features()
-    found = compared(x_ND, x_ND.copy(), [f"s{i % 7}" for i in range(200)])
+    found = compared(x_ND, x_ND.copy(), [f"s{i % 8}" for i in range(200)])
     for figure in (found.cka.student, found.neighbours.student):
         assert (figure.value, figure.span.low, figure.span.high) == (1.0, 1.0, 1.0)
     assert found.rankme.student == found.rankme.teacher and found.cka.teacher is None
-    assert (found.cka.student.span.method, found.cka.student.span.units) == ("jackknife", 7)
+    assert (found.cka.student.span.method, found.cka.student.span.units) == ("jackknife", 8)
 
 
 def test_a_random_embedding_has_neighbours_by_chance_alone():
@@ -70,9 +70,9 @@ def test_shared_neighbours_by_hand():
 def test_the_jackknife_leaves_one_block_out_at_a_time():
     """CKA's and RankMe's intervals against figures of the tiles that are left, each computed anew."""
     x_ND, y_ND = features(), features() + 0.5 * features(seed=1)
-    slide_N = [f"s{i % 7}" for i in range(200)]
-    found, left_out = compared(x_ND, y_ND, slide_N), Jackknife(slide_N)
-    keep = [np.arange(200) % 7 != i for i in range(7)]
+    slide_N = [f"s{i % 8}" for i in range(200)]
+    found, left_out = compared(x_ND, y_ND, slide_N), Jackknife(Units(slide_N, "slide"))
+    keep = [np.arange(200) % 8 != i for i in range(8)]
     by_hand = [
         (found.cka.student, cka(x_ND, y_ND), [cka(x_ND[k], y_ND[k]) for k in keep]),
         (found.rankme.teacher, rankme(x_ND), [rankme(x_ND[k]) for k in keep]),

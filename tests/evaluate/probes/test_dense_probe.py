@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.base.intervals import Units
 from pipeline.evaluate.probes.dense import IGNORE, dense_probe, gather, overlap, token_labels
 from pipeline.evaluate.split_figures import Dense
 
@@ -30,9 +31,18 @@ def batches(features: dict[str, np.ndarray], mask_NHW: np.ndarray, step: int = 5
         yield {name: x[i : i + step] for name, x in features.items()}, mask_NHW[i : i + step]
 
 
+def pairs() -> Units:
+    """Two tiles an image."""
+    return Units([f"i{i // 2:02}" for i in range(N)], "image")
+
+
+def single() -> Units:
+    return Units([f"i{i:02}" for i in range(N)], "image")
+
+
 def probed(step: int = 5) -> Dense:
     train = gather(batches(*scene(N, 0)), GRID, N)
-    return dense_probe(train, batches(*scene(N, 1), step), [f"i{i // 2}" for i in range(N)], GRID, (0, 255), 100, 0)
+    return dense_probe(train, batches(*scene(N, 1), step), pairs(), GRID, (0, 255), 100, 0)
 
 
 def test_a_student_equal_to_the_teacher_keeps_exactly_all():
@@ -92,7 +102,7 @@ def test_ignored_pixels_count_nowhere():
     hidden_NHW[:, :, 16:] = IGNORE
     for x_NTD in wrong.values():
         x_NTD.reshape(N, 8, 8, D)[:, :, 5:] += 50
-    names = [f"i{i}" for i in range(N)]
+    names = single()
     found, clean = (dense_probe(train, batches(x, hidden_NHW), names, GRID, (0, 255), 100, 0) for x in (wrong, held))
     assert found.linear.teacher == clean.linear.teacher
 
@@ -100,7 +110,7 @@ def test_ignored_pixels_count_nowhere():
 def test_a_class_that_no_token_has_counts_with_an_overlap_of_nothing():
     """A third class, one row of pixels in each tile: the others' IoU are what they were but for its pixels."""
     train, (held, truth_NHW) = gather(batches(*scene(N, 0)), GRID, N), scene(N, 1)
-    names = [f"i{i}" for i in range(N)]
+    names = single()
     truth_NHW[:, 0] = 2
     three = dense_probe(train, batches(held, truth_NHW), names, GRID, (0, 1, 2), 100, 0).linear.teacher
     truth_NHW[:, 0] = IGNORE
@@ -114,7 +124,13 @@ def test_a_teacher_that_gets_nothing_has_no_retention():
     train = gather(batches(features, mask_NHW), GRID, N)
     held = {name: np.full_like(x, -9.0) for name, x in scene(N, 1)[0].items()}
     found = dense_probe(
-        train, batches(held, np.ones_like(mask_NHW)), [f"i{i}" for i in range(N)], GRID, (0, 255), 100, 0
+        train,
+        batches(held, np.ones_like(mask_NHW)),
+        Units([f"i{i:02}" for i in range(N)], "image"),
+        GRID,
+        (0, 255),
+        100,
+        0,
     )
     assert found.linear.teacher.miou.value == 0 and not found.linear.retention.measured
 

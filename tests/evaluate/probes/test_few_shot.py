@@ -12,7 +12,7 @@ from pipeline.evaluate.probes.probes import Labelled
 
 
 def test_a_student_equal_to_the_teacher_keeps_exactly_all():
-    found = few_shot(labelled(300, 0), labelled(120, 1, slides=6), 10, 100, 0)
+    found = few_shot(labelled(300, 0), labelled(120, 1, slides=9), 10, 100, 0)
     for shots in found.values():
         kept = shots.accuracies.retention
         assert (kept.value, kept.span.low, kept.span.high) == (1.0, 1.0, 1.0)
@@ -67,5 +67,5 @@ def test_episodes_are_seeded():
 
 def test_a_class_without_train_tiles_is_no_query():
     held = labelled(50, 1)
-    strange = Labelled(["necrosis", *held.labels[1:]], held.slides, held.features)
+    strange = Labelled(["necrosis", *held.labels[1:]], held.units, held.features)
     assert few_shot(labelled(200, 0), strange, 2, 100, 0)[1].accuracies.teacher.plain.value > 0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
+from pipeline.base.intervals import Units
 from pipeline.evaluate.probes.mil import Bags, GatedAttention, fit, slide_probe, unmeasurable_slides
 
 WIDTH = 16
@@ -28,7 +31,17 @@ def compared(n: int, seed: int) -> Bags:
     labels, slides = bags(n, seed)
     random = np.random.default_rng(seed + 100)
     noise = [random.normal(size=(20, WIDTH)) for _ in labels]
-    return Bags(labels, {"teacher": slides, "student": [s.copy() for s in slides], "untrained": noise})
+    return Bags(
+        labels,
+        Units([f"s{i:02}" for i in range(n)], "slide"),
+        {"teacher": slides, "student": [s.copy() for s in slides], "untrained": noise},
+    )
+
+
+def with_student(bags: Bags, change: Callable[[np.ndarray], np.ndarray]) -> Bags:
+    """The bags with the teacher's embeddings, changed, as the student's."""
+    student = [change(x_nD) for x_nD in bags.features["teacher"]]
+    return Bags(bags.labels, bags.units, {**bags.features, "student": student})
 
 
 def test_attention_finds_the_few_tiles_that_decide_and_equal_features_keep_all():
@@ -48,9 +61,7 @@ def test_attention_finds_the_few_tiles_that_decide_and_equal_features_keep_all()
 def test_the_teachers_head_on_a_student_in_another_space_knows_nothing():
     """The student's channels are the teacher's in another order: its own head learns all, the teacher's reads noise."""
     train, held = compared(24, 0), compared(60, 1)
-    turned = [
-        Bags(b.labels, {**b.features, "student": [x[:, ::-1] for x in b.features["teacher"]]}) for b in (train, held)
-    ]
+    turned = [with_student(b, lambda x_nD: x_nD[:, ::-1]) for b in (train, held)]
     found = slide_probe(*turned, 15, 200, 0)
     transfer = found.head_transfer
     assert found.attention.student.balanced.value > 0.9
@@ -64,7 +75,10 @@ def test_the_teachers_head_on_a_student_in_another_space_knows_nothing():
 def test_the_teachers_head_keeps_the_teachers_statistics():
     """A student that is the teacher ten deviations off: standardised by its own tiles it would be the teacher again."""
     train, held = compared(24, 0), compared(40, 1)
-    off = [Bags(b.labels, {**b.features, "student": [x + 10 for x in b.features["teacher"]]}) for b in (train, held)]
+    off = [
+        Bags(b.labels, b.units, {**b.features, "student": [x + 10 for x in b.features["teacher"]]})
+        for b in (train, held)
+    ]
     found = slide_probe(*off, 15, 200, 0)
     assert found.attention.student == found.attention.teacher
     assert found.head_transfer.student.balanced.value < 0.7
@@ -93,7 +107,7 @@ def test_the_seed_decides_and_torchs_own_stays():
 
 def test_a_held_out_class_that_no_train_slide_has_is_left_out():
     held = compared(6, 1)
-    strange = Bags(["other", *held.labels[1:]], held.features)
+    strange = Bags(["other", *held.labels[1:]], held.units, held.features)
     assert slide_probe(compared(6, 0), strange, 2, 100, 0).n == 5
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from made.labelled import CENTRES, CLASSES, WIDTH, labelled
+from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from pipeline.base.intervals import Resampler
+from pipeline.base.intervals import Resampler, Units
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.probes.probes import Labelled, linear_head, probe, unmeasurable, vote
 from pipeline.evaluate.probes.scoring import Scorer
@@ -18,12 +19,12 @@ MODELS = {"teacher": 0.9, "student": 0.7, "untrained": 0.2}
 
 
 def test_a_student_equal_to_the_teacher_keeps_exactly_all():
-    found = probe(labelled(300, 0), labelled(120, 1, slides=6), 20, 200, 0)
+    found = probe(labelled(300, 0), labelled(120, 1, slides=9), 20, 200, 0)
     for table in found.by_kind().values():
         assert (table.retention.value, table.retention.span.low, table.retention.span.high) == (1.0, 1.0, 1.0)
         assert table.student == table.teacher
     assert found.linear.teacher.balanced.value > 0.9
-    assert (found.linear.teacher.balanced.span.unit, found.linear.teacher.balanced.span.units) == ("slide", 6)
+    assert (found.linear.teacher.balanced.span.unit, found.linear.teacher.balanced.span.units) == ("slide", 9)
 
 
 def test_an_accuracy_and_what_is_kept_of_it_stand_beside_their_floors():
@@ -46,7 +47,7 @@ def test_a_student_that_answers_one_vector_scores_as_guessing_does():
     """Nothing to standardise by, nothing to fit: no NaN, and no better than the floors."""
     train, held = labelled(300, 0), labelled(120, 1)
     flat = [
-        Labelled(x.labels, x.slides, {**x.features, "student": np.ones((len(x.labels), WIDTH))}) for x in (train, held)
+        Labelled(x.labels, x.units, {**x.features, "student": np.ones((len(x.labels), WIDTH))}) for x in (train, held)
     ]
     found = probe(*flat, 20, 100, 0)
     for table in found.by_kind().values():
@@ -84,8 +85,8 @@ def test_a_student_in_another_space_fails_the_head_transfer_only():
     train, held = labelled(300, 0), labelled(200, 1)
     turned = {"teacher": 1, "student": -1, "untrained": 1}
     found = probe(
-        Labelled(train.labels, train.slides, {name: turned[name] * x for name, x in train.features.items()}),
-        Labelled(held.labels, held.slides, {name: turned[name] * x for name, x in held.features.items()}),
+        Labelled(train.labels, train.units, {name: turned[name] * x for name, x in train.features.items()}),
+        Labelled(held.labels, held.units, {name: turned[name] * x for name, x in held.features.items()}),
         20,
         100,
         0,
@@ -97,7 +98,7 @@ def test_a_student_in_another_space_fails_the_head_transfer_only():
 def test_a_class_that_only_the_held_out_tiles_have_is_dropped_and_named():
     held = labelled(120, 1)
     strange = Labelled(
-        ["necrosis" if i < 7 else label for i, label in enumerate(held.labels)], held.slides, held.features
+        ["necrosis" if i < 7 else label for i, label in enumerate(held.labels)], held.units, held.features
     )
     found = probe(labelled(300, 0), strange, 20, 100, 0)
     assert found.dropped_classes == ("necrosis",) and found.n == 113
@@ -158,14 +159,19 @@ def test_resampled_balanced_accuracy_and_retention_are_scikit_learns_on_every_co
     random = np.random.default_rng(0)
     label_N = np.array(CLASSES)[random.integers(3, size=60)]
     answer = {name: np.where(random.random(60) < share, label_N, "fat") for name, share in MODELS.items()}
-    resampler = Resampler(["s"] * 60, 100, 0)
+    resampler = Resampler(Units([f"i{i:02}" for i in range(60)], "image"), 100, 0)
     score = Scorer(label_N.tolist(), ["fat"], resampler)
     found = score.table({name: score.right(answer_N) for name, answer_N in answer.items()})
     copies = [np.repeat(np.arange(60), count_G.astype(int)) for count_G in resampler.count_BG]
     every = {name: [balanced_accuracy_score(label_N[c], a[c]) for c in copies] for name, a in answer.items()}
     for name in MODELS:
-        span = found.scores()[name].balanced.span
-        assert [span.low, span.high] == pytest.approx(np.percentile(every[name], [2.5, 97.5]).tolist(), rel=1e-5)
-    ratio = np.percentile(np.array(every["student"]) / every["teacher"], [2.5, 97.5])
+        figure = found.scores()[name].balanced
+        ends = figure.value - reach(every[name]) / 2, figure.value + reach(every[name]) / 2
+        assert (figure.span.low, figure.span.high) == pytest.approx((max(ends[0], 0), min(ends[1], 1)), rel=1e-4)
     kept = found.retention.span
-    assert [kept.low, kept.high] == pytest.approx(ratio.tolist(), rel=1e-5)
+    assert kept.high - kept.low == pytest.approx(reach(np.array(every["student"]) / every["teacher"]), rel=1e-4)
+
+
+def reach(value_B):
+    """From end to end of the interval of 60 units."""
+    return 2 * stats.t.ppf(0.975, 59) * np.std(np.asarray(value_B)) * 60 / 59

@@ -10,6 +10,7 @@ from made.run import painted
 from PIL import Image, ImageFilter
 
 from pipeline.base.errors import EvaluationError
+from pipeline.base.intervals import Resampler, Units
 from pipeline.evaluate.fidelity.embedding import cosine
 from pipeline.evaluate.robustness.perturbations import (
     CHANGES,
@@ -86,12 +87,13 @@ def test_jpeg_is_stored_at_quality_50():
 
 def found_of(student, n: int = 12) -> Robustness:
     images = [tile(i) for i in range(n)]
-    return robustness(images, {"teacher": pixels, "student": student}, ["s"] * n, 100, 0, lambda n=1, note="": None)
+    resampler = Resampler(Units([f"s{i:02}" for i in range(n)], "slide"), 100, 0)
+    return robustness(images, {"teacher": pixels, "student": student}, resampler, 0, lambda n=1, note="": None)
 
 
 def test_a_student_equal_to_the_teacher_is_as_steady():
     found = found_of(pixels)
-    assert (found.n, found.unit) == (12, "tile")
+    assert (found.n, found.any.unit) == (12, "slide")
     for change in found.changes.values():
         assert change.student == change.teacher
         assert (change.difference.value, change.difference.span.low, change.difference.span.high) == (0, 0, 0)

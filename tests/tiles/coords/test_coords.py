@@ -225,3 +225,20 @@ def test_the_table_is_filled_by_name(tmp_path: Path) -> None:
         with_coords([Row(2, "z.svs", "z")], tmp_path / "job", tmp_path)
     with pytest.raises(TableError, match=r"no \.h5 file"):
         with_coords(rows, tmp_path / "nowhere", tmp_path)
+
+
+def test_a_tiling_that_fits_two_slides_is_given_to_neither(tmp_path: Path) -> None:
+    (tmp_path / "patches").mkdir()
+    (tmp_path / "patches" / "slide_patches.h5").touch()
+    rows = [Row(2, "P1/slide.tif", "P1_slide"), Row(3, "P2/slide.tif", "P2_slide")]
+    filled, remarks = with_coords(rows, tmp_path, tmp_path)
+    assert [row.coords for row in filled] == [None, None]
+    assert "fits 2 slides and is given to none" in remarks[0]
+    filled, _ = with_coords([rows[0], Row(3, "P2/slide.tif", "slide")], tmp_path, tmp_path)
+    assert [row.coords for row in filled] == [None, None]
+
+
+def test_a_tiling_of_an_ome_tiff_has_its_stem(tmp_path: Path) -> None:
+    (tmp_path / "a_patches.h5").touch()
+    (row,), _ = with_coords([Row(2, "in/a.ome.tif", "a")], tmp_path, tmp_path)
+    assert row.coords == "a_patches.h5"
