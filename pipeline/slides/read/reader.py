@@ -71,7 +71,10 @@ class SlideReader:
             lie = find_lie(path, self.level_dimensions) if self.vendor in TIFF_VENDORS else None
             if lie is not None:
                 raise SlideRefused(f"it lies about its size: {lie}", where=path.name, fix=DAMAGED_FIX)
-            self.mpp_xy, self.mpp_from = resolve_mpp(properties, mpp, path.name)
+            self.mpp_xy, self.mpp_from = resolve_mpp(properties, mpp, path.name, self.level_dimensions[0])
+            self.scanned_l0 = _scanned(properties, self.level_dimensions[0])
+            """x, y, width, height of what was scanned, where the slide says that it is not all of level 0: QuPath
+            shows that alone, and counts its coordinates from there."""
             self._own_tile_px = _own_tiles(properties, len(self.level_dimensions))
         except BaseException:
             self._slide.close()
@@ -206,6 +209,15 @@ def detect_vendor(path: Path) -> str | None:
     """The format OpenSlide recognises the file as, or None. Looks at metadata only."""
     vendor = openslide.OpenSlide.detect_format(str(path))
     return None if vendor is None else str(vendor)
+
+
+def _scanned(properties: Mapping[str, str], size_l0: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    names = [f"openslide.bounds-{name}" for name in ("x", "y", "width", "height")]
+    try:
+        x, y, width, height = (int(properties[name]) for name in names)
+    except (KeyError, ValueError):
+        return None
+    return None if (x, y, width, height) == (0, 0, *size_l0) or min(width, height) < 1 else (x, y, width, height)
 
 
 def _own_tiles(properties: Mapping[str, str], n_levels: int) -> list[tuple[int, int]]:

@@ -139,6 +139,9 @@ def find_lie(path: Path, levels: Sequence[tuple[int, int]]) -> str | None:
             said = [(int(page.imagewidth), int(page.imagelength)) for page in pages]
             if pages and pages[0].index == 0 and said[0] != levels[0]:
                 return f"its first page says {_by(said[0])} px, and its largest has {_by(levels[0])}"
+            larger = _larger(tiff, levels[0])
+            if larger is not None:
+                return f"its first page says {_by(levels[0])} px, and another has {_by(larger)}"
             for page, (width, height) in zip(pages, said, strict=True):
                 n = -(-width // page.tilewidth) * -(-height // page.tilelength)
                 n *= page.samplesperpixel if int(page.planarconfig) == 2 else 1
@@ -147,6 +150,19 @@ def find_lie(path: Path, levels: Sequence[tuple[int, int]]) -> str | None:
     except Exception:
         # As in opening it: whatever tifffile raises, OpenSlide may know better.
         return None
+    return None
+
+
+def _larger(tiff: tifffile.TiffFile, first: tuple[int, int]) -> tuple[int, int] | None:
+    """The size of a page that the first can be a small picture of: OpenSlide shows the first alone where a later page
+    does not say that it is reduced. A larger page in strips is a slide's too where the first has its proportions; else
+    it is a photograph of the glass or its label."""
+    for page in tiff.pages:
+        parts = [page, *(page.pages or ())] if isinstance(page, tifffile.TiffPage) else []
+        for part in parts:
+            size = int(part.imagewidth), int(part.imagelength)
+            if size[0] * size[1] > first[0] * first[1] and (part.is_tiled or is_reduced(size, first)):
+                return size
     return None
 
 
