@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pipeline.base.errors import TableError
 from pipeline.base.files import free_bytes, human, write_atomic
+from pipeline.base.items import SlidesManifest, TilesManifest
 from pipeline.base.store import Ref, dvc_root
 from pipeline.params import STAGES
 from pipeline.params.load import load_params
@@ -96,7 +97,7 @@ def export_coords(
     from pipeline.tiles.coords.exporting import export_coords as write_all
 
     with errors(debug):
-        slides, tiles, store = load("slides"), load("tiles"), find_store()
+        slides, tiles, store = load(SlidesManifest), load(TilesManifest), find_store()
         store.require(tiles)
         written, left_out = write_all(slides, tiles, store, form.value, out)
         for line in left_out:
@@ -223,7 +224,7 @@ def _images_or_tiles(name: str) -> Path:
     path = Path(name)
     if path.exists() or not (ARTIFACTS / "tiles.json").exists():
         return path
-    tiles = load("tiles")
+    tiles = load(TilesManifest)
     refs = [Ref.of(tiles, item) for item in tiles.items if item.id == name]
     return find_store().open(refs[0], remedy="dvc repro tiles") if refs else path
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import typer
 
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import TokensManifest
 from pipeline.base.store import Store
+from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.benchmark.stage import benchmark_models
 from pipeline.params.benchmark import BenchmarkParams
 from pipeline.params.site import SiteParams
@@ -29,10 +30,10 @@ class Params(SiteParams):
     benchmark: BenchmarkParams = BenchmarkParams()
 
 
-def run(params: Params, store: Store) -> Manifest:
+def run(params: Params, store: Store) -> BenchmarkManifest:
     """Time both models, in turn, in one run."""
     student, demo_px = Path("models/student"), params.slides.demo_px
-    return benchmark_models(load("tokens"), student, params.tokens, params.benchmark, store, demo_px)
+    return benchmark_models(load(TokensManifest), student, params.tokens, params.benchmark, store, demo_px)
 
 
 def main(debug: Debug = False) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
+from pydantic import ValidationError
 from rich.table import Table
 
-from pipeline.base.errors import HistillError, ManifestError
+from pipeline.base.errors import HistillError
 from pipeline.base.files import write_json
-from pipeline.base.manifest import Manifest, Refusal
+from pipeline.base.manifest import Item, Manifest, Outline, Refusal
 from pipeline.base.progress import console
 from pipeline.base.store import Store
 from pipeline.params import STAGES
@@ -23,6 +24,7 @@ from pipeline.params.site import SiteParams
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 ARTIFACTS = Path("artifacts")
+Kind = TypeVar("Kind", bound=Manifest[Item, object])
 P = TypeVar("P", bound=SiteParams)
 
 
@@ -38,7 +40,7 @@ def errors(debug: bool) -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest], debug: bool) -> None:
+def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest[Item, object]], debug: bool) -> None:
     """Load its sections of params.yaml, run the stage, write `artifacts/<stage>.json`, then `metrics/<stage>.json`.
 
     Under `accelerate launch` or `torchrun` every process runs the stage and rank 0 alone writes.
@@ -50,18 +52,17 @@ def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest], de
         if os.environ.get("RANK", "0") != "0":
             return
         manifest.save(ARTIFACTS / f"{stage}.json")
-        numbers = {key: value for key, value in manifest.summary.items() if isinstance(value, int | float)}
         seconds = round(time.monotonic() - start, 2)
         measured = {**manifest.timings, "seconds": seconds, "refused": len(manifest.refused)}
-        write_json(f"metrics/{stage}.json", {**numbers, **measured})
+        write_json(f"metrics/{stage}.json", {**manifest.numbers(), **measured})
         show_refusals(manifest, _told_already(stage))
         made = f"{len(manifest.items)} items" if manifest.items else "done"
         console.print(f"{stage}: {made} in {seconds:.1f} s", style="bold")
 
 
-def load(stage: str) -> Manifest:
-    """The manifest of an upstream stage."""
-    return Manifest.load(ARTIFACTS / f"{stage}.json", stage)
+def load(kind: type[Kind]) -> Kind:
+    """The manifest of an upstream stage: load(TilesManifest). Raises `ManifestError`."""
+    return kind.load(ARTIFACTS / f"{kind.made_by()}.json")
 
 
 def find_store() -> Store:
@@ -70,7 +71,7 @@ def find_store() -> Store:
     return Store.find(load_params(SiteParams, params).store.root if params.exists() else None)
 
 
-def show_refusals(manifest: Manifest, told: Collection[Refusal] = ()) -> None:
+def show_refusals(manifest: Outline, told: Collection[Refusal] = ()) -> None:
     """The refused slides as a table: id, reason, what to do; those that an earlier stage has told are counted."""
     new = [refusal for refusal in manifest.refused if refusal not in told]
     if new:
@@ -86,6 +87,6 @@ def _told_already(stage: str) -> set[Refusal]:
     """What the manifests of earlier stages list as refused, and their commands have shown."""
     told: set[Refusal] = set()
     for earlier in STAGES[: STAGES.index(stage)]:
-        with suppress(ManifestError):
-            told.update(load(earlier).refused)
+        with suppress(OSError, ValidationError):
+            told.update(Outline.model_validate_json((ARTIFACTS / f"{earlier}.json").read_bytes()).refused)
     return told

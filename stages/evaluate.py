@@ -13,8 +13,9 @@ from pathlib import Path
 
 import typer
 
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import StudentManifest, TilesManifest, TokensManifest
 from pipeline.base.store import Store
+from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.stage import evaluate_student
 from pipeline.evaluate.teacher_source import TeacherSource
 from pipeline.params.evaluate import EvaluateParams
@@ -32,13 +33,14 @@ class Params(SiteParams):
     evaluate: EvaluateParams = EvaluateParams()
 
 
-def run(params: Params, store: Store) -> Manifest:
+def run(params: Params, store: Store) -> EvaluateManifest:
     """Compare the student with the teacher's cached answers."""
-    tiles, tokens = load("tiles"), load("tokens")
+    tiles, tokens = load(TilesManifest), load(TokensManifest)
     store.require(tiles)
     store.require(tokens)
     teacher = TeacherSource(params.tokens, params.slides.demo_px)
-    return evaluate_student(tiles, tokens, load("student"), Path("models/student"), params.evaluate, teacher, store)
+    student, folder = load(StudentManifest), Path("models/student")
+    return evaluate_student(tiles, tokens, student, folder, params.evaluate, teacher, store)
 
 
 def main(debug: Debug = False) -> None:

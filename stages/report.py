@@ -12,15 +12,16 @@ from pathlib import Path
 
 import typer
 
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import SlidesManifest, StudentManifest, TilesManifest, TokensManifest
 from pipeline.base.progress import console
 from pipeline.base.store import Store, dvc_root
-from pipeline.params import STAGES
+from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.params.report import ReportParams
 from pipeline.params.site import SiteParams
 from pipeline.report.across.pareto import Study, gather, pareto, write_pareto
 from pipeline.report.card_figures import write_card
-from pipeline.report.page import build_report
+from pipeline.report.page import Manifests, ReportManifest, build_report
 from pipeline.report.quality_tables import write_quality_plots
 from stages.command import Debug, execute, load
 
@@ -31,9 +32,16 @@ class Params(SiteParams):
     report: ReportParams = ReportParams()
 
 
-def run(params: Params, store: Store) -> Manifest:
+def run(params: Params, store: Store) -> ReportManifest:
     """Compare with the students of all experiments, and write the page and the model card."""
-    manifests = {stage: load(stage) for stage in STAGES if stage != "report"}
+    manifests: Manifests = {
+        "slides": load(SlidesManifest),
+        "tiles": load(TilesManifest),
+        "tokens": load(TokensManifest),
+        "student": load(StudentManifest),
+        "evaluate": load(EvaluateManifest),
+        "benchmark": load(BenchmarkManifest),
+    }
     workspace = Study("workspace", manifests["evaluate"], manifests["benchmark"], manifests["student"])
     compared = pareto(gather(dvc_root(), workspace))
     write_pareto(compared, Path("plots/pareto.csv"))

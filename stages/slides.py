@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import SlidesManifest
 from pipeline.base.store import Store
 from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
@@ -24,7 +24,7 @@ class Params(SiteParams):
     slides: SlidesParams = SlidesParams()
 
 
-def run(params: Params, store: Store) -> Manifest:
+def run(params: Params, store: Store) -> SlidesManifest:
     """Open every slide of the table and say what it is."""
     return catalogue(params.slides, store, params.cluster)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import StudentManifest, TilesManifest, TokensManifest
 from pipeline.base.store import Store
 from pipeline.params.site import SiteParams
 from pipeline.params.student import StudentParams
@@ -27,9 +27,9 @@ class Params(SiteParams):
     student: StudentParams = StudentParams()
 
 
-def run(params: Params, store: Store) -> Manifest:
+def run(params: Params, store: Store) -> StudentManifest:
     """Train on the slides whose split is `train`, then export."""
-    tiles, tokens = load("tiles"), load("tokens")
+    tiles, tokens = load(TilesManifest), load(TokensManifest)
     store.require(tiles)
     store.require(tokens)
     out, curve = Path("models/student"), Path("plots/training.csv")

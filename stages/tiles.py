@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import SlidesManifest, TilesManifest
 from pipeline.base.store import Store
 from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
@@ -28,9 +28,9 @@ class Params(SiteParams):
     tiles: TilesParams = TilesParams()
 
 
-def run(params: Params, store: Store) -> Manifest:
+def run(params: Params, store: Store) -> TilesManifest:
     """Tile the slides that the store does not have yet at this recipe."""
-    slides = load("slides")
+    slides = load(SlidesManifest)
     located = sources(Path(params.slides.table), store, params.slides)
     return make_tiles(slides, located, params.tiles, store, params.cluster)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import Store
 from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
@@ -25,9 +25,9 @@ class Params(SiteParams):
     tokens: TokensParams = TokensParams()
 
 
-def run(params: Params, store: Store) -> Manifest:
+def run(params: Params, store: Store) -> TokensManifest:
     """Run the teacher over the tiles whose tokens the store does not have yet."""
-    tiles = load("tiles")
+    tiles = load(TilesManifest)
     store.require(tiles)
     return make_tokens(tiles, params.tokens, store, params.slides.demo_px, params.cluster)
 

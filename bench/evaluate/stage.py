@@ -28,7 +28,16 @@ from bench.clock import clock, since
 from bench.printing import finish, show
 from bench.scratch import scratch
 from pipeline.base.arrays import ArrayWriter
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import (
+    TRAIN,
+    StudentFacts,
+    StudentManifest,
+    TeacherFacts,
+    TilesItem,
+    TilesManifest,
+    TokensItem,
+    TokensManifest,
+)
 from pipeline.base.store import Ref, Store
 from pipeline.evaluate.stage import evaluate_student
 from pipeline.evaluate.teacher_source import TeacherSource
@@ -76,7 +85,7 @@ def bench(root: Path, n: int, width: int) -> dict[str, Any]:
     before_mb, profile, start = _peak_mb(), cProfile.Profile(), clock()
     with profile:
         manifest = evaluate_student(
-            tiles, tokens, Manifest(stage="student"), root / "student", params, nowhere, store, root / "plots"
+            tiles, tokens, trained(tokens.teacher), root / "student", params, nowhere, store, root / "plots"
         )
     whole = since(start)
     seconds = {part: _cumulative(profile, *where) for part, where in PARTS.items()}
@@ -93,12 +102,12 @@ def bench(root: Path, n: int, width: int) -> dict[str, Any]:
     }
 
 
-def make_run(store: Store, n: int, width: int) -> tuple[Manifest, Manifest]:
+def make_run(store: Store, n: int, width: int) -> tuple[TilesManifest, TokensManifest]:
     """The manifests of tiles and tokens of 2 n tiles in the store; slide labels and tile labels on all."""
     random = np.random.default_rng(0)
     centre_KD = SPREAD * random.normal(size=(CLASSES, width))
     colour_KC = random.integers(60, 240, (CLASSES, 3))
-    items = []
+    tiles, tokens = list[TilesItem](), list[TokensItem]()
     for k, first in enumerate(range(0, 2 * n, SLIDE_TILES)):
         label_N = random.integers(CLASSES, size=min(SLIDE_TILES, 2 * n - first))
         with store.write(Ref("tiles", "t", f"k{k}"), {}) as folder:
@@ -112,11 +121,47 @@ def make_run(store: Store, n: int, width: int) -> tuple[Manifest, Manifest]:
             attributes = {"grid": [2, 2], "patch": "none"}
             array = ArrayWriter(folder / "cls", (len(label_N), 1, width), len(label_N), np.float16, attributes)
             array.write(0, cls_ND.astype(np.float16)[:, None])
-        info = {"split": "train" if first < n else "test", "label": "ab"[k % 2], "patient": None}
-        items.append(Item(id=f"s{k}", key=f"k{k}", digest="d", n=len(label_N), info=info))
-    tiles = Manifest(stage="tiles", recipe_key="t", recipe={"jpeg_quality": 90}, items=tuple(items))
-    recipe = {"teacher": {"name": "made", "width": width}}
-    return tiles, Manifest(stage="tokens", recipe_key="u", recipe=recipe, items=tuple(items))
+        token = TokensItem(
+            id=f"s{k}",
+            key=f"k{k}",
+            digest="d",
+            n=len(label_N),
+            kind="file",
+            split=TRAIN if first < n else "test",
+            label="ab"[k % 2],
+        )
+        tokens.append(token)
+        tiles.append(TilesItem(**token.model_dump(), tissue_mm2=None))
+    recipe = {"teacher": {"name": "made", "weights_digest": "", "width": width, "grid": [2, 2], "input_px": SIDE_PX}}
+    return (
+        TilesManifest(recipe_key="t", recipe={"jpeg_quality": 90}, items=tuple(tiles)),
+        TokensManifest(recipe_key="u", recipe=recipe, items=tuple(tokens)),
+    )
+
+
+def trained(teacher: TeacherFacts) -> StudentManifest:
+    """The manifest of a student that learnt from none of the tiles."""
+    facts = StudentFacts(
+        model="test_efficientnet",
+        input_px=SIDE_PX,
+        width=teacher.width,
+        grid=teacher.grid,
+        tile_px=SIDE_PX,
+        target_mpp=None,
+        parameters=0,
+        teacher=teacher,
+        student={},
+        precision="fp32",
+        adapter=None,
+        train_slides=0,
+        train_tiles=0,
+        views=1,
+        steps=0,
+        batch_size=1,
+        tiles_seen=0,
+        loss={},
+    )
+    return StudentManifest(summary=facts)
 
 
 def export(folder: Path, width: int) -> None:

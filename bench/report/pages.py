@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.clock import spent
 from bench.printing import finish, show
 from bench.scratch import scratch
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import SlidesManifest, StudentManifest, TilesManifest, TokensManifest
+from pipeline.base.manifest import Item
 from pipeline.base.store import Store
+from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.params.load import load_params
 from pipeline.params.report import ReportParams
 from pipeline.params.whole import WholeParams
@@ -28,8 +31,7 @@ from pipeline.report import page
 from pipeline.report.pictures import slide_pictures, spread
 from pipeline.report.slides_page import build_slides_page
 
-OF_SLIDES = ("slides", "tiles", "tokens", "evaluate")
-"""Stages whose items are slides."""
+OneItem = TypeVar("OneItem", bound=Item)
 
 
 def main() -> None:
@@ -39,16 +41,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder to keep the report in; else it is thrown away")
     args = parser.parse_args()
     params = load_params(WholeParams)
-    manifests = {stage: Manifest.load(Path("artifacts") / f"{stage}.json", stage) for stage in page.STAGES}
+    made = Path("artifacts")
+    manifests: page.Manifests = {
+        "slides": SlidesManifest.load(made / "slides.json"),
+        "tiles": TilesManifest.load(made / "tiles.json"),
+        "tokens": TokensManifest.load(made / "tokens.json"),
+        "student": StudentManifest.load(made / "student.json"),
+        "evaluate": EvaluateManifest.load(made / "evaluate.json"),
+        "benchmark": BenchmarkManifest.load(made / "benchmark.json"),
+    }
     with scratch() as folder:
         found = measure(manifests, params.report, Store.find(params.store.root), args.slides, args.out or folder)
     show("A report of many slides", ("", "found"), list(found.items()))
     finish(found)
 
 
-def measure(
-    manifests: Mapping[str, Manifest], params: ReportParams, store: Store, slides: int, out: Path
-) -> dict[str, Any]:
+def measure(manifests: page.Manifests, params: ReportParams, store: Store, slides: int, out: Path) -> dict[str, Any]:
     """Build report.html and its side files in `out`; seconds and bytes."""
     many = repeated(manifests, slides)
     tiles = many["tiles"]
@@ -73,23 +81,30 @@ def measure(
     }
 
 
-def repeated(manifests: Mapping[str, Manifest], slides: int) -> dict[str, Manifest]:
+def repeated(manifests: page.Manifests, slides: int) -> page.Manifests:
     """The run with its slides repeated, each time under new ids, until there are `slides`."""
     order = [item.id for item in manifests["tiles"].items]
     names = {(order[k % len(order)], k // len(order)) for k in range(slides)}
     rounds = -(-slides // len(order))
 
-    def more(manifest: Manifest) -> tuple[Item, ...]:
-        return tuple(
+    def more(items: Sequence[OneItem]) -> dict[str, tuple[OneItem, ...]]:
+        again = tuple(
             item.model_copy(update={"id": f"{item.id}-{turn:04}"})
             for turn in range(rounds)
-            for item in manifest.items
+            for item in items
             if (item.id, turn) in names
         )
+        return {"items": again}
 
+    slides_json, tiles, tokens = manifests["slides"], manifests["tiles"], manifests["tokens"]
+    evaluate = manifests["evaluate"]
     return {
-        stage: manifest.model_copy(update={"items": more(manifest)}) if stage in OF_SLIDES else manifest
-        for stage, manifest in manifests.items()
+        "slides": slides_json.model_copy(update=more(slides_json.items)),
+        "tiles": tiles.model_copy(update=more(tiles.items)),
+        "tokens": tokens.model_copy(update=more(tokens.items)),
+        "student": manifests["student"],
+        "evaluate": evaluate.model_copy(update=more(evaluate.items)),
+        "benchmark": manifests["benchmark"],
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import TRAIN, TilesItem, TilesManifest, TokensItem, TokensManifest
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.student.corpus import Corpus, open_corpus
 from pipeline.teachers.statistics import Calibration
@@ -33,7 +33,8 @@ def make_corpus(root: Path, slides: int, tiles_per_slide: int, seed: int = 0) ->
     tokens_recipe: dict[str, Any] = {"tiles": recipe_key(tiles_recipe), "made": "bench"}
     recipes = {"tiles": tiles_recipe, "tokens": tokens_recipe}
     pattern = _pattern(rng)
-    items: dict[str, list[Item]] = {"tiles": [], "tokens": []}
+    tiles: list[TilesItem] = []
+    tokens: list[TokensItem] = []
     for slide in range(slides):
         for kind, recipe in recipes.items():
             ref = Ref(kind, recipe_key(recipe), f"slide-{slide:04}")
@@ -42,13 +43,18 @@ def make_corpus(root: Path, slides: int, tiles_per_slide: int, seed: int = 0) ->
                     _write_tiles(folder, pattern, tiles_per_slide, rng)
                 else:
                     _write_tokens(folder, tiles_per_slide, rng)
-            info = {"split": "train"}
-            items[kind].append(Item(id=ref.item, key=ref.item, digest=store.digest(ref), n=tiles_per_slide, info=info))
-    manifests = {
-        kind: Manifest(stage=kind, recipe_key=recipe_key(recipe), recipe=recipe, items=tuple(items[kind]))
-        for kind, recipe in recipes.items()
-    }
-    return open_corpus(manifests["tiles"], manifests["tokens"], store)
+            name, digest, n = ref.item, store.digest(ref), tiles_per_slide
+            if kind == "tiles":
+                tiles.append(
+                    TilesItem(id=name, key=name, digest=digest, n=n, kind="file", split=TRAIN, tissue_mm2=None)
+                )
+            else:
+                tokens.append(TokensItem(id=name, key=name, digest=digest, n=n, kind="file", split=TRAIN))
+    return open_corpus(
+        TilesManifest(recipe_key=recipe_key(tiles_recipe), recipe=tiles_recipe, items=tuple(tiles)),
+        TokensManifest(recipe_key=recipe_key(tokens_recipe), recipe=tokens_recipe, items=tuple(tokens)),
+        store,
+    )
 
 
 def _pattern(rng: np.random.Generator) -> NDArray[np.uint8]:

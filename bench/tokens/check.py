@@ -26,7 +26,7 @@ from torch import Tensor
 from bench.printing import finish, show
 from bench.scratch import scratch
 from bench.tokens.stream import make_tiles, random_teacher
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import TilesItem, TilesManifest
 from pipeline.base.store import Store
 from pipeline.params.tokens import AugmentParams, GateParams, TokensParams
 from pipeline.teachers.engines import Eager, build_engine, gate, pick_device
@@ -63,7 +63,7 @@ def engines(teacher: Teacher, device: torch.device, store: Store, golden_NSSC: T
     return told
 
 
-def stream(teacher: Teacher, device: torch.device, store: Store, tiles: Manifest, size: int) -> dict[str, Any]:
+def stream(teacher: Teacher, device: torch.device, store: Store, tiles: TilesManifest, size: int) -> dict[str, Any]:
     """{differing_bytes of the stream, device_error, …} of all tiles, with two dihedral views and one of a crop."""
     augment = AugmentParams(views=1)
     params = TokensParams(teacher=teacher.name, engine="eager", precision="fp32", batch_size=size, views=2)
@@ -116,7 +116,7 @@ def _views(reader: TokenReader, rows: Any, what: str) -> Any:
 
 
 @torch.inference_mode()
-def _answer(by: tuple[Eager, Finish], job: Job, item: Item, rows: Any) -> list[Any]:
+def _answer(by: tuple[Eager, Finish], job: Job, item: TilesItem, rows: Any) -> list[Any]:
     """cls, patch and scale (n, V, …) of a slide's rows, nothing overlapped."""
     (engine, finish), size, teacher = by, job.params.batch_size, by[0]._teacher
     side_px, tiles = source_px(job.params, job.tile_px, teacher.input_px), job.reader(item)

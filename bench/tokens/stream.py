@@ -40,7 +40,7 @@ from bench.printing import finish, show
 from bench.scratch import scratch
 from bench.tokens import plain_loop
 from pipeline.base.errors import TeacherError
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import TRAIN, TilesItem, TilesManifest
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.params.tokens import GateParams, TokensParams
 from pipeline.teachers.engines import Engine, build_engine, pick_device, resolve_precision
@@ -78,9 +78,9 @@ def random_teacher(name: str) -> Teacher:
     return Teacher(name, model, int(input_px), tuple(mean), tuple(std))
 
 
-def make_tiles(store: Store, n: int, side_px: int, folder: Path) -> tuple[Manifest, list[Path]]:
+def make_tiles(store: Store, n: int, side_px: int, folder: Path) -> tuple[TilesManifest, list[Path]]:
     """n noisy, tissue-coloured JPEG tiles as items of several slides, and the same as files for the plain loop."""
-    rng, items, paths = np.random.default_rng(0), list[Item](), list[Path]()
+    rng, items, paths = np.random.default_rng(0), list[TilesItem](), list[Path]()
     pictures = [_picture(rng, side_px) for _ in range(_PICTURES)]
     sizes = [max(1, round(n * share)) for share in _SLIDES[1:]]
     for slide, size in enumerate([n - sum(sizes), *sizes]):
@@ -92,9 +92,10 @@ def make_tiles(store: Store, n: int, side_px: int, folder: Path) -> tuple[Manife
                 paths.append(folder / f"{len(paths)}.jpg")
                 paths[-1].write_bytes(data)
             writer.close({})
-        items.append(Item(id=ref.item, key=ref.item, digest=store.digest(ref), n=size, info={"split": "train"}))
+        name, digest = ref.item, store.digest(ref)
+        items.append(TilesItem(id=name, key=name, digest=digest, n=size, kind="file", split=TRAIN, tissue_mm2=None))
     recipe = _RECIPE | {"tile_px": side_px}
-    return Manifest(stage="tiles", recipe_key=recipe_key(recipe), recipe=recipe, items=tuple(items)), paths
+    return TilesManifest(recipe_key=recipe_key(recipe), recipe=recipe, items=tuple(items)), paths
 
 
 def _picture(rng: np.random.Generator, side_px: int) -> bytes:
@@ -160,7 +161,7 @@ def _finish(device: torch.device) -> None:
 
 
 def measure(
-    worker: Worker, plain_model: nn.Module, tiles: Manifest, paths: list[Path], rounds: int, folder: Path
+    worker: Worker, plain_model: nn.Module, tiles: TilesManifest, paths: list[Path], rounds: int, folder: Path
 ) -> dict[str, Any]:
     """Tiles/s of each contender by round, and where the last stream's time went."""
     job, device, n = worker.job, worker.device, len(paths)

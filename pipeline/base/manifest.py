@@ -1,24 +1,41 @@
-"""A stage's manifest: a small deterministic JSON file that names what the stage made.
+"""The frame of every stage's manifest: a small deterministic JSON file that names what the stage made.
 
 Sorted, without timestamps, host names or absolute paths, so that an unchanged result is an unchanged file and DVC stops
 there. The bytes themselves are in the store, under (kind, recipe key, item key).
+
+A stage's own manifest is a subclass that says what its items and its summary are (items.py for the stages that others
+go on from). `version` numbers its form: count it up when a field of an item or of the summary changes. A manifest of
+another form is an error that names the command, since experiments keep theirs for years; what it names in the store
+can be read all the same (`Outline`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from pipeline.base.errors import HistillError, ManifestError
 from pipeline.base.files import write_json
+from pipeline.base.json_types import Json
 
-VERSIONS = {"evaluate": 2, "benchmark": 2}
-"""Of the form of each stage's manifest; 1 of those not named. To be raised when what its `summary` holds changes, so
-that no page is made from keys that are not there: experiments keep manifests for years."""
-STORED = ("tiles", "tokens")
-"""Stages whose items are store items of the same name."""
+IN_STORE = ("tiles", "tokens")
+"""Stages whose items are items of the store, of the same name."""
+Recipe = Mapping[str, Json]
+"""All that a result's bytes depend on, as it is hashed."""
+Fact = TypeVar("Fact", int, float, str)
+
+
+def fact_of(recipe: Recipe, name: str, kind: type[Fact], stage: str) -> Fact:
+    """A number or a text of a recipe of `stage`. Raises `ManifestError` where it has none of that name and type."""
+    value = recipe.get(name)
+    if kind is float and isinstance(value, int):
+        value = float(value)
+    if not isinstance(value, kind):
+        raise ManifestError(f"its recipe has no {name}", where=f"{stage}.json", fix=f"dvc repro {stage}")
+    return value
 
 
 class Refusal(BaseModel):
@@ -35,75 +52,102 @@ class Refusal(BaseModel):
         return cls(id=slide_id, reason=error.what, fix=error.fix)
 
 
-class Item(BaseModel):
-    """One thing made: `id` for people (the slide id), `key` in the store, `digest` of its bytes, `n` rows in it.
+class ItemName(BaseModel):
+    """What a thing made is called: `id` by people (the slide id), `key` in the store.
 
     `recipe_key` is that of another recipe than the manifest's, where the item was made by one; else empty.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
     id: str
     key: str
-    digest: str
-    n: int = 0
-    info: dict[str, Any] = {}
     recipe_key: str = ""
 
-    @property
-    def in_train(self) -> bool:
-        """Whether it is of the split `train`: students learn from it."""
-        return self.info.get("split") == "train"
+
+class Item(ItemName):
+    """One thing made: `digest` of its bytes, `n` rows in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    digest: str
+    n: int = 0
 
     @model_serializer(mode="wrap")
-    def _told(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _told(self, handler: SerializerFunctionWrapHandler) -> dict[str, Json]:
         """Without a `recipe_key` that is the manifest's."""
-        told: dict[str, Any] = handler(self)
+        told: dict[str, Json] = handler(self)
         return told if self.recipe_key else {name: value for name, value in told.items() if name != "recipe_key"}
 
 
-def _current(stage: str) -> int:
-    return VERSIONS.get(stage, 1)
-
-
-class Manifest(BaseModel):
-    """What a stage made. `recipe` is all that its bytes depend on besides the item; `recipe_key` its hash.
+class Outline(BaseModel):
+    """What every manifest has said in every form so far: who made it, what was refused, what it names in the store.
 
     `uses` names store items (kind/recipe/item) that the result stands on besides its own: a calibration, a checkpoint.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
     stage: str
+    version: int = 1
     recipe_key: str = ""
-    recipe: dict[str, Any] = {}
-    items: tuple[Item, ...] = ()
+    items: tuple[ItemName, ...] = ()
     refused: tuple[Refusal, ...] = ()
-    summary: dict[str, Any] = {}
     uses: tuple[str, ...] = ()
-    version: int = Field(default_factory=lambda told: _current(told.get("stage", "")))
-    timings: dict[str, float] = Field(default={}, exclude=True)
-    """What this run measured of itself: for the metrics, never for the file."""
-
-    def require_version(self, where: str) -> None:
-        """Raise `ManifestError` where another version of Histill wrote it, in another form."""
-        if self.version != _current(self.stage):
-            what = f"another version of Histill wrote it: form {self.version}, not {_current(self.stage)}"
-            raise ManifestError(what, where=where, fix=f"dvc repro -s -f {self.stage}")
 
     def refs(self) -> set[str]:
         """Every store item that the manifest names, as kind/recipe/item."""
-        own = {self.address(item) for item in self.items} if self.stage in STORED else set()
+        own = {self.address(item) for item in self.items} if self.stage in IN_STORE else set()
         return own | set(self.uses)
 
-    def address(self, item: Item) -> str:
+    def address(self, item: ItemName) -> str:
         """Where the store holds one of its items, as kind/recipe/item."""
         return f"{self.stage}/{item.recipe_key or self.recipe_key}/{item.key}"
 
-    def item(self, slide_id: str) -> Item:
+
+ItemT = TypeVar("ItemT", bound=Item, covariant=True)
+SummaryT = TypeVar("SummaryT", covariant=True)
+
+
+class Manifest(Outline, Generic[ItemT, SummaryT]):
+    """What a stage made. `recipe` is all that its bytes depend on besides the item; `recipe_key` its hash."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    items: tuple[ItemT, ...] = ()
+    recipe: Recipe = {}
+    summary: SummaryT
+    timings: dict[str, float] = Field(default={}, exclude=True)
+    """What this run measured of itself: for the metrics, never for the file."""
+
+    @classmethod
+    def made_by(cls) -> str:
+        """The stage whose manifest this is."""
+        return str(cls.model_fields["stage"].default)
+
+    @classmethod
+    def form(cls) -> int:
+        """The number of the form that this version of Histill reads and writes."""
+        return int(cls.model_fields["version"].default)
+
+    @classmethod
+    def require_form(cls, found: Outline, where: str) -> None:
+        """Raise `ManifestError` where another version of Histill wrote it, in another form."""
+        if found.version != cls.form():
+            what = f"another version of Histill wrote it: form {found.version}, not {cls.form()}"
+            raise ManifestError(what, where=where, fix=f"dvc repro {cls.made_by()}")
+
+    def item(self, slide_id: str) -> ItemT:
         """The item of that id. Raises `ManifestError`."""
         for item in self.items:
             if item.id == slide_id:
                 return item
         raise ManifestError("no such item", where=f"{self.stage}: {slide_id}", fix="see the manifest's `items`")
+
+    def fact(self, name: str, kind: type[Fact]) -> Fact:
+        """A number or a text of the recipe. Raises `ManifestError` where it has none of that name and type."""
+        return fact_of(self.recipe, name, kind, self.stage)
+
+    def numbers(self) -> dict[str, float]:
+        """The summary's numbers, by name: what the metrics show."""
+        summary = self.model_dump(include={"summary"})["summary"]
+        return {name: value for name, value in summary.items() if isinstance(value, int | float)}
 
     def save(self, path: Path | str) -> None:
         """Write atomically, items and refusals sorted by id."""
@@ -116,17 +160,18 @@ class Manifest(BaseModel):
         write_json(path, ordered.model_dump(mode="json"))
 
     @classmethod
-    def load(cls, path: Path | str, stage: str) -> Manifest:
-        """Read the manifest of `stage`. Raises `ManifestError` that names the command which makes it."""
-        remedy = f"dvc repro {stage}"
+    def load(cls, path: Path | str) -> Self:
+        """Read it. Raises `ManifestError` that names the command which makes it."""
+        remedy = f"dvc repro {cls.made_by()}"
         try:
-            manifest = cls.model_validate_json(Path(path).read_bytes())
+            data = Path(path).read_bytes()
+            outline = Outline.model_validate_json(data)
+            if outline.stage != cls.made_by():
+                raise ManifestError(f"stage {outline.stage!r}, not {cls.made_by()!r}", where=str(path), fix=remedy)
+            cls.require_form(outline, str(path))
+            return cls.model_validate_json(data)
         except FileNotFoundError:
             raise ManifestError("manifest not found", where=str(path), fix=remedy) from None
         except ValidationError as error:
             first = error.errors()[0]["msg"]
             raise ManifestError(f"not a manifest: {first}", where=str(path), fix=remedy) from None
-        if manifest.stage != stage:
-            raise ManifestError(f"stage {manifest.stage!r}, not {stage!r}", where=str(path), fix=remedy)
-        manifest.require_version(str(path))
-        return manifest

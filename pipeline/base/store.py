@@ -25,7 +25,7 @@ from typing import Any
 
 from pipeline.base.errors import CorruptItem, MissingItem, StoreError
 from pipeline.base.files import write_atomic, write_json
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.manifest import ItemName, Outline
 from pipeline.base.partials import (
     ITEM_FILE,
     LOCK_FILE,
@@ -70,7 +70,7 @@ class Ref:
         return cls(*text.split("/"))
 
     @classmethod
-    def of(cls, manifest: Manifest, item: Item) -> Ref:
+    def of(cls, manifest: Outline, item: ItemName) -> Ref:
         """Where one of a manifest's items is."""
         return cls.parse(manifest.address(item))
 
@@ -101,7 +101,7 @@ class Store:
             raise MissingItem("the store does not hold this item", where=str(self.path(ref)), fix=f"make it: {remedy}")
         return self.path(ref)
 
-    def require(self, manifest: Manifest) -> None:
+    def require(self, manifest: Outline) -> None:
         """Check that all that a manifest names is there. Raises `MissingItem`: which, where, how to make it again."""
         gone = sorted(text for text in manifest.refs() if not self.has(Ref.parse(text)))
         if gone:

@@ -18,11 +18,12 @@ from typing import Any
 
 from pipeline.base.errors import EvaluationError
 from pipeline.base.files import six_digits
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import TeacherFacts, TokensManifest
 from pipeline.base.partials import file_sha256
 from pipeline.base.store import Store, recipe_key
 from pipeline.benchmark import machine
 from pipeline.benchmark.contender import Contender, stop_all
+from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.benchmark.process import Spec, Unmeasured
 from pipeline.benchmark.runtimes import OF_TORCH
 from pipeline.benchmark.speedup import speedup
@@ -35,20 +36,20 @@ MODELS = ("teacher", "student")
 
 
 def benchmark_models(
-    tokens: Manifest,
+    tokens: TokensManifest,
     student_folder: Path,
     tokens_params: TokensParams,
     params: BenchmarkParams,
     store: Store,
     demo_px: int,
     plots: Path = Path("plots"),
-) -> Manifest:
+) -> BenchmarkManifest:
     """Measure the teacher that `tokens` was made with and the exported student; write latency.csv to `plots`.
 
     Summary: docs/artifacts.md. Not deterministic, by nature. Raises `EvaluationError` where the params name a teacher
     that the cache does not come from, or where a model does not run in eager PyTorch.
     """
-    cached, busy = tokens.recipe["teacher"], machine.load()
+    cached, busy = tokens.teacher, machine.load()
     spec = Spec(MODELS[0], "eager", "", "", student_folder, tokens_params, store.root, demo_px)
     with tempfile.TemporaryDirectory(prefix="histill-benchmark-") as scratch:
         leads, others = measure(spec, params, Path(scratch), cached)
@@ -68,21 +69,21 @@ def benchmark_models(
     }
     summary |= benchmark_headline(summary)
     recipe = {
-        "teacher": cached,
+        "teacher": cached.model_dump(mode="json"),
         "student": file_sha256(student_folder / "model.safetensors")[:32],
         "benchmark": params.model_dump(mode="json"),
     }
-    manifest = Manifest(stage="benchmark", recipe_key=recipe_key(recipe), recipe=recipe, summary=six_digits(summary))
+    manifest = BenchmarkManifest(recipe_key=recipe_key(recipe), recipe=recipe, summary=six_digits(summary))
     write_benchmark_plots(manifest, plots)
     return manifest
 
 
 def measure(
-    spec: Spec, params: BenchmarkParams, scratch: Path, cached: Mapping[str, Any]
+    spec: Spec, params: BenchmarkParams, scratch: Path, cached: TeacherFacts
 ) -> tuple[dict[str, Contender], list[Contender]]:
     """(the leading contender of each model, all others), each with its rows or with why it has none.
 
-    `cached` is what the teacher has to be: `name`, `width`, `input_px`.
+    `cached` is what the teacher has to be.
     """
     leading = replace(spec, device=params.devices[0], precision=params.precisions[0], reference=True)
     leads = {name: Contender(replace(leading, model=name), params.limit_s) for name in MODELS}
@@ -166,11 +167,10 @@ def onnx_file(lead: Contender, scratch: Path) -> Path | str:
     return scratch / "teacher.onnx"
 
 
-def require_cached(found: Mapping[str, Any], cached: Mapping[str, Any]) -> None:
+def require_cached(found: Mapping[str, Any], cached: TeacherFacts) -> None:
     """Raise `EvaluationError` where the teacher that was loaded is not the one that the cache comes from."""
-    keys = ("name", "width", "input_px")
-    if any(found[key] != cached[key] for key in keys):
-        what = f"the cached answers are {cached['name']}'s, {cached['width']} channels at {cached['input_px']} px"
+    if (found["name"], found["width"], found["input_px"]) != (cached.name, cached.width, cached.input_px):
+        what = f"the cached answers are {cached.name}'s, {cached.width} channels at {cached.input_px} px"
         raise EvaluationError(what, where=f"teacher {found['name']}", fix="dvc repro tokens")
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.files import write_csv
-from pipeline.base.manifest import Manifest
+from pipeline.benchmark.manifest import BenchmarkManifest
 
 
-def write_benchmark_plots(manifest: Manifest, folder: Path) -> None:
+def write_benchmark_plots(manifest: BenchmarkManifest, folder: Path) -> None:
     """Write latency.csv, of the leading engine."""
     columns = {f"ms_{p}": f"latency_ms_{p}" for p in ("p50", "p90", "p99")} | {"tiles_per_s": "tiles_per_s"}
     rows: dict[int, dict[str, Any]] = {}

@@ -16,6 +16,7 @@ from torch import nn
 
 from pipeline.base.errors import EvaluationError
 from pipeline.base.intervals import Floats
+from pipeline.base.items import TRAIN
 from pipeline.base.progress import Advance
 from pipeline.base.store import Store
 from pipeline.evaluate import features, selection
@@ -26,7 +27,7 @@ from pipeline.evaluate.labels.from_labels import against_labels, training_tiles
 from pipeline.evaluate.probes.few_shot import few_shot, shots_possible
 from pipeline.evaluate.probes.mil import Bags, slide_probe, unmeasurable_slides
 from pipeline.evaluate.probes.probes import Labelled, probe, unmeasurable
-from pipeline.evaluate.selection import TRAIN, Sample
+from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.trust.cautions import of_classes, of_slides, of_thin_bags, of_tiles, of_weak_teacher
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.student.exported import Dense, load_dense, load_student, untrained_twin

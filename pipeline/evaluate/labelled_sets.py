@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.intervals import Floats
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import TRAIN, TilesManifest, TokensManifest
 from pipeline.base.progress import Advance, track
 from pipeline.base.store import Ref, Store
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.comparison import Models, compare, spare_tiles, unmeasurable_patch
 from pipeline.evaluate.probes.dense import Batches, dense_probe, gather
-from pipeline.evaluate.selection import TRAIN, Sample
+from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.teacher_source import TeacherSource
 from pipeline.evaluate.trust.cautions import of_few_slides, of_groups, of_weak_teacher
 from pipeline.evaluate.trust.leaks import Copies, check_images, copies
@@ -50,8 +50,8 @@ def evaluate_set(
     limits: EvaluateParams,
     models: Models,
     student_train: Sequence[Sample],
-    tiles: Manifest,
-    tokens: Manifest,
+    tiles: TilesManifest,
+    tokens: TokensManifest,
     teacher: TeacherSource,
     store: Store,
 ) -> SetFigures:
@@ -74,7 +74,7 @@ def evaluate_set(
         samples[split], lost = _sample(params.name, refs, listed[split], store)
         _warn_of_pictures(found, split, lost, samples[split], params.kind)
     train, held = [samples.pop(TRAIN)], {split: [sample] for split, sample in samples.items()}
-    where, fix, quality = f"evaluate.datasets: {params.name}", "drop the copies from one of the two", _quality(tiles)
+    where, fix, quality = f"evaluate.datasets: {params.name}", "drop the copies from one of the two", tiles.jpeg_quality
     found.warnings += check_images(train, held, limits.max_probe_tiles, quality, "images", where, fix)
     seen = copies(student_train, held, limits.max_probe_tiles, quality)
     for split in held:
@@ -106,10 +106,10 @@ def _chosen(
     every: Mapping[str, list[Picture]],
     params: DatasetParams,
     limits: EvaluateParams,
-    tiles: Manifest,
+    tiles: TilesManifest,
 ) -> dict[str, list[Picture]]:
     """The pictures that are looked at; warns where that is not all, and of what a set does not say of its groups."""
-    most, side = limits.max_probe_tiles, int(tiles.recipe["tile_px"])
+    most, side = limits.max_probe_tiles, tiles.tile_px
     cut = params.kind == "masks"
     listed = {split: within(p, most, side) if cut else evenly(p, most) for split, p in every.items()}
     for split, pictures in listed.items():
@@ -124,10 +124,6 @@ def _chosen(
         if split != TRAIN:
             found.warnings += of_groups(f"groups of {split}", groups[TRAIN], groups[split])
     return listed
-
-
-def _quality(tiles: Manifest) -> int:
-    return int(tiles.recipe["jpeg_quality"])
 
 
 def _warn_of_learnt(
@@ -183,7 +179,7 @@ def _dense(
     train: Sequence[Sample],
     held: Mapping[str, Sequence[Sample]],
     listed: Mapping[str, Sequence[Picture]],
-    tiles: Manifest,
+    tiles: TilesManifest,
     limits: EvaluateParams,
 ) -> None:
     """The dense probe of every held-out split of a set with masks."""
@@ -191,7 +187,7 @@ def _dense(
     if reason:
         found.why |= {f"dense, {split}": reason for split in held}
         return
-    masks, side = Masks(listed[TRAIN]), int(tiles.recipe["tile_px"])
+    masks, side = Masks(listed[TRAIN]), tiles.tile_px
     grid = TokenReader(train[0].tokens).grid
     total = sum(min(limits.max_dense_tiles, selection.count(s)) for s in (train, *held.values()))
     with track("dense probe", total, "tiles") as advance:

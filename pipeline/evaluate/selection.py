@@ -13,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import EvaluationError
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import TRAIN, TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store
 from pipeline.tiles.item.reader import TileReader
-
-TRAIN = "train"
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Sample:
         return replace(self, rows=self.rows[chosen], labels=labels, groups=groups, names=names)
 
 
-def splits(tiles: Manifest, tokens: Manifest, store: Store) -> dict[str, list[Sample]]:
+def splits(tiles: TilesManifest, tokens: TokensManifest, store: Store) -> dict[str, list[Sample]]:
     """Every tile that the teacher has answered, by split; slides in the manifest's order.
 
     Raises `EvaluationError` on a leak, `MissingItem` where the store lacks a slide.
@@ -57,20 +55,19 @@ def splits(tiles: Manifest, tokens: Manifest, store: Store) -> dict[str, list[Sa
         token_folder = store.open(Ref.of(tokens, item), remedy="dvc repro tokens")
         labels = tuple(TileReader(tile_folder).labels)
         rows = np.arange(item.n, dtype=np.int64)
-        known = item.info.get("label"), None, item.info.get("patient")
-        sample = Sample(item.id, tile_folder, token_folder, rows, labels, *known)
-        found.setdefault(item.info["split"], []).append(sample)
+        sample = Sample(item.id, tile_folder, token_folder, rows, labels, item.label, None, item.patient)
+        found.setdefault(item.split, []).append(sample)
     return found
 
 
-def check_leaks(tokens: Manifest) -> None:
+def check_leaks(tokens: TokensManifest) -> None:
     """Raise `EvaluationError` where a held-out slide, or its patient, is among the train slides too."""
-    train = [item for item in tokens.items if item.info["split"] == TRAIN]
+    train = [item for item in tokens.items if item.in_train]
     slides = {item.key: item.id for item in train}
-    patients = {item.info["patient"]: item.id for item in train if item.info.get("patient") is not None}
+    patients = {item.patient: item.id for item in train if item.patient is not None}
     for item in tokens.items:
-        split, patient = item.info["split"], item.info.get("patient")
-        if split == TRAIN:
+        split, patient = item.split, item.patient
+        if item.in_train:
             continue
         fix = "give both rows the same split in the slide table, or drop one"
         if item.key in slides:

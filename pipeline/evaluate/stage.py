@@ -16,8 +16,7 @@ Its summary:
     trained_on_test  held-out slides and sets that the student was trained on: their figures flatter it
     …              the primary split's leading figures, flat, so that `dvc metrics` shows them (see tables.py)
 
-Its items are the held-out slides: n tiles compared, info {split, cosine, cosine_p5, patch_cosine, patch_cosine_p5};
-the last two are null where there are no dense tokens.
+Its items are the held-out slides, see manifest.py.
 """
 
 from __future__ import annotations
@@ -28,16 +27,17 @@ from typing import Any
 
 from pipeline.base.errors import EvaluationError, HistillError
 from pipeline.base.files import six_digits
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import TRAIN, StudentManifest, TilesManifest, TokensManifest
 from pipeline.base.partials import file_sha256
 from pipeline.base.progress import track
 from pipeline.base.store import Store, recipe_key
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.comparison import Comparison, Models, compare, spare_tiles
 from pipeline.evaluate.labelled_sets import SetFigures, evaluate_set
+from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest
 from pipeline.evaluate.pca_maps import write_maps
 from pipeline.evaluate.robustness.robustness import MIN_TILES, check_same_teacher, robustness
-from pipeline.evaluate.selection import TRAIN, Sample
+from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.tables import evaluate_headline, write_evaluate_plots
 from pipeline.evaluate.teacher_source import TeacherSource
 from pipeline.evaluate.trust.cautions import of_few_slides, of_groups
@@ -54,30 +54,30 @@ ONE_SPLIT = "are the slides cuts of one another? keep them in one split"
 
 
 def evaluate_student(
-    tiles: Manifest,
-    tokens: Manifest,
-    student: Manifest,
+    tiles: TilesManifest,
+    tokens: TokensManifest,
+    student: StudentManifest,
     student_folder: Path,
     params: EvaluateParams,
     teacher: TeacherSource,
     store: Store,
     plots: Path = Path("plots"),
-) -> Manifest:
+) -> EvaluateManifest:
     """Compare them on every held-out split and data set, and write probes.csv, fidelity.csv and maps/ to `plots`.
 
     Raises `EvaluationError` on a leak between train and held-out tiles, where there is no train slide, and where the
     student does not answer in the teacher's space. With nothing held out the figures are null and `why` says so.
     """
     samples = selection.splits(tiles, tokens, store)
-    keys = _train_keys(student)
+    keys = student.learnt_keys
     # Tokens lie in a folder of the slide's key. A student that does not say what it learnt from: the train slides.
     learnt = [sample for part in samples.values() for sample in part if sample.tokens.name in keys]
     if TRAIN not in samples:
         raise EvaluationError("no slide is in split 'train'", where="tokens", fix="mend `split` in the slide table")
     train = samples.pop(TRAIN)
     held = {split: selection.spread(samples[split], params.max_probe_tiles) for split in sorted(samples)}
-    models = Models.load(student_folder, int(tokens.recipe["teacher"]["width"]), params.seed)
-    quality = int(tiles.recipe["jpeg_quality"])
+    models = Models.load(student_folder, tokens.teacher.width, params.seed)
+    quality = tiles.jpeg_quality
     near = check_images(train, held, params.max_probe_tiles, quality, "tiles", "tokens", ONE_SPLIT)
     for split, chosen in held.items():
         near += of_groups(f"patients of {split}", *({sample.patient for sample in part} for part in (train, chosen)))
@@ -99,7 +99,7 @@ def evaluate_student(
 def _robustness(
     models: Models,
     held: Sequence[Sample],
-    tokens: Manifest,
+    tokens: TokensManifest,
     source: TeacherSource,
     store: Store,
     params: EvaluateParams,
@@ -129,21 +129,16 @@ def _robustness(
         return robustness(images, answers, names, params.bootstrap, params.seed, advance)
 
 
-def _train_keys(student: Manifest) -> set[str]:
-    """The keys of the slides that the student was trained on."""
-    return {item[0] for item in student.recipe.get("items", [])}
-
-
-def _trained_on(student: Manifest, tokens: Manifest, sets: Mapping[str, SetFigures]) -> list[str]:
+def _trained_on(student: StudentManifest, tokens: TokensManifest, sets: Mapping[str, SetFigures]) -> list[str]:
     """Held-out slides that are among the items the student was trained on, and sets that share images with them."""
-    keys = _train_keys(student)
-    slides = [item.id for item in tokens.items if item.info["split"] != TRAIN and item.key in keys]
+    keys = student.learnt_keys
+    slides = [item.id for item in tokens.items if not item.in_train and item.key in keys]
     return [*(f"slide {slide}" for slide in slides), *(what for found in sets.values() for what in found.trained_on)]
 
 
 def _manifest(
-    tokens: Manifest,
-    student: Manifest,
+    tokens: TokensManifest,
+    student: StudentManifest,
     student_folder: Path,
     params: EvaluateParams,
     models: Models,
@@ -153,7 +148,7 @@ def _manifest(
     maps: dict[str, Any] | None,
     lead: str | None,
     plots: Path,
-) -> Manifest:
+) -> EvaluateManifest:
     """The manifest, and the plots from it; each held-out slide is an item, with the key and digest of its answers."""
     by_slide = {slide: figures for found in slides.fidelity.values() for slide, figures in found.pop("slides").items()}
     dense = {
@@ -165,7 +160,7 @@ def _manifest(
         for split in figures.splits.values():
             (split["fidelity"]["patch"] or {}).pop("slides", None)
     summary = {
-        "teacher": tokens.recipe["teacher"]["name"],
+        "teacher": tokens.teacher.name,
         "student": architecture(models.student),
         "primary": lead,
         "fidelity": slides.fidelity or None,
@@ -190,11 +185,11 @@ def _manifest(
     items = []
     for slide, figures in by_slide.items():
         cached = tokens.item(slide)
-        info = {"split": cached.info["split"]} | {key: figures[key] for key in ("cosine", "cosine_p5")}
-        info |= {f"patch_{key}": dense.get(slide, {}).get(key) for key in ("cosine", "cosine_p5")}
-        items.append(Item(id=slide, key=cached.key, digest=cached.digest, n=figures["n"], info=six_digits(info)))
-    manifest = Manifest(
-        stage="evaluate",
+        cosines = {key: figures[key] for key in ("cosine", "cosine_p5")}
+        cosines |= {f"patch_{key}": dense.get(slide, {}).get(key) for key in ("cosine", "cosine_p5")}
+        name = {"id": slide, "key": cached.key, "digest": cached.digest, "n": figures["n"], "split": cached.split}
+        items.append(EvaluateItem(**name, **six_digits(cosines)))
+    manifest = EvaluateManifest(
         recipe_key=recipe_key(recipe),
         recipe=recipe,
         items=tuple(items),

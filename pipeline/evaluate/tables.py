@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.files import write_csv
-from pipeline.base.manifest import Manifest
+from pipeline.evaluate.manifest import EvaluateManifest
 
 PROBES = {"knn": "kNN", "linear": "linear probe", "head_transfer": "teacher’s head"}
 HEADLINE_SHOTS = ("1", "4", "16")
@@ -21,14 +21,14 @@ COSINES = ("cosine", "cosine_p5", "patch_cosine", "patch_cosine_p5")
 MODELS = ("teacher", "student", "untrained")
 
 
-def write_evaluate_plots(manifest: Manifest, folder: Path) -> None:
+def write_evaluate_plots(manifest: EvaluateManifest, folder: Path) -> None:
     """Write probes.csv and fidelity.csv, headers alone where nothing was measured."""
     columns = ("name", "split", "probe", "model", "balanced_accuracy", "low", "high", "accuracy")
     write_csv(folder / "probes.csv", columns, probe_rows(manifest))
     write_csv(folder / "fidelity.csv", ("split", "slide", "tiles", *COSINES), fidelity_rows(manifest))
 
 
-def probe_rows(manifest: Manifest) -> list[dict[str, Any]]:
+def probe_rows(manifest: EvaluateManifest) -> list[dict[str, Any]]:
     """A row for each split, probe and model; the majority class is a `model` of the probe `floor`."""
     rows = []
     for split, probes in (manifest.summary["probes"] or {}).items():
@@ -41,10 +41,10 @@ def probe_rows(manifest: Manifest) -> list[dict[str, Any]]:
     return rows
 
 
-def fidelity_rows(manifest: Manifest) -> list[dict[str, Any]]:
+def fidelity_rows(manifest: EvaluateManifest) -> list[dict[str, Any]]:
     """A row for each held-out slide."""
     return [
-        {"split": item.info["split"], "slide": item.id, "tiles": item.n} | {key: item.info.get(key) for key in COSINES}
+        {"split": item.split, "slide": item.id, "tiles": item.n} | item.model_dump(include=set(COSINES))
         for item in manifest.items
     ]
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.base.errors import EvaluationError
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import TilesItem, TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.engines import Eager, pick_device
@@ -33,15 +33,17 @@ class TeacherSource:
     params: TokensParams
     demo_px: int
 
-    def load(self, tokens: Manifest, store: Store) -> LiveTeacher:
+    def load(self, tokens: TokensManifest, store: Store) -> LiveTeacher:
         """The teacher of these tokens. Raises `TeacherError` where it cannot be had, `EvaluationError` for another."""
-        teacher, known = load_teacher(self.params, store, self.demo_px), tokens.recipe["teacher"]
-        if teacher.weights_digest != known["weights_digest"] or teacher.input_px != known["input_px"]:
+        teacher, known = load_teacher(self.params, store, self.demo_px), tokens.teacher
+        if teacher.weights_digest != known.weights_digest or teacher.input_px != known.input_px:
             what = "the teacher that params.yaml names is not the one whose tokens are cached"
             raise EvaluationError(what, where=f"teacher {teacher.name}", fix=FIX)
-        return LiveTeacher(teacher, str(tokens.recipe["precision"]))
+        return LiveTeacher(teacher, tokens.precision)
 
-    def answer(self, items: Sequence[Item], tiles: Manifest, tokens: Manifest, store: Store) -> list[Ref]:
+    def answer(
+        self, items: Sequence[TilesItem], tiles: TilesManifest, tokens: TokensManifest, store: Store
+    ) -> list[Ref]:
         """Where each item's tokens are, of the tiles as they are; computed where the store lacks them."""
         key = one_view_key(tokens)
         refs = [Ref("tokens", key, item.key) for item in items]
@@ -50,9 +52,9 @@ class TeacherSource:
             return refs
         self.load(tokens, store)
         # `auto` may mean another precision on this machine than on the one that made the tokens.
-        update = {"precision": tokens.recipe["precision"], "on_error": "fail"}
+        update = {"precision": tokens.precision, "on_error": "fail"}
         params = self.params.one_view.model_copy(update=update)
-        of_sets = Manifest(stage="tiles", recipe_key=tiles.recipe_key, recipe=tiles.recipe, items=tuple(missing))
+        of_sets = TilesManifest(recipe_key=tiles.recipe_key, recipe=tiles.recipe, items=tuple(missing))
         made = make_tokens(of_sets, params, store, self.demo_px)
         if made.recipe_key != key:
             what = "the `tokens` section is not the one by which the cached tokens were made"

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.files import write_atomic
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import StudentManifest
+from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.tables import PROBES
 from pipeline.report.details import ACCURACY_COLUMNS
 from pipeline.student.card import FIGURES, model_card
@@ -24,12 +25,12 @@ the teacher's own deviation (0 is what predicting the mean scores).
 MISSING = "Nothing was held out, so nothing was measured: give slides the split `test` in the slide table.\n"
 
 
-def write_card(student: Manifest, evaluate: Manifest, out: Path) -> None:
+def write_card(student: StudentManifest, evaluate: EvaluateManifest, out: Path) -> None:
     """Write the card of the run in `student` with the figures of `evaluate`, atomically."""
     write_atomic(out, model_card(student.summary, figures(evaluate)).encode())
 
 
-def figures(evaluate: Manifest) -> str:
+def figures(evaluate: EvaluateManifest) -> str:
     """The section `Figures`, Markdown."""
     rows = [row for name, found in _measured(evaluate) for row in _rows(name, found)]
     if not rows:
@@ -43,7 +44,7 @@ def figures(evaluate: Manifest) -> str:
     return "\n".join([FIGURES, "", *body]) + "\n"
 
 
-def _measured(evaluate: Manifest) -> Iterator[tuple[str, dict[str, Any]]]:
+def _measured(evaluate: EvaluateManifest) -> Iterator[tuple[str, dict[str, Any]]]:
     """(name, {fidelity, probes}) of every held-out split, then of every labelled data set."""
     fidelity, probes = (evaluate.summary.get(kind) or {} for kind in ("fidelity", "probes"))
     for split in sorted({*fidelity, *probes}):

@@ -8,17 +8,20 @@ could have put there is escaped by Jinja.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from pipeline.base.errors import ManifestError
 from pipeline.base.files import write_atomic
-from pipeline.base.manifest import Manifest, Refusal
+from pipeline.base.items import SlidesManifest, StudentManifest, TilesManifest, TokensManifest
+from pipeline.base.manifest import Item, Manifest, Refusal
 from pipeline.base.store import Store
+from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.tables import MODELS, PROBES
 from pipeline.params.report import ReportParams
 from pipeline.report import quality_tables, sections, verdict
@@ -26,17 +29,42 @@ from pipeline.report.details import ACCURACY_COLUMNS
 from pipeline.report.pictures import map_pictures, slide_pictures, spread
 from pipeline.report.slides_page import build_slides_page
 
-STAGES = ("slides", "tiles", "tokens", "student", "evaluate", "benchmark")
+STAGES: tuple[Literal["slides", "tiles", "tokens", "student", "evaluate", "benchmark"], ...] = (
+    "slides",
+    "tiles",
+    "tokens",
+    "student",
+    "evaluate",
+    "benchmark",
+)
+
+
+class Manifests(TypedDict):
+    """One manifest of each of `STAGES`."""
+
+    slides: SlidesManifest
+    tiles: TilesManifest
+    tokens: TokensManifest
+    student: StudentManifest
+    evaluate: EvaluateManifest
+    benchmark: BenchmarkManifest
+
+
+class ReportManifest(Manifest[Item, dict[str, int]]):
+    """artifacts/report.json: the page's bytes, and the slides that it shows."""
+
+    stage: Literal["report"] = "report"
+    version: int = 1
 
 
 def build_report(
-    manifests: Mapping[str, Manifest],
+    manifests: Manifests,
     params: ReportParams,
     store: Store,
     out: Path,
     plots: Path = Path("plots"),
     left_out: Sequence[str] = (),
-) -> Manifest:
+) -> ReportManifest:
     """Write the page to `out`, atomically, and slides.html beside it; the manifest says what the page shows.
 
     `manifests` holds one of each of `STAGES`; of `plots` training.csv (columns step, loss, cls, patch), pareto.csv and
@@ -47,21 +75,22 @@ def build_report(
     for stage in STAGES:
         if stage not in manifests:
             raise ManifestError(f"the report needs the manifest of {stage}", fix=f"dvc repro {stage}")
-        manifests[stage].require_version(f"artifacts/{stage}.json")
+        manifests[stage].require_form(manifests[stage], f"artifacts/{stage}.json")
     require_one_student(manifests)
     page = render("report.html", **context(manifests, params, store, plots), left_out=left_out)
     write_atomic(out, page)
     slides_page = out.with_name("slides.html")
     build_slides_page(environment(), params.title, manifests["slides"], manifests["tiles"], store, slides_page)
     facts = {"nbytes": len(page), "slides": min(len(manifests["tiles"].items), params.max_slides)}
-    return Manifest(stage="report", refused=tuple(all_refused(manifests)), summary=facts)
+    return ReportManifest(refused=tuple(all_refused(manifests)), summary=facts)
 
 
-def require_one_student(manifests: Mapping[str, Manifest]) -> None:
+def require_one_student(manifests: Manifests) -> None:
     """Raise `ManifestError` where a stage was run alone, so that figures of two students would stand on one page."""
     weights = next((i.digest[:32] for i in manifests["student"].items if i.id == "model.safetensors"), None)
-    for stage in ("evaluate", "benchmark"):
-        its = manifests[stage].recipe.get("student")
+    found = {"evaluate": manifests["evaluate"].recipe, "benchmark": manifests["benchmark"].recipe}
+    for stage, recipe in found.items():
+        its = recipe.get("student")
         if None not in (weights, its) and its != weights:
             what = "its figures are of another student than artifacts/student.json"
             raise ManifestError(what, where=f"artifacts/{stage}.json", fix=f"dvc repro {stage}")
@@ -97,7 +126,7 @@ def environment() -> Environment:
     return made
 
 
-def context(manifests: Mapping[str, Manifest], params: ReportParams, store: Store, plots: Path) -> dict[str, Any]:
+def context(manifests: Manifests, params: ReportParams, store: Store, plots: Path) -> dict[str, Any]:
     """All that the template shows."""
     evaluate, benchmark, tiles = manifests["evaluate"], manifests["benchmark"], manifests["tiles"]
     shown = spread(tiles.items, params.max_slides)
@@ -111,7 +140,7 @@ def context(manifests: Mapping[str, Manifest], params: ReportParams, store: Stor
         "not_measured": verdict.not_measured(evaluate, benchmark),
         "cautions": verdict.cautions(evaluate, benchmark),
         "slides": shown,
-        "catalogue": {item.id: item.info for item in manifests["slides"].items},
+        "catalogue": {item.id: item for item in manifests["slides"].items},
         "pictures": slide_pictures(tiles, shown, store),
         "splits": quality_tables.split_counts(tiles),
         "dropped": quality_tables.dropped(tiles),
@@ -134,7 +163,7 @@ def context(manifests: Mapping[str, Manifest], params: ReportParams, store: Stor
     }
 
 
-def all_refused(manifests: Mapping[str, Manifest]) -> list[Refusal]:
+def all_refused(manifests: Manifests) -> list[Refusal]:
     """Every refusal once, sorted by slide (later stages carry the earlier ones along)."""
     found = {(r.id, r.reason): r for stage in STAGES for r in manifests[stage].refused}
     return [found[key] for key in sorted(found)]

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import TilesItem, TilesManifest
 from pipeline.base.store import Ref, Store
 
 BUDGET_BYTES = 10_000_000
@@ -35,7 +35,7 @@ class SlidePictures:
     mosaic: str
 
 
-def slide_pictures(tiles: Manifest, items: list[Item], store: Store) -> dict[str, SlidePictures]:
+def slide_pictures(tiles: TilesManifest, items: list[TilesItem], store: Store) -> dict[str, SlidePictures]:
     """{slide id: pictures}, sharing the budget equally."""
     share = min(MOST_BYTES, BUDGET_BYTES // max(1, len(items) * len(NAMES)))
     pictures = {}
@@ -43,7 +43,7 @@ def slide_pictures(tiles: Manifest, items: list[Item], store: Store) -> dict[str
         folder = store.path(Ref.of(tiles, item))
         thumb, overlay, mosaic = (data_uri(folder / name, share) for name in NAMES)
         # A folder of images has no view of a whole slide: its thumbnail is the mosaic.
-        pictures[item.id] = SlidePictures("" if item.info.get("kind") == "folder" else thumb, overlay, mosaic)
+        pictures[item.id] = SlidePictures("" if item.kind == "folder" else thumb, overlay, mosaic)
     return pictures
 
 
@@ -67,7 +67,7 @@ def _whole(path: Path, kind: str) -> str:
     return f"data:image/{kind};base64," + base64.b64encode(path.read_bytes()).decode() if path.is_file() else ""
 
 
-def spread(items: tuple[Item, ...], most: int) -> list[Item]:
+def spread(items: tuple[TilesItem, ...], most: int) -> list[TilesItem]:
     """At most `most` items, evenly spread over the list."""
     if len(items) <= most:
         return list(items)

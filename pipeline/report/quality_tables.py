@@ -7,12 +7,12 @@ dropped.csv  reason, tiles, slides (on which it happened), the most frequent fir
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.base.files import write_csv
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import TilesItem, TilesManifest
 
 DROPPED = {
     "glass": "no tissue",
@@ -25,47 +25,47 @@ DROPPED = {
 }
 
 
-def write_quality_plots(tiles: Manifest, folder: Path) -> None:
+def write_quality_plots(tiles: TilesManifest, folder: Path) -> None:
     """Write splits.csv and dropped.csv, headers alone where there is nothing."""
     columns = ("split", "slides", "tiles", "tissue_mm2")
     write_csv(folder / "splits.csv", columns, [{key: row[key] for key in columns} for row in split_counts(tiles)])
     write_csv(folder / "dropped.csv", ("reason", "tiles", "slides"), dropped(tiles))
 
 
-def split_counts(tiles: Manifest) -> list[dict[str, Any]]:
+def split_counts(tiles: TilesManifest) -> list[dict[str, Any]]:
     """Slides, tiles and tissue of each split, train first."""
-    splits: dict[str, list[Item]] = {}
+    splits: dict[str, list[TilesItem]] = {}
     for item in tiles.items:
-        splits.setdefault(str(item.info.get("split")), []).append(item)
+        splits.setdefault(item.split, []).append(item)
     order = sorted(splits, key=lambda split: (split != "train", split != "test", split))
     return [
         {
             "split": split,
             "slides": len(splits[split]),
             "tiles": sum(item.n for item in splits[split]),
-            "tissue_mm2": sum(item.info.get("tissue_mm2") or 0 for item in splits[split]),
-            "labels": dict(sorted(_counted(splits[split], "labels").items())),
+            "tissue_mm2": sum(item.tissue_mm2 or 0 for item in splits[split]),
+            "labels": dict(sorted(_counted(item.labels for item in splits[split]).items())),
         }
         for split in order
     ]
 
 
-def dropped(tiles: Manifest) -> list[dict[str, Any]]:
+def dropped(tiles: TilesManifest) -> list[dict[str, Any]]:
     """What quality control left out: {reason, tiles, slides (on which it happened)}, the most frequent first."""
-    counts = _counted(tiles.items, "dropped")
+    counts = _counted(item.dropped for item in tiles.items)
     return [
         {
             "reason": DROPPED.get(reason, reason),
             "tiles": n,
-            "slides": sum(bool((item.info.get("dropped") or {}).get(reason)) for item in tiles.items),
+            "slides": sum(bool(item.dropped.get(reason)) for item in tiles.items),
         }
         for reason, n in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
         if n
     ]
 
 
-def _counted(items: Sequence[Item], key: str) -> Counter[str]:
+def _counted(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
     found: Counter[str] = Counter()
-    for item in items:
-        found.update(item.info.get(key) or {})
+    for some in counts:
+        found.update(some)
     return found

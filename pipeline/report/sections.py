@@ -13,7 +13,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.base.manifest import Manifest
+from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.tables import MODELS, PROBES, fidelity_rows
 from pipeline.report import charts
 from pipeline.report.across.pareto import time_interval
@@ -66,7 +67,7 @@ def _mark(model: str, row: Mapping[str, Any]) -> charts.Mark:
     return charts.Mark(model, row[model]["balanced_accuracy"], *row[model]["interval"])
 
 
-def slide_fidelity(evaluate: Manifest) -> dict[str, Any] | None:
+def slide_fidelity(evaluate: EvaluateManifest) -> dict[str, Any] | None:
     """The per-slide plot, of the worst slides where there are many, and the rows of its table."""
     rows = sorted(fidelity_rows(evaluate), key=lambda row: (row["cosine"], row["slide"]))
     if not rows:
@@ -112,7 +113,7 @@ def robustness_plot(evaluate: Mapping[str, Any]) -> Markup | None:
     return charts.dots(rows, "Agreement of teacher and student with themselves", "agreement", low, 1.0)
 
 
-def tradeoff(evaluate: Manifest, benchmark: Manifest, pareto_csv: Path) -> dict[str, Any] | None:
+def tradeoff(evaluate: EvaluateManifest, benchmark: BenchmarkManifest, pareto_csv: Path) -> dict[str, Any] | None:
     """Accuracy against time a tile, as a share of the teacher's; fidelity stands in where no tile has a label.
 
     This run's teacher, student and floor with their intervals, and every other student that pareto.csv names.

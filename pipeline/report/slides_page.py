@@ -17,7 +17,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from pipeline.base.files import write_atomic
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import SlideItem, SlidesManifest, TilesItem, TilesManifest
 from pipeline.base.store import Ref, Store
 from pipeline.report.pictures import small_jpeg
 
@@ -33,20 +33,20 @@ WITH_TISSUE = ("pen", "blank", "blurred", "damaged")
 
 
 def build_slides_page(
-    environment: Environment, title: str, slides: Manifest, tiles: Manifest, store: Store, out: Path
+    environment: Environment, title: str, slides: SlidesManifest, tiles: TilesManifest, store: Store, out: Path
 ) -> None:
     """Write the page to `out`, and the pictures to the folder `slides` beside it; pictures of other slides go."""
     folder = out.parent / "slides"
     folder.mkdir(parents=True, exist_ok=True)
-    about = {item.id: item.info for item in slides.items}
+    about = {item.id: item for item in slides.items}
 
-    def pictures_of(item: Item) -> dict[str, str]:
+    def pictures_of(item: TilesItem) -> dict[str, str]:
         return _pictures(item, store.path(Ref.of(tiles, item)), folder)
 
     # Pillow lets go of the interpreter's lock while it decodes, resizes and encodes.
     with ThreadPoolExecutor() as pool:
         pictures = list(pool.map(pictures_of, tiles.items))
-    rows = [_row(item, about.get(item.id, {}), found) for item, found in zip(tiles.items, pictures, strict=True)]
+    rows = [_row(item, about.get(item.id), found) for item, found in zip(tiles.items, pictures, strict=True)]
     names = {name for found in pictures for name in found.values()}
     for stale in sorted(folder.glob("*.jpg")):
         if stale.name not in names:
@@ -66,27 +66,27 @@ def build_slides_page(
     write_atomic(out, page.encode())
 
 
-def _row(item: Item, about: dict[str, Any], pictures: dict[str, str]) -> dict[str, Any]:
+def _row(item: TilesItem, about: SlideItem | None, pictures: dict[str, str]) -> dict[str, Any]:
     """What the page knows of one slide."""
-    dropped = {reason: n for reason, n in (item.info.get("dropped") or {}).items() if n}
+    dropped = {reason: n for reason, n in item.dropped.items() if n}
     lost = sum(dropped.get(reason, 0) for reason in WITH_TISSUE)
     return {
         "id": item.id,
-        "split": item.info.get("split") or "",
-        "label": item.info.get("label") or "",
+        "split": item.split,
+        "label": item.label or "",
         "tiles": item.n,
-        "tissue": item.info.get("tissue_mm2"),
+        "tissue": item.tissue_mm2,
         "dropped": dropped,
         "lost": lost / (item.n + lost) if item.n + lost else 0.0,
-        "mpp": (about.get("mpp") or [None])[0],
-        "width": about.get("width_px"),
-        "height": about.get("height_px"),
+        "mpp": about.mpp[0] if about and about.mpp else None,
+        "width": about.width_px if about else None,
+        "height": about.height_px if about else None,
         "overlay": pictures.get(""),
         "mosaic": pictures.get("~tiles"),
     }
 
 
-def _pictures(item: Item, stored: Path, folder: Path) -> dict[str, str]:
+def _pictures(item: TilesItem, stored: Path, folder: Path) -> dict[str, str]:
     """Write one slide's pictures; their names by ending. What the store does not hold is left out."""
     stem = re.sub(r"[^A-Za-z0-9._-]", "_", item.id)[:128]
     written = {}

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.base.manifest import Manifest
+from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.evaluate.manifest import EvaluateManifest
 
 NOT_MEASURED = ("reading slides and decoding tiles (the speed is of the models alone)", "any clinical task")
 """What no run of this pipeline measures."""
@@ -22,12 +23,12 @@ class Figure:
     measured: bool = True
 
 
-def figures(evaluate: Manifest, benchmark: Manifest) -> list[Figure]:
+def figures(evaluate: EvaluateManifest, benchmark: BenchmarkManifest) -> list[Figure]:
     """The four figures of the verdict, in the order in which a reader asks for them."""
     return [smaller(benchmark), faster(benchmark), kept(evaluate), likeness(evaluate)]
 
 
-def smaller(benchmark: Manifest) -> Figure:
+def smaller(benchmark: BenchmarkManifest) -> Figure:
     """Parameters, teacher over student."""
     teacher, student = (benchmark.summary[name]["params"] for name in ("teacher", "student"))
     gmacs = [digits(benchmark.summary[name]["gmacs"]) for name in ("teacher", "student")]
@@ -38,7 +39,7 @@ def smaller(benchmark: Manifest) -> Figure:
     return Figure(times(teacher / student), "smaller" if teacher >= student else "larger", detail)
 
 
-def faster(benchmark: Manifest) -> Figure:
+def faster(benchmark: BenchmarkManifest) -> Figure:
     """Best throughput, student over teacher."""
     ratio = benchmark.summary["speedup"]
     slow, fast = (digits(benchmark.summary[name]["tiles_per_s"]) for name in ("teacher", "student"))
@@ -61,7 +62,7 @@ def measured_on(speed: Mapping[str, Any]) -> str:
     return str(speed["machine"]["gpu" if speed["device"] == "cuda" else "cpu"])
 
 
-def kept(evaluate: Manifest) -> Figure:
+def kept(evaluate: EvaluateManifest) -> Figure:
     """Retention of the linear probe on the primary split."""
     noun, split = "of the teacher’s linear probe kept", evaluate.summary["primary"]
     probes = (evaluate.summary["probes"] or {}).get(split)
@@ -80,7 +81,7 @@ def kept(evaluate: Manifest) -> Figure:
     return Figure(percent(retention["value"]), noun, detail)
 
 
-def likeness(evaluate: Manifest) -> Figure:
+def likeness(evaluate: EvaluateManifest) -> Figure:
     """Standardised cosine on the primary split."""
     noun, split = "standardised cosine to the teacher", evaluate.summary["primary"]
     found = (evaluate.summary["fidelity"] or {}).get(split)
@@ -91,7 +92,7 @@ def likeness(evaluate: Manifest) -> Figure:
     return Figure(f"{found['cosine']:.2f}", noun, detail)
 
 
-def cautions(evaluate: Manifest, benchmark: Manifest) -> list[str]:
+def cautions(evaluate: EvaluateManifest, benchmark: BenchmarkManifest) -> list[str]:
     """What a reader must know before trusting a figure: the evaluation's warnings, and a machine that was busy."""
     machine, warnings = benchmark.summary["machine"], list(evaluate.summary["warnings"])
     if machine["load"] is not None and machine["load"] > machine["cores"] / 2:
@@ -100,7 +101,7 @@ def cautions(evaluate: Manifest, benchmark: Manifest) -> list[str]:
     return warnings
 
 
-def not_measured(evaluate: Manifest, benchmark: Manifest) -> list[str]:
+def not_measured(evaluate: EvaluateManifest, benchmark: BenchmarkManifest) -> list[str]:
     """Everything a reader might take for granted and must not."""
     gaps = [f"{what} ({why})" for what, why in sorted(evaluate.summary["why"].items())]
     if not evaluate.summary["sets"]:
@@ -121,7 +122,7 @@ def not_measured(evaluate: Manifest, benchmark: Manifest) -> list[str]:
     return [*gaps, *NOT_MEASURED]
 
 
-def reason(evaluate: Manifest, what: str) -> str:
+def reason(evaluate: EvaluateManifest, what: str) -> str:
     """Why the primary split lacks a figure."""
     why: dict[str, Any] = evaluate.summary["why"]
     return str(why.get(what) or why.get(f"{what}, {evaluate.summary['primary']}") or "nothing to measure it on")

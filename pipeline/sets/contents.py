@@ -16,13 +16,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.base.errors import SlideRefused
+from pipeline.base.items import TRAIN
 from pipeline.base.store import dvc_root
 from pipeline.params.evaluate import DatasetParams
 from pipeline.sets.csv_table import list_table
 from pipeline.sets.h5 import list_h5
 from pipeline.sets.listing import Picture, problem
 from pipeline.slides.images import list_images
-from pipeline.slides.split import TRAIN
 
 
 def list_set(params: DatasetParams) -> dict[str, list[Picture]]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.base.errors import EvaluationError
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import TilesItem, TilesManifest
 from pipeline.base.store import Ref, Store
 from pipeline.sets.listing import Picture
 from pipeline.tiles.item.reader import TileReader
@@ -85,12 +85,12 @@ def _tiles_of(picture: Picture, tile_px: int) -> int:
     return -(-width // tile_px) * -(-height // tile_px)
 
 
-def write_set(name: str, split: str, pictures: Sequence[Picture], tiles: Manifest, store: Store) -> Item:
+def write_set(name: str, split: str, pictures: Sequence[Picture], tiles: TilesManifest, store: Store) -> TilesItem:
     """The item of one split's pictures, made where the store lacks it; n counts the tiles of those that decode.
 
     Raises `EvaluationError` where none decodes, one with a mask is smaller than a tile, or a file cannot be read.
     """
-    side = int(tiles.recipe["tile_px"]) if pictures[0].mask else None
+    side = tiles.tile_px if pictures[0].mask else None
     digest = hashlib.sha256(f"{VERSION} {side}\n".encode())
     for _, data in contents(pictures):
         digest.update(hashlib.sha256(data if isinstance(data, bytes) else data.tobytes()).digest())
@@ -105,15 +105,24 @@ def write_set(name: str, split: str, pictures: Sequence[Picture], tiles: Manifes
                     damaged += 1
                     reason = reason or f"{picture.name}: {error}"
                     continue
-                _append(writer, i, picture, data, rgb_HWC, side, int(tiles.recipe["jpeg_quality"]))
+                _append(writer, i, picture, data, rgb_HWC, side, tiles.jpeg_quality)
             if not len(writer):
                 what, fix = f"none of its {len(pictures)} images decodes ({reason})", "open one in a viewer"
                 raise EvaluationError(what, where=f"{name}/{split}", fix=fix)
-            meta = {"kind": "images", "tile_px": tiles.recipe["tile_px"], "tissue_mm2": None}
+            meta = {"kind": "images", "tile_px": tiles.tile_px, "tissue_mm2": None}
             writer.close(meta | {"dropped": {"damaged": damaged}})
-    info = {"split": split, "label": None, "patient": None, "kind": "images"}
-    n = len(TileReader(store.path(ref)))
-    return Item(id=f"{name}-{split}", key=ref.item, digest=store.digest(ref), n=n, info=info)
+    meta = TileReader(store.path(ref)).meta
+    return TilesItem(
+        id=f"{name}-{split}",
+        key=ref.item,
+        digest=store.digest(ref),
+        n=meta["n"],
+        kind="images",
+        split=split,
+        tissue_mm2=None,
+        dropped=meta["dropped"],
+        labels=meta["labels"],
+    )
 
 
 def _append(

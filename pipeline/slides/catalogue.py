@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.base.errors import HistillError, SlideRefused, TableError
-from pipeline.base.manifest import Item, Manifest, Refusal
+from pipeline.base.items import SlideFile, SlideItem, SlidesManifest, SlidesSummary
+from pipeline.base.manifest import Refusal
 from pipeline.base.progress import console, track
 from pipeline.base.store import Store
 from pipeline.cluster.spread import each
@@ -37,7 +37,7 @@ class _Task:
     params: SlidesParams
 
 
-def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Manifest:
+def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> SlidesManifest:
     """Open every slide of the table: one item each (id, key = identity, n = 1 or images), and the refusals.
 
     Raises `TableError` where the table cannot be read or no slide of it can be used, and with `on_error: fail`
@@ -47,7 +47,7 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Man
     rows, refused = read_table(table)
     if refused and params.on_error == "fail":
         raise SlideRefused(refused[0].reason, where=refused[0].id, fix=refused[0].fix)
-    found: dict[str, Item | SlideRefused] = {}
+    found: dict[str, SlideFile | SlideRefused] = {}
     tasks = [_Task(row, table, store, params) for row in rows]
     with track("slides", len(tasks), "slides") as advance:
         for task, result in _all(tasks, cluster):
@@ -55,14 +55,14 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Man
                 raise result
             found[task.row.slide_id] = result
             advance(1, task.row.slide_id)
-    usable: list[tuple[Row, Item]] = []
+    usable: list[tuple[Row, SlideFile]] = []
     first_id: dict[str, str] = {}
     for row in rows:
         result = found[row.slide_id]
-        if isinstance(result, Item) and result.key in first_id:
+        if isinstance(result, SlideFile) and result.key in first_id:
             fix = "keep one of the two rows: the files are copies of each other"
             result = SlideRefused(f"the same slide as {first_id[result.key]}", where=row.slide_id, fix=fix)
-        if isinstance(result, Item):
+        if isinstance(result, SlideFile):
             first_id[result.key] = row.slide_id
             usable.append((row, result))
             continue
@@ -73,19 +73,18 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Man
         reasons = "; ".join(f"{refusal.id}: {refusal.reason}" for refusal in refused[:8])
         raise TableError(f"no slide can be used ({reasons})", where=str(table), fix=refused[0].fix)
     splits = resolve_splits([row for row, _ in usable], params.test_fraction)
-    items = [_with_table(item, row, splits[row.slide_id]) for row, item in usable]
+    items = [_with_table(file, row, splits[row.slide_id]) for row, file in usable]
     counts = Counter(splits.values())
     console.print("slides by split: " + ", ".join(f"{split} {n}" for split, n in sorted(counts.items())))
-    return Manifest(
-        stage="slides",
+    return SlidesManifest(
         items=tuple(items),
         refused=tuple(refused),
         uses=tuple(sorted({str(demo_ref(row.demo, params.demo_px)) for row in rows if row.demo})),
-        summary={"slides": len(items), "nbytes": sum(item.info["nbytes"] for item in items)},
+        summary=SlidesSummary(slides=len(items), nbytes=sum(item.nbytes for item in items)),
     )
 
 
-def _all(tasks: Sequence[_Task], cluster: ClusterParams) -> Iterator[tuple[_Task, Item | HistillError]]:
+def _all(tasks: Sequence[_Task], cluster: ClusterParams) -> Iterator[tuple[_Task, SlideFile | HistillError]]:
     if len(tasks) > _FEW:
         yield from each(_examine, tasks, cluster)
         return
@@ -93,14 +92,14 @@ def _all(tasks: Sequence[_Task], cluster: ClusterParams) -> Iterator[tuple[_Task
         yield from zip(tasks, threads.map(_guarded, tasks), strict=True)
 
 
-def _guarded(task: _Task) -> Item | HistillError:
+def _guarded(task: _Task) -> SlideFile | HistillError:
     try:
         return _examine(task)
     except HistillError as error:
         return error
 
 
-def _examine(task: _Task) -> Item:
+def _examine(task: _Task) -> SlideFile:
     """Find and open one slide. Raises `SlideRefused`."""
     source = locate(task.row, task.table, task.store, task.params)
     try:
@@ -110,40 +109,42 @@ def _examine(task: _Task) -> Item:
         raise SlideRefused(f"cannot be read: {error.strerror}", where=source.slide_id, fix=fix) from None
 
 
-def _file(source: Source) -> Item:
+def _file(source: Source) -> SlideFile:
     with SlideReader(source.path, source.mpp) as slide:
         identity = file_identity(source.path, slide.quickhash)
         levels = zip(slide.level_dimensions, slide.level_downsamples, strict=True)
-        info = {
-            "kind": source.kind,
-            "vendor": slide.vendor,
-            "width_px": slide.width_px,
-            "height_px": slide.height_px,
-            "mpp": list(slide.mpp_xy),
-            "mpp_from": slide.mpp_from,
-            "levels": [[width, height, downsample] for (width, height), downsample in levels],
-            "nbytes": identity.nbytes,
+        return SlideFile(
+            id=source.slide_id,
+            key=identity.key,
+            digest=identity.digest,
+            n=1,
+            kind=source.kind,
+            vendor=slide.vendor,
+            width_px=slide.width_px,
+            height_px=slide.height_px,
+            mpp=slide.mpp_xy,
+            mpp_from=slide.mpp_from,
+            levels=tuple((width, height, downsample) for (width, height), downsample in levels),
+            nbytes=identity.nbytes,
             **beside_identity(source.mask, source.coords),
-        }
-    return Item(id=source.slide_id, key=identity.key, digest=identity.digest, n=1, info=info)
+        )
 
 
-def _folder(source: Source) -> Item:
-    identity = folder_identity(source.path)
-    info: dict[str, Any] = {
-        "kind": source.kind,
-        "vendor": "images",
-        "width_px": None,
-        "height_px": None,
-        "mpp": None if source.mpp is None else [source.mpp, source.mpp],
-        "mpp_from": None if source.mpp is None else "table",
-        "levels": [],
-        "nbytes": identity.nbytes,
-    }
-    n = len(list_images(source.path))
-    return Item(id=source.slide_id, key=identity.key, digest=identity.digest, n=n, info=info)
+def _folder(source: Source) -> SlideFile:
+    identity, mpp = folder_identity(source.path), source.mpp
+    return SlideFile(
+        id=source.slide_id,
+        key=identity.key,
+        digest=identity.digest,
+        n=len(list_images(source.path)),
+        kind=source.kind,
+        vendor="images",
+        mpp=(mpp, mpp) if isinstance(mpp, float) else None,
+        mpp_from="table" if isinstance(mpp, float) else None,
+        nbytes=identity.nbytes,
+    )
 
 
-def _with_table(item: Item, row: Row, split: str) -> Item:
-    """The item with what the table says of it: label, patient, and the split as resolved."""
-    return item.model_copy(update={"info": {**item.info, "label": row.label, "split": split, "patient": row.patient}})
+def _with_table(file: SlideFile, row: Row, split: str) -> SlideItem:
+    """The slide with what the table says of it: label, patient, and the split as resolved."""
+    return SlideItem(**file.model_dump(), label=row.label, split=split, patient=row.patient)

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Sequence
 
 from pipeline.base.errors import TableError
+from pipeline.base.items import TRAIN
 from pipeline.slides.table import Row
 
-TRAIN, TEST = "train", "test"
+TEST = "test"
 
 
 def resolve_splits(rows: Sequence[Row], test_fraction: float) -> dict[str, str]:

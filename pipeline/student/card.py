@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pipeline.base.items import StudentFacts
+from pipeline.params.student import StudentParams
 
 UNI_LICENCE = (
     "The teacher is UNI or of its family. UNI's licence (CC-BY-NC-ND 4.0 with the terms of its model page) forbids "
@@ -88,50 +89,46 @@ patch tokens, in the teacher's space. It needs Histill: `histill embed IMAGES --
 """
 
 
-def licence_note(teacher: dict[str, Any]) -> str:
-    """What the student's licence inherits: from the teacher's `licence` where the tokens say it, and from its name."""
-    name = str(teacher["name"]).lower()
+def licence_note(teacher: str) -> str:
+    """What the student's licence inherits from the teacher of that name."""
+    name = teacher.lower()
     if "mahmoodlab" in name or name.split("/")[-1].split("-")[0] in ("uni", "uni2"):
-        note = UNI_LICENCE
-    else:
-        note = DEMO_LICENCE if name == "demo" else OTHER_LICENCE.format(teacher=teacher["name"])
-    if "licence" not in teacher:
-        return note
-    return f"The teacher's licence: {teacher['licence']}. {teacher.get('licence_note', '')}".strip() + f"\n\n{note}"
+        return UNI_LICENCE
+    return DEMO_LICENCE if name == "demo" else OTHER_LICENCE.format(teacher=teacher)
 
 
-def model_card(facts: dict[str, Any], figures: str = NOT_YET) -> str:
+def model_card(facts: StudentFacts, figures: str = NOT_YET) -> str:
     """README.md of the exported folder, from a run's run.json; the same run gives the same text.
 
     `figures` is the section that tells what was measured, Markdown.
     """
-    teacher, recipe = facts["teacher"], facts["student"]
-    grid = " x ".join(str(side) for side in facts["grid"])
-    weights, share, mpp = recipe["objective"], recipe["train_fraction"], facts.get("target_mpp")
+    teacher, params = facts.teacher, StudentParams.model_validate(facts.student)
+    grid = " x ".join(str(side) for side in facts.grid)
+    weights, share = params.objective, params.train_fraction
     return TEMPLATE.format(
-        **{name: facts[name] for name in ("model", "width", "input_px", "train_tiles", "train_slides", "views")},
-        **{name: recipe[name] for name in ("lr", "weight_decay", "epochs", "seed", "warmup_fraction", "clip_norm")},
-        tile_px=facts.get("tile_px", "?"),
-        mpp=f"{mpp:g} um a pixel" if mpp else "an unstated scale",
+        **facts.model_dump(include={"model", "width", "input_px", "train_tiles", "train_slides", "views"}),
+        **params.model_dump(include={"lr", "weight_decay", "epochs", "seed", "warmup_fraction", "clip_norm"}),
+        tile_px=facts.tile_px,
+        mpp=f"{facts.target_mpp:g} um a pixel" if facts.target_mpp else "an unstated scale",
         share="" if share == 1 else f", {share:g} of each slide's",
-        cls_kind=weights["cls_kind"],
-        standardise=STANDARDISED[recipe["standardise"]],
-        adapter=f"{recipe['adapter']}, for the patch tokens" if facts["adapter"] else "none: no patch tokens",
-        average=f"moving average of the weights, decay {recipe['ema_decay']:g}"
-        if recipe["ema_decay"]
-        else "last weights",
-        batch_norm=BATCH_NORM[recipe["freeze_batch_norm"]],
-        teacher=teacher["name"],
-        digest=str(teacher.get("weights_digest", "unknown"))[:16],
-        teacher_px=teacher.get("input_px", "?"),
+        cls_kind=weights.cls_kind,
+        standardise=STANDARDISED[params.standardise],
+        adapter=f"{params.adapter}, for the patch tokens" if facts.adapter else "none: no patch tokens",
+        average=f"moving average of the weights, decay {params.ema_decay:g}" if params.ema_decay else "last weights",
+        batch_norm=BATCH_NORM[params.freeze_batch_norm],
+        teacher=teacher.name,
+        digest=teacher.weights_digest[:16],
+        teacher_px=teacher.input_px,
         grid=grid,
-        parameters=facts["parameters"] / 1e6,
-        objectives=", ".join(f"{name} x {weights[name]:g}" for name in facts["loss"] if weights.get(name, 0) > 0),
-        batch_size=facts["batch_size"],
-        steps=facts["steps"],
-        precision=facts["precision"],
-        losses=", ".join(f"{name} {value:.4f}" for name, value in facts["loss"].items()),
-        dense=DENSE.format(grid=grid) if facts["adapter"] else "",
-        licence=licence_note(teacher),
+        parameters=facts.parameters / 1e6,
+        objectives=", ".join(
+            f"{name} x {getattr(weights, name):g}" for name in facts.loss if getattr(weights, name, 0) > 0
+        ),
+        batch_size=facts.batch_size,
+        steps=facts.steps,
+        precision=facts.precision,
+        losses=", ".join(f"{name} {value:.4f}" for name, value in facts.loss.items()),
+        dense=DENSE.format(grid=grid) if facts.adapter else "",
+        licence=licence_note(teacher.name),
         figures=figures,
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import TrainingError
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import TilesManifest, TokensItem, TokensManifest
 from pipeline.base.store import Ref, Store
 from pipeline.student.order import kept_rows
 from pipeline.tiles.item.reader import TileReader
@@ -27,7 +27,7 @@ STD_FLOOR = 1e-3
 class Corpus:
     """The train slides, sorted by id; readers open their maps lazily and pickle only paths."""
 
-    items: tuple[Item, ...]
+    items: tuple[TokensItem, ...]
     tiles: tuple[TileReader, ...]
     tokens: tuple[TokenReader, ...]
     width: int
@@ -76,7 +76,7 @@ class Corpus:
                 yield slide, reader.cls(rows[start : start + chunk_rows]).reshape(-1, self.width)
 
 
-def open_corpus(tiles: Manifest, tokens: Manifest, store: Store, fraction: float = 1.0) -> Corpus:
+def open_corpus(tiles: TilesManifest, tokens: TokensManifest, store: Store, fraction: float = 1.0) -> Corpus:
     """The train slides of `tokens`, each with its tiles, of which `fraction` is trained on.
 
     Raises `TrainingError` where no slide is in the train split or a slide's tiles and tokens differ in number, and

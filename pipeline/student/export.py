@@ -12,7 +12,6 @@ Training answers z in standardised space; `targets.Standardiser` folds the way b
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -23,6 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.base.files import write_atomic, write_json
+from pipeline.base.items import StudentFacts
+from pipeline.params.student import StudentParams
 from pipeline.student.card import model_card
 from pipeline.student.exported import (
     ADAPTER_FILE,
@@ -31,7 +32,6 @@ from pipeline.student.exported import (
     CONFIG_FILE,
     ONNX_FILE,
     WEIGHTS_FILE,
-    AdapterArguments,
     AdapterConfig,
 )
 from pipeline.student.model import Distiller, Student, build
@@ -62,35 +62,36 @@ def export_student(item: Path, out: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def load_run(item: Path) -> tuple[dict[str, Any], Distiller, dict[str, Tensor]]:
+def load_run(item: Path) -> tuple[StudentFacts, Distiller, dict[str, Tensor]]:
     """run.json, the distiller as trained (standardised space, evaluation mode), and the targets' statistics."""
-    facts: dict[str, Any] = json.loads((item / "run.json").read_bytes())
+    facts = StudentFacts.model_validate_json((item / "run.json").read_bytes())
+    params = StudentParams.model_validate(facts.student)
     tensors = load_file(item / "weights.safetensors")
     targets = {name: tensors.pop(name) for name in list(tensors) if "." not in name}
     distiller, _ = build(
-        model=facts["model"],
-        width=facts["width"],
-        input_px=facts["input_px"],
-        adapter=facts["student"]["adapter"] if facts["adapter"] else None,
-        grid=(facts["grid"][0], facts["grid"][1]),
+        model=facts.model,
+        width=facts.width,
+        input_px=facts.input_px,
+        adapter=params.adapter if facts.adapter else None,
+        grid=facts.grid,
         seed=0,
-        model_kwargs=facts["student"]["model_kwargs"],
+        model_kwargs=params.model_kwargs,
     )
     distiller.load_state_dict(tensors)
     return facts, distiller.eval(), targets
 
 
-def timm_config(student: Student, facts: dict[str, Any]) -> dict[str, Any]:
+def timm_config(student: Student, facts: StudentFacts) -> dict[str, Any]:
     """config.json as timm's own hub models have it: how to build the model, and what input it was trained on."""
-    own, side = student.backbone.pretrained_cfg, facts["input_px"]
+    own, side = student.backbone.pretrained_cfg, facts.input_px
     return {
         "architecture": own["architecture"],
-        "num_classes": facts["width"],
+        "num_classes": facts.width,
         "num_features": student.backbone.num_features,
         "model_args": student.model_args,
         "pretrained_cfg": {
             "tag": "histill",
-            "description": f"distilled from {facts['teacher']['name']}; answers in its embedding space",
+            "description": f"distilled from {facts.teacher.name}; answers in its embedding space",
             "license": "other",
             "input_size": [3, side, side],
             "fixed_input_size": student.fixed_input,
@@ -100,24 +101,24 @@ def timm_config(student: Student, facts: dict[str, Any]) -> dict[str, Any]:
             "crop_mode": "center",
             "mean": list(own["mean"]),
             "std": list(own["std"]),
-            "num_classes": facts["width"],
+            "num_classes": facts.width,
             "first_conv": own["first_conv"],
             "classifier": own["classifier"],
         },
     }
 
 
-def _write(folder: Path, facts: dict[str, Any], distiller: Distiller, targets: dict[str, Tensor]) -> None:
+def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: dict[str, Tensor]) -> None:
     write_json(folder / CONFIG_FILE, timm_config(distiller.student, facts))
     _save(folder / WEIGHTS_FILE, distiller.student.backbone)
-    write_atomic(folder / ONNX_FILE, onnx_bytes(distiller.student.backbone, facts["input_px"]))
+    write_atomic(folder / ONNX_FILE, onnx_bytes(distiller.student.backbone, facts.input_px))
     adapter = distiller.adapter
-    if adapter is not None:
+    if adapter is not None and facts.adapter is not None:
         Standardiser.from_tensors("patch", targets).fold_into(adapter.last)
         _save(folder / ADAPTER_WEIGHTS_FILE, adapter)
         stages = tuple(stage.index for stage in distiller.student.stages)
-        arguments = AdapterArguments.model_validate(facts["adapter"])
-        config = AdapterConfig(adapter=facts["student"]["adapter"], arguments=arguments, stages=stages)
+        name = StudentParams.model_validate(facts.student).adapter
+        config = AdapterConfig(adapter=name, arguments=facts.adapter, stages=stages)
         write_json(folder / ADAPTER_FILE, config.model_dump(mode="json"))
     write_atomic(folder / CARD_FILE, model_card(facts).encode())
 

@@ -23,6 +23,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from pipeline.base.errors import StudentError
+from pipeline.base.items import AdapterArguments
 from pipeline.student.adapters import ADAPTERS
 from pipeline.teachers.engines import pick_device
 
@@ -30,16 +31,6 @@ CONFIG_FILE, WEIGHTS_FILE, ONNX_FILE, CARD_FILE = "config.json", "model.safetens
 ADAPTER_FILE, ADAPTER_WEIGHTS_FILE = "adapter.json", "adapter.safetensors"
 DECODERS = 2
 """Threads that decode the next batch while the model is at work on this one."""
-
-
-class AdapterArguments(BaseModel):
-    """What an adapter is made with: channels and (h, w) of each of the student's maps, the teacher's grid and width."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    channels: tuple[int, ...]
-    grids: tuple[tuple[int, int], ...]
-    grid: tuple[int, int]
-    width: int
 
 
 class AdapterConfig(BaseModel):

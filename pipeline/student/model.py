@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.base.errors import TrainingError
+from pipeline.base.items import AdapterArguments
 from pipeline.student.adapters import ADAPTERS, Adapter
 
 N_STAGES = 2
@@ -144,7 +145,7 @@ def build(
     grid: tuple[int, int],
     seed: int,
     model_kwargs: Mapping[str, Any] | None = None,
-) -> tuple[Distiller, dict[str, Any] | None]:
+) -> tuple[Distiller, AdapterArguments | None]:
     """A distiller with weights drawn from `seed`, and the arguments its adapter was made with (None without one).
 
     `grid` is the teacher's; `width` its D. Leaves torch's own random state as it was.
@@ -154,11 +155,11 @@ def build(
         student = Student(model, width, input_px, model_kwargs)
         if adapter is None:
             return Distiller(student, None).to(memory_format=torch.channels_last), None
-        arguments: dict[str, Any] = {
-            "channels": [stage.channels for stage in student.stages],
-            "grids": [list(stage.grid) for stage in student.stages],
-            "grid": list(grid),
-            "width": width,
-        }
-        module = ADAPTERS[adapter](**arguments)
+        arguments = AdapterArguments(
+            channels=tuple(stage.channels for stage in student.stages),
+            grids=tuple(stage.grid for stage in student.stages),
+            grid=grid,
+            width=width,
+        )
+        module = ADAPTERS[adapter](**dict(arguments))
         return Distiller(student, module).to(memory_format=torch.channels_last), arguments

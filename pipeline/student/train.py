@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,14 @@ from torch import Tensor
 
 from pipeline.base.errors import TrainingError
 from pipeline.base.files import write_atomic, write_json
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import (
+    AdapterArguments,
+    FileItem,
+    StudentFacts,
+    StudentManifest,
+    TilesManifest,
+    TokensManifest,
+)
 from pipeline.base.partials import file_sha256
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.params.student import StudentParams
@@ -51,15 +57,15 @@ CURVE_COLUMNS = ("step", "epoch", "loss", *OBJECTIVES, "lr", "tiles_seen")
 
 
 def train_student(
-    tiles: Manifest,
-    tokens: Manifest,
+    tiles: TilesManifest,
+    tokens: TokensManifest,
     params: StudentParams,
     store: Store,
     *,
     out: Path,
     curve: Path,
     log: Path | None = None,
-) -> tuple[Manifest, dict[str, Any]]:
+) -> tuple[StudentManifest, dict[str, Any]]:
     """Train (or find trained) and export to `out`; copy the curve to `curve`; TensorBoard's files go below `log`.
 
     Returns the manifest (items: the exported files; summary: run.json) and the metrics of this call: `cached`, and
@@ -69,7 +75,7 @@ def train_student(
     corpus = open_corpus(tiles, tokens, store, params.train_fraction)
     _check(params, corpus)
     accelerator = make_accelerator()
-    recipe = train_recipe(tokens, corpus, params, int(tiles.recipe["tile_px"]), accelerator.num_processes)
+    recipe = train_recipe(tokens, corpus, params, tiles.tile_px, accelerator.num_processes)
     ref = Ref(KIND, recipe_key(recipe), ITEM)
     main = accelerator.is_main_process
     (cached,) = broadcast_object_list([store.has(ref)])
@@ -86,18 +92,16 @@ def train_student(
         write_atomic(curve, (folder / "curve.csv").read_bytes())
     accelerator.wait_for_everyone()
     items = tuple(
-        Item(id=path.name, key=ITEM, digest=file_sha256(path)[:32], info={"nbytes": path.stat().st_size})
+        FileItem(id=path.name, key=ITEM, digest=file_sha256(path)[:32], nbytes=path.stat().st_size)
         for path in sorted(out.iterdir())
     )
-    summary = json.loads((folder / "run.json").read_bytes())
-    manifest = Manifest(
-        stage="student", recipe_key=ref.recipe, recipe=recipe, items=items, uses=(str(ref),), summary=summary
-    )
+    summary = StudentFacts.model_validate_json((folder / "run.json").read_bytes())
+    manifest = StudentManifest(recipe_key=ref.recipe, recipe=recipe, items=items, uses=(str(ref),), summary=summary)
     return manifest, metrics
 
 
 def train_recipe(
-    tokens: Manifest, corpus: Corpus, params: StudentParams, tile_px: int, world: int = 1
+    tokens: TokensManifest, corpus: Corpus, params: StudentParams, tile_px: int, world: int = 1
 ) -> dict[str, Any]:
     """All that the weights depend on: parameters, input side, precision, the cached answers in their order.
 
@@ -135,8 +139,8 @@ def _check(params: StudentParams, corpus: Corpus) -> None:
 def _run(
     folder: Path,
     recipe: dict[str, Any],
-    tiles: Manifest,
-    tokens: Manifest,
+    tiles: TilesManifest,
+    tokens: TokensManifest,
     corpus: Corpus,
     params: StudentParams,
     accelerator: Accelerator,
@@ -176,7 +180,8 @@ def _run(
         _refuse_not_finite(tensors)
         save_file(tensors, folder / "weights.safetensors")
         write_atomic(folder / "curve.csv", _curve(training.curve))
-        write_json(folder / "run.json", _facts(recipe, tiles, tokens, corpus, params, training, final, arguments))
+        facts = _facts(recipe, tiles, tokens, corpus, params, training, final, arguments)
+        write_json(folder / "run.json", facts.model_dump(mode="json"))
         drop_checkpoint(folder)
     return metrics
 
@@ -192,35 +197,35 @@ def _refuse_not_finite(tensors: dict[str, Tensor]) -> None:
 
 def _facts(
     recipe: dict[str, Any],
-    tiles: Manifest,
-    tokens: Manifest,
+    tiles: TilesManifest,
+    tokens: TokensManifest,
     corpus: Corpus,
     params: StudentParams,
     training: Training,
     final: Distiller,
-    arguments: dict[str, Any] | None,
-) -> dict[str, Any]:
+    arguments: AdapterArguments | None,
+) -> StudentFacts:
     """run.json: enough to build the student again, to describe it, and to say how training ended."""
-    return {
-        "model": params.model,
-        "input_px": recipe["input_px"],
-        "width": corpus.width,
-        "grid": list(corpus.grid),
-        "tile_px": tiles.recipe["tile_px"],
-        "target_mpp": tiles.recipe.get("target_mpp"),
-        "parameters": sum(parameter.numel() for parameter in final.student.parameters()),
-        "teacher": tokens.recipe["teacher"],
-        "student": recipe["student"],
-        "precision": recipe["precision"],
-        "adapter": arguments,
-        "train_slides": len(corpus.items),
-        "train_tiles": training.loader.order.total,
-        "views": corpus.views,
-        "steps": training.steps,
-        "batch_size": training.loader.batch_size,
-        "tiles_seen": training.steps * training.loader.batch_size,
-        "loss": _last_epoch(training.curve),
-    }
+    return StudentFacts(
+        model=params.model,
+        input_px=recipe["input_px"],
+        width=corpus.width,
+        grid=corpus.grid,
+        tile_px=tiles.tile_px,
+        target_mpp=tiles.target_mpp,
+        parameters=sum(parameter.numel() for parameter in final.student.parameters()),
+        teacher=tokens.teacher,
+        student=recipe["student"],
+        precision=recipe["precision"],
+        adapter=arguments,
+        train_slides=len(corpus.items),
+        train_tiles=training.loader.order.total,
+        views=corpus.views,
+        steps=training.steps,
+        batch_size=training.loader.batch_size,
+        tiles_seen=training.steps * training.loader.batch_size,
+        loss=_last_epoch(training.curve),
+    )
 
 
 def _last_epoch(curve: list[dict[str, float]]) -> dict[str, float]:

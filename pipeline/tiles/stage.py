@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.base.errors import HistillError, SlideRefused
-from pipeline.base.manifest import Item, Manifest, Refusal
+from pipeline.base.items import SlideItem, SlidesManifest, TilesItem, TilesManifest, TilesSummary
+from pipeline.base.manifest import Refusal
 from pipeline.base.progress import track
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.cluster.spread import each
@@ -29,7 +30,7 @@ RECIPE_VERSION = 5
 
 @dataclass(frozen=True)
 class _Task:
-    slide: Item
+    slide: SlideItem
     source: Source
     ref: Ref
 
@@ -56,18 +57,18 @@ def tiles_recipe(params: TilesParams) -> dict[str, Any]:
     }
 
 
-def tiles_ref(slide: Item, params: TilesParams) -> Ref:
+def tiles_ref(slide: SlideItem, params: TilesParams) -> Ref:
     """Where a slide's tiles are: by its identity and what the table says of it (another mpp, a mask, coordinates)."""
     key = slide.key
-    if slide.info.get("mpp_from") == "table" and slide.info["kind"] != "folder":
-        key += "-mpp" + hashlib.sha256(repr(slide.info["mpp"]).encode()).hexdigest()[:8]
-    key += "".join(f"-{name}{slide.info[name][:12]}" for name in ("mask", "coords") if name in slide.info)
+    if slide.mpp_from == "table" and slide.mpp is not None and slide.kind != "folder":
+        key += "-mpp" + hashlib.sha256(repr(list(slide.mpp)).encode()).hexdigest()[:8]
+    key += "".join(f"-{name}{digest[:12]}" for name, digest in _beside(slide).items())
     return Ref("tiles", recipe_key(tiles_recipe(params)), key)
 
 
 def make_tiles(
-    slides: Manifest, sources: Mapping[str, Source], params: TilesParams, store: Store, cluster: ClusterParams
-) -> Manifest:
+    slides: SlidesManifest, sources: Mapping[str, Source], params: TilesParams, store: Store, cluster: ClusterParams
+) -> TilesManifest:
     """The tiles of every slide of slides.json; only what the store lacks is made, and needs its slide.
 
     Slides that cannot be tiled are refused, after those that slides.json has refused; with `on_error: fail` the first
@@ -99,22 +100,21 @@ def make_tiles(
     if refused and params.on_error == "fail":
         raise SlideRefused(refused[0].reason, where=refused[0].id, fix=refused[0].fix)
     items = tuple(_item(slide, refs[slide.id], store) for slide in slides.items if refs[slide.id] not in errors)
-    return Manifest(
-        stage="tiles",
+    return TilesManifest(
         recipe_key=recipe_key(tiles_recipe(params)),
         recipe=tiles_recipe(params),
         items=items,
         refused=(*slides.refused, *refused),
-        summary={
-            "slides": len(items),
-            "tiles": sum(item.n for item in items),
-            "tissue_mm2": round(sum(item.info["tissue_mm2"] or 0.0 for item in items), 3),
-            "nbytes": sum(store.nbytes(ref) for ref in {refs[item.id] for item in items}),
-        },
+        summary=TilesSummary(
+            slides=len(items),
+            tiles=sum(item.n for item in items),
+            tissue_mm2=round(sum(item.tissue_mm2 or 0.0 for item in items), 3),
+            nbytes=sum(store.nbytes(ref) for ref in {refs[item.id] for item in items}),
+        ),
     )
 
 
-def extract_tiles(source: Source, slide: Item, params: TilesParams, store: Store) -> Item:
+def extract_tiles(source: Source, slide: SlideItem, params: TilesParams, store: Store) -> TilesItem:
     """One slide's tiles: made where the store lacks them. Raises `SlideRefused`."""
     ref = tiles_ref(slide, params)
     if not store.has(ref):
@@ -130,15 +130,20 @@ def extract_tiles(source: Source, slide: Item, params: TilesParams, store: Store
     return _item(slide, ref, store)
 
 
-def _work(task: _Task, params: TilesParams, store: Store) -> Item:
+def _work(task: _Task, params: TilesParams, store: Store) -> TilesItem:
     return extract_tiles(task.source, task.slide, params, store)
 
 
-def _is(slide: Item, reader: SlideReader, source: Source) -> bool:
+def _is(slide: SlideItem, reader: SlideReader, source: Source) -> bool:
     same_file = file_identity(reader.path, reader.quickhash).key == slide.key
-    beside = {name: slide.info[name] for name in ("mask", "coords") if name in slide.info}
-    same_beside = beside_identity(source.mask, source.coords) == beside
-    return same_file and same_beside and list(reader.mpp_xy) == slide.info["mpp"]
+    same_beside = beside_identity(source.mask, source.coords) == _beside(slide)
+    return same_file and same_beside and reader.mpp_xy == slide.mpp
+
+
+def _beside(slide: SlideItem) -> dict[str, str]:
+    """Digests of the files that the table names beside the slide, by what they are."""
+    files = {"mask": slide.mask, "coords": slide.coords}
+    return {name: digest for name, digest in files.items() if digest is not None}
 
 
 def _check_unchanged(is_same: Callable[[], bool]) -> None:
@@ -153,16 +158,26 @@ def _check_unchanged(is_same: Callable[[], bool]) -> None:
         )
 
 
-def _weight(slide: Item) -> int:
+def _weight(slide: SlideItem) -> int:
     """How much work a slide is, to start with the largest."""
-    return int(slide.info.get("width_px") or 0) * int(slide.info.get("height_px") or 0) or int(slide.info["nbytes"])
+    return (slide.width_px or 0) * (slide.height_px or 0) or slide.nbytes
 
 
-def _item(slide: Item, ref: Ref, store: Store) -> Item:
+def _item(slide: SlideItem, ref: Ref, store: Store) -> TilesItem:
     """The manifest's entry of a committed item; reads nothing but the store."""
     meta = TileReader(store.path(ref)).meta
-    own = {name: meta[name] for name in ("kind", "tissue_mm2", "dropped", "labels")}
-    if "reader" in meta:
-        own |= {"reader": meta["reader"], "as_scanned": meta["as_scanned"]}
-    info = {**own, **{name: slide.info.get(name) for name in ("split", "label", "patient")}}
-    return Item(id=slide.id, key=ref.item, digest=store.digest(ref), n=meta["n"], info=info)
+    return TilesItem(
+        id=slide.id,
+        key=ref.item,
+        digest=store.digest(ref),
+        n=meta["n"],
+        kind=slide.kind,
+        split=slide.split,
+        label=slide.label,
+        patient=slide.patient,
+        tissue_mm2=meta["tissue_mm2"],
+        dropped=meta["dropped"],
+        labels=meta["labels"],
+        reader=meta.get("reader"),
+        as_scanned=meta.get("as_scanned"),
+    )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.base.arrays import ArrayWriter, MappedArray
-from pipeline.base.manifest import Item
+from pipeline.base.items import TilesItem
 from pipeline.base.store import Ref, Store
 from pipeline.teachers.statistics import Calibration
 
@@ -23,7 +23,7 @@ CALIBRATED_BY = "calibrated_by"
 """In a recipe: the key of the one whose calibration it shares."""
 
 
-def choose(items: Iterable[Item], n_tiles: int) -> list[tuple[Item, int]]:
+def choose(items: Iterable[TilesItem], n_tiles: int) -> list[tuple[TilesItem, int]]:
     """(item, row) of up to `n_tiles` tiles, evenly spread over the train slides (all slides where none is), by id."""
     ordered = sorted(items, key=lambda item: item.id)
     pool = [item for item in ordered if item.in_train] or ordered

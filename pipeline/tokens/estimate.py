@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pipeline.base.errors import StoreFull
 from pipeline.base.files import free_bytes, human
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import TilesItem, TilesManifest
 from pipeline.base.progress import Advance, console, seconds_text
 from pipeline.base.store import Store
 from pipeline.teachers.teacher import Teacher
@@ -19,7 +19,9 @@ _FIRST_BATCHES = 4
 """After one to warm up; an estimate from fewer would be a guess."""
 
 
-def announce(tiles: Manifest, work: Sequence[tuple[Job, Sequence[Item]]], teacher: Teacher, store: Store) -> None:
+def announce(
+    tiles: TilesManifest, work: Sequence[tuple[Job, Sequence[TilesItem]]], teacher: Teacher, store: Store
+) -> None:
     """Print tiles to compute, tiles cached, bytes to write and bytes free. Raises `StoreFull` where they do not fit."""
     n_slides, n_all = sum(len(items) for _, items in work), sum(item.n for item in tiles.items)
     n_todo, to_write, free = 0, 0, free_bytes(store.root)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from pipeline.base.errors import SlideRefused
-from pipeline.base.manifest import Item
+from pipeline.base.items import TilesItem
+from pipeline.base.manifest import Recipe, fact_of
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.statistics import Calibration
@@ -15,7 +15,7 @@ from pipeline.tokens import calibration
 from pipeline.tokens.recipe import one_view
 from pipeline.tokens.run.spent import Spent
 
-Choice = tuple[tuple[Item, int], ...]
+Choice = tuple[tuple[TilesItem, int], ...]
 """Tiles picked out of several slides: (slide's item, row)."""
 
 
@@ -23,8 +23,8 @@ Choice = tuple[tuple[Item, int], ...]
 class Job:
     """One run. `golden` tiles are the gate's; `threads` each process computes with, None leaves them as they are."""
 
-    tiles_recipe: dict[str, Any]
-    recipe: dict[str, Any]
+    tiles_recipe: Recipe
+    recipe: Recipe
     params: TokensParams
     store: Store
     demo_px: int
@@ -39,7 +39,7 @@ class Job:
     @property
     def tile_px(self) -> int:
         """Side of the tiles, as the tiles stage was asked for it."""
-        return int(self.tiles_recipe["tile_px"])
+        return fact_of(self.tiles_recipe, "tile_px", int, "tiles")
 
     @property
     def calibration(self) -> Ref:
@@ -51,7 +51,7 @@ class Job:
         """The same for slides that nothing is trained on: one view."""
         return replace(self, recipe=one_view(self.recipe), params=self.params.one_view)
 
-    def of(self, item: Item) -> Job:
+    def of(self, item: TilesItem) -> Job:
         """This one for a train slide, else `held_out`, which may come to the same."""
         return self if item.in_train or self.params.n_views == 1 else self.held_out
 
@@ -59,7 +59,7 @@ class Job:
         """Where a slide's tokens are, or will be."""
         return Ref("tokens", self.key, item_key)
 
-    def reader(self, item: Item) -> TileReader:
+    def reader(self, item: TilesItem) -> TileReader:
         """The slide's tiles. Raises `MissingItem`."""
         ref = Ref("tiles", recipe_key(self.tiles_recipe), item.key)
         return TileReader(self.store.open(ref, remedy="dvc repro tiles"))

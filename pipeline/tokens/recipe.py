@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import recipe_key
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.teacher import Teacher
@@ -21,7 +21,7 @@ RECIPE_VERSION = 2
 """Count up when the same parameters give other bytes."""
 
 
-def tokens_recipe(tiles: Manifest, teacher: Teacher, params: TokensParams, precision: str) -> dict[str, Any]:
+def tokens_recipe(tiles: TilesManifest, teacher: Teacher, params: TokensParams, precision: str) -> dict[str, Any]:
     """That of train slides; `precision` is resolved, since its bytes differ."""
     recipe = {
         "recipe_version": RECIPE_VERSION,
@@ -43,7 +43,7 @@ def one_view(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in recipe.items() if name not in ("augment", CALIBRATED_BY)} | {"views": 1}
 
 
-def one_view_key(tokens: Manifest) -> str:
+def one_view_key(tokens: TokensManifest) -> str:
     """The key of the recipe that tokens.json's held-out slides have, and data sets beside them."""
     recipe = one_view(tokens.recipe)
     return tokens.recipe_key if recipe == tokens.recipe else recipe_key(recipe)

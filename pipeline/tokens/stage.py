@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.base.energy import Energy
 from pipeline.base.errors import SlideRefused
-from pipeline.base.manifest import Item, Manifest, Refusal
+from pipeline.base.items import TilesItem, TilesManifest, TokensItem, TokensManifest, TokensSummary
+from pipeline.base.manifest import Refusal
 from pipeline.base.progress import console, track
 from pipeline.base.store import Ref, Store
 from pipeline.params.site import ClusterParams
@@ -23,8 +24,8 @@ from pipeline.tokens.run.scale_out import compute_all, precision_there
 
 
 def make_tokens(
-    tiles: Manifest, params: TokensParams, store: Store, demo_px: int, cluster: ClusterParams | None = None
-) -> Manifest:
+    tiles: TilesManifest, params: TokensParams, store: Store, demo_px: int, cluster: ClusterParams | None = None
+) -> TokensManifest:
     """The teacher's answers for every slide of tiles.json; only what the store lacks is computed.
 
     Train slides in all views, the others as they are. A killed run goes on at the chunk where it was. A slide whose
@@ -59,9 +60,9 @@ def make_tokens(
     return _manifest(tiles, job, teacher, outcome.refused, tuple(uses)).model_copy(update={"timings": timings})
 
 
-def _missing(items: Sequence[Item], job: Job) -> list[tuple[Job, list[Item]]]:
+def _missing(items: Sequence[TilesItem], job: Job) -> list[tuple[Job, list[TilesItem]]]:
     """What the store lacks, each slide once, by id: train slides first, then those with one view."""
-    work: dict[str, tuple[Job, dict[str, Item]]] = {}
+    work: dict[str, tuple[Job, dict[str, TilesItem]]] = {}
     for item in sorted(items, key=lambda item: (not item.in_train, item.id)):
         part = job.of(item)
         if not job.store.has(part.ref(item.key)):
@@ -69,45 +70,47 @@ def _missing(items: Sequence[Item], job: Job) -> list[tuple[Job, list[Item]]]:
     return [(part, list(found.values())) for part, found in work.values()]
 
 
-def _warn_of_mpp(tiles: Manifest, teacher: Teacher) -> None:
+def _warn_of_mpp(tiles: TilesManifest, teacher: Teacher) -> None:
     """Say so where the tiles' resolution is not the teacher's; folders of images have none."""
-    target_mpp, tile_px = tiles.recipe.get("target_mpp"), tiles.recipe.get("tile_px")
-    warning = mpp_warning(teacher.name, target_mpp, tile_px, teacher.input_px) if target_mpp and tile_px else None
+    target_mpp = tiles.target_mpp
+    warning = mpp_warning(teacher.name, target_mpp, tiles.tile_px, teacher.input_px) if target_mpp else None
     if warning is not None:
         console.print(f"tokens: {warning}", soft_wrap=True, style="yellow")
 
 
 def _manifest(
-    tiles: Manifest, job: Job, teacher: Teacher, errors: Mapping[str, SlideRefused], uses: tuple[str, ...]
-) -> Manifest:
+    tiles: TilesManifest, job: Job, teacher: Teacher, errors: Mapping[str, SlideRefused], uses: tuple[str, ...]
+) -> TokensManifest:
     """tokens.json: what the store holds of tiles.json's slides; refusals before it are carried along."""
     refs = {item.id: job.of(item).ref(item.key) for item in tiles.items if item.key not in errors}
     items = tuple(
-        Item(
+        TokensItem(
             id=item.id,
             key=item.key,
             digest=job.store.digest(refs[item.id]),
             n=item.n,
-            info={name: item.info.get(name) for name in ("split", "label", "patient", "kind")},
+            kind=item.kind,
+            split=item.split,
+            label=item.label,
+            patient=item.patient,
             recipe_key="" if refs[item.id].recipe == job.key else refs[item.id].recipe,
         )
         for item in tiles.items
         if item.id in refs
     )
     refused = [Refusal.of(item.id, errors[item.key]) for item in tiles.items if item.key in errors]
-    return Manifest(
-        stage="tokens",
+    return TokensManifest(
         recipe_key=job.key,
         recipe=job.recipe,
         items=items,
         refused=(*tiles.refused, *refused),
-        summary={
-            "slides": len(items),
-            "tiles": sum(item.n for item in items),
-            "views": job.params.n_views,
-            "width": teacher.width,
-            "tokens": teacher.tokens,
-            "nbytes": sum(job.store.nbytes(ref) for ref in set(refs.values())),
-        },
+        summary=TokensSummary(
+            slides=len(items),
+            tiles=sum(item.n for item in items),
+            views=job.params.n_views,
+            width=teacher.width,
+            tokens=teacher.tokens,
+            nbytes=sum(job.store.nbytes(ref) for ref in set(refs.values())),
+        ),
         uses=uses,
     )

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from pipeline.base.arrays import rows_of_file
 from pipeline.base.errors import CorruptItem, StoreError
-from pipeline.base.manifest import STORED, Manifest
+from pipeline.base.manifest import IN_STORE, Outline
 from pipeline.base.store import Ref, Store
 
 KIND_STAGE = {
@@ -42,8 +42,8 @@ class Named:
     unknown: list[str] = field(default_factory=list)
     """Manifests that a ref names but DVC's cache does not hold, so that nobody knows what they name."""
 
-    def add(self, manifest: Manifest, place: str) -> None:
-        if manifest.stage in STORED:
+    def add(self, manifest: Outline, place: str) -> None:
+        if manifest.stage in IN_STORE:
             for item in manifest.items:
                 self.slides.setdefault(manifest.address(item), item.id)
         for ref in manifest.refs():
@@ -112,7 +112,7 @@ def _rows(item: Path, name: str) -> str:
 
 def _add(named: Named, path: Path, place: str) -> None:
     try:
-        named.add(Manifest.model_validate_json(path.read_bytes()), place)
+        named.add(Outline.model_validate_json(path.read_bytes()), place)
     except ValidationError:
         named.unknown.append(f"{path.name} of {place} (not a manifest)")
 

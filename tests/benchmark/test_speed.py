@@ -21,12 +21,13 @@ import numpy as np
 import pytest
 import timm
 import torch
+from made.items import TEACHER
 from safetensors.torch import save_file
 from torch import nn
 
 from pipeline.base.errors import EvaluationError
 from pipeline.base.files import six_digits
-from pipeline.base.manifest import VERSIONS, Manifest
+from pipeline.base.items import TeacherFacts, TokensManifest
 from pipeline.base.store import Store
 from pipeline.benchmark import machine, memory
 from pipeline.benchmark.contender import Contender, worst_cosine
@@ -40,7 +41,7 @@ from pipeline.params.tokens import TokensParams
 
 SIDE_PX, WIDTH = 32, 64
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": 2, "num_heads": 4}
-CACHED = {"name": "vit_tiny_patch16_224", "width": WIDTH, "input_px": SIDE_PX}
+CACHED = TEACHER | {"name": "vit_tiny_patch16_224", "width": WIDTH, "input_px": SIDE_PX}
 
 
 def test_multiply_adds_of_a_linear_and_a_convolution():
@@ -94,7 +95,7 @@ def test_every_cell_is_measured_or_says_why_not(tmp_path):
     engines = ("onnxruntime", "openvino", "tensorrt")
     wanted = {"engines": engines, "precisions": ("fp32",), "devices": ("cpu",)}
     params = BenchmarkParams(batch_sizes=(3, 1), seconds=0.02, slide_tiles=100, **wanted)
-    tokens, store = Manifest(stage="tokens", recipe={"teacher": CACHED}), Store(tmp_path / "store")
+    tokens, store = TokensManifest(recipe={"teacher": CACHED}), Store(tmp_path / "store")
     made = benchmark_models(tokens, tmp_path / "student", teacher, params, store, 512, tmp_path / "plots")
     found = made.summary
     for name in ("teacher", "student"):
@@ -106,10 +107,10 @@ def test_every_cell_is_measured_or_says_why_not(tmp_path):
         assert found[name]["slides_per_hour"] == pytest.approx(36 * found[name]["tiles_per_s"], rel=1e-4)
         assert 0 < rows[0]["memory_mb"] <= rows[1]["memory_mb"] < found[name]["process_mb"]
         assert found[name]["cosine"] == 1.0
-    # Pages are made from these: where they change, VERSIONS["benchmark"] is raised.
+    # Pages are made from these: where they change, the manifest's version is raised.
     facts = "cosine gmacs input_px joules_per_tile memory_mb name params process_mb ready_s rows slides_per_hour"
     row = "batch joules_per_tile latency_ms_p50 latency_ms_p90 latency_ms_p99 memory_mb process_mb repeats tiles_per_s"
-    form = (VERSIONS["benchmark"], sorted(found["teacher"]), sorted(found["teacher"]["rows"][0]))
+    form = (made.version, sorted(found["teacher"]), sorted(found["teacher"]["rows"][0]))
     assert form == (2, [*facts.split(), "tiles_per_s", "why"], row.split())
     assert found["student"]["params"] == found["student_params"] == sum(p.numel() for p in model.parameters())
     header, *lines = (tmp_path / "plots" / "latency.csv").read_text().splitlines()
@@ -290,7 +291,7 @@ def test_a_student_without_an_onnx_file_is_named(tmp_path):
 
 def test_another_teacher_than_the_cached_one_is_refused():
     with pytest.raises(EvaluationError, match="cached answers are uni's, 1024 channels"):
-        require_cached(CACHED, {"name": "uni", "width": 1024, "input_px": 224})
+        require_cached(CACHED, TeacherFacts.model_validate(TEACHER | {"name": "uni", "width": 1024, "input_px": 224}))
 
 
 def test_a_constant_answer_is_far_from_any_model_although_its_raw_cosine_is_near():

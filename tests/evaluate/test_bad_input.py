@@ -13,11 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from pipeline.base.errors import EvaluationError
-from pipeline.base.manifest import Manifest
 from pipeline.base.store import Ref
 from pipeline.params.evaluate import DatasetParams
 from pipeline.params.report import ReportParams
-from pipeline.report.page import build_report
+from pipeline.report.page import Manifests, build_report
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
@@ -30,10 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def relabelled(made: Made, **labels: str | None) -> Made:
     """The run with other slide labels."""
-    items = tuple(
-        item.model_copy(update={"info": item.info | {"label": labels.get(item.id, item.info["label"])}})
-        for item in made.tokens.items
-    )
+    items = tuple(item.model_copy(update={"label": labels.get(item.id, item.label)}) for item in made.tokens.items)
     return made._replace(tokens=made.tokens.model_copy(update={"items": items}))
 
 
@@ -53,9 +49,7 @@ def test_a_label_missing_for_some_slides_so_that_the_classes_do_not_suffice(made
 
 def test_a_label_missing_for_a_slide_among_others_is_a_warning(tmp_path: Path):
     run = make(tmp_path / "run")
-    more = [
-        item.model_copy(update={"id": f"{item.id}2", "info": item.info | {"label": None}}) for item in run.tokens.items
-    ]
+    more = [item.model_copy(update={"id": f"{item.id}2", "label": None}) for item in run.tokens.items]
     for n, item in enumerate(more):
         more[n] = item.model_copy(update={"key": item.id})
         for kind, key in (("tiles", run.tiles.recipe_key), ("tokens", run.tokens.recipe_key)):
@@ -182,9 +176,9 @@ def test_fewer_images_than_neighbours_is_a_warning(made: Made, tmp_path: Path):
 
 
 def test_a_student_trained_on_the_evaluation_slides_is_named_in_red_in_the_report(
-    made: Made, tmp_path: Path, manifests: dict[str, Manifest]
+    made: Made, tmp_path: Path, manifests: Manifests
 ):
-    recipe = made.student.recipe | {"items": [*made.student.recipe["items"], ["c", "digest"]]}
+    recipe = {**made.student.recipe, "items": [*made.student.recipe["items"], ["c", "digest"]]}
     run = made._replace(student=made.student.model_copy(update={"recipe": recipe}))
     manifests["evaluate"] = run.evaluate(tmp_path)
     assert manifests["evaluate"].summary["trained_on_test"] == ["slide c"]
@@ -197,7 +191,7 @@ def test_a_student_trained_on_the_evaluation_slides_is_named_in_red_in_the_repor
 
 def test_a_student_that_learnt_from_a_slide_that_is_held_out_now_knows_a_set_of_its_tiles(made: Made, tmp_path: Path):
     """What it learnt from is what it says itself, not what the slide table says today."""
-    recipe = made.student.recipe | {"items": [*made.student.recipe["items"], ["c", "digest"]]}
+    recipe = {**made.student.recipe, "items": [*made.student.recipe["items"], ["c", "digest"]]}
     run = made._replace(student=made.student.model_copy(update={"recipe": recipe}))
     root = folder_set(tmp_path / "set", {"train": 3, "test": 3})
     tile = TileReader(made.store.path(Ref("tiles", made.tiles.recipe_key, "c"))).jpeg(5)
@@ -210,10 +204,7 @@ def test_a_student_that_learnt_from_a_slide_that_is_held_out_now_knows_a_set_of_
 def test_a_set_of_a_slide_or_patient_that_the_student_learnt_from_is_named(
     made: Made, tmp_path: Path, group: str, words: str
 ):
-    items = tuple(
-        item.model_copy(update={"info": item.info | {"patient": "P7" if item.id == "a" else None}})
-        for item in made.tokens.items
-    )
+    items = tuple(item.model_copy(update={"patient": "P7" if item.id == "a" else None}) for item in made.tokens.items)
     run = made._replace(tokens=made.tokens.model_copy(update={"items": items}))
     rows = ["path,label,split,group"]
     for i in range(24):
@@ -227,9 +218,7 @@ def test_a_set_of_a_slide_or_patient_that_the_student_learnt_from_is_named(
 
 def test_a_patient_in_two_spellings_is_a_warning(made: Made, tmp_path: Path):
     spelt = {"a": "P-07", "c": "p7"}
-    items = tuple(
-        item.model_copy(update={"info": item.info | {"patient": spelt.get(item.id)}}) for item in made.tokens.items
-    )
+    items = tuple(item.model_copy(update={"patient": spelt.get(item.id)}) for item in made.tokens.items)
     run = made._replace(tokens=made.tokens.model_copy(update={"items": items}))
     warnings = run.evaluate(tmp_path).summary["warnings"]
     assert any(text.startswith("patients of test: 'p7' is perhaps train's 'P-07'") for text in warnings)

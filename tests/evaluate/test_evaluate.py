@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 from made.exported import SIDE_PX, export
+from made.items import TEACHER, student_manifest, tiles_item, tokens_item
 from safetensors.torch import save_file
 
 from pipeline.base.arrays import ArrayWriter
 from pipeline.base.errors import EvaluationError
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store
 from pipeline.evaluate import features
+from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.selection import Sample, check_leaks, count, spread
 from pipeline.evaluate.stage import evaluate_student
 from pipeline.evaluate.teacher_source import TeacherSource
@@ -37,8 +39,8 @@ SPLITS = ("train", "train", "test", "shift")
 class Run(NamedTuple):
     """What the stages upstream leave."""
 
-    tiles: Manifest
-    tokens: Manifest
+    tiles: TilesManifest
+    tokens: TokensManifest
     student: Path
     store: Store
 
@@ -58,7 +60,7 @@ def make(root: Path, *, splits: tuple[str, ...] = SPLITS, labelled: bool = True,
     """A run in which the cached teacher is the student itself, or knows nothing of the tiles (`noise`)."""
     store, student = Store(root / "store"), root / "student"
     export(student, WIDTH, seed=0)
-    items = []
+    tiles, tokens = [], []
     for n, split in enumerate(splits):
         write_tiles(store, f"k{n}", n, labelled)
         folder = store.path(Ref("tiles", "t", f"k{n}"))
@@ -73,15 +75,19 @@ def make(root: Path, *, splits: tuple[str, ...] = SPLITS, labelled: bool = True,
             writer = ArrayWriter(folder / "cls", (TILES, 1, WIDTH), 8, np.float16)
             for chunk in range(writer.n_chunks):
                 writer.write(chunk, cls_ND[writer.rows(chunk)].astype(np.float16)[:, None])
-        items.append(Item(id=f"s{n}", key=f"k{n}", digest="d", n=TILES, info={"split": split, "patient": None}))
-    recipe = {"teacher": {"name": "a teacher", "width": WIDTH}}
-    tiles = Manifest(stage="tiles", recipe_key="t", recipe={"jpeg_quality": 95}, items=tuple(items))
-    return Run(tiles, Manifest(stage="tokens", recipe_key="u", recipe=recipe, items=tuple(items)), student, store)
+        tiles.append(tiles_item(f"s{n}", TILES, split, key=f"k{n}"))
+        tokens.append(tokens_item(f"s{n}", TILES, split, key=f"k{n}"))
+    recipe = {"teacher": TEACHER | {"name": "a teacher", "width": WIDTH}}
+    return Run(
+        TilesManifest(recipe_key="t", recipe={"jpeg_quality": 95}, items=tuple(tiles)),
+        TokensManifest(recipe_key="u", recipe=recipe, items=tuple(tokens)),
+        student,
+        store,
+    )
 
 
-def evaluate(run: Run, plots: Path) -> Manifest:
-    student = Manifest(stage="student")
-    return evaluate_student(run.tiles, run.tokens, student, run.student, PARAMS, NOWHERE, run.store, plots)
+def evaluate(run: Run, plots: Path) -> EvaluateManifest:
+    return evaluate_student(run.tiles, run.tokens, student_manifest(), run.student, PARAMS, NOWHERE, run.store, plots)
 
 
 @pytest.fixture(scope="module")
@@ -169,16 +175,14 @@ def test_a_student_that_answers_nan_is_refused(equal: Run, tmp_path: Path):
     [("k0", None, "the same slide is in 'train' as 'a'"), ("k1", "P7", "patient 'P7' is in 'train' with 'a'")],
 )
 def test_a_leak_is_an_error(key: str, patient: str | None, words: str):
-    train = Item(id="a", key="k0", digest="d", info={"split": "train", "patient": "P7"})
-    held = Item(id="b", key=key, digest="d", info={"split": "test", "patient": patient})
+    train, held = tokens_item("a", 1, key="k0", patient="P7"), tokens_item("b", 1, "test", key=key, patient=patient)
     with pytest.raises(EvaluationError, match=words):
-        check_leaks(Manifest(stage="tokens", items=(train, held)))
+        check_leaks(TokensManifest(items=(train, held)))
 
 
 def test_slides_without_a_patient_share_none():
-    train = Item(id="a", key="k0", digest="d", info={"split": "train", "patient": None})
-    held = Item(id="b", key="k1", digest="d", info={"split": "test", "patient": None})
-    check_leaks(Manifest(stage="tokens", items=(train, held)))
+    train, held = tokens_item("a", 1), tokens_item("b", 1, "test")
+    check_leaks(TokensManifest(items=(train, held)))
 
 
 def test_a_cap_spreads_over_all_slides():

@@ -8,14 +8,14 @@ from typing import NamedTuple
 import pytest
 from made.corpus import write_corpus
 
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import Store
 
 
 class Cache(NamedTuple):
     store: Store
-    tiles: Manifest
-    tokens: Manifest
+    tiles: TilesManifest
+    tokens: TokensManifest
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from made.items import tiles_item, tokens_item
 
 from kernels.epilogue import fold, quantise
 from kernels.hadamard.reference import block_of
 from pipeline.base.arrays import ArrayWriter, balanced_rows
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.params.student import StudentParams
 from pipeline.tiles.item.writer import TileWriter
@@ -36,7 +37,9 @@ def tiny(**changed: Any) -> StudentParams:
     return StudentParams.model_validate(small | changed)
 
 
-def write_corpus(store: Store, *, views: int = 1, patch: str = "int8", seed: int = 0) -> tuple[Manifest, Manifest]:
+def write_corpus(
+    store: Store, *, views: int = 1, patch: str = "int8", seed: int = 0
+) -> tuple[TilesManifest, TokensManifest]:
     """Tiles and tokens of `SLIDES`, committed; the two manifests.
 
     Tokens are a fixed random projection of each cell's mean colour, the CLS is the tokens' mean: what a student can
@@ -49,7 +52,6 @@ def write_corpus(store: Store, *, views: int = 1, patch: str = "int8", seed: int
     project = rng.normal(size=(3, WIDTH)) * 3
     tiles, tokens = [], []
     for slide_id, (split, n) in SLIDES.items():
-        info = {"split": split, "label": None, "patient": None, "kind": "demo"}
         image_NHWC = _images(rng, n)
         for kind, recipe in (("tiles", tiles_recipe), ("tokens", tokens_recipe)):
             ref = Ref(kind, recipe_key(recipe), f"key-{slide_id}")
@@ -58,11 +60,11 @@ def write_corpus(store: Store, *, views: int = 1, patch: str = "int8", seed: int
                     _write_tiles(folder, image_NHWC)
                 else:
                     _write_tokens(folder, image_NHWC, project, views, patch)
-            item = Item(id=slide_id, key=ref.item, digest=store.digest(ref), n=n, info=info)
-            (tiles if kind == "tiles" else tokens).append(item)
+            made, item = (tiles, tiles_item) if kind == "tiles" else (tokens, tokens_item)
+            made.append(item(slide_id, n, split, key=ref.item, digest=store.digest(ref), kind="demo"))
     return (
-        Manifest(stage="tiles", recipe_key=recipe_key(tiles_recipe), recipe=tiles_recipe, items=tuple(tiles)),
-        Manifest(stage="tokens", recipe_key=recipe_key(tokens_recipe), recipe=tokens_recipe, items=tuple(tokens)),
+        TilesManifest(recipe_key=recipe_key(tiles_recipe), recipe=tiles_recipe, items=tuple(tiles)),
+        TokensManifest(recipe_key=recipe_key(tokens_recipe), recipe=tokens_recipe, items=tuple(tokens)),
     )
 
 

@@ -8,10 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made.items import slide_item, student_manifest, tiles_item, tokens_item
 from PIL import Image
 
-from pipeline.base.manifest import Item, Manifest, Refusal
+from pipeline.base.items import SlidesManifest, TilesManifest, TokensManifest
+from pipeline.base.manifest import Refusal
 from pipeline.base.store import Ref, Store
+from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest
+from pipeline.report.page import Manifests
 
 SLIDES = (
     ("alpha", "train"),
@@ -131,24 +136,18 @@ def speed(name: str, params: int, rate: float) -> dict[str, Any]:
 
 
 @pytest.fixture
-def manifests() -> dict[str, Manifest]:
+def manifests() -> Manifests:
     """One manifest of each stage that the report reads, as a run of five slides would leave them."""
     refused = (
         Refusal(id="broken", reason="OpenSlide cannot open it", fix="make it again from the scanner's file"),
         Refusal(id="<img src=x onerror=alert(2)>", reason="no <b>mpp</b>", fix="give mpp in slides.csv"),
     )
-    catalogue = {"width_px": 2560, "height_px": 2560, "mpp": [0.5, 0.5], "kind": "file"}
-    slides = [
-        Item(id=i, key=f"k{n}", digest="d", n=1, info=catalogue | {"split": s}) for n, (i, s) in enumerate(SLIDES)
-    ]
-    tiles = [
-        Item(
-            id=i, key=f"k{n}", digest="d", n=80 + n, info={"split": s, "label": None, "tissue_mm2": 1.1, "kind": "file"}
-        )
-        for n, (i, s) in enumerate(SLIDES)
-    ]
+    catalogue = {"width_px": 2560, "height_px": 2560, "mpp": (0.5, 0.5)}
+    slides = [slide_item(i, s, key=f"k{n}", **catalogue) for n, (i, s) in enumerate(SLIDES)]
+    tiles = [tiles_item(i, 80 + n, s, key=f"k{n}", tissue_mm2=1.1) for n, (i, s) in enumerate(SLIDES)]
+    tokens = [tokens_item(i, 80 + n, s, key=f"k{n}") for n, (i, s) in enumerate(SLIDES)]
     held = [
-        Item(id=i, key=f"k{n}", digest="d", n=80 + n, info={"split": s, "cosine": 0.6 - n / 50, "cosine_p5": 0.3})
+        EvaluateItem(id=i, key=f"k{n}", digest="d", n=80 + n, split=s, cosine=0.6 - n / 50, cosine_p5=0.3)
         for n, (i, s) in enumerate(SLIDES)
         if s == "test"
     ]
@@ -157,14 +156,11 @@ def manifests() -> dict[str, Manifest]:
         "python": "3.11.0", "load": 1.7, "versions": {"torch": "2.14.1"},
     }  # fmt: skip
     return {
-        "slides": Manifest(stage="slides", items=tuple(slides), refused=refused[:1]),
-        "tiles": Manifest(
-            stage="tiles", recipe_key="t" * 32, recipe={"tile_px": 224}, items=tuple(tiles), refused=refused
-        ),
-        "tokens": Manifest(stage="tokens", recipe_key="u" * 32, items=tuple(tiles), refused=refused),
-        "student": Manifest(stage="student", recipe_key="v" * 32, summary={"params": 3_400_000}),
-        "evaluate": Manifest(
-            stage="evaluate",
+        "slides": SlidesManifest(items=tuple(slides), refused=refused[:1]),
+        "tiles": TilesManifest(recipe_key="t" * 32, recipe={"tile_px": 224}, items=tuple(tiles), refused=refused),
+        "tokens": TokensManifest(recipe_key="u" * 32, items=tuple(tokens), refused=refused),
+        "student": student_manifest().model_copy(update={"recipe_key": "v" * 32}),
+        "evaluate": EvaluateManifest(
             items=tuple(held),
             summary={
                 "teacher": "demo",
@@ -189,8 +185,7 @@ def manifests() -> dict[str, Manifest]:
                 "trained_on_test": [],
             },
         ),
-        "benchmark": Manifest(
-            stage="benchmark",
+        "benchmark": BenchmarkManifest(
             summary={
                 "machine": machine,
                 "engine": "eager",

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import timm
 import torch
+from made.items import tiles_item
 from PIL import Image
 from safetensors.torch import save_file
 
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import StudentManifest, TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.stage import evaluate_student
 from pipeline.evaluate.teacher_source import TeacherSource
 from pipeline.params.evaluate import DatasetParams, EvaluateParams
@@ -33,14 +35,16 @@ SLIDES = (("a", "train", "tumour"), ("b", "train", "normal"), ("c", "test", "tum
 class Made(NamedTuple):
     """What the stages upstream leave."""
 
-    tiles: Manifest
-    tokens: Manifest
-    student: Manifest
+    tiles: TilesManifest
+    tokens: TokensManifest
+    student: StudentManifest
     folder: Path
     teacher: TeacherSource
     store: Store
 
-    def evaluate(self, plots: Path, *datasets: DatasetParams, robustness_tiles: int = 0, **more: Any) -> Manifest:
+    def evaluate(
+        self, plots: Path, *datasets: DatasetParams, robustness_tiles: int = 0, **more: Any
+    ) -> EvaluateManifest:
         small: dict[str, Any] = {"bootstrap": 100, "batch_size": 16, "episodes": 3}
         params = EvaluateParams(datasets=datasets, robustness_tiles=robustness_tiles, **small, **more)
         return evaluate_student(
@@ -94,9 +98,8 @@ def make(root: Path, *, tall: bool = False) -> Made:
                 rgb_HWC = np.tile(painted(name, 100 * n + i), (1 + tall, 1, 1))
                 writer.append(encode_jpeg(rgb_HWC, 95), label=name)
             writer.close({})
-        info = {"split": split, "label": label, "patient": None, "kind": "file"}
-        items.append(Item(id=slide, key=slide, digest=store.digest(ref), n=TILES, info=info))
-    tiles = Manifest(stage="tiles", recipe_key=recipe_key(RECIPE), recipe=RECIPE, items=tuple(items))
+        items.append(tiles_item(slide, TILES, split, label=label, digest=store.digest(ref)))
+    tiles = TilesManifest(recipe_key=recipe_key(RECIPE), recipe=RECIPE, items=tuple(items))
     torch.manual_seed(0)
     weights = root / "teacher.safetensors"
     save_file(timm.create_model("vit_tiny_patch16_224", num_classes=0, **VIT).state_dict(), weights)

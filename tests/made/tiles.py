@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from made.items import tiles_item
 
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import TilesItem, TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
@@ -15,7 +16,7 @@ SIDE_PX = 32
 RECIPE = {"made": "for tests", "tile_px": SIDE_PX}
 
 
-def put_slide(store: Store, slide_id: str, n: int, split: str = "train", bad_row: int | None = None) -> Item:
+def put_slide(store: Store, slide_id: str, n: int, split: str = "train", bad_row: int | None = None) -> TilesItem:
     """A slide of n tiles; `bad_row` holds bytes that are no image."""
     ref = Ref("tiles", recipe_key(RECIPE), f"key-{slide_id}")
     rng = np.random.default_rng(list(slide_id.encode()))
@@ -27,16 +28,16 @@ def put_slide(store: Store, slide_id: str, n: int, split: str = "train", bad_row
                 jpeg = encode_jpeg(np.kron(coarse_HWC, np.ones((8, 8, 1), np.uint8)), 90)
                 writer.append(b"no image" if row == bad_row else jpeg)
             writer.close({})
-    return Item(id=slide_id, key=ref.item, digest=store.digest(ref), n=n, info={"split": split, "kind": "folder"})
+    return tiles_item(slide_id, n, split, key=ref.item, digest=store.digest(ref), kind="folder")
 
 
-def tiles_json(store: Store, slides: Mapping[str, int], **options: int | str) -> Manifest:
+def tiles_json(store: Store, slides: Mapping[str, int], **options: int | str) -> TilesManifest:
     """tiles.json of slides {id: number of tiles}."""
     items = tuple(put_slide(store, slide_id, n, **options) for slide_id, n in slides.items())
-    return Manifest(stage="tiles", recipe_key=recipe_key(RECIPE), recipe=RECIPE, items=items)
+    return TilesManifest(recipe_key=recipe_key(RECIPE), recipe=RECIPE, items=items)
 
 
-def file_bytes(store: Store, manifest: Manifest, slide_id: str) -> dict[str, bytes]:
+def file_bytes(store: Store, manifest: TokensManifest, slide_id: str) -> dict[str, bytes]:
     """Every file of a slide's tokens."""
     folder = store.path(Ref("tokens", manifest.recipe_key, manifest.item(slide_id).key))
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

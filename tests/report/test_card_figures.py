@@ -3,7 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.manifest import Manifest
+from made.items import student_manifest
+
+from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.params.student import ObjectiveParams, StudentParams
 from pipeline.report.card_figures import figures, write_card
 
@@ -18,16 +20,14 @@ PROBES = {
     "n": 1000,
 }
 FIDELITY = {"cosine": 0.44, "cosine_interval": [0.42, 0.46], "n": 900}
-RUN: dict[str, Any] = {
-    "model": "efficientvit_b0", "width": 1024, "input_px": 224, "train_tiles": 7, "train_slides": 2, "views": 1,
-    "teacher": {"name": "demo"}, "grid": [14, 14], "parameters": 4e6, "batch_size": 64, "steps": 9, "precision": "fp32",
-    "loss": {"loss": 1.0, "cls": 1.0}, "adapter": None,
-    "student": StudentParams(epochs=2, objective=ObjectiveParams(patch=0)).model_dump(mode="json"),
-}  # fmt: skip
+RUN = student_manifest(
+    loss={"loss": 1.0, "cls": 1.0},
+    student=StudentParams(epochs=2, objective=ObjectiveParams(patch=0)).model_dump(mode="json"),
+)
 
 
-def evaluated(**summary: Any) -> Manifest:
-    return Manifest(stage="evaluate", summary={"fidelity": None, "probes": None, **summary})
+def evaluated(**summary: Any) -> EvaluateManifest:
+    return EvaluateManifest(summary={"fidelity": None, "probes": None, **summary})
 
 
 def test_every_figure_stands_with_its_interval() -> None:
@@ -56,6 +56,6 @@ def test_nothing_held_out_is_said() -> None:
 
 def test_the_card_is_the_students_with_its_figures(tmp_path: Path) -> None:
     found = evaluated(fidelity={"test": FIDELITY})
-    write_card(Manifest(stage="student", summary=RUN), found, tmp_path / "card.md")
+    write_card(RUN, found, tmp_path / "card.md")
     card = (tmp_path / "card.md").read_text()
     assert figures(found) in card and card.startswith("---\nlibrary_name: timm") and "cls x 1" in card

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.base.manifest import Item, Manifest
+from made.items import tiles_item
+
+from pipeline.base.items import TilesItem, TilesManifest
 from pipeline.report.quality_tables import dropped, split_counts, write_quality_plots
 
 
-def slide(name: str, split: str, n: int, **left_out: int) -> Item:
-    info = {"split": split, "tissue_mm2": 1.5, "dropped": left_out, "labels": {"fat": n}}
-    return Item(id=name, key=name, digest="d", n=n, info=info)
+def slide(name: str, split: str, n: int, **left_out: int) -> TilesItem:
+    return tiles_item(name, n, split, tissue_mm2=1.5, dropped=left_out, labels={"fat": n})
 
 
-TILES = Manifest(
-    stage="tiles",
+TILES = TilesManifest(
     items=(slide("a", "test", 5, glass=9, pen=0), slide("b", "train", 7, glass=1, pen=4), slide("c", "train", 2)),
 )
 
@@ -34,5 +34,5 @@ def test_the_tables_are_written_for_dvc(tmp_path: Path) -> None:
     write_quality_plots(TILES, tmp_path)
     assert (tmp_path / "splits.csv").read_text() == "split,slides,tiles,tissue_mm2\ntrain,2,9,3.0\ntest,1,5,1.5\n"
     assert (tmp_path / "dropped.csv").read_text() == "reason,tiles,slides\nno tissue,10,2\npen,4,1\n"
-    write_quality_plots(Manifest(stage="tiles"), tmp_path)
+    write_quality_plots(TilesManifest(), tmp_path)
     assert (tmp_path / "dropped.csv").read_text() == "reason,tiles,slides\n"

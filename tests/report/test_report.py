@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from pipeline.base.errors import ManifestError
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import FileItem
 from pipeline.base.store import Store
 from pipeline.params.report import ReportParams
-from pipeline.report.page import build_report
+from pipeline.report.page import Manifests, build_report
 from pipeline.report.pictures import data_uri, small_jpeg
 
 SECTIONS = (
@@ -52,7 +52,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def text(manifests: dict[str, Manifest], store: Store, plots: Path, tmp_path: Path) -> str:
+def text(manifests: Manifests, store: Store, plots: Path, tmp_path: Path) -> str:
     build_report(manifests, ReportParams(), store, tmp_path / "report.html", plots)
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -215,14 +215,14 @@ def test_a_missing_manifest_names_the_command(manifests, store, tmp_path):
 @pytest.mark.parametrize("stage", ["benchmark", "evaluate", "tiles"])
 def test_a_manifest_of_another_version_is_an_error_that_names_the_command(manifests, store, tmp_path, stage):
     manifests[stage] = manifests[stage].model_copy(update={"version": 0})
-    with pytest.raises(ManifestError, match=rf"artifacts/{stage}.json: .*form 0, not \d\n.*dvc repro -s -f {stage}"):
+    with pytest.raises(ManifestError, match=rf"artifacts/{stage}.json: .*form 0, not \d\n.*dvc repro {stage}"):
         build_report(manifests, ReportParams(), store, tmp_path / "r.html")
 
 
 @pytest.mark.parametrize("stage", ["benchmark", "evaluate"])
 def test_figures_of_two_students_never_stand_on_one_page(manifests, store, tmp_path, stage):
     """As `dvc repro -s report` or `histill report` would, after another student was trained."""
-    weights = Item(id="model.safetensors", key="model.safetensors", digest="a" * 32)
+    weights = FileItem(id="model.safetensors", key="model.safetensors", digest="a" * 32, nbytes=1)
     manifests["student"] = manifests["student"].model_copy(update={"items": (weights,)})
     for name in ("benchmark", "evaluate"):
         of = "b" if name == stage else "a"

@@ -7,17 +7,16 @@ from pathlib import Path
 import pytest
 from browser import check, look, needs_browser, printed_pages
 
-from pipeline.base.manifest import Manifest
 from pipeline.base.store import Store
 from pipeline.params.report import ReportParams
-from pipeline.report.page import build_report
+from pipeline.report.page import Manifests, build_report
 
 pytestmark = needs_browser
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1280, "light")])
 def test_the_page_in_a_browser(
-    manifests: dict[str, Manifest], store: Store, plots: Path, tmp_path: Path, width: int, scheme: str
+    manifests: Manifests, store: Store, plots: Path, tmp_path: Path, width: int, scheme: str
 ):
     summary = manifests["evaluate"].summary | {"trained_on_test": ["slide gamma"]}
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary})
@@ -27,13 +26,13 @@ def test_the_page_in_a_browser(
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 def test_the_page_of_all_slides_in_a_browser(
-    manifests: dict[str, Manifest], store: Store, tmp_path: Path, width: int, scheme: str
+    manifests: Manifests, store: Store, tmp_path: Path, width: int, scheme: str
 ):
     build_report(manifests, ReportParams(), store, tmp_path / "report.html")
     check(*look(tmp_path / "slides.html", width, scheme), width, scheme)
 
 
-def test_what_is_folded_on_the_screen_is_printed(manifests: dict[str, Manifest], store: Store, tmp_path: Path):
+def test_what_is_folded_on_the_screen_is_printed(manifests: Manifests, store: Store, tmp_path: Path):
     pages = []
     for keys in (1, 300):
         recipe = {f"key {i}": i for i in range(keys)}

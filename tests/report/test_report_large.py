@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 
 import numpy as np
+from made.items import tiles_item
 from PIL import Image
 
-from pipeline.base.manifest import Item, Manifest, Refusal
+from pipeline.base.items import TilesManifest
+from pipeline.base.manifest import Refusal
 from pipeline.base.store import Ref, Store
+from pipeline.evaluate.manifest import EvaluateItem
 from pipeline.params.report import ReportParams
 from pipeline.report.page import build_report
 from pipeline.report.pictures import spread
@@ -21,9 +24,10 @@ def test_a_thousand_slides_stay_under_fifteen_megabytes(manifests, plots: Path, 
     store, params = Store(tmp_path / "store"), ReportParams()
     dropped = {"glass": 900, "blurred": 3, "pen": 0}
     items = tuple(
-        Item(id=f"TCGA-{n:04}-01Z-00-DX1", key=f"{n:032x}", digest="d" * 32, n=9000,
-             info={"split": "test" if n % 5 == 0 else "train", "label": "tumour", "tissue_mm2": 140.2, "kind": "file",
-                   "dropped": dropped, "labels": {"tumour": 10}})
+        tiles_item(
+            f"TCGA-{n:04}-01Z-00-DX1", 9000, "test" if n % 5 == 0 else "train", key=f"{n:032x}", digest="d" * 32,
+            label="tumour", tissue_mm2=140.2, dropped=dropped, labels={"tumour": 10},
+        )
         for n in range(SLIDES)
     )  # fmt: skip
     # Noise is what JPEG likes least: each picture that is shown takes all of its share.
@@ -38,9 +42,12 @@ def test_a_thousand_slides_stay_under_fifteen_megabytes(manifests, plots: Path, 
         for name in names:
             os.link(tmp_path / ("large.jpg" if item.id in shown else "small.jpg"), folder / name)
     refused = tuple(Refusal(id=f"broken-{n}", reason="OpenSlide does not open it", fix="copy it") for n in range(200))
-    manifests["tiles"] = Manifest(stage="tiles", recipe_key="t" * 32, items=items, refused=refused)
-    held = [item for item in items if item.info["split"] == "test"]
-    scored = [item.model_copy(update={"info": {"split": "test", "cosine": 0.6, "cosine_p5": 0.3}}) for item in held]
+    manifests["tiles"] = TilesManifest(recipe_key="t" * 32, items=items, refused=refused)
+    scored = [
+        EvaluateItem(id=item.id, key=item.key, digest=item.digest, n=item.n, split="test", cosine=0.6, cosine_p5=0.3)
+        for item in items
+        if not item.in_train
+    ]
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"items": tuple(scored)})
     recipe = {"items": [[item.key, item.digest] for item in items]}
     manifests["student"] = manifests["student"].model_copy(update={"recipe": recipe})

@@ -7,16 +7,16 @@ import re
 from pathlib import Path
 
 import pytest
+from made.items import tiles_item
 from PIL import Image
 
-from pipeline.base.manifest import Item, Manifest
 from pipeline.base.store import Ref, Store
 from pipeline.params.report import ReportParams
-from pipeline.report.page import build_report
+from pipeline.report.page import Manifests, build_report
 
 
 @pytest.fixture
-def folder(manifests: dict[str, Manifest], store: Store, tmp_path: Path) -> Path:
+def folder(manifests: Manifests, store: Store, tmp_path: Path) -> Path:
     (tmp_path / "reports" / "slides").mkdir(parents=True)
     (tmp_path / "reports" / "slides" / "of-an-older-run.jpg").write_bytes(b"x")
     build_report(manifests, ReportParams(), store, tmp_path / "reports" / "report.html")
@@ -47,10 +47,9 @@ def test_it_holds_no_picture_and_loads_nothing_from_elsewhere(folder: Path) -> N
     assert "innerHTML" not in text and "<script>alert" not in text
 
 
-def test_a_thousand_slides_are_a_small_page(manifests: dict[str, Manifest], store: Store, tmp_path: Path) -> None:
+def test_a_thousand_slides_are_a_small_page(manifests: Manifests, store: Store, tmp_path: Path) -> None:
     dropped = {"glass": 900, "pen": 2, "blank": 0, "edge": 40, "limit": 0, "blurred": 7, "damaged": 1}
-    info = {"split": "train", "label": None, "kind": "file", "tissue_mm2": 1.5, "dropped": dropped}
-    many = tuple(Item(id=f"slide-{n}", key="none", digest="d", n=90, info=info) for n in range(1000))
+    many = tuple(tiles_item(f"slide-{n}", 90, key="none", tissue_mm2=1.5, dropped=dropped) for n in range(1000))
     manifests["tiles"] = manifests["tiles"].model_copy(update={"items": many})
     build_report(manifests, ReportParams(max_slides=3), store, tmp_path / "report.html")
     text = (tmp_path / "slides.html").read_text()
@@ -59,7 +58,7 @@ def test_a_thousand_slides_are_a_small_page(manifests: dict[str, Manifest], stor
 
 
 def test_a_slide_that_is_called_as_the_tiles_of_another_keeps_its_own_picture(
-    manifests: dict[str, Manifest], store: Store, tmp_path: Path
+    manifests: Manifests, store: Store, tmp_path: Path
 ) -> None:
     tiles = manifests["tiles"]
     named = [item.model_copy(update={"id": i}) for item, i in zip(tiles.items, ("case", "case-tiles"), strict=False)]
@@ -74,9 +73,7 @@ def test_a_slide_that_is_called_as_the_tiles_of_another_keeps_its_own_picture(
             assert (tmp_path / "reports" / "slides" / row[key]).read_bytes() == stored.read_bytes()
 
 
-def test_the_same_run_writes_the_same_bytes(
-    folder: Path, manifests: dict[str, Manifest], store: Store, tmp_path: Path
-) -> None:
+def test_the_same_run_writes_the_same_bytes(folder: Path, manifests: Manifests, store: Store, tmp_path: Path) -> None:
     build_report(manifests, ReportParams(), store, tmp_path / "again" / "report.html")
     for path in [folder / "slides.html", *(folder / "slides").iterdir()]:
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(folder)).read_bytes()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.base.errors import SlideRefused, TableError
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import SlidesManifest
 from pipeline.base.store import Store
 from pipeline.demo.slides import SLIDE_FILE, demo_ref
 from pipeline.params.site import ClusterParams
@@ -19,7 +19,7 @@ from pipeline.slides.scan import scan
 from pipeline.slides.sources import sources
 
 
-def run(folder: Path, text: str, **params: object) -> Manifest:
+def run(folder: Path, text: str, **params: object) -> SlidesManifest:
     (folder / "slides.csv").write_text(text)
     settings = SlidesParams(table=str(folder / "slides.csv"), demo_px=512, **params)  # type: ignore[arg-type]
     return catalogue(settings, Store(folder / "store"), ClusterParams(workers=1))
@@ -48,10 +48,10 @@ def test_good_slides_stay_and_bad_ones_are_listed(folder: Path) -> None:
     assert reasons["copy"] == "the same slide as a" and reasons["nowhere"] == "file not found"
     assert "no such demo" in reasons["demo_zero"] and all(refusal.fix for refusal in made.refused)
     slide, tiles = made.items
-    assert slide.info["label"] == "tumour" and slide.info["mpp"] == pytest.approx([0.5, 0.5])
-    assert slide.info["levels"][1] == [500, 500, 2.0] and slide.n == 1
-    assert tiles.info["kind"] == "folder" and tiles.info["mpp"] is None and tiles.n == 3
-    assert {slide.info["split"], tiles.info["split"]} == {"train", "test"}
+    assert slide.label == "tumour" and slide.mpp == pytest.approx([0.5, 0.5])
+    assert slide.levels[1] == (500, 500, 2.0) and slide.n == 1
+    assert tiles.kind == "folder" and tiles.mpp is None and tiles.n == 3
+    assert {slide.split, tiles.split} == {"train", "test"}
     assert made.uses == (str(demo_ref(8, 512)),)
 
 

@@ -84,7 +84,7 @@ def test_answers_that_are_not_finite_name_their_slide(corpus: Corpus) -> None:
 
 
 def test_no_train_slide_is_refused(cache: Cache) -> None:
-    held_out = [item.model_copy(update={"info": {**item.info, "split": "test"}}) for item in cache.tokens.items]
+    held_out = [item.model_copy(update={"split": "test"}) for item in cache.tokens.items]
     tokens = cache.tokens.model_copy(update={"items": tuple(held_out)})
     with pytest.raises(TrainingError, match="none of 4 slides"):
         open_corpus(cache.tiles, tokens, cache.store)

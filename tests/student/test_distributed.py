@@ -27,12 +27,12 @@ import numpy as np
 import torch.distributed
 from pipeline.base.arrays import ArrayWriter, MappedArray
 from pipeline.base.errors import TrainingError
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import Store
 from pipeline.student.train import train_student
 from made.corpus import tiny
 root, params = Path(sys.argv[1]), json.loads(sys.argv[2])
-tiles, tokens = (Manifest.load(root / f"{stage}.json", stage) for stage in ("tiles", "tokens"))
+tiles, tokens = TilesManifest.load(root / "tiles.json"), TokensManifest.load(root / "tokens.json")
 out, curve = root / "models" / "student", root / "curve.csv"
 manifest, metrics = train_student(tiles, tokens, tiny(**params), Store(root / "store"), out=out, curve=curve)
 assert torch.distributed.get_world_size() == 2 and metrics["steps"] == 10

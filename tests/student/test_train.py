@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 
 from pipeline.base.arrays import ArrayWriter, MappedArray
 from pipeline.base.errors import TrainingError
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import StudentManifest
 from pipeline.base.store import Ref
 from pipeline.params.student import StudentParams
 from pipeline.student.corpus import open_corpus
 from pipeline.student.train import train_recipe, train_student
 
 
-def train(cache: Cache, root: Path, params: StudentParams) -> tuple[Manifest, dict[str, Any]]:
+def train(cache: Cache, root: Path, params: StudentParams) -> tuple[StudentManifest, dict[str, Any]]:
     out = root / "models" / "student"
     return train_student(cache.tiles, cache.tokens, params, cache.store, out=out, curve=root / "plots" / "training.csv")
 
@@ -37,7 +37,7 @@ def test_the_loss_falls_and_the_curve_says_so(cache: Cache, tmp_path: Path) -> N
     assert (rows[-1]["epoch"], rows[-1]["tiles_seen"]) == ("12", "480")
     start, end = (np.mean([float(row["cls"]) for row in part]) for part in (rows[:5], rows[-5:]))
     assert end < 0.7 * start
-    assert manifest.summary["loss"]["cls"] == pytest.approx(end)
+    assert manifest.summary.loss["cls"] == pytest.approx(end)
     assert all(float(row["loss"]) == pytest.approx(float(row["cls"]) + float(row["patch"]), rel=1e-5) for row in rows)
 
 

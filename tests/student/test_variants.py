@@ -52,7 +52,7 @@ def test_it_trains_and_answers_in_the_teachers_space(variant: str, cache: Cache,
     standardiser = cls_standardiser(corpus, params.standardise)
     torch.testing.assert_close(standardiser.forward(x_ND), z_ND, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(patch_standardiser(corpus).forward(x_NTD), z_NTD, atol=1e-3, rtol=1e-3)
-    assert ("relation" in manifest.summary["loss"]) == ("relation" in changed["objective"])
+    assert ("relation" in manifest.summary.loss) == ("relation" in changed["objective"])
 
 
 def test_relation_alone_can_be_trained(cache: Cache, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from dask.distributed import LocalCluster
 from made.slides import make_slide, put, spans, tissue_picture
 
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import TilesManifest
 from pipeline.base.store import Ref, Store
 from pipeline.params.site import ClusterParams
 from pipeline.params.slides import SlidesParams
@@ -29,14 +29,14 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder, self.store = folder, Store(folder / "store")
 
-    def tiles(self, *names: str, params: TilesParams = PARAMS, cluster: ClusterParams | None = None) -> Manifest:
+    def tiles(self, *names: str, params: TilesParams = PARAMS, cluster: ClusterParams | None = None) -> TilesManifest:
         table, one = self.folder / "slides.csv", ClusterParams(workers=1)
         table.write_text("path,slide_id\n" + "".join(f"{name}.tif,{name}\n" for name in names))
         slides_params = SlidesParams(table=str(table))
         slides = catalogue(slides_params, self.store, one)
         return make_tiles(slides, sources(table, self.store, slides_params), params, self.store, cluster or one)
 
-    def reader(self, made: Manifest, slide_id: str) -> TileReader:
+    def reader(self, made: TilesManifest, slide_id: str) -> TileReader:
         (item,) = [item for item in made.items if item.id == slide_id]
         return TileReader(self.store.path(Ref("tiles", made.recipe_key, item.key)))
 
@@ -74,7 +74,7 @@ def test_two_megabytes_of_zeros_are_tiles_left_out_and_counted(run: Run, reader:
     put(run.folder / "b.tif", first, bytes(2 << 20))
     made = run.tiles("b", params=params)
     part = by_place(run.reader(made, "b"))
-    damaged = made.items[0].info["dropped"]["damaged"]
+    damaged = made.items[0].dropped["damaged"]
     assert damaged > 100 and len(part) + damaged == len(whole)
     # No white tile and no wrong one: what is there is what was there.
     assert all(jpeg == whole[at] for at, jpeg in part.items())

@@ -13,7 +13,8 @@ import pytest
 from made.slides import make_slide, tissue_picture
 
 from pipeline.base.errors import SlideRefused
-from pipeline.base.manifest import Manifest, Refusal
+from pipeline.base.items import SlidesManifest, TilesManifest
+from pipeline.base.manifest import Refusal
 from pipeline.base.store import Ref, Store
 from pipeline.params.site import ClusterParams
 from pipeline.params.slides import SlidesParams
@@ -29,7 +30,7 @@ ONE = ClusterParams(workers=1)
 SCRIPT = """
 import sys
 from pathlib import Path
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import SlidesManifest
 from pipeline.params.site import ClusterParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
@@ -38,7 +39,7 @@ from pipeline.base.store import Store
 from pipeline.tiles.stage import make_tiles
 folder, params = Path(sys.argv[1]), TilesParams.model_validate_json(sys.argv[2])
 store, table = Store(folder / "store"), folder / "slides.csv"
-slides = Manifest.load(folder / "slides.json", "slides")
+slides = SlidesManifest.load(folder / "slides.json")
 make_tiles(slides, sources(table, store, SlidesParams()), params, store, ClusterParams(workers=1))
 """
 
@@ -54,14 +55,14 @@ class Bench:
         make_slide(self.folder / f"{name}.tif", tissue_picture(1000, 700, seed), (mpp, mpp))
         self.lines.append(f"{name}.tif,{name},{table_mpp}")
 
-    def slides(self) -> tuple[Manifest, dict[str, Source]]:
+    def slides(self) -> tuple[SlidesManifest, dict[str, Source]]:
         self.table.write_text("\n".join(self.lines) + "\n")
         params = SlidesParams(table=str(self.table))
         manifest = catalogue(params, self.store, ONE)
         manifest.save(self.folder / "slides.json")
         return manifest, sources(self.table, self.store, params)
 
-    def tiles(self, params: TilesParams = PARAMS, cluster: ClusterParams = ONE) -> Manifest:
+    def tiles(self, params: TilesParams = PARAMS, cluster: ClusterParams = ONE) -> TilesManifest:
         return make_tiles(*self.slides(), params, self.store, cluster)
 
 
@@ -87,10 +88,10 @@ def test_good_slides_are_tiled_and_the_others_refused_with_the_reason(bench: Ben
     assert {refusal.id for refusal in manifest.refused} == {"broken", "coarse"}
     assert all(refusal.fix for refusal in manifest.refused)
     good, folder = manifest.items
-    assert good.n > 50 and good.info["kind"] == "file" and good.info["dropped"]["glass"] > 0
-    assert folder.n == 1 and folder.info["labels"] == {"x": 1} and folder.info["tissue_mm2"] is None
-    assert {good.info["split"], folder.info["split"]} <= {"train", "test"}
-    assert manifest.summary["tiles"] == good.n + 1 and manifest.summary["nbytes"] > 10_000
+    assert good.n > 50 and good.kind == "file" and good.dropped["glass"] > 0
+    assert folder.n == 1 and folder.labels == {"x": 1} and folder.tissue_mm2 is None
+    assert {good.split, folder.split} <= {"train", "test"}
+    assert manifest.summary.tiles == good.n + 1 and manifest.summary.nbytes > 10_000
     bench.store.require(manifest)
 
 

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import example, given
+from made.items import tiles_item
 
 from pipeline.base.errors import TeacherError
-from pipeline.base.manifest import Item
 from pipeline.base.store import Ref
 from pipeline.teachers.statistics import measure
 from pipeline.tokens.calibration import choose, load, save
@@ -14,7 +14,7 @@ counts = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 
 
 def items(counts, split="train"):
-    return [Item(id=f"{split}-{i}", key=f"k{i}", digest="", n=n, info={"split": split}) for i, n in enumerate(counts)]
+    return [tiles_item(f"{split}-{i}", n, split, key=f"k{i}") for i, n in enumerate(counts)]
 
 
 @given(counts, st.integers(1, 60))

@@ -5,7 +5,7 @@ import json
 import numpy as np
 from made.tiles import tiles_json
 
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import TokensManifest
 from pipeline.base.store import Ref
 from pipeline.tokens.item.reader import TokenReader
 from pipeline.tokens.recipe import one_view_key
@@ -83,4 +83,4 @@ def test_without_other_views_the_manifest_does_not_speak_of_recipes(tiny_params,
     assert not any("recipe_key" in item for item in json.loads((tmp_path / "tokens.json").read_bytes())["items"])
     several = make_tokens(tiles_of(store, {"a": 5}, {"b": 4}), augmented(tiny_params, 2), store, 512)
     several.save(tmp_path / "tokens.json")
-    assert Manifest.load(tmp_path / "tokens.json", "tokens").refs() == several.refs()
+    assert TokensManifest.load(tmp_path / "tokens.json").refs() == several.refs()

@@ -83,7 +83,7 @@ def test_nothing_is_computed_twice_and_the_manifest_is_the_same(tiny_params, sto
     capsys.readouterr()
     assert make_tokens(tiles, tiny_params, store, 512).model_dump() == first.model_dump()
     assert capsys.readouterr().err == ""
-    assert first.summary["nbytes"] == sum(map(len, file_bytes(store, first, "a").values())) - len(
+    assert first.summary.nbytes == sum(map(len, file_bytes(store, first, "a").values())) - len(
         file_bytes(store, first, "a")["item.json"]
     )
     store.require(first)

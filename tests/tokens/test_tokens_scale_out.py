@@ -11,10 +11,10 @@ import torch
 from dask.distributed import LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
+from made.items import tiles_item
 from made.tiles import file_bytes, tiles_json
 
 from pipeline.base.errors import SlideRefused
-from pipeline.base.manifest import Item
 from pipeline.base.store import Store
 from pipeline.params.site import ClusterParams
 from pipeline.tokens.run.scale_out import local_workers, split
@@ -86,7 +86,7 @@ def test_without_a_word_a_cpu_has_one_process():
 
 @given(sizes=st.lists(st.integers(1, 5000), max_size=30), batch=st.integers(1, 64), workers=st.integers(1, 4))
 def test_lists_hold_each_slide_once_the_largest_first(sizes, batch, workers):
-    items = [Item(id=f"s{i}", key=f"k{i}", digest="", n=n) for i, n in enumerate(sizes)]
+    items = [tiles_item(f"s{i}", n, key=f"k{i}") for i, n in enumerate(sizes)]
     lists = split(items, batch, workers)
     assert sorted(item.id for some in lists for item in some) == sorted(item.id for item in items)
     flat = [item.n for some in lists for item in some]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from made.items import tiles_item
 
 from pipeline.base.errors import StoreError
 from pipeline.base.files import human
-from pipeline.base.manifest import Item, Manifest
+from pipeline.base.items import TilesManifest
 from pipeline.base.store import Ref, Store, dvc_root, recipe_key
 from pipeline.upkeep.housekeeping import named_items, prunable
 
@@ -36,7 +37,7 @@ def git(root: Path, *words: str) -> None:
 def remember(root: Path, item: str) -> None:
     """What DVC does for a stage: the manifest in its cache, its md5 in dvc.lock."""
     path = root / "artifacts" / "tiles.json"
-    Manifest(stage="tiles", recipe_key=KEY, items=(Item(id=item, key=item, digest="d"),)).save(path)
+    TilesManifest(recipe_key=KEY, items=(tiles_item(item, 0),)).save(path)
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     cached = root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
     cached.parent.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.base.intervals import MIN_SLIDES
+from pipeline.base.items import TRAIN
 from pipeline.evaluate import selection
 from pipeline.evaluate.probes.mil import FEW_SLIDES
-from pipeline.evaluate.selection import TRAIN, Sample
+from pipeline.evaluate.selection import Sample
 from pipeline.tokens.item.reader import TokenReader
 
 

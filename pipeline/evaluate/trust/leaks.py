@@ -19,10 +19,11 @@ from PIL import Image
 
 from pipeline.base.errors import EvaluationError
 from pipeline.base.intervals import Floats
+from pipeline.base.items import TRAIN
 from pipeline.evaluate.features import teacher_features
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.fidelity.neighbours import nearest
-from pipeline.evaluate.selection import TRAIN, Sample, spread
+from pipeline.evaluate.selection import Sample, spread
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import encode_jpeg, resize
 

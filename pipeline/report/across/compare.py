@@ -14,7 +14,9 @@ from markupsafe import Markup
 
 from pipeline.base.errors import EvaluationError, ManifestError
 from pipeline.base.files import write_atomic
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import StudentManifest
+from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.tables import PROBES
 from pipeline.report import charts, verdict
 from pipeline.report.across.pareto import Pareto, Study, gather, pareto, time_interval
@@ -77,11 +79,11 @@ def _unreadable(study: Study) -> ManifestError | None:
 
 def workspace(root: Path) -> Study | None:
     """The checkout's own results, where they are all there."""
-    paths = {stage: root / "artifacts" / f"{stage}.json" for stage in ("evaluate", "benchmark", "student")}
-    if not all(path.is_file() for path in paths.values()):
+    evaluate, benchmark, student = (root / "artifacts" / f"{s}.json" for s in ("evaluate", "benchmark", "student"))
+    if not (evaluate.is_file() and benchmark.is_file() and student.is_file()):
         return None
-    found = {stage: Manifest.load(path, stage) for stage, path in paths.items()}
-    return Study(WORKSPACE, found["evaluate"], found["benchmark"], found["student"])
+    made = EvaluateManifest.load(evaluate), BenchmarkManifest.load(benchmark)
+    return Study(WORKSPACE, *made, StudentManifest.load(student))
 
 
 def front_plot(compared: Pareto) -> Markup | None:
@@ -102,7 +104,7 @@ def front_plot(compared: Pareto) -> Markup | None:
 
 def settings(studies: Sequence[Study]) -> list[dict[str, Any]]:
     """{name, values}: parameters of the student that are not the same everywhere."""
-    recipes = [_flat(study.student.recipe.get("student", {}) if study.student else {}) for study in studies]
+    recipes = [_flat(study.student.summary.student if study.student else {}) for study in studies]
     names = dict.fromkeys(name for recipe in recipes for name in recipe)
     rows = [{"name": name, "values": [recipe.get(name) for recipe in recipes]} for name in names]
     return [row for row in rows if any(value != row["values"][0] for value in row["values"])]

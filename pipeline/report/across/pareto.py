@@ -20,13 +20,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from pipeline.base.errors import ManifestError
 from pipeline.base.files import write_csv
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import StudentManifest
+from pipeline.base.manifest import Outline
+from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.report.verdict import measured_on
 from pipeline.upkeep.housekeeping import cached_file, locked_manifests, locks
 
@@ -48,15 +51,15 @@ class Study:
     """One student's manifests and the place that names it: `workspace`, a branch, or an experiment."""
 
     name: str
-    evaluate: Manifest
-    benchmark: Manifest
-    student: Manifest | None = None
+    evaluate: EvaluateManifest
+    benchmark: BenchmarkManifest
+    student: StudentManifest | None = None
     """For what differs in how they were trained; the front does without it."""
 
     def require_version(self) -> None:
         """Raise `ManifestError` where another version of Histill wrote what is shown of it."""
-        for manifest in (self.evaluate, self.benchmark):
-            manifest.require_version(f"{self.name}, {manifest.stage}.json")
+        EvaluateManifest.require_form(self.evaluate, f"{self.name}, evaluate.json")
+        BenchmarkManifest.require_form(self.benchmark, f"{self.name}, benchmark.json")
 
     @property
     def of_one_student(self) -> bool:
@@ -155,13 +158,10 @@ def gather(root: Path, workspace: Study | None = None) -> list[Study]:
             # Of DVC's own refs: what runs, what waits in a queue, what it put aside.
             continue
         md5s = dict(locked_manifests(lock))
-        manifests = {
-            stage: _cached(root, md5s.get(f"artifacts/{stage}.json", ""))
-            for stage in ("evaluate", "benchmark", "student")
-        }
-        evaluate, benchmark = manifests["evaluate"], manifests["benchmark"]
+        evaluate, benchmark = _cached(EvaluateManifest, root, md5s), _cached(BenchmarkManifest, root, md5s)
         if evaluate and benchmark:
-            study = Study(experiment[1] if experiment else place, evaluate, benchmark, manifests["student"])
+            student = _cached(StudentManifest, root, md5s)
+            study = Study(experiment[1] if experiment else place, evaluate, benchmark, student)
             if not any((study.evaluate, study.benchmark) == (s.evaluate, s.benchmark) for s in found):
                 found.append(study)
     return found
@@ -172,14 +172,19 @@ def write_pareto(found: Pareto, path: Path) -> None:
     write_csv(path, COLUMNS, found.rows)
 
 
-def _cached(root: Path, md5: str) -> Manifest | None:
-    """A manifest from DVC's cache; None where it is not there, or of another version."""
+Kind = TypeVar("Kind", EvaluateManifest, BenchmarkManifest, StudentManifest)
+
+
+def _cached(kind: type[Kind], root: Path, md5s: Mapping[str, str]) -> Kind | None:
+    """A manifest from DVC's cache; None where it is not there or is none; of another form its outline alone."""
+    md5 = md5s.get(f"artifacts/{kind.made_by()}.json", "")
     path = cached_file(root, md5)
     if not md5 or not path.is_file():
         return None
     try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except ValidationError:
+        outline = Outline.model_validate_json(path.read_bytes())
+        return kind.load(path) if outline.version == kind.form() else kind.model_construct(**dict(outline))
+    except (ManifestError, ValidationError):
         return None
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.files import write_atomic
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import Level, SlidesManifest, TilesManifest
 from pipeline.base.store import Ref, Store
 from pipeline.tiles.coords.tiling import write_tiling
 from pipeline.tiles.item.reader import TileReader
@@ -44,28 +44,28 @@ class Tiled:
     meta: dict[str, Any]
     corner_N2: NDArray[np.int64]
     overlap_px: int
-    levels: list[list[float]]
+    levels: tuple[Level, ...]
 
 
 def export_coords(
-    slides: Manifest, tiles: Manifest, store: Store, form: str, out: Path
+    slides: SlidesManifest, tiles: TilesManifest, store: Store, form: str, out: Path
 ) -> tuple[list[Path], list[str]]:
     """One file a slide in `form` (a key of `FORMS`); returns them, and what was left out, in words.
 
     Folders of images have no coordinates. Where pixels are not square, a tile is an oblong of them: TRIDENT and CLAM,
     which know one side of a patch, would read other tissue than is in the tile, so they get no file of such a slide.
     """
-    levels = {item.id: item.info["levels"] for item in slides.items}
-    given = {item.id for item in slides.items if "coords" in item.info}
+    levels = {item.id: item.levels for item in slides.items}
+    given = {item.id for item in slides.items if item.coords is not None}
     written, left_out = [], []
     for item in tiles.items:
-        if item.info["kind"] == "folder":
+        if item.kind == "folder":
             left_out.append(f"{item.id}: a folder of images has no coordinates")
             continue
         reader = TileReader(store.path(Ref.of(tiles, item)))
         corner_N2 = np.stack([reader.table[name].to_numpy() for name in ("x_l0", "y_l0")], axis=1)
         # A tiling made elsewhere lies as it was given, whatever overlap the grid would have.
-        overlap_px = 0 if item.id in given else int(tiles.recipe["overlap_px"])
+        overlap_px = 0 if item.id in given else tiles.overlap_px
         width, height = reader.meta["size_l0_px"]
         if form in SQUARE and abs(width / height - 1) > SQUARE_WITHIN:
             what = f"its pixels are not square (a tile is {width:.1f} x {height:.1f} of them), which {form} cannot say"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import HistillError, SlideRefused, TeacherError
-from pipeline.base.manifest import Item
+from pipeline.base.items import TilesItem
 from pipeline.tokens.item.encoding import Stored
 from pipeline.tokens.job import Outcome
 from pipeline.tokens.run.batches import Batch
@@ -66,7 +66,7 @@ class Collector:
         """Commit a complete slide in the background."""
         self._committing.append(self._committer.submit(self._commit, slide))
 
-    def refuse(self, item: Item, error: HistillError) -> None:
+    def refuse(self, item: TilesItem, error: HistillError) -> None:
         """Count a slide as refused. Raises its `SlideRefused` where that ends the run."""
         refused = SlideRefused(error.what, where=item.id, fix=error.fix)
         self._outcome.refused[item.key] = refused

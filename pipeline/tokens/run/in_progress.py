@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import HistillError
-from pipeline.base.manifest import Item
+from pipeline.base.items import TilesItem
 from pipeline.teachers.statistics import Calibration
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.writer import TokenWriter
@@ -43,7 +43,13 @@ class SlideInProgress:
     """Holds the slide's partial folder from its making to `commit`, `refuse` or `abandon`."""
 
     def __init__(
-        self, item: Item, job: Job, grid: tuple[int, int], width: int, frozen: Calibration | None, reader: TileReader
+        self,
+        item: TilesItem,
+        job: Job,
+        grid: tuple[int, int],
+        width: int,
+        frozen: Calibration | None,
+        reader: TileReader,
     ) -> None:
         """Raises `CorruptItem` where the tiles cannot be read, and what the store raises."""
         self.item, self.reader = item, reader

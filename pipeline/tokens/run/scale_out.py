@@ -20,7 +20,7 @@ from typing import TypeVar
 import torch
 
 from pipeline.base.errors import HistillError, SlideRefused, TeacherError
-from pipeline.base.manifest import Item
+from pipeline.base.items import TilesItem
 from pipeline.cluster.spread import each, worker_count
 from pipeline.params.site import ClusterParams
 from pipeline.params.tokens import TokensParams
@@ -54,7 +54,7 @@ def precision_there(params: TokensParams, cluster: ClusterParams) -> str:
 
 
 def compute_all(
-    items: Sequence[Item], job: Job, choice: Choice, teacher: Teacher, cluster: ClusterParams, progress: Progress
+    items: Sequence[TilesItem], job: Job, choice: Choice, teacher: Teacher, cluster: ClusterParams, progress: Progress
 ) -> tuple[Outcome, Figures]:
     """Gate the engine, freeze the calibration on `choice` where there is none yet, then compute the slides.
 
@@ -86,11 +86,11 @@ def compute_all(
     return total, figures
 
 
-def split(items: Sequence[Item], batch_size: int, workers: int) -> list[tuple[Item, ...]]:
+def split(items: Sequence[TilesItem], batch_size: int, workers: int) -> list[tuple[TilesItem, ...]]:
     """Lists of slides, the largest slides first; small ones together until a list is worth handing out."""
     enough = max(_BATCHES_MIN * batch_size, sum(item.n for item in items) // (workers * _LISTS_PER_WORKER))
     enough = min(enough, -(-sum(item.n for item in items) // max(1, workers)))
-    lists: list[list[Item]] = [[]]
+    lists: list[list[TilesItem]] = [[]]
     for item in sorted(items, key=lambda item: (-item.n, item.id)):
         if sum(other.n for other in lists[-1]) >= enough:
             lists.append([])
@@ -98,9 +98,9 @@ def split(items: Sequence[Item], batch_size: int, workers: int) -> list[tuple[It
     return [tuple(some) for some in lists if some]
 
 
-def _computed(lists: Sequence[tuple[Item, ...]], job: Job, cluster: ClusterParams) -> Iterator[Outcome]:
+def _computed(lists: Sequence[tuple[TilesItem, ...]], job: Job, cluster: ClusterParams) -> Iterator[Outcome]:
     """The outcome of each list; a list on which two workers died is given out again slide by slide."""
-    alone: list[tuple[Item, ...]] = []
+    alone: list[tuple[TilesItem, ...]] = []
     for some, result in each(functools.partial(_work, job=job), lists, cluster):
         if isinstance(result, SlideRefused) and not result.where:
             if len(some) > 1:
@@ -132,7 +132,7 @@ def _prepared(choice: Choice, job: Job) -> Figures:
     return worker.figures
 
 
-def _work(items: tuple[Item, ...], job: Job) -> Outcome:
+def _work(items: tuple[TilesItem, ...], job: Job) -> Outcome:
     return _worker(job).compute(items, lambda tiles, slide_id, cached: None)
 
 

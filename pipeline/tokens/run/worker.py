@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.base.errors import CorruptItem, TeacherError
-from pipeline.base.manifest import Item
+from pipeline.base.items import TilesItem
 from pipeline.base.progress import Advance, track
 from pipeline.teachers.engines import build_engine, gate
 from pipeline.teachers.engines.base import within_memory
@@ -64,7 +64,7 @@ class Worker:
             measured = measure(answers, f"teacher {self.teacher.name}")
         calibration.save(self.job.store, self.job.calibration, self.job.held_out.recipe, measured)
 
-    def compute(self, items: Sequence[Item], progress: Progress) -> Outcome:
+    def compute(self, items: Sequence[TilesItem], progress: Progress) -> Outcome:
         """Compute and commit the slides' tokens in one stream; slides that the store has are passed over.
 
         A slide whose tiles do not decode is refused, or with `on_error: fail` raises its `SlideRefused`. Raises

@@ -5,21 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.report.pages import measure, repeated
-from pipeline.base.manifest import Manifest
 from pipeline.base.store import Store
 from pipeline.params.report import ReportParams
+from pipeline.report.page import Manifests
 
 
-def test_a_run_is_repeated_to_so_many_slides_all_of_one_set(manifests: dict[str, Manifest]):
+def test_a_run_is_repeated_to_so_many_slides_all_of_one_set(manifests: Manifests):
     many = repeated(manifests, 12)
     ids = [item.id for item in many["tiles"].items]
     assert len(set(ids)) == 12 and set(ids) == {item.id for item in many["slides"].items}
-    held = {item.id for item in many["tiles"].items if item.info["split"] == "test"}
+    held = {item.id for item in many["tiles"].items if item.split == "test"}
     assert {item.id for item in many["evaluate"].items} == held and len(held) == 4
     assert many["benchmark"] == manifests["benchmark"]
 
 
-def test_its_sizes_are_those_of_the_files(manifests: dict[str, Manifest], store: Store, tmp_path: Path):
+def test_its_sizes_are_those_of_the_files(manifests: Manifests, store: Store, tmp_path: Path):
     found = measure(manifests, ReportParams(), store, 12, tmp_path / "out")
     side = list((tmp_path / "out" / "slides").iterdir())
     # The store has no picture of the fifth slide, of which there are two.

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 from browser import check, look, needs_browser
+from made.items import student_manifest
 
 from pipeline.base.errors import EvaluationError, ManifestError
-from pipeline.base.manifest import Item, Manifest
+from pipeline.evaluate.manifest import EvaluateItem
 from pipeline.report.across.compare import compare_experiments
+from pipeline.report.page import Manifests
 
 FACTS = ("evaluate", "benchmark", "student")
 
@@ -24,7 +26,7 @@ def git(root: Path, *words: str) -> None:
     subprocess.run(["git", *settings, *words], cwd=root, check=True, capture_output=True)
 
 
-def experiment(root: Path, name: str, manifests: dict[str, Manifest]) -> None:
+def experiment(root: Path, name: str, manifests: Manifests) -> None:
     """A branch whose dvc.lock names these manifests, which are in DVC's cache."""
     outs = []
     for stage in FACTS:
@@ -41,19 +43,19 @@ def experiment(root: Path, name: str, manifests: dict[str, Manifest]) -> None:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, manifests: dict[str, Manifest]) -> Path:
+def checkout(tmp_path: Path, manifests: Manifests) -> Path:
     """Branches `slow` and `fast`, whose students differ in their speed and learning rate; no workspace."""
     root = tmp_path / "checkout"
     root.mkdir()
     git(root, "init", "-q", "-b", "slow")
     flat = manifests["evaluate"].summary | {"linear_student": 0.85, "linear_teacher": 0.9, "cosine": 0.62}
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": flat})
-    manifests["student"] = Manifest(stage="student", recipe={"student": {"lr": 0.002, "objective": {"cls": 1.0}}})
+    manifests["student"] = student_manifest(student={"lr": 0.002, "objective": {"cls": 1.0}})
     experiment(root, "slow", manifests)
     speed = manifests["benchmark"].summary
     faster = {**speed, "student": {**speed["student"], "tiles_per_s": 320.0}, "speedup": 8.0}
     manifests["benchmark"] = manifests["benchmark"].model_copy(update={"summary": faster})
-    manifests["student"] = Manifest(stage="student", recipe={"student": {"lr": 0.004, "objective": {"cls": 1.0}}})
+    manifests["student"] = student_manifest(student={"lr": 0.004, "objective": {"cls": 1.0}})
     experiment(root, "fast", manifests)
     return root
 
@@ -67,9 +69,7 @@ def test_two_experiments_are_side_by_side_in_the_order_asked_for(checkout: Path,
     assert not re.search(r"https?://|<script", text) and "Not all of these compare" not in text
 
 
-def test_a_student_that_was_trained_on_the_test_is_named_in_red(
-    checkout: Path, manifests: dict[str, Manifest], tmp_path: Path
-):
+def test_a_student_that_was_trained_on_the_test_is_named_in_red(checkout: Path, manifests: Manifests, tmp_path: Path):
     summary = manifests["evaluate"].summary | {"trained_on_test": ["slide gamma"]}
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary})
     experiment(checkout, "seen", manifests)
@@ -97,12 +97,8 @@ def test_an_unknown_experiment_names_those_that_are_known(checkout: Path, tmp_pa
     assert "fast" in str(error.value) and not (tmp_path / "none.html").exists()
 
 
-def test_other_held_out_slides_are_named_and_kept_out_of_the_plot(
-    checkout: Path, manifests: dict[str, Manifest], tmp_path: Path
-):
-    elsewhere = (
-        Item(id="omega", key="omega", digest="d", n=9, info={"split": "test", "cosine": 0.9, "cosine_p5": 0.8}),
-    )
+def test_other_held_out_slides_are_named_and_kept_out_of_the_plot(checkout: Path, manifests: Manifests, tmp_path: Path):
+    elsewhere = (EvaluateItem(id="omega", key="omega", digest="d", n=9, split="test", cosine=0.9, cosine_p5=0.8),)
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"items": elsewhere})
     experiment(checkout, "other-slides", manifests)
     compare_experiments(checkout, ["slow", "other-slides"], tmp_path / "compare.html")

@@ -11,7 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.base.manifest import Item, Manifest
+from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest
 from pipeline.report.across.pareto import Study, front, gather, pareto, write_pareto
 
 POINTS = st.lists(st.tuples(st.integers(0, 6).map(float), st.integers(0, 6).map(float)), max_size=12)
@@ -35,9 +36,8 @@ def test_a_front_by_hand():
 def study(name: str, rate: float, linear: float | None, cosine: float = 0.5, slide: str = "s", machine: float = 1.0):
     """A study on a machine that is `machine` times as fast as the first one."""
     flat = {"linear_student": linear, "linear_teacher": 0.95} if linear is not None else {}
-    evaluate = Manifest(
-        stage="evaluate",
-        items=(Item(id=slide, key=slide, digest="d"),),
+    evaluate = EvaluateManifest(
+        items=(EvaluateItem(id=slide, key=slide, digest="d", split="test", cosine=0.5, cosine_p5=0.4),),
         summary={"primary": "test", "cosine": cosine, **flat},
     )
     models = {
@@ -53,7 +53,7 @@ def study(name: str, rate: float, linear: float | None, cosine: float = 0.5, sli
     }
     where = {"machine": {"cpu": "A Processor", "gpu": None, "threads": 2}, "device": "cpu"}
     summary = models | where | {"engine": "eager", "precision": "fp32"}
-    return Study(name, evaluate, Manifest(stage="benchmark", recipe={"teacher": {"name": "uni"}}, summary=summary))
+    return Study(name, evaluate, BenchmarkManifest(recipe={"teacher": {"name": "uni"}}, summary=summary))
 
 
 def test_time_is_the_share_of_the_teachers_in_the_same_run(tmp_path):
@@ -110,7 +110,14 @@ def test_other_tiles_of_the_same_slides_do_not_compare():
 def test_a_student_that_was_evaluated_and_not_timed_does_not_borrow_the_time_of_another():
     """As `dvc exp run evaluate` leaves it: the benchmark in its dvc.lock is of the student before."""
     untimed = study("untimed", 20, 0.9)
-    untimed.evaluate.recipe["student"], untimed.benchmark.recipe["student"] = "b" * 32, "a" * 32
+    recipes = {
+        name: {**getattr(untimed, name).recipe, "student": s * 32}
+        for name, s in (("evaluate", "b"), ("benchmark", "a"))
+    }
+    untimed = replace(
+        untimed,
+        **{name: getattr(untimed, name).model_copy(update={"recipe": recipe}) for name, recipe in recipes.items()},
+    )
     found = pareto([study("here", 40, 0.8), untimed])
     assert found.left_out == ("untimed: its benchmark is of another student than its evaluation",)
 

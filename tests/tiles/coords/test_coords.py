@@ -12,7 +12,7 @@ import pytest
 from made.slides import make_slide, tissue_picture
 
 from pipeline.base.errors import SlideRefused, TableError
-from pipeline.base.manifest import Manifest
+from pipeline.base.items import SlidesManifest, TilesManifest
 from pipeline.base.store import Ref, Store
 from pipeline.params.site import ClusterParams
 from pipeline.params.slides import SlidesParams
@@ -114,13 +114,13 @@ class Bench:
 
     def tiles(
         self, header: str = "path", line: str = "s.tif", tiles: TilesParams = PARAMS
-    ) -> tuple[Manifest, Manifest]:
+    ) -> tuple[SlidesManifest, TilesManifest]:
         self.table.write_text(f"{header}\n{line}\n")
         params = SlidesParams(table=str(self.table))
         slides = catalogue(params, self.store, ONE)
         return slides, make_tiles(slides, sources(self.table, self.store, params), tiles, self.store, ONE)
 
-    def reader(self, tiles: Manifest) -> TileReader:
+    def reader(self, tiles: TilesManifest) -> TileReader:
         return TileReader(self.store.path(Ref("tiles", tiles.recipe_key, tiles.items[0].key)))
 
 
@@ -190,7 +190,7 @@ def test_another_tiling_makes_another_item_and_a_changed_one_is_noticed(tmp_path
     attributes = {"patch_size": 64, "patch_level": 0}
     write(tmp_path / "a.h5", attributes, [[400, 300], [464, 300]])
     slides, first = bench.tiles("path,coords", "s.tif,a.h5")
-    assert first.items[0].n == 2 and first.items[0].info["dropped"]["edge"] == 0
+    assert first.items[0].n == 2 and first.items[0].dropped["edge"] == 0
     write(tmp_path / "a.h5", attributes, [[400, 300], [990, 300]])
     params = SlidesParams(table=str(bench.table))
     store = Store(tmp_path / "other")
@@ -200,7 +200,7 @@ def test_another_tiling_makes_another_item_and_a_changed_one_is_noticed(tmp_path
         )
     _, second = bench.tiles("path,coords", "s.tif,a.h5")
     assert second.items[0].key != first.items[0].key
-    assert second.items[0].n == 1 and second.items[0].info["dropped"]["edge"] == 1
+    assert second.items[0].n == 1 and second.items[0].dropped["edge"] == 1
 
 
 def test_of_a_finished_job_the_patches_are_taken_and_not_the_features(tmp_path: Path) -> None:

@@ -1,0 +1,232 @@
+"""What the stages hand to one another: the items and manifests of `slides`, `tiles`, `tokens` and `student`.
+
+They are here and not in the rooms that fill them, since the rooms below read them without entering those above.
+The files are described in docs/artifacts.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.base.errors import ManifestError
+from pipeline.base.json_types import Json
+from pipeline.base.manifest import Item, Manifest
+
+TRAIN = "train"
+"""The split that students learn from; every other one is held out."""
+Level = tuple[int, int, float]
+"""Width and height in pixels, and the downsample."""
+
+
+class Frozen(BaseModel):
+    """Frozen, and with no field but its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SlideFile(Item):
+    """What a slide's own file, or folder of images, says; `mask` and `coords` are digests of the files beside it.
+
+    A folder has no size in pixels and no levels, and an `mpp` (um per level-0 pixel, x and y) only from the table.
+    """
+
+    kind: Literal["file", "folder", "demo"]
+    vendor: str
+    width_px: int | None = None
+    height_px: int | None = None
+    mpp: tuple[float, float] | None = None
+    mpp_from: str | None = None
+    levels: tuple[Level, ...] = ()
+    nbytes: int
+    mask: str | None = None
+    coords: str | None = None
+
+
+class OfSlide(Item):
+    """Made of one slide, or of one split of a data set of `images`: what the table says of it, the split resolved."""
+
+    kind: Literal["file", "folder", "demo", "images"]
+    split: str
+    label: str | None = None
+    patient: str | None = None
+
+    @property
+    def in_train(self) -> bool:
+        """Whether students learn from it."""
+        return self.split == TRAIN
+
+
+class SlideItem(SlideFile, OfSlide):
+    """One slide of the catalogue; n = 1, or the images of a folder."""
+
+    kind: Literal["file", "folder", "demo"]
+
+
+class TilesItem(OfSlide):
+    """One slide's n tiles.
+
+    `dropped` counts what was left out by reason, `labels` the tiles that have each label. `reader` is how pixels were
+    read and `as_scanned` how many tiles are the file's own JPEG; a folder of images has neither, and no tissue area.
+    """
+
+    tissue_mm2: float | None
+    dropped: Mapping[str, int] = Field(default={})
+    labels: Mapping[str, int] = Field(default={})
+    reader: str | None = None
+    as_scanned: int | None = None
+
+
+class TokensItem(OfSlide):
+    """The teacher's answers to one slide's n tiles."""
+
+
+class FileItem(Item):
+    """One exported file."""
+
+    nbytes: int
+
+
+class SlidesSummary(Frozen):
+    """Of all usable slides."""
+
+    slides: int = 0
+    nbytes: int = 0
+
+
+class TilesSummary(Frozen):
+    """Of all tiled slides; `nbytes` in the store."""
+
+    slides: int = 0
+    tiles: int = 0
+    tissue_mm2: float = 0.0
+    nbytes: int = 0
+
+
+class TokensSummary(Frozen):
+    """Of all answered slides: `views` of a train tile, `width` channels, `tokens` a tile; `nbytes` in the store."""
+
+    slides: int = 0
+    tiles: int = 0
+    views: int = 0
+    width: int = 0
+    tokens: int = 0
+    nbytes: int = 0
+
+
+class TeacherFacts(BaseModel):
+    """What the recipe of tokens says of their teacher, as far as others read it; the rest is kept along."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str
+    weights_digest: str
+    width: int
+    grid: tuple[int, int]
+    input_px: int
+
+
+class AdapterArguments(Frozen):
+    """What an adapter is made with: channels and cells (h, w) of each feature map, the teacher's cells and width."""
+
+    channels: tuple[int, ...]
+    grids: tuple[tuple[int, int], ...]
+    grid: tuple[int, int]
+    width: int
+
+
+class StudentFacts(Frozen):
+    """run.json: enough to build the student again, to describe it, and to say how training ended.
+
+    `student` are the parameters it was trained by, without those of the site; `adapter` is None where no patch tokens
+    were learnt; `loss` is each loss's mean over the last epoch.
+    """
+
+    model: str
+    input_px: int
+    width: int
+    grid: tuple[int, int]
+    tile_px: int
+    target_mpp: float | None
+    parameters: int
+    teacher: TeacherFacts
+    student: dict[str, Json]
+    precision: str
+    adapter: AdapterArguments | None
+    train_slides: int
+    train_tiles: int
+    views: int
+    steps: int
+    batch_size: int
+    tiles_seen: int
+    loss: dict[str, float]
+
+
+class SlidesManifest(Manifest[SlideItem, SlidesSummary]):
+    """artifacts/slides.json."""
+
+    stage: Literal["slides"] = "slides"
+    version: int = 2
+    summary: SlidesSummary = SlidesSummary()
+
+
+class TilesManifest(Manifest[TilesItem, TilesSummary]):
+    """artifacts/tiles.json."""
+
+    stage: Literal["tiles"] = "tiles"
+    version: int = 2
+    summary: TilesSummary = TilesSummary()
+
+    @property
+    def tile_px(self) -> int:
+        """Side of a tile, as the stage was asked for it."""
+        return self.fact("tile_px", int)
+
+    @property
+    def jpeg_quality(self) -> int:
+        """That tiles were encoded with."""
+        return self.fact("jpeg_quality", int)
+
+    @property
+    def overlap_px(self) -> int:
+        """Pixels that neighbouring tiles of the grid share."""
+        return self.fact("overlap_px", int)
+
+    @property
+    def target_mpp(self) -> float | None:
+        """um per pixel of a tile; None for a tiling whose recipe names none."""
+        return None if self.recipe.get("target_mpp") is None else self.fact("target_mpp", float)
+
+
+class TokensManifest(Manifest[TokensItem, TokensSummary]):
+    """artifacts/tokens.json."""
+
+    stage: Literal["tokens"] = "tokens"
+    version: int = 2
+    summary: TokensSummary = TokensSummary()
+
+    @property
+    def teacher(self) -> TeacherFacts:
+        """Whose answers they are."""
+        return TeacherFacts.model_validate(self.recipe.get("teacher"))
+
+    @property
+    def precision(self) -> str:
+        """In which the teacher ran."""
+        return self.fact("precision", str)
+
+
+class StudentManifest(Manifest[FileItem, StudentFacts]):
+    """artifacts/student.json."""
+
+    stage: Literal["student"] = "student"
+    version: int = 2
+
+    @property
+    def learnt_keys(self) -> set[str]:
+        """The item keys of the slides that it was trained on."""
+        items = self.recipe.get("items", ())
+        if not isinstance(items, list | tuple):
+            raise ManifestError("its recipe names no items", where="student.json", fix="dvc repro student")
+        return {str(item[0]) for item in items if isinstance(item, list | tuple)}
