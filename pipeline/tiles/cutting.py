@@ -73,7 +73,7 @@ def cut(
 
 
 def cut_padded(reader: SlideReader, geometry: Geometry, x_l0: int, y_l0: int, row: int, quality: int) -> Cut:
-    """A tile that sticks out of the slide: black beyond it, as TRIDENT and CLAM, which read through OpenSlide, have it."""
+    """A tile that sticks out of the slide: black beyond it, as TRIDENT and CLAM have it, which read by OpenSlide."""
     side_x, side_y = (math.ceil(side - _EPSILON) for side in geometry.size_px)
     x, y = geometry.at_level(x_l0), geometry.at_level(y_l0)
     left, top = max(0, x), max(0, y)

@@ -6,6 +6,8 @@ transparent is not marked, and what is drawn in black on nothing is.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -13,7 +15,7 @@ from PIL import Image
 ONE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "F")
 
 
-def stored_values(image: Image.Image) -> NDArray[np.generic] | None:
+def stored_values(image: Image.Image) -> NDArray[Any] | None:
     """The value of each pixel of a picture of one channel, (H, W), a palette's indices; None where it has colours."""
     if image.mode not in ONE_CHANNEL:
         return None
@@ -23,9 +25,9 @@ def stored_values(image: Image.Image) -> NDArray[np.generic] | None:
 def marked(image: Image.Image) -> NDArray[np.bool_]:
     """Which pixels a picture marks, (H, W): neither 0 nor transparent."""
     value_HW = stored_values(image)
-    set_HW: NDArray[np.bool_] = np.asarray(image.convert("RGB") if value_HW is None else value_HW) != 0
     if value_HW is None:
-        set_HW = set_HW.any(-1)
+        value_HW = np.asarray(image.convert("RGB")).max(-1)
+    set_HW = np.asarray(value_HW != 0, np.bool_)
     if not image.has_transparency_data:
         return set_HW
     shown_HW: NDArray[np.bool_] = np.asarray(image.convert("RGBA").getchannel("A")) > 0

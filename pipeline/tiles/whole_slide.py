@@ -179,9 +179,8 @@ def _all_lost(dropped: Mapping[str, int], sharpest: float) -> SlideRefused:
     if not blurred:
         return SlideRefused(what, fix=DAMAGED_FIX)
     least = math.floor(sharpest * 100) / 100
-    return SlideRefused(
-        what, fix=f"look at it in a viewer; to keep its sharpest, lower tiles.min_sharpness to {least:g}"
-    )
+    fix = f"look at it in a viewer; to keep its sharpest, lower tiles.min_sharpness to {least:g}"
+    return SlideRefused(what, fix=fix)
 
 
 def _remarks(seen: Look, choice: Choice, kept: int, padded: int) -> list[str]:

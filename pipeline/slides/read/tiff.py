@@ -139,9 +139,6 @@ def find_lie(path: Path, levels: Sequence[tuple[int, int]]) -> str | None:
             said = [(int(page.imagewidth), int(page.imagelength)) for page in pages]
             if pages and pages[0].index == 0 and said[0] != levels[0]:
                 return f"its first page says {_by(said[0])} px, and its largest has {_by(levels[0])}"
-            larger = _larger(tiff, levels[0])
-            if larger is not None:
-                return f"its first page says {_by(levels[0])} px, and another has {_by(larger)}"
             for page, (width, height) in zip(pages, said, strict=True):
                 n = -(-width // page.tilewidth) * -(-height // page.tilelength)
                 n *= page.samplesperpixel if int(page.planarconfig) == 2 else 1
@@ -153,16 +150,23 @@ def find_lie(path: Path, levels: Sequence[tuple[int, int]]) -> str | None:
     return None
 
 
-def _larger(tiff: tifffile.TiffFile, first: tuple[int, int]) -> tuple[int, int] | None:
-    """The size of a page that the first can be a small picture of: OpenSlide shows the first alone where a later page
-    does not say that it is reduced. A larger page in strips is a slide's too where the first has its proportions; else
-    it is a photograph of the glass or its label."""
-    for page in tiff.pages:
-        parts = [page, *(page.pages or ())] if isinstance(page, tifffile.TiffPage) else []
-        for part in parts:
-            size = int(part.imagewidth), int(part.imagelength)
-            if size[0] * size[1] > first[0] * first[1] and (part.is_tiled or is_reduced(size, first)):
-                return size
+def find_larger(path: Path, first: tuple[int, int]) -> str | None:
+    """What is wrong with a TIFF whose first page, (width, height) `first`, is not its largest, in words.
+
+    OpenSlide shows the first page alone where no later one says that it is reduced, so a thumbnail that comes first
+    hides the slide. A larger page in strips is the slide too where the first has its proportions; else it is a
+    photograph of the glass or its label. None also where tifffile does not parse the file.
+    """
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            for page in tiff.pages:
+                for part in [page, *(page.pages or ())] if isinstance(page, tifffile.TiffPage) else []:
+                    size = int(part.imagewidth), int(part.imagelength)
+                    if size[0] * size[1] > first[0] * first[1] and (part.is_tiled or is_reduced(size, first)):
+                        return f"its first page is not its largest: {_by(first)} px, and another has {_by(size)}"
+    except Exception:
+        # As above.
+        return None
     return None
 
 
