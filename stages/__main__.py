@@ -1,4 +1,4 @@
-"""`histill`: every stage by name, `scan`, `export` and `import`, `doctor`, and the store's housekeeping."""
+"""`histill`: every stage by name, `scan`, `export` and `import`, `doctor`, and `store` (store.py)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from pipeline.params import STAGES
 from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
 from pipeline.params.whole import WholeParams
+from pipeline.slides.picture_folders import Grouping
 from stages.command import ARTIFACTS, Debug, errors, find_store, load
-from stages.housekeeping import store_cli
+from stages.store import store_cli
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Distil a pathology encoder from a feature cache.")
 cli.add_typer(store_cli, name="store")
@@ -71,12 +72,18 @@ def report(
 
 
 @cli.command()
-def scan(folder: Path, debug: Debug = False) -> None:
+def scan(
+    folder: Path,
+    folders: Annotated[
+        Grouping, typer.Option(help="What folders of tiles side by side are: classes of one slide, or a slide each.")
+    ] = Grouping.AUTO,
+    debug: Debug = False,
+) -> None:
     """Print a slide table of all slides under FOLDER: histill scan DIR > slides.csv."""
     from pipeline.slides.scan import scan as scan_folder
 
     with errors(debug):
-        typer.echo(scan_folder(folder), nl=False)
+        typer.echo(scan_folder(folder, folders), nl=False)
 
 
 class CoordsFormat(StrEnum):
@@ -129,14 +136,18 @@ def import_coords(
         path = table or Path(load_params(WholeParams, params).slides.table if params.exists() else "slides.csv")
         if slides is not None:
             path = Path("slides.csv")
-            rows, refused = parse_table(scan_folder(slides), path)
+            read = parse_table(scan_folder(slides), path)
         elif path.exists() and not path.stat().st_size:
             fix = "`> slides.csv` empties it before it can be read: restore it, then use --out slides.csv"
             raise TableError("the table is empty", where=str(path), fix=fix)
         else:
-            rows, refused = read_table(path)
-        filled, remarks = with_coords(rows, found, path.absolute().parent)
-        for remark in [*(f"left out {refusal.id}: {refusal.reason}" for refusal in refused), *remarks]:
+            read = read_table(path)
+        filled, remarks = with_coords(read.rows, found, path.absolute().parent)
+        for remark in [
+            *(f"left out {refusal.id}: {refusal.reason}" for refusal in read.refused),
+            *read.remarks,
+            *remarks,
+        ]:
             typer.echo(remark, err=True)
         if out is None:
             typer.echo(format_table(filled), nl=False)

@@ -14,7 +14,7 @@ import typer
 from pipeline.base.items import TokensManifest
 from pipeline.base.store import Store
 from pipeline.benchmark.manifest import BenchmarkManifest
-from pipeline.benchmark.stage import benchmark_models
+from pipeline.benchmark.stage import Subjects, benchmark_models
 from pipeline.params.benchmark import BenchmarkParams
 from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
@@ -32,8 +32,8 @@ class Params(SiteParams):
 
 def run(params: Params, store: Store) -> BenchmarkManifest:
     """Time both models, in turn, in one run."""
-    student, demo_px = Path("models/student"), params.slides.demo_px
-    return benchmark_models(load(TokensManifest), student, params.tokens, params.benchmark, store, demo_px)
+    subjects = Subjects(Path("models/student"), params.tokens, store, params.slides.demo_px)
+    return benchmark_models(load(TokensManifest), subjects, params.benchmark)
 
 
 def main(debug: Debug = False) -> None:

@@ -3,7 +3,8 @@
 In:  artifacts/{tiles,tokens,student}.json, models/student/, params `evaluate`; the labelled data sets that it names;
      for them and for robustness the teacher itself (params `tokens`).
 Out: artifacts/evaluate.json (fidelity, probes of both under one protocol, retention), plots/{fidelity,probes}.csv,
-     plots/maps/ (patch tokens as colours); in the store, tiles and tokens of the data sets.
+     plots/maps/ (patch tokens as colours); in the store, tiles and tokens of the data sets, the student's answers and
+     the figures, so that a second run of the same student takes seconds.
 Run: dvc repro evaluate, or python -m stages.evaluate
 """
 
@@ -18,6 +19,7 @@ from pipeline.base.store import Store
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.stage import evaluate_student
 from pipeline.evaluate.teacher_source import TeacherSource
+from pipeline.evaluate.upstream import Upstream
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
@@ -39,8 +41,8 @@ def run(params: Params, store: Store) -> EvaluateManifest:
     store.require(tiles)
     store.require(tokens)
     teacher = TeacherSource(params.tokens, params.slides.demo_px)
-    student, folder = load(StudentManifest), Path("models/student")
-    return evaluate_student(tiles, tokens, student, folder, params.evaluate, teacher, store)
+    upstream = Upstream(tiles, tokens, load(StudentManifest), Path("models/student"))
+    return evaluate_student(upstream, params.evaluate, teacher, store)
 
 
 def main(debug: Debug = False) -> None:

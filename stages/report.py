@@ -19,10 +19,11 @@ from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.params.report import ReportParams
 from pipeline.params.site import SiteParams
-from pipeline.report.across.pareto import Study, gather, pareto, write_pareto
+from pipeline.report.across.pareto import pareto, write_pareto
+from pipeline.report.across.students import WORKSPACE, Study, gather
 from pipeline.report.card_figures import write_card
 from pipeline.report.page import Manifests, ReportManifest, build_report
-from pipeline.report.quality_tables import write_quality_plots
+from pipeline.report.tile_counts import write_tile_counts
 from stages.command import Debug, execute, load
 
 
@@ -42,13 +43,13 @@ def run(params: Params, store: Store) -> ReportManifest:
         "evaluate": load(EvaluateManifest),
         "benchmark": load(BenchmarkManifest),
     }
-    workspace = Study("workspace", manifests["evaluate"], manifests["benchmark"], manifests["student"])
+    workspace = Study(WORKSPACE, manifests["evaluate"], manifests["benchmark"], manifests["student"])
     compared = pareto(gather(dvc_root(), workspace))
     write_pareto(compared, Path("plots/pareto.csv"))
-    write_quality_plots(manifests["tiles"], Path("plots"))
+    write_tile_counts(manifests["tiles"], Path("plots"))
     write_card(manifests["student"], manifests["evaluate"], Path("reports/model_card.md"))
     out = Path("reports/report.html")
-    return build_report(manifests, params.report, store, out, left_out=compared.left_out)
+    return build_report(manifests, params.report, store, compared, out)
 
 
 def main(debug: Debug = False) -> None:

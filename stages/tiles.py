@@ -1,7 +1,8 @@
 """Stage `tiles`: slides become tiles at one physical resolution, decoded once and kept as JPEG.
 
 In:  artifacts/slides.json, slides.csv (where the files are), params `tiles`.
-Out: artifacts/tiles.json; in the store, per slide: the tile table, the JPEG tiles, thumbnail, overlay and mosaic.
+Out: artifacts/tiles.json, artifacts/left_out.csv (images that became no tile); in the store, per slide: the tile
+     table, the JPEG tiles, thumbnail, overlay and mosaic.
 Run: dvc repro tiles, or python -m stages.tiles
 """
 
@@ -17,8 +18,9 @@ from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
 from pipeline.slides.sources import sources
+from pipeline.tiles.left_out import write_left_out
 from pipeline.tiles.stage import make_tiles
-from stages.command import Debug, execute, load
+from stages.command import ARTIFACTS, Debug, execute, load
 
 
 class Params(SiteParams):
@@ -32,7 +34,9 @@ def run(params: Params, store: Store) -> TilesManifest:
     """Tile the slides that the store does not have yet at this recipe."""
     slides = load(SlidesManifest)
     located = sources(Path(params.slides.table), store, params.slides)
-    return make_tiles(slides, located, params.tiles, store, params.cluster)
+    tiles = make_tiles(slides, located, params.tiles, store, params.cluster)
+    write_left_out(tiles, store, ARTIFACTS / "left_out.csv")
+    return tiles
 
 
 def main(debug: Debug = False) -> None:

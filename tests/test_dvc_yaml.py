@@ -95,6 +95,10 @@ def test_deps_name_rooms_but_for_the_stage_s_file_and_its_sections(stage: str) -
     assert {dep for dep in code - files if len(dep.parts) != 2} <= {Path("kernels")}
 
 
+def test_the_file_stays_short() -> None:
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) < 200
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_each_stage_reads_the_sections_that_it_takes_and_makes_its_manifest(stage: str) -> None:
     entry, taken = DVC["stages"][stage], importlib.import_module(f"stages.{stage}").Params.model_fields

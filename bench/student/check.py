@@ -23,7 +23,7 @@ from bench.scratch import scratch
 from bench.student.corpus import TILE_PX, make_corpus
 from bench.student.loader import training
 from pipeline.params.student import StudentParams
-from pipeline.student.loader import Batch, Loader
+from pipeline.student.loader import Batch, BatchShape, Loader
 from pipeline.student.loop import Training
 from pipeline.student.model import Distiller, build
 
@@ -34,7 +34,7 @@ LOSS_TOLERANCE, GRADIENT_COSINE = 0.02, 0.95
 def batches_differ(made: Training, steps: int) -> int:
     """Batches of which a byte is another on the device than a plain loader reads."""
     own, differ = made.loader, 0
-    plain = Loader(made.corpus, own.order, input_px=own.input_px, batch_size=own.batch_size, dense=own.dense, workers=0)
+    plain = Loader(made.corpus, own.order, BatchShape(own.batch_size, own.input_px, dense=own.dense), workers=0)
     for got, expected in zip(own.batches(0, steps), plain.batches(0, steps), strict=True):
         moved = got.to(made.accelerator.device)
         pairs = [(value, vars(expected)[name]) for name, value in vars(moved).items() if isinstance(value, Tensor)]

@@ -17,6 +17,7 @@ from pipeline.base.items import TRAIN, TilesItem, TilesManifest, TokensItem, Tok
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.student.corpus import Corpus, open_corpus
 from pipeline.teachers.statistics import Calibration
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 from pipeline.tokens.item.writer import TokenWriter
@@ -69,7 +70,7 @@ def _write_tiles(folder: Path, pattern: NDArray[np.uint8], n: int, rng: np.rando
     writer = TileWriter(folder)
     for y, x in rng.integers(0, _PATTERN_PX - TILE_PX, (n, 2)):
         writer.append(encode_jpeg(pattern[y : y + TILE_PX, x : x + TILE_PX], 95))
-    writer.close({"tile_px": TILE_PX})
+    writer.close(Meta(kind="file", tile_px=TILE_PX))
 
 
 def _write_tokens(folder: Path, n: int, rng: np.random.Generator) -> None:

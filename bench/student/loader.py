@@ -75,7 +75,7 @@ def training(corpus: Corpus, params: StudentParams, folder: Path) -> Training:
     settings: dict[str, Any] = {"model": params.model, "width": corpus.width, "grid": corpus.grid, "seed": 0}
     distiller, _ = build(input_px=TILE_PX, adapter=adapter, **settings)
     terms = Terms(params.objective, corpus, cls_standardiser(corpus), accelerator.device)
-    return Training(distiller, corpus, params, input_px=TILE_PX, terms=terms, folder=folder, accelerator=accelerator)
+    return Training(distiller, corpus, params, terms=terms, folder=folder, accelerator=accelerator)
 
 
 def steps_of(made: Training, batches: Iterator[Batch], steps: int, train: bool) -> Spent:

@@ -23,7 +23,7 @@ from bench.student.corpus import TILE_PX, make_corpus
 from pipeline.params.student import StudentParams
 from pipeline.student.adapters import ADAPTERS
 from pipeline.student.corpus import Corpus
-from pipeline.student.loader import Batch, Loader
+from pipeline.student.loader import Batch, BatchShape, Loader
 from pipeline.student.model import build
 from pipeline.student.order import Order
 from pipeline.student.targets import cls_standardiser
@@ -51,7 +51,7 @@ def main() -> None:
     with scratch() as root:
         corpus = make_corpus(root, slides=1, tiles_per_slide=max(64, options.batch))
         order = Order(corpus.rows, block_rows=16, buffer_rows=64, views=corpus.views, seed=0)
-        loader = Loader(corpus, order, input_px=TILE_PX, batch_size=options.batch, dense=True, workers=0)
+        loader = Loader(corpus, order, BatchShape(options.batch, TILE_PX, dense=True), workers=0)
         batch = next(iter(loader.batches(0, 1))).to(device)
         made = {name: _step(StudentParams.model_validate(changed), corpus, batch) for name, changed in ARMS.items()}
 

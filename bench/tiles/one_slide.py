@@ -47,8 +47,7 @@ def main(slide: str, target_mpp: str, tile_px: str, reader: str) -> None:
             "seconds": taken.wall_s,
             "cpu_seconds": taken.cpu_s,
             "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            **{name: item.meta[name] for name in ("reader", "as_scanned", "read_level", "read_downsample")},
-            "size_l0_px": item.meta["size_l0_px"],
+            **item.meta.model_dump(include={"reader", "as_scanned", "read_level", "read_downsample", "size_l0_px"}),
             "x_l0": item.table["x_l0"].to_pylist(),
             "y_l0": item.table["y_l0"].to_pylist(),
         }

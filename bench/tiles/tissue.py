@@ -23,7 +23,7 @@ from pipeline.demo.slides import CORRUPT, LABELS_FILE, N_DEMO, SLIDE_FILE, ensur
 from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.read.reader import SlideReader
 from pipeline.tiles.choice import fractions
-from pipeline.tiles.grid import lay, plan
+from pipeline.tiles.grid import geometry_of, lay
 from pipeline.tiles.tissue import box_means
 from pipeline.tiles.whole_slide import look
 
@@ -34,7 +34,7 @@ def evaluate(folder: Path, params: TilesParams) -> dict[str, float]:
     """The scores (`COLUMNS`) of one demo slide; `glass_taken` is the share of the mask that is glass."""
     with SlideReader(folder / SLIDE_FILE) as reader:
         levels = [(w, h, d) for (w, h), d in zip(reader.level_dimensions, reader.level_downsamples, strict=True)]
-        geometry = plan(levels, reader.mpp_xy, params)
+        geometry = geometry_of(levels, reader.mpp_xy, params)
         mask = look(reader, params).mask
     height, width = mask.tissue.shape
     with Image.open(folder / LABELS_FILE) as image:

@@ -56,7 +56,7 @@ def engines(teacher: Teacher, device: torch.device, store: Store, golden_NSSC: T
         params = TokensParams(teacher=teacher.name, engine=engine, precision=precision, batch_size=size)
         try:
             built = build_engine(teacher, params, device, store, golden_NSSC.to(device))
-            told[f"{engine} {precision}"] = gate.check(built, teacher, golden_NSSC, LOOSE, size).figures()
+            told[f"{engine} {precision}"] = gate.compare(built, teacher, golden_NSSC, LOOSE, size).figures()
         except Exception as error:
             # Whatever one engine does, the others are checked.
             told[f"{engine} {precision}"] = f"{type(error).__name__}: {error}"
@@ -118,7 +118,7 @@ def _views(reader: TokenReader, rows: Any, what: str) -> Any:
 @torch.inference_mode()
 def _answer(by: tuple[Eager, Finish], job: Job, item: TilesItem, rows: Any) -> list[Any]:
     """cls, patch and scale (n, V, …) of a slide's rows, nothing overlapped."""
-    (engine, finish), size, teacher = by, job.params.batch_size, by[0]._teacher
+    (engine, finish), size, teacher = by, job.params.batch_size, by[0]._network
     side_px, tiles = source_px(job.params, job.tile_px, teacher.input_px), job.reader(item)
     image_BSSC = torch.zeros((size, side_px, side_px, 3), dtype=torch.uint8)
     for i, row in enumerate(rows):

@@ -37,7 +37,7 @@ from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.teacher import Teacher
 from pipeline.tiles.choice import choose
 from pipeline.tiles.cutting import cut
-from pipeline.tiles.grid import Geometry, plan, spread_choice
+from pipeline.tiles.grid import Geometry, geometry_of, spread_choice
 from pipeline.tiles.pixels import decode_jpeg, encode_jpeg, resize
 from pipeline.tiles.whole_slide import look
 
@@ -52,7 +52,7 @@ def measure(
         params = TilesParams(target_mpp=target_mpp or 2 * own_mpp, tile_px=teacher.input_px, min_sharpness=0)
         sizes = zip(reader.level_dimensions, reader.level_downsamples, strict=True)
         levels = [(width, height, downsample) for (width, height), downsample in sizes]
-        whole, reduced = (plan(offered, reader.mpp_xy, params) for offered in (levels[:1], levels))
+        whole, reduced = (geometry_of(offered, reader.mpp_xy, params) for offered in (levels[:1], levels))
         scale = reader.own(reduced.level)[1]
         if scale == 1:
             what = f"nothing to reduce from {own_mpp:.3g} to {params.target_mpp:.3g} um/px, or no JPEG tiles"

@@ -39,7 +39,7 @@ from bench.clock import Spent, clock, median, ratios, since
 from bench.printing import finish, show
 from bench.scratch import scratch
 from bench.tokens import plain_loop
-from pipeline.base.errors import TeacherError
+from pipeline.base.errors import EngineError
 from pipeline.base.items import TRAIN, TilesItem, TilesManifest
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.params.tokens import GateParams, TokensParams
@@ -47,6 +47,7 @@ from pipeline.teachers.engines import Engine, build_engine, pick_device, resolve
 from pipeline.teachers.registry import entry_of
 from pipeline.teachers.teacher import Teacher
 from pipeline.teachers.weights import create_model
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 from pipeline.tokens import calibration
@@ -91,7 +92,7 @@ def make_tiles(store: Store, n: int, side_px: int, folder: Path) -> tuple[TilesM
                 writer.append(data)
                 paths.append(folder / f"{len(paths)}.jpg")
                 paths[-1].write_bytes(data)
-            writer.close({})
+            writer.close(Meta(kind="file", tile_px=1))
         name, digest = ref.item, store.digest(ref)
         items.append(TilesItem(id=name, key=name, digest=digest, n=size, kind="file", split=TRAIN, tissue_mm2=None))
     recipe = _RECIPE | {"tile_px": side_px}
@@ -132,7 +133,7 @@ def forward_by_engine(worker: Worker, tiles: int, rounds: int) -> dict[str, floa
         params = job.params.model_copy(update={"engine": name, "precision": job.recipe["precision"]})
         try:
             engine = build_engine(worker.teacher, params, device, job.store, golden_BSSC)
-        except TeacherError as error:
+        except EngineError as error:
             print(f"{name}: {error}", flush=True)
             speeds[name] = None
             continue

@@ -15,12 +15,13 @@ import weakref
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from pipeline.base.errors import CorruptItem
+from pipeline.base.types import Array, Json, Rows
 
 MAPS_MAX = 16_384
 """Files that a process maps at a time; beyond, the map made first is given up.
@@ -46,7 +47,7 @@ class ArrayWriter:
         shape: tuple[int, ...],
         chunk_rows: int,
         dtype: DTypeLike,
-        attributes: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Json] | None = None,
     ) -> None:
         import zarr
 
@@ -78,7 +79,7 @@ class ArrayWriter:
         file = _chunk_file(self.path, chunk, len(self.shape))
         return file.exists() and file.stat().st_mtime >= since
 
-    def write(self, chunk: int, values: NDArray[Any]) -> None:
+    def write(self, chunk: int, values: Array) -> None:
         """Write one chunk: exactly its rows, in order; the last is padded with zeros as Zarr does."""
         rows = self.rows(chunk)
         if values.shape != (len(rows), *self.shape[1:]) or values.dtype != self.dtype:
@@ -140,10 +141,10 @@ class MappedArray:
         self.shape = tuple(int(side) for side in meta["shape"])
         self.dtype = np.dtype(meta["data_type"])
         self.chunk_rows = int(meta["chunk_grid"]["configuration"]["chunk_shape"][0])
-        self.attributes: dict[str, Any] = meta.get("attributes", {})
+        self.attributes: dict[str, Json] = meta.get("attributes", {})
         if [codec["name"] for codec in meta["codecs"]] != ["bytes"]:
             raise CorruptItem("compressed arrays cannot be mapped", where=str(path), fix="read it with zarr.open")
-        self._maps: dict[int, NDArray[Any]] = {}
+        self._maps: dict[int, Array] = {}
 
     def __reduce__(self) -> tuple[type[MappedArray], tuple[Path]]:
         return MappedArray, (self.path,)
@@ -151,7 +152,7 @@ class MappedArray:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def slice(self, start: int, stop: int) -> NDArray[Any]:
+    def slice(self, start: int, stop: int) -> Array:
         """Rows start:stop, shape (stop - start, …); a view of the map where they lie in one chunk, else a copy."""
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"rows {start}:{stop} of {len(self)} in {self.path}")
@@ -164,7 +165,7 @@ class MappedArray:
             parts.append(self._chunk(chunk)[max(start - offset, 0) : stop - offset])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def take(self, rows: NDArray[np.integer[Any]], at: int | None = None) -> NDArray[Any]:
+    def take(self, rows: Rows, at: int | None = None) -> Array:
         """The given rows, in the given order, copied once; shape (len(rows), …).
 
         With `at`, only that index of the second axis is read and the axis is gone: one view of many.
@@ -184,7 +185,7 @@ class MappedArray:
             out[begin:end] = values if at is None else values[:, at]
         return out
 
-    def _chunk(self, chunk: int) -> NDArray[Any]:
+    def _chunk(self, chunk: int) -> Array:
         values = self._maps.get(chunk)
         if values is None:
             file = _chunk_file(self.path, chunk, len(self.shape))

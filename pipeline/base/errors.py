@@ -69,6 +69,10 @@ class TeacherError(HistillError):
     """The teacher cannot be built, loaded or trusted."""
 
 
+class EngineError(HistillError):
+    """An engine is not there, does not run here, or cannot take the network that it is given."""
+
+
 class TrainingError(HistillError):
     """Training cannot start or go on."""
 

@@ -17,10 +17,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from pipeline.base.files import six_digits
 
-Unit = Literal["slide", "tile", "image", "round"]
+Unit = Literal["patient", "slide", "group", "image", "round", "seed"]
 """What an interval draws or leaves out: what is independent of its like."""
-Method = Literal["bootstrap", "jackknife"]
-"""bootstrap: percentiles over resampled units; jackknife: a block of units left out at a time."""
+Method = Literal["bootstrap", "jackknife", "t"]
+"""Student's t times the deviation over resampled units (bootstrap), over blocks left out (jackknife), of seeds (t)."""
 
 
 def _rounded(value: float) -> float:
@@ -73,3 +73,8 @@ class Figure(Result):
     def span(self) -> Interval | None:
         """The interval where there is one."""
         return self.interval if isinstance(self.interval, Interval) else None
+
+    @property
+    def unit(self) -> Unit | None:
+        """What the interval draws or leaves out."""
+        return self.span.unit if self.span else None

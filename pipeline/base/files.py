@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.types import Json
 
-def write_json(path: Path | str, value: Any) -> None:
+
+def write_json(path: Path | str, value: Json) -> None:
     """Write JSON (sorted keys, final newline) atomically; NaN is refused, since other readers choke on it."""
     write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n")
 
@@ -35,7 +37,7 @@ def write_atomic(path: Path | str, data: bytes) -> None:
         raise
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write a CSV file atomically."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

@@ -12,8 +12,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.base.errors import ManifestError
-from pipeline.base.json_types import Json
 from pipeline.base.manifest import Item, Manifest
+from pipeline.base.types import Json
 
 TRAIN = "train"
 """The split that students learn from; every other one is held out."""

@@ -11,7 +11,6 @@ can be read all the same (`Outline`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
@@ -19,12 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from pipeline.base.errors import HistillError, ManifestError
 from pipeline.base.files import write_json
-from pipeline.base.json_types import Json
+from pipeline.base.types import Json, Recipe
 
 IN_STORE = ("tiles", "tokens")
 """Stages whose items are items of the store, of the same name."""
-Recipe = Mapping[str, Json]
-"""All that a result's bytes depend on, as it is hashed."""
 Fact = TypeVar("Fact", int, float, str)
 
 

@@ -18,10 +18,10 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from pipeline.base.errors import CorruptItem, MissingItem, StoreError
 from pipeline.base.files import write_atomic, write_json
@@ -36,14 +36,22 @@ from pipeline.base.partials import (
     sync_tree,
     try_lock,
 )
+from pipeline.base.types import Recipe
 
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
-def recipe_key(recipe: Mapping[str, Any]) -> str:
+def recipe_key(recipe: Recipe) -> str:
     """32 hex digits of the sha256 of the recipe's canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class StoredFile(TypedDict):
+    """What item.json says of a file."""
+
+    nbytes: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,7 @@ class Store:
         return hashlib.sha256((self.path(ref) / ITEM_FILE).read_bytes()).hexdigest()[:32]
 
     @contextlib.contextmanager
-    def write(self, ref: Ref, recipe: Mapping[str, Any], *, resume: bool = False) -> Iterator[Path]:
+    def write(self, ref: Ref, recipe: Recipe, *, resume: bool = False) -> Iterator[Path]:
         """Write one item: yields a folder to fill, commits it when the block ends well.
 
         With `resume`, the folder may hold what a killed writer of the same item had finished; a failing block then
@@ -167,7 +175,7 @@ class Store:
         for path in sorted(self.root.glob(f"*/*/[!.]*/{ITEM_FILE}")):
             yield Ref(*path.parent.relative_to(self.root).parts)
 
-    def recipe(self, ref: Ref) -> dict[str, Any]:
+    def recipe(self, ref: Ref) -> Recipe:
         """The recipe that the item was made by."""
         path = self.path(ref).parent / "recipe.json"
         try:
@@ -219,7 +227,7 @@ class Store:
             os.rename(folder, dying)
             shutil.rmtree(dying)
 
-    def _files(self, ref: Ref) -> dict[str, dict[str, Any]]:
+    def _files(self, ref: Ref) -> dict[str, StoredFile]:
         try:
             return dict(json.loads((self.path(ref) / ITEM_FILE).read_bytes()))
         except FileNotFoundError:

@@ -3,9 +3,8 @@
 A process each, so that its memory is the model's own, that an engine which crashes takes nothing with it, and that the
 benchmark itself needs no torch. The processes take turns: at any time one of them computes.
 
-Asked and answered over a pipe: ("load", batch, seconds), ("turn", seconds), ("export", path); what cannot be done is
-answered with an `Unmeasured`, what takes too long is ended, and the benchmark writes the reason where the figure would
-have stood.
+Asked and answered over a pipe (messages.py): what cannot be done is answered with an `Unmeasured`, what takes too long
+is ended, and the benchmark writes the reason where the figure would have stood.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +25,29 @@ from numpy.typing import NDArray
 from pipeline.base.energy import Energy
 from pipeline.base.errors import HistillError
 from pipeline.base.progress import console
-from pipeline.benchmark.process import Spec, Unmeasured, serve
+from pipeline.benchmark.messages import (
+    Done,
+    Export,
+    Facts,
+    Hello,
+    HowMuch,
+    Load,
+    Memory,
+    Request,
+    Spec,
+    Taken,
+    Turn,
+    Unmeasured,
+)
+from pipeline.benchmark.process import serve
+from pipeline.benchmark.results import Cell, Timing
 
 NEEDED = {"fp32": 0.999, "bf16": 0.98}
 """Least cosine with eager fp32 of the image that comes out worst; below, an engine is wrong and is not timed."""
 _SPREAD_MIN = 1e-3
 """Answers that vary less than this share of their length are compared as they are: centred, only rounding is left."""
 _STOP_S = 10
+_R = TypeVar("_R")
 
 
 @dataclass
@@ -45,12 +60,12 @@ class Contender:
     spec: Spec
     limit_s: float | None = None
     """The longest that one answer may take, a turn's own time apart; none where it is None."""
-    hello: dict[str, Any] = field(default_factory=dict)
+    hello: Hello | None = None
     why: str = ""
     cosine: float | None = None
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    turns: list[list[float]] = field(default_factory=list)
-    rounds: dict[int, list[list[float]]] = field(default_factory=dict)
+    rows: list[Timing] = field(default_factory=list)
+    turns: list[tuple[float, ...]] = field(default_factory=list)
+    rounds: dict[int, list[tuple[float, ...]]] = field(default_factory=dict)
     joules: list[float | None] = field(default_factory=list)
     _process: multiprocessing.process.BaseProcess | None = None
     _pipe: Connection | None = None
@@ -66,15 +81,18 @@ class Contender:
     def greet(self) -> None:
         """Wait until the model is loaded. Raises `HistillError` where the model itself is at fault."""
         try:
-            self.hello = self._receive("loading or compiling it")
+            self.hello = self._receive(Hello, "loading or compiling it")
         except Unmeasured as reason:
             self.drop(str(reason))
+        except HistillError:
+            self.stop()
+            raise
 
     def gate(self, reference_ND: NDArray[np.float32]) -> None:
         """Compare its answers with eager fp32's; a wrong one is dropped."""
-        if self.why:
+        if self.why or self.hello is None:
             return
-        self.cosine, precision = worst_cosine(self.hello["answer"], reference_ND), self.precision
+        self.cosine, precision = worst_cosine(self.hello.answer_ND, reference_ND), self.precision
         if not self.cosine >= NEEDED[precision]:
             self.drop(f"its answers are not the model's: cosine {self.cosine:.4f}, {NEEDED[precision]} needed")
 
@@ -82,40 +100,43 @@ class Contender:
         """Take a batch and warm up on it, with one pass if that takes `long_s`; too large a batch ends its part."""
         self.turns, self.joules = [], []
         try:
-            self._ask("load", batch, long_s)
+            self._ask(Load(batch, long_s), Done)
         except Unmeasured as reason:
             self.drop(f"batch {batch}: {reason}")
 
     def turn(self, seconds: float) -> None:
         """Run passes for so long, at least one."""
-        energy = Energy(
-            device="cuda" if self.device == "cuda" else "cpu", gpu=self.hello.get("gpu_uuid", self.spec.gpu)
-        )
+        energy = Energy(device="cuda" if self.device == "cuda" else "cpu", gpu=self._gpu)
         try:
-            taken: list[float] = self._ask("turn", seconds, own_s=seconds)
+            taken = self._ask(Turn(seconds), Taken, own_s=seconds)
         except Unmeasured as reason:
             self.drop(f"in a pass: {reason}")
             return
-        self.turns.append(taken)
+        self.turns.append(taken.passes)
         self.joules.append(energy.joules())
 
-    def finish(self, row: dict[str, Any]) -> None:
-        """Keep a batch size's row, with the memory that it took (`memory_mb` the model's own, `process_mb` all)."""
+    def memory(self) -> Memory | None:
+        """What it has taken so far; None where it can no longer say."""
         try:
-            self.rows.append({**row, **self._ask("memory")})
-            self.rounds[row["batch"]] = self.turns
+            return self._ask(HowMuch(), Memory)
         except Unmeasured as reason:
             self.drop(str(reason))
+            return None
+
+    def finish(self, row: Timing) -> None:
+        """Keep a batch size's row."""
+        self.rows.append(row)
+        self.rounds[row.batch] = self.turns
 
     def export(self, path: Path) -> None:
         """Write the model as an ONNX file. Raises `Unmeasured`."""
-        self._ask("export", path)
+        self._ask(Export(path), Done)
 
     def drop(self, why: str) -> None:
         """Note why, say so, and end the process."""
         self.why = why
-        after = f" after batch {self.rows[-1]['batch']}" if self.rows else ""
-        console.print(f"benchmark: {self.name}: not measured{after}: {why}", soft_wrap=True)
+        after = f" after batch {self.rows[-1].batch}" if self.rows else ""
+        console.print(f"benchmark: {self.cell.name}: not measured{after}: {why}", soft_wrap=True)
         self.stop()
 
     def stop(self) -> None:
@@ -126,37 +147,51 @@ class Contender:
         self._kill()
 
     @property
+    def facts(self) -> Facts:
+        """Of a reference."""
+        assert self.hello is not None and self.hello.facts is not None
+        return self.hello.facts
+
+    @property
     def seconds(self) -> list[float]:
         """Of each pass with the batch at hand."""
         return [pass_s for turn in self.turns for pass_s in turn]
 
     @property
     def device(self) -> str:
-        return str(self.hello.get("device", self.spec.device))
+        return self.spec.device if self.hello is None else self.hello.device
 
     @property
     def precision(self) -> str:
-        return str(self.hello.get("precision", self.spec.precision))
+        return self.spec.precision if self.hello is None else self.hello.precision
 
     @property
-    def name(self) -> str:
-        """For people: the model, and where it runs."""
-        return f"{self.spec.model}, {self.spec.engine} {self.precision} on {self.device}"
+    def cell(self) -> Cell:
+        """All that was found, `auto` resolved."""
+        return Cell(
+            model=self.spec.model,
+            engine=self.spec.engine,
+            precision=self.precision,
+            device=self.device,
+            cosine=self.cosine,
+            ready_s=self.hello.ready_s if self.hello and self.rows else None,
+            rows=tuple(self.rows),
+            why=self.why or None,
+        )
 
     @property
-    def cell(self) -> tuple[str, str, str, str]:
-        """(model, engine, precision, device), `auto` resolved."""
-        return self.spec.model, self.spec.engine, self.precision, self.device
+    def _gpu(self) -> str | None:
+        return self.hello.facts.gpu_uuid if self.hello and self.hello.facts else self.spec.gpu
 
-    def _ask(self, *words: Any, own_s: float = 0.0) -> Any:
+    def _ask(self, request: Request, kind: type[_R], own_s: float = 0.0) -> _R:
         assert self._pipe is not None
         try:
-            self._pipe.send(words)
+            self._pipe.send(request)
         except OSError:
             raise Unmeasured(self._ended()) from None
-        return self._receive("it", own_s)
+        return self._receive(kind, "it", own_s)
 
-    def _receive(self, doing: str, own_s: float = 0.0) -> Any:
+    def _receive(self, kind: type[_R], doing: str, own_s: float = 0.0) -> _R:
         assert self._pipe is not None
         if self.limit_s is not None and not self._pipe.poll(self.limit_s + own_s):
             self._kill()
@@ -167,6 +202,7 @@ class Contender:
             raise Unmeasured(self._ended()) from None
         if isinstance(answer, HistillError | Unmeasured):
             raise answer
+        assert isinstance(answer, kind)
         return answer
 
     def _kill(self) -> None:

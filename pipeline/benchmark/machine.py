@@ -7,25 +7,27 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
-from typing import Any
+
+from pipeline.benchmark.results import Machine
 
 PACKAGES = ("histill", "torch", "timm", "numpy", "scikit-learn", "onnxruntime", "onnxruntime-gpu", "openvino")
 
 
-def describe() -> dict[str, Any]:
-    """CPU model, cores this process may use, torch's threads, memory, GPU (or null), system and versions."""
+def describe() -> Machine:
+    """The machine at hand."""
     import torch
 
-    return {
-        "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": _versions(),
-    }
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Machine(
+        cpu=_cpu_model(),
+        cores=cores,
+        threads=torch.get_num_threads(),
+        memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        versions=_versions(),
+    )
 
 
 def gpu_uuid() -> str | None:

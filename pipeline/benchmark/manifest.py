@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.base.manifest import Item, Manifest
+from pipeline.benchmark.results import Benchmark
+from pipeline.benchmark.tables import benchmark_headline
 
 
-class BenchmarkManifest(Manifest[Item, dict[str, Any]]):
-    """It has no items; its `summary` is described in docs/artifacts.md."""
+class BenchmarkManifest(Manifest[Item, Benchmark]):
+    """It has no items; its recipe is `teacher`, `student` (the digest of its weights) and the params."""
 
     stage: Literal["benchmark"] = "benchmark"
-    version: int = 2
+    version: int = 3
+
+    def numbers(self) -> dict[str, float]:
+        """The headline, for `dvc metrics`."""
+        return benchmark_headline(self.summary)

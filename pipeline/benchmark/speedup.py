@@ -8,12 +8,12 @@ not another machine, nor this one on another day. Rounds are few (about ten), wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.figures import Figure, Interval, NotMeasured
 from pipeline.base.intervals import interval, redrawn
 
 RESAMPLES, SEED = 1000, 0
@@ -23,8 +23,8 @@ Rounds = Mapping[int, Sequence[Sequence[float]]]
 """{batch size: of each round the seconds of its passes}."""
 
 
-def speedup(teacher: Rounds, student: Rounds) -> dict[str, Any]:
-    """{`value`: best throughput, student over teacher, `interval`: its 95 % interval, null under `MIN_ROUNDS` rounds}.
+def speedup(teacher: Rounds, student: Rounds) -> Figure:
+    """Best throughput, student over teacher, `n` the rounds; no interval under `MIN_ROUNDS` of them.
 
     Throughput is at the median pass of all rounds, as in the table of latencies; each model's batch size is its best.
     """
@@ -33,13 +33,15 @@ def speedup(teacher: Rounds, student: Rounds) -> dict[str, Any]:
                   ((teacher, best["teacher"]), (student, best["student"])))  # fmt: skip
     batches = best["student"] / best["teacher"]
     value = batches * _median(slow, range(len(slow))) / _median(fast, range(len(fast)))
-    if min(len(slow), len(fast)) < MIN_ROUNDS:
-        return {"value": value, "interval": None}
-    together = min(len(slow), len(fast)) if batches == 1 else 0
+    n = min(len(slow), len(fast))
+    if n < MIN_ROUNDS:
+        why = f"{n} rounds (at least {MIN_ROUNDS}; benchmark.seconds)"
+        return Figure(value=value, interval=NotMeasured(why=why), n=n)
     # A model that needed more rounds had the last of them alone.
-    drawn = redrawn((len(slow), len(fast)), together, RESAMPLES, SEED)
+    drawn = redrawn((len(slow), len(fast)), n if batches == 1 else 0, RESAMPLES, SEED)
     ratios = [batches * _median(slow, of_slow) / _median(fast, of_fast) for of_slow, of_fast in drawn]
-    return {"value": value, "interval": interval(np.array(ratios))}
+    low, high = interval(np.array(ratios))
+    return Figure(value=value, interval=Interval(low=low, high=high, unit="round", units=n, method="bootstrap"), n=n)
 
 
 def best_batch(rounds: Rounds) -> int:
@@ -47,6 +49,6 @@ def best_batch(rounds: Rounds) -> int:
     return max(sorted(rounds), key=lambda batch: batch / float(np.median(np.concatenate(rounds[batch]))))
 
 
-def _median(turns: Sequence[NDArray[np.float64]], drawn: Any) -> float:
+def _median(turns: Sequence[NDArray[np.float64]], drawn: Iterable[int]) -> float:
     """Of the passes of the drawn rounds."""
     return float(np.median(np.concatenate([turns[i] for i in drawn])))

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from pipeline.base.progress import console, seconds_text, track
 from pipeline.benchmark.contender import Contender
-from pipeline.benchmark.process import WARM_UP
+from pipeline.benchmark.messages import WARM_UP, Memory
+from pipeline.benchmark.results import Timing
 from pipeline.params.benchmark import BenchmarkParams
 
 PATIENCE = 20
@@ -37,7 +37,7 @@ def cell_s(pass_s: float, seconds: float) -> float:
 def planned_s(contenders: Sequence[Contender], params: BenchmarkParams) -> dict[int, float]:
     """{batch size: seconds that all contenders will take with it}, as fast as each was with the images of the gate."""
     return {
-        batch: sum(cell_s(batch * c.hello["image_s"], params.seconds) for c in contenders if not c.why)
+        batch: sum(cell_s(batch * c.hello.image_s, params.seconds) for c in contenders if c.hello and not c.why)
         for batch in sorted(set(params.batch_sizes))
     }
 
@@ -71,8 +71,9 @@ def take_turns(contenders: Sequence[Contender], params: BenchmarkParams) -> None
                     contender.turn(params.seconds / TURNS)
                 waiting = [c for c in waiting if not c.why and not _has_enough(c, params.seconds)]
             for contender in contenders:
-                if not contender.why:
-                    contender.finish(_row(batch, contender.seconds, contender.joules))
+                taken = None if contender.why else contender.memory()
+                if taken is not None:
+                    contender.finish(_row(batch, contender.seconds, contender.joules, taken))
             _tell(batch, contenders)
             advance(cost_s, f"batch {batch}")
 
@@ -80,9 +81,9 @@ def take_turns(contenders: Sequence[Contender], params: BenchmarkParams) -> None
 def _tell(batch: int, contenders: Sequence[Contender]) -> None:
     """Print the medians of a batch size."""
     found = "; ".join(
-        f"{contender.name} {contender.rows[-1]['latency_ms_p50']:.3g} ms"
+        f"{contender.cell.name} {contender.rows[-1].latency_ms_p50:.3g} ms"
         for contender in contenders
-        if contender.rows and contender.rows[-1]["batch"] == batch
+        if contender.rows and contender.rows[-1].batch == batch
     )
     console.print(f"benchmark: batch {batch}: {found}", soft_wrap=True)
 
@@ -92,17 +93,19 @@ def _has_enough(contender: Contender, seconds: float) -> bool:
     return spent >= seconds and (len(contender.turns) >= TURNS or spent >= PATIENCE * seconds)
 
 
-def _row(batch: int, seconds: Sequence[float], joules: Sequence[float | None]) -> dict[str, Any]:
+def _row(batch: int, seconds: Sequence[float], joules: Sequence[float | None], memory: Memory) -> Timing:
     """One line of the latency table; throughput is at the median, which a moment's interruption does not move."""
     p50, p90, p99 = np.percentile(seconds, [50, 90, 99])
     spent = [value for value in joules if value is not None]
     measured = len(spent) == len(joules)
-    return {
-        "batch": batch,
-        "latency_ms_p50": 1e3 * float(p50),
-        "latency_ms_p90": 1e3 * float(p90),
-        "latency_ms_p99": 1e3 * float(p99) if len(seconds) >= P99_REPEATS else None,
-        "tiles_per_s": batch / float(p50),
-        "joules_per_tile": sum(spent) / (batch * len(seconds)) if measured else None,
-        "repeats": len(seconds),
-    }
+    return Timing(
+        batch=batch,
+        latency_ms_p50=1e3 * float(p50),
+        latency_ms_p90=1e3 * float(p90),
+        latency_ms_p99=1e3 * float(p99) if len(seconds) >= P99_REPEATS else None,
+        tiles_per_s=batch / float(p50),
+        joules_per_tile=sum(spent) / (batch * len(seconds)) if measured else None,
+        memory_mb=memory.own_mb,
+        process_mb=memory.process_mb,
+        repeats=len(seconds),
+    )

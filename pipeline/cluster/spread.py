@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.base.errors import HistillError, ParamsError, SlideRefused
 from pipeline.base.progress import console
 from pipeline.params.site import ClusterParams
+
+if TYPE_CHECKING:
+    from dask.distributed import Client
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -75,7 +78,7 @@ def worker_count(scheduler: str) -> int:
         return max(1, _workers(client))
 
 
-def _joined(scheduler: str) -> Any:
+def _joined(scheduler: str) -> Client:
     """A client of a running scheduler; says so where it has no worker yet. Raises `ParamsError` where none answers."""
     from dask.distributed import Client
 
@@ -90,7 +93,7 @@ def _joined(scheduler: str) -> Any:
     return client
 
 
-def _workers(client: Any) -> int:
+def _workers(client: Client) -> int:
     return len(client.scheduler_info(n_workers=-1)["workers"])
 
 

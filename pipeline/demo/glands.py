@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from pipeline.demo.noise import Field, resize, smooth
-from pipeline.demo.nuclei import Nuclei, lookup, paint, scatter
+from pipeline.demo.nuclei import Look, Nuclei, lookup, paint, scatter
 
 _GLAND_SPACING_PX = 106.0
 _FAT_SPACING_PX = 96.0
@@ -42,7 +42,10 @@ def paint_glands(
         angles.append(theta + rng.normal(0, 0.16, count))
     if places:
         ring = Nuclei.make(
-            rng, np.concatenate(places), (6.6, 8.8), (0.48, 0.62), np.concatenate(angles), (1.0, 1.6), (0.1, 0.45), 0.06
+            rng,
+            np.concatenate(places),
+            Look((6.6, 8.8), (0.48, 0.62), (1.0, 1.6), (0.1, 0.45), 0.06),
+            np.concatenate(angles),
         )
         paint(hematoxylin_HW, eosin_HW, ring, rng)
     return glands_G3
@@ -127,5 +130,5 @@ def paint_fat(rng: np.random.Generator, inside_HW: NDArray[np.bool_], hematoxyli
     chosen = rng.choice(on_membrane, min(len(on_membrane), len(rows) * _FAT_GRID**2 // 6000), replace=False)
     between = xy_C2[cell[chosen, 1]] - xy_C2[cell[chosen, 0]]
     angle = np.arctan2(between[:, 1], between[:, 0]) + math.pi / 2
-    flat = Nuclei.make(rng, points[chosen], (6.0, 8.5), (0.3, 0.42), angle, (1.1, 1.6), (0.0, 0.2), 0.05)
+    flat = Nuclei.make(rng, points[chosen], Look((6.0, 8.5), (0.3, 0.42), (1.1, 1.6), (0.0, 0.2), 0.05), angle)
     paint(hematoxylin_HW, eosin_HW, flat, rng)

@@ -6,15 +6,29 @@ Legend: N nuclei, S side of a stamp in pixels. One row of `Nuclei` is one nucleu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.types import Array
 from pipeline.demo.noise import Field
 
 _MARGIN = 1.35
 """A nucleus's ragged border stays within this many radii."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """Of a kind of nuclei, the bounds between which each is drawn: long half axis (px), short / long, stain, paleness.
+
+    `ragged` is that of all.
+    """
+
+    long: tuple[float, float]
+    aspect: tuple[float, float]
+    stain: tuple[float, float]
+    pale: tuple[float, float]
+    ragged: float
 
 
 @dataclass(frozen=True)
@@ -37,20 +51,16 @@ class Nuclei:
         cls,
         rng: np.random.Generator,
         xy_N2: NDArray[np.floating],
-        long: tuple[float, float],
-        aspect: tuple[float, float],
-        angle: NDArray[np.floating] | None,
-        stain: tuple[float, float],
-        pale: tuple[float, float],
-        ragged: float,
+        look: Look,
+        angle: NDArray[np.floating] | None = None,
     ) -> Nuclei:
-        """At given places; long half axis, short / long, stain and paleness drawn between the two bounds."""
+        """At given places, each with the look of its kind; turned at random where no angles are given."""
         n = len(xy_N2)
-        size = rng.uniform(*long, n)
+        size = rng.uniform(*look.long, n)
         turned = rng.uniform(0, np.pi, n) if angle is None else angle
         columns = (
-            xy_N2[:, 0], xy_N2[:, 1], size, size * rng.uniform(*aspect, n), turned,
-            rng.uniform(*stain, n), rng.uniform(*pale, n), np.full(n, ragged),
+            xy_N2[:, 0], xy_N2[:, 1], size, size * rng.uniform(*look.aspect, n), turned,
+            rng.uniform(*look.stain, n), rng.uniform(*look.pale, n), np.full(n, look.ragged),
         )  # fmt: skip
         return cls(*(np.asarray(column, np.float32) for column in columns))
 
@@ -65,11 +75,11 @@ def scatter(rng: np.random.Generator, shape: tuple[int, ...], spacing_px: float,
     return xy_N2 + rng.uniform(-jitter, jitter, xy_N2.shape) * spacing_px
 
 
-def lookup(map_HW: NDArray[Any], xy_N2: NDArray[np.floating], scale: float = 1.0) -> NDArray[Any]:
+def lookup(map_HW: Array, xy_N2: NDArray[np.floating], scale: float = 1.0) -> Array:
     """The map's value at each point; `scale` level-0 pixels a pixel of the map; points outside take the border's."""
     column = np.clip(xy_N2[:, 0] / scale, 0, map_HW.shape[1] - 1).astype(np.int64)
     row = np.clip(xy_N2[:, 1] / scale, 0, map_HW.shape[0] - 1).astype(np.int64)
-    found: NDArray[Any] = map_HW[row, column]
+    found: Array = map_HW[row, column]
     return found
 
 

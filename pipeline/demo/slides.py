@@ -8,7 +8,6 @@ nothing medical.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tifffile
@@ -17,6 +16,7 @@ from PIL import Image
 
 from pipeline.base.files import write_json
 from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.types import Recipe
 from pipeline.demo.regions import CLASSES, regions
 from pipeline.demo.stain import stain
 from pipeline.demo.tissue import tissue
@@ -65,7 +65,7 @@ def make_demo_slide(number: int, side_px: int, folder: Path) -> None:
     write_json(folder / LEGEND_FILE, {"classes": list(CLASSES), "level": 0, "mpp": demo_mpp(number)})
 
 
-def _recipe(side_px: int) -> dict[str, Any]:
+def _recipe(side_px: int) -> Recipe:
     return {"demo_version": DEMO_VERSION, "side_px": side_px}
 
 

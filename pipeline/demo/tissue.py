@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.demo.glands import paint_fat, paint_glands
 from pipeline.demo.noise import Field, fractal, generator, grain, resize, sampled, smooth, tiled
-from pipeline.demo.nuclei import Nuclei, lookup, paint, scatter
+from pipeline.demo.nuclei import Look, Nuclei, lookup, paint, scatter
 from pipeline.demo.regions import (
     BACKGROUND,
     FAT,
@@ -110,18 +110,18 @@ def _nuclei(
         lamina = lamina[(offsets > glands_G3[:, 2] * 1.1).all(axis=1)]
     stroma, muscle = places(STROMA, 40, 0.85), places(MUSCLE, 31, 0.85)
     return [
-        Nuclei.make(rng, nests, (7.0, 11.5), (0.62, 0.95), None, (0.95, 1.7), (0.2, 0.65), 0.14),
+        Nuclei.make(rng, nests, Look((7.0, 11.5), (0.62, 0.95), (0.95, 1.7), (0.2, 0.65), 0.14)),
         Nuclei.make(
-            rng, nests[::2] + rng.normal(0, 1.5, nests[::2].shape), (1.5, 2.4), (0.8, 1), None, (1.5, 2), (0, 0), 0
+            rng, nests[::2] + rng.normal(0, 1.5, nests[::2].shape), Look((1.5, 2.4), (0.8, 1), (1.5, 2), (0, 0), 0)
         ),
-        Nuclei.make(rng, septa, (7, 11), (0.25, 0.4), aligned(septa), (1.0, 1.5), (0, 0.3), 0.06),
-        Nuclei.make(rng, lamina, (5.0, 6.5), (0.7, 1.0), None, (1.2, 1.8), (0.0, 0.3), 0.06),
+        Nuclei.make(rng, septa, Look((7, 11), (0.25, 0.4), (1.0, 1.5), (0, 0.3), 0.06), aligned(septa)),
+        Nuclei.make(rng, lamina, Look((5.0, 6.5), (0.7, 1.0), (1.2, 1.8), (0.0, 0.3), 0.06)),
         Nuclei.make(
-            rng, places(LYMPHOCYTES, 13.2, 0.86, 0.36), (4.9, 6.7), (0.8, 1), None, (1.1, 1.9), (0, 0.35), 0.07
+            rng, places(LYMPHOCYTES, 13.2, 0.86, 0.36), Look((4.9, 6.7), (0.8, 1), (1.1, 1.9), (0, 0.35), 0.07)
         ),
-        Nuclei.make(rng, stroma, (9, 14), (0.2, 0.34), aligned(stroma), (1.0, 1.6), (0.0, 0.3), 0.06),
-        Nuclei.make(rng, places(STROMA, 75, 0.3), (5.0, 6.2), (0.85, 1), None, (1.3, 1.9), (0, 0.2), 0.05),
-        Nuclei.make(rng, muscle, (11, 17), (0.19, 0.28), aligned(muscle), (0.9, 1.3), (0.15, 0.4), 0.04),
-        Nuclei.make(rng, places(NECROSIS, 27, 0.45), (6, 9.5), (0.6, 1), None, (0.25, 0.55), (0, 0.2), 0.2),
-        Nuclei.make(rng, places(NECROSIS, 18, 0.3), (1.2, 2.8), (0.6, 1), None, (0.9, 1.7), (0, 0), 0.1),
+        Nuclei.make(rng, stroma, Look((9, 14), (0.2, 0.34), (1.0, 1.6), (0.0, 0.3), 0.06), aligned(stroma)),
+        Nuclei.make(rng, places(STROMA, 75, 0.3), Look((5.0, 6.2), (0.85, 1), (1.3, 1.9), (0, 0.2), 0.05)),
+        Nuclei.make(rng, muscle, Look((11, 17), (0.19, 0.28), (0.9, 1.3), (0.15, 0.4), 0.04), aligned(muscle)),
+        Nuclei.make(rng, places(NECROSIS, 27, 0.45), Look((6, 9.5), (0.6, 1), (0.25, 0.55), (0, 0.2), 0.2)),
+        Nuclei.make(rng, places(NECROSIS, 18, 0.3), Look((1.2, 2.8), (0.6, 1), (0.9, 1.7), (0, 0), 0.1)),
     ]

@@ -1,221 +1,270 @@
 """Teacher, student and the student's untrained twin on one body of tiles: the slides, or one labelled data set.
 
 The same comparison for each: fidelity on every held-out split, and where there are labels the probes, fitted on the
-split `train`. What cannot be computed is left out, and `why` says so, `figure, split`: the reason.
+split `train`. What cannot be computed says why, in its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from torch import nn
+from pydantic import TypeAdapter
 
-from pipeline.base.errors import EvaluationError
-from pipeline.base.intervals import Floats
+from pipeline.base.figures import NotMeasured, Result
+from pipeline.base.intervals import Resampler
 from pipeline.base.items import TRAIN
+from pipeline.base.kept import Basis
 from pipeline.base.progress import Advance
-from pipeline.base.store import Store
+from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
-from pipeline.evaluate.fidelity.embedding import Scale, fidelity
+from pipeline.evaluate.embeddings import embeddings
+from pipeline.evaluate.fidelity.embedding import Scale, SlideCosine, fidelity
 from pipeline.evaluate.fidelity.patch import patch_fidelity
 from pipeline.evaluate.fidelity.structure import structure, too_few
-from pipeline.evaluate.labels.from_labels import against_labels, training_tiles
-from pipeline.evaluate.probes.few_shot import few_shot, shots_possible
-from pipeline.evaluate.probes.mil import Bags, slide_probe, unmeasurable_slides
-from pipeline.evaluate.probes.probes import Labelled, probe, unmeasurable
+from pipeline.evaluate.labels.from_labels import Efficiency, LabelledTiles, against_labels, training_tiles
+from pipeline.evaluate.models import Models
+from pipeline.evaluate.probes.few_shot import few_shot
+from pipeline.evaluate.probes.mil import slide_probe, unmeasurable_slides
+from pipeline.evaluate.probes.probes import probe, unmeasurable
+from pipeline.evaluate.run import Run
+from pipeline.evaluate.seen import Seen
 from pipeline.evaluate.selection import Sample
+from pipeline.evaluate.split_figures import (
+    FewShot,
+    Likeness,
+    Probes,
+    SlideFidelity,
+    SlideLabels,
+    SplitFigures,
+    Structure,
+)
 from pipeline.evaluate.trust.cautions import of_classes, of_slides, of_thin_bags, of_tiles, of_weak_teacher
 from pipeline.params.evaluate import EvaluateParams
-from pipeline.student.exported import Dense, load_dense, load_student, untrained_twin
 from pipeline.tokens.item.reader import TokenReader
 
-Answers = dict[str, dict[str, Floats]]
-"""{split: {model: (N, D)}}."""
+LIKENESS = TypeAdapter(tuple[Likeness, dict[str, SlideCosine]])
+STRUCTURE, PROBES, SLIDE_LABELS = TypeAdapter(Structure), TypeAdapter(Probes), TypeAdapter(SlideLabels)
+FEW_SHOT = TypeAdapter(dict[int, FewShot])
 
 
 @dataclass(frozen=True)
-class Models:
-    """The student as exported to `folder`, its untrained twin; `dense`: both with their adapters, where it has one."""
+class Body:
+    """The tiles to compare on: of split `train`, and of each held-out split, bounded already (`selection.spread`).
 
-    folder: Path
-    student: nn.Module
-    untrained: nn.Module
-    dense: Mapping[str, Dense]
+    Probes of tile labels and of slide labels are made where they are asked for.
+    """
+
+    train: Sequence[Sample]
+    held: Mapping[str, Sequence[Sample]]
+    tile_labels: bool = True
+    slide_labels: bool = True
+
+
+class Comparison(Result):
+    """What was found: each split's figures, each held-out slide's fidelity, and what to know before trusting them."""
+
+    splits: Mapping[str, SplitFigures]
+    slides: Mapping[str, SlideFidelity]
+    cautions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Space:
+    """In which embeddings are compared: the teacher's own, standardised over some train tiles; which ones."""
+
+    scale: Scale
+    tiles: str
 
     @classmethod
-    def load(cls, folder: Path, width: int, seed: int) -> Models:
-        """From `models/student/`. Raises `EvaluationError` where it does not answer in the teacher's width."""
-        student, twin = load_student(folder), untrained_twin(folder, seed)
-        if getattr(student, "num_classes", None) != width:
-            what = f"answers in {getattr(student, 'num_classes', None)} channels, the teacher in {width}"
-            raise EvaluationError(what, where=str(folder), fix="dvc repro student")
-        dense = {
-            "student": load_dense(folder, student),
-            "untrained": load_dense(folder, twin, trained=False, seed=seed),
-        }
-        return cls(folder, student, twin, {name: model for name, model in dense.items() if model is not None})
+    def of(cls, run: Run, train: Sequence[Sample]) -> Space:
+        """Of train tiles evenly spread."""
+        some = selection.spread(train, run.params.max_probe_tiles)
+        return cls(Scale.of(features.teacher_features(some)), run.tiles(some))
 
 
-@dataclass
-class Comparison:
-    """What was found, each {split: figures}; see the modules that make them."""
+@dataclass(frozen=True)
+class _Told:
+    """What the tile labels, or the slide labels, of one split tell."""
 
-    fidelity: dict[str, Any] = field(default_factory=dict)
-    probes: dict[str, Any] = field(default_factory=dict)
-    few_shot: dict[str, Any] = field(default_factory=dict)
-    from_labels: dict[str, Any] = field(default_factory=dict)
-    slide_labels: dict[str, Any] = field(default_factory=dict)
-    why: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    uses: list[str] = field(default_factory=list)
-    """Store items that the figures stand on besides the tiles' and tokens'."""
+    probes: Probes | NotMeasured | None = None
+    few_shot: Mapping[int, FewShot] = field(default_factory=dict)
+    slide_labels: SlideLabels | NotMeasured | None = None
+    cautions: Sequence[str] = ()
 
 
-def compare(
-    models: Models,
-    train: Sequence[Sample],
-    held: Mapping[str, Sequence[Sample]],
-    params: EvaluateParams,
-    store: Store,
-    advance: Advance,
-) -> Comparison:
-    """Everything that these tiles can tell; `held` is bounded already (`selection.spread`)."""
-    found = Comparison()
-    scale = Scale.of(features.teacher_features(selection.spread(train, params.max_probe_tiles)))
-    fit_on = selection.spread(selection.worth_fitting(train), params.max_probe_tiles)
-    for split, chosen in held.items():
-        labels = [selection.label_of_tiles(selection.labelled(part)) for part in (fit_on, chosen)]
-        slides = [[sample.slide_label for sample in part] for part in (fit_on, chosen)]
-        for figure, reason in (
-            ("probes", unmeasurable(labels[0], labels[1])),
-            ("slide_labels", unmeasurable_slides(slides[0], slides[1])),
-        ):
-            if reason:
-                found.why[f"{figure}, {split}"] = reason
-    wanted = any(f"{figure}, {split}" not in found.why for figure in ("probes", "slide_labels") for split in held)
-    answers = _answers(models, {TRAIN: fit_on, **held} if wanted else held, params, advance)
-    fitted, probed = _labelled(fit_on, answers.get(TRAIN, {})), dict[str, Labelled]()
-    for split, chosen in held.items():
-        found.fidelity[split] = _fidelity(answers[split], chosen, scale, params, found, split)
-        found.fidelity[split]["patch"] = _patch(models, chosen, params, found, split, advance)
-        if f"probes, {split}" not in found.why:
-            compared = probed[split] = _labelled(chosen, answers[split])
-            found.probes[split] = probe(fitted, compared, params.knn_k, params.bootstrap, params.seed)
-            found.warnings += of_tiles(split, train, chosen, len(fitted.labels), params.knn_k)
-            found.warnings += of_classes(f"probes of {split}", fitted.labels, compared.labels)
-            _judge(found, split, {kind: found.probes[split][kind] for kind in ("linear", "knn")}, found.probes[split])
-            if shots_possible(fitted.labels):
-                found.few_shot[split] = few_shot(fitted, compared, params.episodes, params.bootstrap, params.seed)
-        if f"slide_labels, {split}" not in found.why:
-            bags = _bags(fit_on, answers[TRAIN]), _bags(chosen, answers[split])
-            found.slide_labels[split] = slide_probe(*bags, params.mil_epochs, params.bootstrap, params.seed)
-            found.warnings += of_slides(split, train, chosen, found.slide_labels[split]["n"])
-            found.warnings += of_classes(f"slide labels of {split}", *(part.labels for part in bags))
-            _judge(found, split, {"slide labels": found.slide_labels[split]}, found.slide_labels[split])
-            found.warnings += [w for w in of_thin_bags({TRAIN: fit_on, split: chosen}) if w not in found.warnings]
+def compare(run: Run, body: Body, advance: Advance) -> Comparison:
+    """Everything that these tiles can tell."""
+    params = run.params
+    space = Space.of(run, body.train)
+    fit_on = selection.spread(selection.worth_fitting(body.train), params.max_probe_tiles)
+    # Train tiles are answered only where something can be fitted on them.
+    learnable = any(_learnable(body, fit_on, chosen) for chosen in body.held.values())
+    train = Seen(fit_on, _answers(run, fit_on, advance) if learnable else {})
+    held = {split: Seen(chosen, _answers(run, chosen, advance)) for split, chosen in body.held.items()}
+    fitted, known = train.labelled(), {split: seen.labelled() for split, seen in held.items()}
+    by_tile = {split: _tile_labels(run, body, split, fitted, known[split]) for split in held}
+    by_slide = {split: _slide_labels(run, body, split, train, seen) for split, seen in held.items()}
+    efficiency: Efficiency = {}
+    probed = {split: known[split] for split, told in by_tile.items() if isinstance(told.probes, Probes)}
     if params.from_labels and probed:
-        told = against_labels(
-            models.folder,
-            selection.labelled(fit_on),
-            {split: selection.labelled(held[split]) for split in probed},
-            fitted,
-            probed,
-            params,
-            store,
-            advance,
+        efficiency = against_labels(run, fitted, probed, advance)
+    splits: dict[str, SplitFigures] = {}
+    slides: dict[str, SlideFidelity] = {}
+    for split, seen in held.items():
+        whole, of_tiles_ = _fidelity(run, seen, space)
+        patch, of_tokens = _patch(run, seen.samples, advance)
+        slides |= _slides(of_tiles_, of_tokens)
+        splits[split] = SplitFigures(
+            fidelity=whole,
+            patch=patch,
+            structure=_structure(run, seen, space),
+            probes=by_tile[split].probes,
+            few_shot=by_tile[split].few_shot,
+            slide_labels=by_slide[split].slide_labels,
+            from_labels=efficiency.get(split, {}),
         )
-        found.from_labels, found.uses = told.splits, told.uses
-        found.why |= told.why
-    return found
+    cautions = [text for split in held for told in (by_tile[split], by_slide[split]) for text in told.cautions]
+    return Comparison(splits=splits, slides=slides, cautions=tuple(dict.fromkeys(cautions)))
 
 
-def _judge(found: Comparison, split: str, rows: Mapping[str, Any], floors: Mapping[str, Any]) -> None:
-    """Warn where what the student keeps of these figures says little, and say why where there is no such figure."""
-    for name, row in rows.items():
-        found.warnings += of_weak_teacher(f"{name} of {split}", row, floors["majority"], "balanced_accuracy")
-        if row["retention"] is None:
-            found.why[f"retention of {name}, {split}"] = "in some resamples the teacher itself gets nothing right"
-
-
-def spare_tiles(held: Mapping[str, Sequence[Sample]], train: Sequence[Sample], params: EvaluateParams) -> int:
+def spare_tiles(body: Body, params: EvaluateParams) -> int:
     """Tiles that `compare` will have looked at, at most: for the progress bar."""
-    fitted = min(params.max_probe_tiles, selection.count(selection.worth_fitting(train)))
-    looked = sum(selection.count(s) + min(params.max_dense_tiles, selection.count(s)) for s in held.values())
+    fitted = min(params.max_probe_tiles, selection.count(selection.worth_fitting(body.train)))
+    looked = sum(selection.count(s) + min(params.max_dense_tiles, selection.count(s)) for s in body.held.values())
     return fitted + looked + training_tiles(params)
 
 
-def _answers(models: Models, work: Mapping[str, Sequence[Sample]], params: EvaluateParams, advance: Advance) -> Answers:
-    answers: Answers = {}
-    for split, chosen in work.items():
-        both = features.student_features([models.student, models.untrained], chosen, params.batch_size, advance)
-        answers[split] = {"teacher": features.teacher_features(chosen), "student": both[0], "untrained": both[1]}
-    return answers
+def _learnable(body: Body, train: Sequence[Sample], held: Sequence[Sample]) -> bool:
+    """Whether some probe can be fitted on the train tiles, and tried on the held-out ones."""
+    tiles = [selection.label_of_tiles(selection.labelled(part)) for part in (train, held)]
+    slides = [[sample.slide_label for sample in part] for part in (train, held)]
+    of_tiles_ = body.tile_labels and not unmeasurable(tiles[0], tiles[1])
+    return of_tiles_ or (body.slide_labels and not unmeasurable_slides(slides[0], slides[1]))
 
 
-def _fidelity(
-    answers: Mapping[str, Floats],
-    chosen: Sequence[Sample],
-    scale: Scale,
-    params: EvaluateParams,
-    found: Comparison,
-    split: str,
-) -> dict[str, Any]:
-    """The global embedding's figures, with those of the untrained twin as floor; `structure` null with its reason."""
-    slide_N = selection.slide_of_tiles(chosen)
-    figures = fidelity(answers["teacher"], answers["student"], slide_N, scale, params.bootstrap, params.seed)
-    # Evenly spread, as everywhere: every so manieth tile.
-    at = np.unique(np.linspace(0, len(slide_N) - 1, min(params.max_dense_tiles, len(slide_N))).astype(np.int64))
-    reason = too_few(len(at))
-    if reason:
-        found.why[f"structure, {split}"] = reason
-        return figures | {"structure": None}
-    space = {name: scale(x_ND[at]) for name, x_ND in answers.items()}
-    others = {name: space[name] for name in ("student", "untrained")}
-    names = [slide_N[i] for i in at.tolist()]
-    return figures | {"structure": structure(space["teacher"], others, names, params.bootstrap, params.seed)}
+def _answers(run: Run, chosen: Sequence[Sample], advance: Advance) -> dict[str, Floats]:
+    """{model: (N, D)}."""
+    both = [run.models.student, run.models.untrained]
+    student_ND, untrained_ND = embeddings(both, chosen, run.params.batch_size, run.kept, advance)
+    return {"teacher": features.teacher_features(chosen), "student": student_ND, "untrained": untrained_ND}
+
+
+def _tile_labels(run: Run, body: Body, split: str, fitted: LabelledTiles, compared: LabelledTiles) -> _Told:
+    """The probes of one split."""
+    if not body.tile_labels:
+        return _Told()
+    train, held, params = fitted.known, compared.known, run.params
+    missing = unmeasurable(train.labels, held.labels)
+    if missing:
+        return _Told(probes=missing)
+    basis = {**run.both(), "train": run.tiles(fitted.samples), "held": run.tiles(compared.samples)}
+    probes = run.slot("probes", PROBES, ("knn_k", "bootstrap", "seed"), basis).figures(
+        lambda: probe(train, held, params.knn_k, params.bootstrap, params.seed)
+    )
+    shots = run.slot("few shot", FEW_SHOT, ("episodes", "bootstrap", "seed"), basis).figures(
+        lambda: few_shot(train, held, params.episodes, params.bootstrap, params.seed)
+    )
+    cautions = [
+        *of_tiles(split, body.train, body.held[split], len(train.labels), params.knn_k),
+        *of_classes(f"probes of {split}", train.labels, held.labels),
+        *of_weak_teacher(f"linear of {split}", probes.linear.teacher.balanced),
+        *of_weak_teacher(f"knn of {split}", probes.knn.teacher.balanced),
+    ]
+    return _Told(probes, shots, cautions=cautions)
+
+
+def _slide_labels(run: Run, body: Body, split: str, train: Seen, held: Seen) -> _Told:
+    """The slide labels of one split."""
+    if not body.slide_labels:
+        return _Told()
+    missing = unmeasurable_slides(*([sample.slide_label for sample in seen.samples] for seen in (train, held)))
+    if missing:
+        return _Told(slide_labels=missing)
+    bags, params = (train.bags(), held.bags()), run.params
+    basis = {**run.both(), "train": run.tiles(train.samples), "held": run.tiles(held.samples)}
+    found = run.slot("slide labels", SLIDE_LABELS, ("mil_epochs", "bootstrap", "seed"), basis).figures(
+        lambda: slide_probe(*bags, params.mil_epochs, params.bootstrap, params.seed)
+    )
+    cautions = [
+        *of_slides(split, body.train, body.held[split], found.n),
+        *of_classes(f"slide labels of {split}", *(part.labels for part in bags)),
+        *of_weak_teacher(f"slide labels of {split}", found.attention.teacher.balanced),
+        *of_thin_bags({TRAIN: train.samples, split: held.samples}),
+    ]
+    return _Told(slide_labels=found, cautions=cautions)
+
+
+def _fidelity(run: Run, seen: Seen, space: Space) -> tuple[Likeness, dict[str, SlideCosine]]:
+    """The global embedding's, of the split and of each slide."""
+    names, params = selection.slide_of_tiles(seen.samples), run.params
+    teacher_ND, student_ND = seen.answers["teacher"], seen.answers["student"]
+    basis: Basis = {"student": run.models.student.told, "scale": space.tiles, "held": run.tiles(seen.samples)}
+    resampler = Resampler(selection.units_of_tiles(seen.samples), params.bootstrap, params.seed)
+    return run.slot("likeness", LIKENESS, ("bootstrap", "seed"), basis).figures(
+        lambda: fidelity(teacher_ND, student_ND, names, space.scale, resampler)
+    )
+
+
+def _structure(run: Run, seen: Seen, space: Space) -> Structure | NotMeasured:
+    """Of tiles evenly spread, as everywhere: every so manieth one."""
+    params = run.params
+    units, n, most = selection.units_of_tiles(seen.samples), selection.count(seen.samples), params.max_dense_tiles
+    at = np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64))
+    missing = too_few(len(at))
+    if missing:
+        return missing
+
+    def make() -> Structure:
+        scaled = {name: space.scale(x_ND[at]) for name, x_ND in seen.answers.items()}
+        others = {name: scaled[name] for name in ("student", "untrained")}
+        return structure(scaled["teacher"], others, units.take(at), params.bootstrap, params.seed)
+
+    basis = {**run.both(), "scale": space.tiles, "held": run.tiles(seen.samples)}
+    return run.slot("structure", STRUCTURE, ("max_dense_tiles", "bootstrap", "seed"), basis).figures(make)
 
 
 def _patch(
-    models: Models, chosen: Sequence[Sample], params: EvaluateParams, found: Comparison, split: str, advance: Advance
-) -> dict[str, Any] | None:
-    """The dense tokens' figures, or None with the reason."""
-    reason = unmeasurable_patch(models, chosen)
-    if reason:
-        found.why[f"patch, {split}"] = reason
-        return None
-    sample, student = selection.spread(chosen, params.max_dense_tiles), {"student": models.dense["student"]}
+    run: Run, chosen: Sequence[Sample], advance: Advance
+) -> tuple[Likeness | NotMeasured, dict[str, SlideCosine]]:
+    """The dense tokens', of the split and of each slide."""
+    missing, params = unmeasurable_patch(run.models, chosen), run.params
+    if missing:
+        return missing, {}
+    sample, student = selection.spread(chosen, params.max_dense_tiles), {"student": run.models.dense["student"]}
 
     def pairs() -> Iterator[tuple[Floats, Floats]]:
         for batch in features.dense_features(student, sample, params.batch_size, advance):
             yield batch["teacher"], batch["student"]
 
+    basis: Basis = {"student": run.models.dense_told("student"), "held": run.tiles(sample)}
     reader, names = TokenReader(sample[0].tokens), selection.slide_of_tiles(sample)
-    return patch_fidelity(pairs(), reader.mu, reader.sigma, names, params.bootstrap, params.seed)
+    resampler = Resampler(selection.units_of_tiles(sample), params.bootstrap, params.seed)
+    return run.slot("patch likeness", LIKENESS, ("bootstrap", "seed"), basis).figures(
+        lambda: patch_fidelity(pairs(), reader.mu, reader.sigma, names, resampler)
+    )
 
 
-def unmeasurable_patch(models: Models, chosen: Sequence[Sample]) -> str | None:
+def unmeasurable_patch(models: Models, chosen: Sequence[Sample]) -> NotMeasured | None:
     """Why dense tokens cannot be compared, or None."""
     if "student" not in models.dense:
-        return "the student has no dense adapter (student.objective.patch is 0)"
+        return NotMeasured(why="the student has no dense adapter (student.objective.patch is 0)")
     if TokenReader(chosen[0].tokens).layout == "none":
-        return "the cache holds no patch tokens (tokens.patch is none)"
+        return NotMeasured(why="the cache holds no patch tokens (tokens.patch is none)")
     return None
 
 
-def _labelled(samples: Sequence[Sample], answers: Mapping[str, Floats]) -> Labelled:
-    """The tiles that have a label, with every model's features."""
-    labels = [label for sample in samples for label in sample.labels]
-    every = Labelled([str(label) for label in labels], selection.slide_of_tiles(samples), answers)
-    return every.only(np.array([label is not None for label in labels], dtype=np.bool_))
-
-
-def _bags(samples: Sequence[Sample], answers: Mapping[str, Floats]) -> Bags:
-    """The slides that have a label, each with every model's features of its tiles."""
-    ends = np.cumsum([0, *(len(sample.rows) for sample in samples)])
-    kept = [(i, sample.slide_label) for i, sample in enumerate(samples) if sample.slide_label is not None]
-    features_of = {name: [x_ND[ends[i] : ends[i + 1]] for i, _ in kept] for name, x_ND in answers.items()}
-    return Bags([label for _, label in kept], features_of)
+def _slides(of_tiles_: Mapping[str, SlideCosine], of_tokens: Mapping[str, SlideCosine]) -> dict[str, SlideFidelity]:
+    """Both of each slide; a slide may have no tile among those whose tokens are compared."""
+    found = {}
+    for slide, whole in of_tiles_.items():
+        dense = of_tokens.get(slide)
+        found[slide] = SlideFidelity(
+            n=whole.n,
+            cosine=whole.cosine,
+            cosine_p5=whole.cosine_p5,
+            patch_cosine=dense.cosine if dense else None,
+            patch_cosine_p5=dense.cosine_p5 if dense else None,
+        )
+    return found

@@ -28,22 +28,26 @@ def teacher_features(samples: Sequence[Sample]) -> NDArray[np.float32]:
 
 def student_features(
     models: Sequence[nn.Module], samples: Sequence[Sample], batch_size: int, advance: Advance
-) -> list[NDArray[np.float32]]:
-    """Each model's answers to the same tiles, [(N, D) float32]; every tile is decoded once.
+) -> Iterator[list[NDArray[np.float32]]]:
+    """Sample after sample each model's answers to its tiles, [(n, D) float32]; every tile is decoded once.
 
-    The models take the same input. Raises `EvaluationError` where an answer is not finite.
+    The models take the same input. A batch may hold tiles of several samples, and the last is filled up with zeros, so
+    that an answer does not depend on what else is asked. Raises `EvaluationError` where an answer is not finite.
     """
-    encoders = [Encoder(model) for model in models]
-    answers: list[list[NDArray[np.float32]]] = [[] for _ in models]
+    encoders, left = [Encoder(model) for model in models], list(samples)
+    waiting: list[list[NDArray[np.float32]]] = [[] for _ in models]
     for image_NHWC in _batches(samples, encoders[0].side_px, batch_size):
-        image_NCHW = encoders[0].normalise(image_NHWC)
-        for encoder, parts in zip(encoders, answers, strict=True):
-            parts.append(encoder.embed(image_NCHW))
-        advance(len(image_NHWC))
-    features = [np.concatenate(parts) for parts in answers]
-    for model, feature_ND in zip(models, features, strict=True):
-        _check_finite(model, feature_ND)
-    return features
+        n = len(image_NHWC)
+        image_NCHW = encoders[0].normalise(np.pad(image_NHWC, ((0, batch_size - n), (0, 0), (0, 0), (0, 0))))
+        for model, encoder, parts in zip(models, encoders, waiting, strict=True):
+            parts.append(encoder.embed(image_NCHW)[:n])
+            _check_finite(model, parts[-1])
+        while left and len(left[0].rows) <= sum(map(len, waiting[0])):
+            size = len(left.pop(0).rows)
+            whole = [np.concatenate(parts) for parts in waiting]
+            waiting = [[answer_ND[size:]] for answer_ND in whole]
+            yield [answer_ND[:size] for answer_ND in whole]
+        advance(n)
 
 
 def _check_finite(model: nn.Module, answers: NDArray[np.float32]) -> None:

@@ -1,154 +1,128 @@
 """The labelled data sets of `evaluate.datasets`: tiles and tokens through the store, leaks, then the comparison.
 
-Figures of a set: {split: {fidelity, probes, few_shot, from_labels}} for labelled images, {split: {fidelity, dense}}
-for masks.
+Labelled images are compared as slides are, without slide labels; images with masks have the dense probe instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.base.intervals import Floats
-from pipeline.base.items import TRAIN, TilesManifest, TokensManifest
-from pipeline.base.progress import Advance, track
+from pipeline.base.figures import NotMeasured
+from pipeline.base.items import TRAIN
+from pipeline.base.kept import Kept
+from pipeline.base.progress import track
 from pipeline.base.store import Ref, Store
-from pipeline.evaluate import features, selection
-from pipeline.evaluate.comparison import Models, compare, spare_tiles, unmeasurable_patch
-from pipeline.evaluate.probes.dense import Batches, dense_probe, gather
+from pipeline.evaluate.comparison import Body, compare, spare_tiles
+from pipeline.evaluate.dense_sets import dense_of_masks
+from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
+from pipeline.evaluate.split_figures import Dense
+from pipeline.evaluate.summary import SetFigures
 from pipeline.evaluate.teacher_source import TeacherSource
-from pipeline.evaluate.trust.cautions import of_few_slides, of_groups, of_weak_teacher
+from pipeline.evaluate.trust.cautions import of_few_units, of_groups
 from pipeline.evaluate.trust.leaks import Copies, check_images, copies
+from pipeline.evaluate.upstream import Upstream
 from pipeline.params.evaluate import DatasetParams, EvaluateParams
 from pipeline.sets.contents import list_set
 from pipeline.sets.listing import Picture
-from pipeline.sets.masks import Masks, check_masks, mask_values
+from pipeline.sets.masks import check_masks
 from pipeline.sets.tiles import evenly, pictures_of_tiles, why_left_out, within, write_set
-from pipeline.tokens.item.reader import TokenReader
+
+Listed = Mapping[str, Sequence[Picture]]
+"""The pictures of each split."""
 
 
-@dataclass
-class SetFigures:
-    """What one set told; `uses` are its store items."""
+@dataclass(frozen=True)
+class SetResult:
+    """What one set told, and {split: digest} of the tokens that were compared."""
 
-    splits: dict[str, Any] = field(default_factory=dict)
-    why: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    trained_on: list[str] = field(default_factory=list)
-    uses: list[str] = field(default_factory=list)
-    items: dict[str, str] = field(default_factory=dict)
-    """{split: digest} of the tokens that were compared: part of what the figures depend on."""
+    figures: SetFigures
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """One split in the store: its tiles as a sample, the pictures that do not decode, its tokens' digest."""
+
+    sample: Sample
+    lost: Sequence[Picture]
+    digest: str
 
 
 def evaluate_set(
-    params: DatasetParams,
-    limits: EvaluateParams,
-    models: Models,
-    student_train: Sequence[Sample],
-    tiles: TilesManifest,
-    tokens: TokensManifest,
-    teacher: TeacherSource,
-    store: Store,
-) -> SetFigures:
+    dataset: DatasetParams, run: Run, upstream: Upstream, teacher: TeacherSource, learnt: Sequence[Sample]
+) -> SetResult:
     """Compare teacher and student on one set.
 
-    `student_train` are the tiles the student learnt from: a set that shares images with them is named as trained on.
+    `learnt` are the tiles the student learnt from: a set that shares images with them is named as trained on.
     Raises `EvaluationError` for a set that is not as its kind says, and for an image both in train and held out.
     """
-    found = SetFigures()
-    listed = _chosen(found, list_set(params), params, limits, tiles)
-    if params.kind == "masks":
+    params, masks = run.params, dataset.kind == "masks"
+    every = list_set(dataset)
+    listed = _chosen(every, masks, params, upstream.tiles.tile_px)
+    if masks:
         check_masks([picture for pictures in listed.values() for picture in pictures])
-    items = {split: write_set(params.name, split, pictures, tiles, store) for split, pictures in listed.items()}
-    answers = teacher.answer(list(items.values()), tiles, tokens, store)
-    samples = {}
-    for (split, item), answer in zip(items.items(), answers, strict=True):
-        refs = [Ref.of(tiles, item), answer]
-        found.uses += [str(ref) for ref in refs]
-        found.items[split] = store.digest(refs[1])
-        samples[split], lost = _sample(params.name, refs, listed[split], store)
-        _warn_of_pictures(found, split, lost, samples[split], params.kind)
-    train, held = [samples.pop(TRAIN)], {split: [sample] for split, sample in samples.items()}
-    where, fix, quality = f"evaluate.datasets: {params.name}", "drop the copies from one of the two", tiles.jpeg_quality
-    found.warnings += check_images(train, held, limits.max_probe_tiles, quality, "images", where, fix)
-    seen = copies(student_train, held, limits.max_probe_tiles, quality)
-    for split in held:
-        _warn_of_learnt(found, f"{params.name}, {split}", seen[split], student_train, listed[split], split)
-    with track(f"evaluate {params.name}", spare_tiles(held, train, limits), "tiles") as advance:
-        whole = compare(models, train, held, limits, store, advance)
+    stored = _stored(dataset.name, listed, run.kept, upstream, teacher)
+    held = {split: [found.sample] for split, found in stored.items() if split != TRAIN}
+    body = Body([stored[TRAIN].sample], held, tile_labels=not masks, slide_labels=False)
+    where, fix = f"evaluate.datasets: {dataset.name}", "drop the copies from one of the two"
+    quality = upstream.tiles.jpeg_quality
+    doubtful = check_images(copies(run, body.train, body.held, quality), "images", where, fix)
+    seen = copies(run, learnt, body.held, quality)
+    names = {name for sample in learnt for name in (sample.slide, sample.patient) if name is not None}
+    with track(f"evaluate {dataset.name}", spare_tiles(body, params), "tiles") as advance:
+        whole = compare(run, body, advance)
     # Images of no known slide or patient are each their own.
     grouped = {split: chosen for split, chosen in held.items() if any(sample.groups for sample in chosen)}
-    found.warnings += [*whole.warnings, *(of_few_slides(grouped) if params.kind != "masks" else ())]
-    found.uses += whole.uses
-    for split in held:
-        whole.fidelity[split].pop("slides")
-        found.splits[split] = {"fidelity": whole.fidelity[split]}
-        if params.kind == "masks":
-            found.splits[split] |= {"dense": None, "probes": None}
-        else:
-            kinds = {"probes": whole.probes, "few_shot": whole.few_shot, "from_labels": whole.from_labels}
-            found.splits[split] |= {kind: by_split.get(split) for kind, by_split in kinds.items()}
-    # A set of images has no slides to label; masks have no tile labels.
-    dropped = ("slide_labels", "probes") if params.kind == "masks" else ("slide_labels",)
-    found.why = {what: why for what, why in whole.why.items() if what.split(",")[0] not in dropped}
-    if params.kind == "masks":
-        _dense(found, models, train, held, listed, tiles, limits)
-    return found
+    dense: Mapping[str, Dense | NotMeasured] = {}
+    of_dense: Sequence[str] = ()
+    if masks:
+        dense, of_dense = dense_of_masks(run, body, listed, upstream.tiles.tile_px)
+    cautions = [
+        *_of_choice(every, listed),
+        *(text for split, found in stored.items() for text in _of_pictures(split, found, masks)),
+        *doubtful,
+        *(text for split in held for text in _of_likeness(split, seen[split], names, listed[split])),
+        *whole.cautions,
+        *(() if masks else of_few_units(grouped)),
+        *of_dense,
+    ]
+    figures = SetFigures(
+        splits={split: found.model_copy(update={"dense": dense.get(split)}) for split, found in whole.splits.items()},
+        cautions=tuple(cautions),
+        trained_on=tuple(
+            f"{dataset.name}, {split}: {what}" for split in held for what in _known(seen[split], names, listed[split])
+        ),
+    )
+    return SetResult(figures, {split: found.digest for split, found in stored.items()})
 
 
 def _chosen(
-    found: SetFigures,
-    every: Mapping[str, list[Picture]],
-    params: DatasetParams,
-    limits: EvaluateParams,
-    tiles: TilesManifest,
+    every: Mapping[str, list[Picture]], masks: bool, params: EvaluateParams, tile_px: int
 ) -> dict[str, list[Picture]]:
-    """The pictures that are looked at; warns where that is not all, and of what a set does not say of its groups."""
-    most, side = limits.max_probe_tiles, tiles.tile_px
-    cut = params.kind == "masks"
-    listed = {split: within(p, most, side) if cut else evenly(p, most) for split, p in every.items()}
-    for split, pictures in listed.items():
-        if len(pictures) < len(every[split]):
-            what = f"{len(pictures)} of its {len(every[split])} images were taken, evenly spread"
-            found.warnings.append(f"{split}: {what} (evaluate.max_probe_tiles)")
-    groups = {split: {picture.group for picture in pictures} for split, pictures in every.items()}
-    if not any(groups[TRAIN] - {None}) or all(groups[split] <= {None} for split in groups if split != TRAIN):
-        what = "its images do not say of which slide or patient they are (`group` of kind csv)"
-        found.warnings.append(f"{what}: one in two splits cannot be seen, and intervals draw single images")
-    for split in every:
-        if split != TRAIN:
-            found.warnings += of_groups(f"groups of {split}", groups[TRAIN], groups[split])
-    return listed
+    """The pictures that are looked at."""
+    most = params.max_probe_tiles
+    return {split: within(p, most, tile_px) if masks else evenly(p, most) for split, p in every.items()}
 
 
-def _warn_of_learnt(
-    found: SetFigures,
-    where: str,
-    seen: Copies,
-    student_train: Sequence[Sample],
-    pictures: Sequence[Picture],
-    split: str,
-) -> None:
-    """What of a held-out split the student was trained on: the same images, or slides and patients of the same name."""
-    if seen.same:
-        found.trained_on.append(f"{where}: {len(seen.same)} of its images are among the student's train tiles")
-    if seen.near:
-        pair = f"{seen.near[0][0]} and {seen.near[0][1]}"
-        what = f"{len(seen.near)} images are nearly the same as a tile the student learnt from (such as {pair})"
-        found.warnings.append(f"{split}: {what}")
-    names = {name for sample in student_train for name in (sample.slide, sample.patient)}
-    shared = sorted({p.group for p in pictures if p.group is not None and p.group in names})
-    if shared:
-        what = f"{len(shared)} of its groups are named as slides or patients the student learnt from ({shared[0]})"
-        found.trained_on.append(f"{where}: {what}")
-    found.warnings += of_groups(
-        f"groups of {split} and slides that the student learnt from", names, {p.group for p in pictures}
-    )
+def _stored(
+    name: str, listed: Mapping[str, list[Picture]], kept: Kept, upstream: Upstream, teacher: TeacherSource
+) -> dict[str, _Stored]:
+    """Each split's tiles and tokens, made where the store lacks them."""
+    tiles, store = upstream.tiles, kept.store
+    items = {split: write_set(name, split, pictures, tiles, store) for split, pictures in listed.items()}
+    answers = teacher.answer(list(items.values()), tiles, upstream.tokens, store)
+    found = {}
+    for (split, item), answer in zip(items.items(), answers, strict=True):
+        refs = (Ref.of(tiles, item), answer)
+        for ref in refs:
+            kept.use(ref)
+        sample, lost = _sample(name, refs, listed[split], store)
+        found[split] = _Stored(sample, lost, store.digest(answer))
+    return found
 
 
 def _sample(name: str, refs: Sequence[Ref], pictures: Sequence[Picture], store: Store) -> tuple[Sample, list[Picture]]:
@@ -164,74 +138,45 @@ def _sample(name: str, refs: Sequence[Ref], pictures: Sequence[Picture], store: 
     return sample, [picture for picture in pictures if picture.name not in there]
 
 
-def _warn_of_pictures(found: SetFigures, split: str, lost: Sequence[Picture], sample: Sample, kind: str) -> None:
-    if lost:
-        first = f"the first: {why_left_out(lost[0])}"
-        found.warnings.append(f"{split}: {len(lost)} images do not decode and were left out ({first})")
-    without = sum(label is None for label in sample.labels)
-    if without and kind != "masks":
-        found.warnings.append(f"{split}: {without} images have no label and were left out of the probes")
+def _of_choice(every: Mapping[str, Sequence[Picture]], listed: Listed) -> Iterator[str]:
+    """Cautions where not all pictures are looked at, and of what a set does not say of its groups."""
+    for split, pictures in listed.items():
+        if len(pictures) < len(every[split]):
+            what = f"{len(pictures)} of its {len(every[split])} images were taken, evenly spread"
+            yield f"{split}: {what} (evaluate.max_probe_tiles)"
+    groups = {split: {picture.group for picture in pictures} for split, pictures in every.items()}
+    if not any(groups[TRAIN] - {None}) or all(groups[split] <= {None} for split in groups if split != TRAIN):
+        what = "its images do not say of which slide or patient they are (`group` of kind csv)"
+        yield f"{what}: one in two splits cannot be seen, and intervals draw single images"
+    for split in every:
+        if split != TRAIN:
+            yield from of_groups(f"groups of {split}", groups[TRAIN], groups[split])
 
 
-def _dense(
-    found: SetFigures,
-    models: Models,
-    train: Sequence[Sample],
-    held: Mapping[str, Sequence[Sample]],
-    listed: Mapping[str, Sequence[Picture]],
-    tiles: TilesManifest,
-    limits: EvaluateParams,
-) -> None:
-    """The dense probe of every held-out split of a set with masks."""
-    reason = unmeasurable_patch(models, train)
-    if reason:
-        found.why |= {f"dense, {split}": reason for split in held}
-        return
-    masks, side = Masks(listed[TRAIN]), tiles.tile_px
-    grid = TokenReader(train[0].tokens).grid
-    total = sum(min(limits.max_dense_tiles, selection.count(s)) for s in (train, *held.values()))
-    with track("dense probe", total, "tiles") as advance:
-
-        def batches(split: str, chosen: Sequence[Sample]) -> tuple[list[Sample], Batches]:
-            sample = selection.spread(chosen, limits.max_dense_tiles)
-            mask_NHW = masks.of_tiles(sample[0].tiles, sample[0].rows, listed[split], side)
-            return sample, _batches(models, sample, mask_NHW, limits.batch_size, advance)
-
-        sample, learnt = batches(TRAIN, train)
-        heads = gather(learnt, grid, selection.count(sample))
-        learnable = set(heads.label_M.tolist())
-        if len(learnable) < 2:
-            found.why |= {f"dense, {split}": "the train masks' tokens are of one class only" for split in held}
-            return
-        rare = [value for k, value in enumerate(masks.values) if k not in learnable]
-        if rare:
-            what = f"no train token is mostly of the mask values {_listed(rare)}; no model can answer them"
-            found.warnings.append(f"dense probe: {what}, and their overlap is 0")
-        for split, chosen in held.items():
-            there = mask_values(listed[split])
-            strange = sorted(there.difference(masks.values))
-            if not there.intersection(masks.values):
-                found.why[f"dense, {split}"] = f"no train mask has its values ({_listed(strange)})"
-                continue
-            if strange:
-                what = f"no train mask has the mask values {_listed(strange)}; their pixels were left out"
-                found.warnings.append(f"dense probe of {split}: {what}")
-            sample, answers = batches(split, chosen)
-            images = selection.slide_of_tiles(sample)
-            figures = dense_probe(heads, answers, images, grid, len(masks.values), limits.bootstrap, limits.seed)
-            found.splits[split]["dense"] = figures | {"values": masks.values}
-            found.warnings += of_weak_teacher(f"dense probe of {split}", figures["linear"], figures["majority"], "miou")
+def _of_pictures(split: str, found: _Stored, masks: bool) -> Iterator[str]:
+    """Cautions of pictures that were left out."""
+    if found.lost:
+        first = f"the first: {why_left_out(found.lost[0])}"
+        yield f"{split}: {len(found.lost)} images do not decode and were left out ({first})"
+    without = sum(label is None for label in found.sample.labels)
+    if without and not masks:
+        yield f"{split}: {without} images have no label and were left out of the probes"
 
 
-def _listed(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values))
+def _of_likeness(split: str, seen: Copies, names: set[str], pictures: Sequence[Picture]) -> Iterator[str]:
+    """Cautions of a held-out split that is perhaps what the student learnt from; `names` are slides and patients."""
+    if seen.near:
+        pair = f"{seen.near[0][0]} and {seen.near[0][1]}"
+        what = f"{len(seen.near)} images are nearly the same as a tile the student learnt from (such as {pair})"
+        yield f"{split}: {what}"
+    what = f"groups of {split} and slides that the student learnt from"
+    yield from of_groups(what, names, {picture.group for picture in pictures})
 
 
-def _batches(
-    models: Models, samples: Sequence[Sample], mask_NHW: NDArray[np.uint8], batch_size: int, advance: Advance
-) -> Iterator[tuple[Mapping[str, Floats], NDArray[np.uint8]]]:
-    done = 0
-    for answers in features.dense_features(models.dense, samples, batch_size, advance):
-        n = len(answers["teacher"])
-        yield answers, mask_NHW[done : done + n]
-        done += n
+def _known(seen: Copies, names: set[str], pictures: Sequence[Picture]) -> Iterator[str]:
+    """What of a held-out split the student was trained on: the same images, or slides and patients of the same name."""
+    if seen.same:
+        yield f"{len(seen.same)} of its images are among the student's train tiles"
+    shared = sorted({p.group for p in pictures if p.group is not None and p.group in names})
+    if shared:
+        yield f"{len(shared)} of its groups are named as slides or patients the student learnt from ({shared[0]})"

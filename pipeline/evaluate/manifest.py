@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
+from pipeline.base.figures import Number
 from pipeline.base.manifest import Item, Manifest
+from pipeline.evaluate.headline import headline
+from pipeline.evaluate.summary import EvaluateSummary
 
 
 class EvaluateItem(Item):
@@ -14,14 +17,18 @@ class EvaluateItem(Item):
     """
 
     split: str
-    cosine: float
-    cosine_p5: float
-    patch_cosine: float | None = None
-    patch_cosine_p5: float | None = None
+    cosine: Number
+    cosine_p5: Number
+    patch_cosine: Number | None = None
+    patch_cosine_p5: Number | None = None
 
 
-class EvaluateManifest(Manifest[EvaluateItem, dict[str, Any]]):
-    """Its `summary` is described in stage.py."""
+class EvaluateManifest(Manifest[EvaluateItem, EvaluateSummary]):
+    """artifacts/evaluate.json; its items are the held-out slides."""
 
     stage: Literal["evaluate"] = "evaluate"
     version: int = 3
+
+    def numbers(self) -> dict[str, float]:
+        """The figures that lead, flat."""
+        return headline(self.summary)

@@ -12,22 +12,26 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import TypeAdapter
 
 from pipeline.base.files import write_atomic
-from pipeline.base.intervals import Floats
+from pipeline.base.kept import Basis
+from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.fidelity.embedding import TINY, cosine
+from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
+from pipeline.evaluate.summary import Maps, MapTile
 from pipeline.student.exported import Dense
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import encode_jpeg, fit_square
 from pipeline.tokens.item.reader import TokenReader
 
+MAPS = TypeAdapter(Maps)
 MOST_TILES = 6
 SIDE_PX = 192
 """Of a picture, about: tokens are drawn as whole squares."""
@@ -66,36 +70,51 @@ class Projection:
         return (255 * np.clip(scaled_N3, 0, 1)).round().astype(np.uint8)
 
 
-def write_maps(student: Dense | None, held: Sequence[Sample], batch_size: int, folder: Path) -> dict[str, Any] | None:
-    """Write <i>-tile.jpg, <i>-teacher.png, <i>-student.png of a handful of tiles, evenly spread; other pictures go.
+def write_maps(run: Run, held: Sequence[Sample], folder: Path) -> Maps | None:
+    """Write the pictures of a handful of tiles, evenly spread; other pictures go.
 
-    {`explained`, `grid`, `tiles`: [{`slide`, `row`, `cosine` (mean over the tile's tokens)}]}; None and an empty folder
-    without a student that has an adapter, or without tiles.
+    None and an empty folder without a student that has an adapter, or without tiles.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for stale in sorted(folder.glob("*-*.*g")):
         stale.unlink()
-    if student is None or not held:
+    if "student" not in run.models.dense or not held:
         return None
     chosen = selection.spread(held, MOST_TILES)
+    basis: Basis = {"student": run.models.dense_told("student"), "held": run.tiles(chosen)}
+    slot = run.slot("maps", MAPS, (), basis)
+    maps = slot.find() or slot.keep(*draw_maps(run.models.dense["student"], chosen, run.params.batch_size))
+    for name in pictures(len(maps.tiles)):
+        write_atomic(folder / name, (slot.folder / name).read_bytes())
+    return maps
+
+
+def pictures(n: int) -> list[str]:
+    """Names of the files of n tiles."""
+    return [name for i in range(n) for name in (f"{i}-tile.jpg", f"{i}-teacher.png", f"{i}-student.png")]
+
+
+def draw_maps(student: Dense, chosen: Sequence[Sample], batch_size: int) -> tuple[Maps, dict[str, bytes]]:
+    """What is said of the pictures of n tiles, and the pictures by `pictures(n)`."""
     batches = list(features.dense_features({"student": student}, chosen, batch_size, lambda n=1, note="": None))
     tokens = {name: np.concatenate([batch[name] for batch in batches]) for name in ("teacher", "student")}
     n, T, D = tokens["teacher"].shape
     project, (h, w) = Projection.of(tokens["teacher"].reshape(n * T, D)), TokenReader(chosen[0].tokens).grid
     likeness_n = cosine(tokens["teacher"], tokens["student"]).mean(axis=1)
     tiles = [(sample, row) for sample in chosen for row in sample.rows.tolist()]
+    drawn = []
     for i, (sample, row) in enumerate(tiles):
         image_HWC = fit_square(TileReader(sample.tiles).image(row), SIDE_PX)
-        write_atomic(folder / f"{i}-tile.jpg", encode_jpeg(image_HWC, 85))
-        for name, token_nTD in tokens.items():
-            write_atomic(folder / f"{i}-{name}.png", _png(project(token_nTD[i]).reshape(h, w, 3)))
-    return {
-        "explained": list(project.explained),
-        "grid": [h, w],
-        "tiles": [
-            {"slide": sample.slide, "row": row, "cosine": float(likeness_n[i])} for i, (sample, row) in enumerate(tiles)
-        ],
-    }
+        colours = [_png(project(tokens[name][i]).reshape(h, w, 3)) for name in ("teacher", "student")]
+        drawn += [encode_jpeg(image_HWC, 85), *colours]
+    said = Maps(
+        explained=project.explained,
+        grid=(h, w),
+        tiles=tuple(
+            MapTile(slide=sample.slide, row=row, cosine=float(likeness_n[i])) for i, (sample, row) in enumerate(tiles)
+        ),
+    )
+    return said, dict(zip(pictures(n), drawn, strict=True))
 
 
 def _png(colour_HWC: NDArray[np.uint8]) -> bytes:

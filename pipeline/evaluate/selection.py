@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import EvaluationError
+from pipeline.base.intervals import Units
 from pipeline.base.items import TRAIN, TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store
 from pipeline.tiles.item.reader import TileReader
@@ -117,6 +118,17 @@ def count(samples: Sequence[Sample]) -> int:
 def slide_of_tiles(samples: Sequence[Sample]) -> list[str]:
     """The slide (or group) of each tile, in order."""
     return [name for sample in samples for name in sample.groups or (sample.slide,) * len(sample.rows)]
+
+
+def units_of_tiles(samples: Sequence[Sample]) -> Units:
+    """What intervals draw: the patient where any is known, else the slide; in a set its groups, else its images."""
+    if all(sample.names for sample in samples):
+        names = [name for sample in samples for name in sample.groups or sample.names or ()]
+        images = {name for sample in samples for name in sample.names or ()}
+        return Units(names, "image" if images.issuperset(names) else "group")
+    patients = any(sample.patient for sample in samples)
+    names = [sample.patient or sample.slide for sample in samples for _ in sample.rows]
+    return Units(names, "patient" if patients else "slide")
 
 
 def label_of_tiles(samples: Sequence[Sample]) -> list[str]:

@@ -1,6 +1,6 @@
-"""The figures of manifests as small tables: CSV files for `dvc plots`, and the headline for `dvc metrics`.
+"""The figures of `evaluate` as small tables: CSV files for `dvc plots`.
 
-All are pure functions of a manifest, so that they say what it says. Columns:
+All are pure functions of what the stage found, so that they say what it says. Columns:
 
     probes.csv    name (of the bar), split, probe, model, balanced_accuracy, low, high, accuracy
     fidelity.csv  split, slide, tiles, cosine, cosine_p5, patch_cosine, patch_cosine_p5 (empty without dense tokens)
@@ -8,100 +8,91 @@ All are pure functions of a manifest, so that they say what it says. Columns:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from pipeline.base.files import write_csv
 from pipeline.evaluate.manifest import EvaluateManifest
+from pipeline.evaluate.split_figures import Accuracy, Probes
+from pipeline.evaluate.summary import EvaluateSummary
 
-PROBES = {"knn": "kNN", "linear": "linear probe", "head_transfer": "teacher’s head"}
-HEADLINE_SHOTS = ("1", "4", "16")
-COSINES = ("cosine", "cosine_p5", "patch_cosine", "patch_cosine_p5")
-MODELS = ("teacher", "student", "untrained")
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One bar of probes.csv; the majority class is a `model` of the probe `floor`."""
+
+    name: str
+    split: str
+    probe: str
+    model: str
+    balanced_accuracy: float
+    low: float | None
+    high: float | None
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class SlideRow:
+    """One held-out slide of fidelity.csv."""
+
+    split: str
+    slide: str
+    tiles: int
+    cosine: float
+    cosine_p5: float
+    patch_cosine: float | None
+    patch_cosine_p5: float | None
 
 
 def write_evaluate_plots(manifest: EvaluateManifest, folder: Path) -> None:
     """Write probes.csv and fidelity.csv, headers alone where nothing was measured."""
-    columns = ("name", "split", "probe", "model", "balanced_accuracy", "low", "high", "accuracy")
-    write_csv(folder / "probes.csv", columns, probe_rows(manifest))
-    write_csv(folder / "fidelity.csv", ("split", "slide", "tiles", *COSINES), fidelity_rows(manifest))
+    for name, kind, rows in (
+        ("probes", ProbeRow, probe_rows(manifest.summary)),
+        ("fidelity", SlideRow, fidelity_rows(manifest)),
+    ):
+        write_csv(folder / f"{name}.csv", [field.name for field in fields(kind)], map(asdict, rows))
 
 
-def probe_rows(manifest: EvaluateManifest) -> list[dict[str, Any]]:
-    """A row for each split, probe and model; the majority class is a `model` of the probe `floor`."""
+def probe_rows(summary: EvaluateSummary) -> list[ProbeRow]:
+    """A row for each split, probe and model, and one for the majority class."""
     rows = []
-    for split, probes in (manifest.summary["probes"] or {}).items():
-        found = [(kind, model, probes[kind][model]) for kind in PROBES for model in MODELS if model in probes[kind]]
-        for kind, model, figures in [*found, ("floor", "majority", probes["majority"])]:
-            low, high = figures["interval"]
-            name = model if kind == "floor" else f"{model}, {kind}"
-            row = {"name": f"{name} ({split})", "split": split, "probe": kind, "model": model, "low": low, "high": high}
-            rows.append(row | {key: figures[key] for key in ("balanced_accuracy", "accuracy")})
+    for split, found in summary.splits.items():
+        if isinstance(found.probes, Probes):
+            for kind, table in found.probes.by_kind().items():
+                rows += [
+                    _probe_row(f"{model}, {kind}", split, kind, model, score)
+                    for model, score in table.scores().items()
+                    if model != "majority"
+                ]
+            rows.append(_probe_row("majority", split, "floor", "majority", found.probes.linear.majority))
     return rows
 
 
-def fidelity_rows(manifest: EvaluateManifest) -> list[dict[str, Any]]:
+def _probe_row(name: str, split: str, probe: str, model: str, found: Accuracy) -> ProbeRow:
+    span = found.balanced.span
+    return ProbeRow(
+        name=f"{name} ({split})",
+        split=split,
+        probe=probe,
+        model=model,
+        balanced_accuracy=found.balanced.value,
+        low=span.low if span else None,
+        high=span.high if span else None,
+        accuracy=found.plain.value,
+    )
+
+
+def fidelity_rows(manifest: EvaluateManifest) -> list[SlideRow]:
     """A row for each held-out slide."""
     return [
-        {"split": item.split, "slide": item.id, "tiles": item.n} | item.model_dump(include=set(COSINES))
+        SlideRow(
+            split=item.split,
+            slide=item.id,
+            tiles=item.n,
+            cosine=item.cosine,
+            cosine_p5=item.cosine_p5,
+            patch_cosine=item.patch_cosine,
+            patch_cosine_p5=item.patch_cosine_p5,
+        )
         for item in manifest.items
     ]
-
-
-def evaluate_headline(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The primary split's figures without their intervals, flat, for `dvc metrics`; what was not measured is left out.
-
-    Of data sets, the student's balanced accuracy (or mIoU) and what it keeps, as <set>_<split>_….
-    """
-    lead, headline = summary["primary"], {}
-    found = (summary["fidelity"] or {}).get(lead)
-    if found:
-        headline = {key: found[key] for key in ("cosine", "cosine_p5", "cosine_raw", "cosine_raw_constant")}
-        if found["patch"]:
-            headline |= {f"patch_{key}": found["patch"][key] for key in ("cosine", "cosine_p5")}
-        if found["structure"]:
-            headline |= {key: found["structure"][key]["student"]["value"] for key in ("cka", "neighbours", "rankme")}
-            headline["rankme_teacher"] = found["structure"]["rankme"]["teacher"]["value"]
-    rows = {kind: row for kind, row in ((summary["probes"] or {}).get(lead) or {}).items() if kind in PROBES}
-    rows |= {
-        f"shots_{shots}": row
-        for shots, row in ((summary["few_shot"] or {}).get(lead) or {}).items()
-        if shots in HEADLINE_SHOTS
-    }
-    slides = (summary["slide_labels"] or {}).get(lead)
-    if slides:
-        rows |= {"slide_labels": slides, "slide_labels_head_transfer": slides["head_transfer"]}
-    for kind, row in rows.items():
-        headline |= {f"{kind}_{model}": row[model]["balanced_accuracy"] for model in MODELS if model in row}
-        if row["retention"]:
-            headline[f"{kind}_retention"] = row["retention"]["value"]
-    headline |= _label_headline((summary["from_labels"] or {}).get(lead))
-    for name, change in ((summary["robustness"] or {}).get("changes") or {}).items():
-        headline |= {f"{name}_agreement_{model}": change[model]["agreement"] for model in ("teacher", "student")}
-    for name, splits in summary["sets"].items():
-        for split, figures in splits.items():
-            headline |= {f"{name}_{split}_{key}": value for key, value in _set_headline(figures).items()}
-    return headline
-
-
-def _set_headline(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """One split of a data set: the probes that it has."""
-    headline: dict[str, Any] = {"cosine": figures["fidelity"]["cosine"]}
-    probes, dense = figures.get("probes") or {}, figures.get("dense") or {}
-    for prefix, key, found in (("", "balanced_accuracy", probes), ("dense_", "miou", dense)):
-        for kind in PROBES:
-            row = found.get(kind)
-            if row:
-                headline |= {f"{prefix}{kind}_{model}": row[model][key] for model in MODELS if model in row}
-                headline |= {f"{prefix}{kind}_retention": row["retention"]["value"]} if row["retention"] else {}
-    return headline | _label_headline(figures.get("from_labels"))
-
-
-def _label_headline(found: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The distilled student, the same net from the labels alone, and the difference, for each number of labels."""
-    headline: dict[str, Any] = {}
-    for k, row in (found or {}).items():
-        headline |= {f"labels_{k}_{model}": row[model]["balanced_accuracy"] for model in ("student", "from_labels")}
-        headline[f"labels_{k}_gain"] = row["gain"]["value"]
-    return headline

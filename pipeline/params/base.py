@@ -15,3 +15,7 @@ class Frozen(BaseModel):
     """A section: frozen, unknown keys, NaN and infinity refused, each field explained by the text under it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+MISSING = ("na", "n/a", "#n/a", "nan", "none", "null", "<na>")
+"""Texts, in any case, that mean no value, as R, pandas and spreadsheets write it; an empty cell is one in any event."""

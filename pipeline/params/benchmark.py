@@ -17,7 +17,7 @@ class BenchmarkParams(Frozen):
     seconds: Annotated[float, Field(gt=0)] = 1.0
     """Time spent on each cell of the table, at least 10 repeats; the 99th percentile needs 100."""
     engines: tuple[Literal["eager", "compile", "onnxruntime", "openvino", "tensorrt"], ...] = ("eager",)
-    """What runs the models. eager, the reference, is always among them; compile needs a minute a model on a CPU."""
+    """What runs the models. eager, the reference, is always among them; on a CPU compile needs a minute a batch."""
     limit_s: Annotated[float, Field(gt=0)] = 300.0
     """Seconds that an engine may take to load or compile a model, or for a pass; else it is left out, and that said."""
     precisions: Annotated[tuple[Literal["auto", "fp32", "bf16"], ...], Field(min_length=1)] = ("auto",)

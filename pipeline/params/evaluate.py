@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.params.base import Frozen, Positive
+from pipeline.params.base import MISSING, Frozen, Positive
 
 
 class DatasetParams(Frozen):
@@ -18,6 +18,8 @@ class DatasetParams(Frozen):
     """folder: SPLIT/CLASS/images; csv: path, label, split, group; masks: SPLIT/images and SPLIT/masks; h5: as PCam."""
     path: str
     """The folder or the CSV file; relative to the project. When its files change: dvc repro -s -f evaluate."""
+    missing: tuple[str, ...] = MISSING
+    """Texts that mean no label, in any case; of split and group they always mean none."""
 
 
 class EvaluateParams(Frozen):

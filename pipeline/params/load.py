@@ -6,8 +6,9 @@ on their models, and dvc.yaml need not name them (tests/test_dvc_yaml.py holds b
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import yaml
 
@@ -22,7 +23,7 @@ P = TypeVar("P", bound=SiteParams)
 class _Loader(yaml.SafeLoader):
     """Refuses a key that is given twice, of which YAML would take the last without a word."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen: set[str] = set()
         for key, _ in node.value:
             if str(key.value) in seen:
@@ -41,7 +42,7 @@ def load_params(wanted: type[P], path: Path | str = "params.yaml") -> P:
     return wanted.model_validate({name: keys for name, keys in found.items() if name in wanted.model_fields})
 
 
-def _read(path: Path) -> dict[Any, Any]:
+def _read(path: Path) -> dict[Hashable, object]:
     """{section: its keys}; a section whose lines are all commented out is null, and means its defaults."""
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)

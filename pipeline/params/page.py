@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import typing
-from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from pipeline.params import SITE_SECTIONS, STAGES
@@ -24,11 +24,13 @@ def page() -> str:
     """The whole page, Markdown."""
     parts = [INTRO]
     for section in (*STAGES, *SITE_SECTIONS):
-        parts.append(_section(section, WholeParams.model_fields[section].annotation, 2))
+        model = WholeParams.model_fields[section].annotation
+        assert isinstance(model, type) and issubclass(model, BaseModel)
+        parts.append(_section(section, model, 2))
     return "\n".join(parts)
 
 
-def _section(name: str, model: Any, depth: int) -> str:
+def _section(name: str, model: type[BaseModel], depth: int) -> str:
     lines = [
         f"{'#' * depth} {name}",
         "",
@@ -51,19 +53,19 @@ def _section(name: str, model: Any, depth: int) -> str:
     return "\n".join([*lines, "", *nested])
 
 
-def _listed(annotation: Any) -> type[BaseModel] | None:
+def _listed(annotation: object) -> type[BaseModel] | None:
     """The section of which the field holds a list, or None."""
     first = next(iter(typing.get_args(annotation)), None)
     return first if isinstance(first, type) and issubclass(first, BaseModel) else None
 
 
-def _default(value: Any) -> str:
+def _default(value: object) -> str:
     if value is PydanticUndefined:
         return "required"
     return "null" if value is None else str(value).replace("(", "[").replace(")", "]")
 
 
-def _type(field: Any) -> str:
+def _type(field: FieldInfo) -> str:
     """The annotation and its bounds, as a reader would write them."""
     text = getattr(field.annotation, "__name__", "") if isinstance(field.annotation, type) else str(field.annotation)
     text = re.sub(r"typing\.|Annotated\[(\w+), FieldInfo.*?\]\)\]", lambda m: m.group(1) or "", text)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.params.base import Fraction, Frozen, OnError
+from pipeline.params.base import MISSING, Fraction, Frozen, OnError
 
 
 class SlidesParams(Frozen):
@@ -20,5 +20,7 @@ class SlidesParams(Frozen):
     """Share of patients (or slides) held out where the table has no `split`."""
     mpp_from_objective: bool = False
     """Take 10 / objective power as um per pixel (20x: 0.5) where neither the slide nor the table says; a guess."""
+    missing: tuple[str, ...] = MISSING
+    """Texts in the label column that mean no label, in any case; of mpp, split and patient they always mean none."""
     demo_px: Annotated[int, Field(ge=512, le=16384)] = 2560
     """Side of a `demo:N` slide in pixels; only demo rows look at it."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pipeline.base.types import Json
 from pipeline.params.base import Fraction, Frozen, Positive
 
 
@@ -33,7 +34,7 @@ class StudentParams(Frozen):
 
     model: str = "efficientvit_b0"
     """Any timm name."""
-    model_kwargs: dict[str, Any] = {}
+    model_kwargs: dict[str, Json] = {}
     """Passed to timm.create_model, e.g. {head_widths: [256, 256]} for an EfficientViT with a narrower head."""
     input_px: Positive | None = None
     """Side the student sees; null takes the tile's."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.base.types import Json
 from pipeline.params.base import Fraction, Frozen, OnError, Positive
 
 
@@ -50,7 +51,7 @@ class TokensParams(Frozen):
     """`demo`, a name that `histill teachers` lists (uni, virchow2 …), any timm name, or `hf-hub:owner/name`."""
     weights: str | None = None
     """A local safetensors or PyTorch file for it, in place of the hub's."""
-    model_kwargs: dict[str, Any] = {}
+    model_kwargs: dict[str, Json] = {}
     """Passed to timm.create_model over what the registry says; mlp_layer, act_layer and norm_layer by their names."""
     input_px: Positive | None = None
     """Side the teacher sees; null takes the teacher's own."""

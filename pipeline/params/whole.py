@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from pipeline.base.errors import ParamsError
 from pipeline.params.benchmark import BenchmarkParams
@@ -35,7 +35,7 @@ class WholeParams(SiteParams):
     report: ReportParams = ReportParams()
 
 
-def check_params(found: Mapping[Any, Any], where: str) -> None:
+def check_params(found: Mapping[Hashable, object], where: str) -> None:
     """Raise `ParamsError` for the first mistake in {section: its keys}, with the nearest known key."""
     try:
         WholeParams.model_validate(found)
@@ -56,10 +56,16 @@ def _advice(kind: str, loc: tuple[int | str, ...], got: object) -> str:
         return "docs/parameters.md says what each key is for"
     if kind != "extra_forbidden":
         return f"found {got!r}; docs/parameters.md lists what is allowed"
-    model: Any = WholeParams
+    model: object = WholeParams
     for part in loc[:-1]:
         # A number is a place in a list of sections: tuple[Section, ...].
-        model = typing.get_args(model)[0] if isinstance(part, int) else model.model_fields[part].annotation
-    known = sorted(model.model_fields)
+        model = typing.get_args(model)[0] if isinstance(part, int) else _fields(model)[part].annotation
+    known = sorted(_fields(model))
     near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}"
+
+
+def _fields(model: object) -> dict[str, FieldInfo]:
+    """Of a section."""
+    assert isinstance(model, type) and issubclass(model, BaseModel)
+    return model.model_fields

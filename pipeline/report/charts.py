@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from pipeline.base.figures import Figure
+
 WIDTH = 480
 CHAR_PX = 7.8
 """What a character of the 13 px label type takes in the widest of the usual fonts."""
@@ -26,6 +28,12 @@ class Mark:
     value: float
     low: float | None = None
     high: float | None = None
+
+    @classmethod
+    def of(cls, role: str, figure: Figure) -> Mark:
+        """A figure with its interval as whisker."""
+        span = figure.span
+        return cls(role, figure.value, span.low if span else None, span.high if span else None)
 
 
 @dataclass(frozen=True)

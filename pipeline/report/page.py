@@ -8,9 +8,8 @@ could have put there is escaped by Jinja.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
@@ -22,12 +21,14 @@ from pipeline.base.manifest import Item, Manifest, Refusal
 from pipeline.base.store import Store
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.evaluate.manifest import EvaluateManifest
-from pipeline.evaluate.tables import MODELS, PROBES
+from pipeline.evaluate.split_figures import MODELS, PROBES
 from pipeline.params.report import ReportParams
-from pipeline.report import quality_tables, sections, verdict
+from pipeline.report import sections, tile_counts, verdict
+from pipeline.report.across.pareto import Pareto
 from pipeline.report.details import ACCURACY_COLUMNS
 from pipeline.report.pictures import map_pictures, slide_pictures, spread
 from pipeline.report.slides_page import build_slides_page
+from pipeline.report.tradeoff import tradeoff
 
 STAGES: tuple[Literal["slides", "tiles", "tokens", "student", "evaluate", "benchmark"], ...] = (
     "slides",
@@ -61,23 +62,23 @@ def build_report(
     manifests: Manifests,
     params: ReportParams,
     store: Store,
+    compared: Pareto,
     out: Path,
     plots: Path = Path("plots"),
-    left_out: Sequence[str] = (),
 ) -> ReportManifest:
     """Write the page to `out`, atomically, and slides.html beside it; the manifest says what the page shows.
 
-    `manifests` holds one of each of `STAGES`; of `plots` training.csv (columns step, loss, cls, patch), pareto.csv and
-    maps/ are shown where they are there; `left_out` are the experiments that pareto.csv does not hold, with why. Raises
-    `ManifestError` where a manifest is missing, of another version or of another student than the rest. A picture that
-    the store does not hold is left out of the page.
+    `manifests` holds one of each of `STAGES`; `compared` has this student among all others; of `plots` training.csv
+    (columns step, loss, cls, patch) and maps/ are shown where they are there. Raises `ManifestError` where a manifest
+    is missing, of another version or of another student than the rest. A picture that the store does not hold is left
+    out of the page.
     """
     for stage in STAGES:
         if stage not in manifests:
             raise ManifestError(f"the report needs the manifest of {stage}", fix=f"dvc repro {stage}")
         manifests[stage].require_form(manifests[stage], f"artifacts/{stage}.json")
     require_one_student(manifests)
-    page = render("report.html", **context(manifests, params, store, plots), left_out=left_out)
+    page = render("report.html", **context(manifests, params, store, plots, compared))
     write_atomic(out, page)
     slides_page = out.with_name("slides.html")
     build_slides_page(environment(), params.title, manifests["slides"], manifests["tiles"], store, slides_page)
@@ -96,7 +97,7 @@ def require_one_student(manifests: Manifests) -> None:
             raise ManifestError(what, where=f"artifacts/{stage}.json", fix=f"dvc repro {stage}")
 
 
-def render(template: str, **shown: Any) -> bytes:
+def render(template: str, **shown: object) -> bytes:
     """A page of the templates folder with the style sheet in it."""
     pages = environment()
     css = Markup(pages.get_template("report.css").render())
@@ -119,46 +120,51 @@ def environment() -> Environment:
         "count": "{:,}".format,
         "quantity": verdict.quantity,
         "percent": verdict.percent,
-        "span": lambda ends: f"{ends[0]:z.3f}{'–' if ends[0] >= 0 else ' to '}{ends[1]:z.3f}",
-        "percent_span": lambda ends: f"{100 * ends[0]:.0f}–{100 * ends[1]:.0f}",
+        "span": lambda ends: f"{ends.low:z.3f}{'–' if ends.low >= 0 else ' to '}{ends.high:z.3f}",
+        "percent_span": lambda ends: f"{100 * ends.low:.0f}–{100 * ends.high:.0f}",
         "pretty": lambda value: json.dumps(value, indent=1, sort_keys=True),
     }
     return made
 
 
-def context(manifests: Manifests, params: ReportParams, store: Store, plots: Path) -> dict[str, Any]:
+def context(
+    manifests: Manifests, params: ReportParams, store: Store, plots: Path, compared: Pareto
+) -> dict[str, object]:
     """All that the template shows."""
-    evaluate, benchmark, tiles = manifests["evaluate"], manifests["benchmark"], manifests["tiles"]
-    shown = spread(tiles.items, params.max_slides)
+    evaluate, tiles, benchmark = manifests["evaluate"], manifests["tiles"], manifests["benchmark"].summary
+    summary, shown = evaluate.summary, spread(tiles.items, params.max_slides)
     return {
         "title": params.title,
-        "teacher": evaluate.summary["teacher"],
-        "student": evaluate.summary["student"],
-        "is_demo": evaluate.summary["teacher"] == "demo",
-        "primary": evaluate.summary["primary"],
-        "figures": verdict.figures(evaluate, benchmark),
-        "not_measured": verdict.not_measured(evaluate, benchmark),
-        "cautions": verdict.cautions(evaluate, benchmark),
+        "teacher": summary.teacher,
+        "student": summary.student,
+        "is_demo": summary.teacher == "demo",
+        "primary": summary.primary,
+        "figures": verdict.figures(summary, benchmark),
+        "not_measured": verdict.not_measured(summary, benchmark),
+        "cautions": verdict.cautions(summary, benchmark),
         "slides": shown,
         "catalogue": {item.id: item for item in manifests["slides"].items},
         "pictures": slide_pictures(tiles, shown, store),
-        "splits": quality_tables.split_counts(tiles),
-        "dropped": quality_tables.dropped(tiles),
+        "splits": tile_counts.split_counts(tiles),
+        "dropped": tile_counts.dropped(tiles),
         "refused": all_refused(manifests),
         "training": sections.training(plots / "training.csv"),
-        "evaluate": evaluate.summary,
-        "benchmark": benchmark.summary,
-        "speedups": sections.speedups(benchmark.summary),
-        "maps": map_pictures(evaluate.summary["maps"], plots / "maps"),
-        "probes": sections.probe_sections(evaluate.summary),
+        "evaluate": summary,
+        "gaps": summary.gaps(),
+        "trained_on": summary.trained_on(),
+        "benchmark": benchmark,
+        "speedups": sections.speedups(benchmark),
+        "maps": map_pictures(summary.maps, plots / "maps"),
+        "probes": sections.probe_sections(summary),
         "probe_names": PROBES,
         "models": MODELS,
         "accuracy_columns": ACCURACY_COLUMNS,
         "slide_fidelity": sections.slide_fidelity(evaluate),
-        "figures_of": sections.figures_of(evaluate.summary),
-        "label_rows": sections.label_rows(evaluate.summary),
-        "robustness_plot": sections.robustness_plot(evaluate.summary),
-        "tradeoff": sections.tradeoff(evaluate, benchmark, plots / "pareto.csv"),
+        "figures_of": sections.figures_of(summary),
+        "label_rows": sections.label_rows(summary),
+        "robustness_plot": sections.robustness_plot(summary),
+        "tradeoff": tradeoff(summary, benchmark, compared),
+        "left_out": compared.left_out,
         "manifests": {stage: manifests[stage] for stage in STAGES},
     }
 

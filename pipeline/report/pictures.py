@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from pipeline.base.items import TilesItem, TilesManifest
 from pipeline.base.store import Ref, Store
+from pipeline.evaluate.summary import Maps, MapTile
 
 BUDGET_BYTES = 10_000_000
 """Of all pictures together, before base64 makes them a third larger: the page stays below 15 MB."""
@@ -47,19 +46,28 @@ def slide_pictures(tiles: TilesManifest, items: list[TilesItem], store: Store) -
     return pictures
 
 
-def map_pictures(maps: Mapping[str, Any] | None, folder: Path) -> list[dict[str, Any]]:
-    """Of each tile with maps (see pca_maps.py): `slide`, `row`, `cosine`, and data URIs `tile`, `teacher`, `student`.
+@dataclass(frozen=True)
+class MapPictures:
+    """Data URIs of one tile, and of what both models' tokens of it look like (see evaluate/pca_maps.py)."""
 
-    A tile of which a picture is gone is left out.
-    """
+    of: MapTile
+    tile: str
+    teacher: str
+    student: str
+
+
+def map_pictures(maps: Maps | None, folder: Path) -> list[MapPictures]:
+    """Of each tile with maps; one of which a picture is gone is left out."""
     found = []
-    for i, tile in enumerate((maps or {"tiles": ()})["tiles"]):
-        shown = {
-            name: _whole(folder / f"{i}-{name}.{ending}", kind)
-            for name, ending, kind in (("tile", "jpg", "jpeg"), ("teacher", "png", "png"), ("student", "png", "png"))
-        }
-        if all(shown.values()):
-            found.append({**tile, **shown})
+    for i, tile in enumerate(maps.tiles if maps else ()):
+        shown = MapPictures(
+            tile,
+            _whole(folder / f"{i}-tile.jpg", "jpeg"),
+            _whole(folder / f"{i}-teacher.png", "png"),
+            _whole(folder / f"{i}-student.png", "png"),
+        )
+        if shown.tile and shown.teacher and shown.student:
+            found.append(shown)
     return found
 
 

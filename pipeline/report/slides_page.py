@@ -11,7 +11,6 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
@@ -19,6 +18,7 @@ from markupsafe import Markup
 from pipeline.base.files import write_atomic
 from pipeline.base.items import SlideItem, SlidesManifest, TilesItem, TilesManifest
 from pipeline.base.store import Ref, Store
+from pipeline.base.types import Json
 from pipeline.report.pictures import small_jpeg
 from pipeline.tiles.losses import WITH_TISSUE
 
@@ -65,7 +65,7 @@ def build_slides_page(
     write_atomic(out, page.encode())
 
 
-def _row(item: TilesItem, about: SlideItem | None, pictures: dict[str, str]) -> dict[str, Any]:
+def _row(item: TilesItem, about: SlideItem | None, pictures: dict[str, str]) -> dict[str, Json]:
     """What the page knows of one slide."""
     dropped = {reason: n for reason, n in item.dropped.items() if n}
     lost = sum(dropped.get(reason, 0) for reason in WITH_TISSUE)

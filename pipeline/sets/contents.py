@@ -23,6 +23,7 @@ from pipeline.sets.csv_table import list_table
 from pipeline.sets.h5 import list_h5
 from pipeline.sets.listing import Picture, problem
 from pipeline.slides.images import list_images
+from pipeline.slides.split import near_train
 
 
 def list_set(params: DatasetParams) -> dict[str, list[Picture]]:
@@ -43,7 +44,9 @@ def list_set(params: DatasetParams) -> dict[str, list[Picture]]:
     found = {split: pictures for split, pictures in sorted(found.items()) if pictures}
     if TRAIN not in found or len(found) < 2:
         what = f"has the splits {', '.join(found) or 'none'}; probes need {TRAIN!r} and a held-out one"
-        raise problem(params, what, f"see the layout of kind {params.kind!r} in docs/parameters.md")
+        near = near_train(found)
+        fix = f"call {near[0]!r} {TRAIN!r}" if near else f"see the layout of kind {params.kind!r} in docs/parameters.md"
+        raise problem(params, what, fix)
     _check_groups(params, found)
     return found
 

@@ -13,8 +13,10 @@ import os
 from pathlib import Path
 
 from pipeline.base.errors import TableError
+from pipeline.base.progress import console
 from pipeline.params.evaluate import DatasetParams
 from pipeline.sets.listing import Picture, problem
+from pipeline.slides.cells import class_of, one_spelling, present, without_index
 from pipeline.slides.split import resolve_splits
 from pipeline.slides.table import Row, delimiter
 
@@ -37,17 +39,21 @@ def list_table(path: Path, params: DatasetParams) -> dict[str, list[Picture]]:
         file = os.path.normpath(path.parent / name)
         if line_of.setdefault(file, line) != line:
             raise problem(params, f"lists {name} twice (lines {line_of[file]} and {line})", "one row an image")
+    groups, said = one_spelling([row["group"] for _, row in cells])
+    for remark in said:
+        console.print(f"evaluate.datasets: {params.name}: groups {remark}", soft_wrap=True)
     rows = [
-        Row(line, str(row["path"]), str(row["path"]), split=row["split"], patient=row["group"]) for line, row in cells
+        Row(line, str(row["path"]), str(row["path"]), split=row["split"], patient=group)
+        for (line, row), group in zip(cells, groups, strict=True)
     ]
     try:
         split = resolve_splits(rows, TEST_FRACTION)
     except TableError as error:
         raise problem(params, f"{error.where}: {error.what}", error.fix) from None
     found: dict[str, list[Picture]] = {}
-    for _, row in cells:
+    for (_, row), group in zip(cells, groups, strict=True):
         name = str(row["path"])
-        found.setdefault(split[name], []).append(Picture(name, path.parent / name, row["label"], row["group"]))
+        found.setdefault(split[name], []).append(Picture(name, path.parent / name, row["label"], group))
     return found
 
 
@@ -56,37 +62,39 @@ def _cells(path: Path, params: DatasetParams) -> list[tuple[int, Cells]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise problem(
-            params, f"is not UTF-8: {error.reason} at byte {error.start}", "save the table as UTF-8"
-        ) from None
+        what = f"is not UTF-8: {error.reason} at byte {error.start}"
+        raise problem(params, what, "save the table as UTF-8") from None
     if "\0" in text:
         raise problem(params, "is not a text file", "save the table as CSV (UTF-8)")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text.splitlines()), strict=True)
-    header: list[str] = []
-    found: list[tuple[int, Cells]] = []
+    lines, rows = list[int](), list[list[str]]()
     try:
         for cells in reader:
-            line, values = reader.line_num, [cell.strip() for cell in cells]
-            if not any(values):
-                continue
-            if not header:
-                header = _header(values, params)
-                continue
-            if any(values[len(header) :]):
-                what = f"line {line} has more cells than the {len(header)} columns"
-                raise problem(params, what, "put a cell with a comma between double quotes")
-            row: Cells = dict.fromkeys(COLUMNS) | {
-                name: value or None for name, value in zip(header, values, strict=False)
-            }
-            row["split"] = row["split"] and row["split"].lower()
-            found.append((line, row))
+            if any(cell.strip() for cell in cells):
+                lines.append(reader.line_num)
+                rows.append([cell.strip() for cell in cells])
     except csv.Error as error:
-        raise problem(
-            params, f"line {reader.line_num}: not valid CSV: {error}", "mend the quotes on that line"
-        ) from None
-    if not found:
+        what = f"line {reader.line_num}: not valid CSV: {error}"
+        raise problem(params, what, "mend the quotes on that line") from None
+    if len(rows) < 2:
         raise problem(params, f"{path.name} lists no image", "a header, then a row an image: path, label")
-    return found
+    first, *body = without_index(rows)
+    header = _header(first, params)
+    return [(line, _row(header, cells, line, params)) for line, cells in zip(lines[1:], body, strict=True)]
+
+
+def _row(header: list[str], cells: list[str], line: int, params: DatasetParams) -> Cells:
+    if any(cells[len(header) :]):
+        what = f"line {line} has more cells than the {len(header)} columns"
+        raise problem(params, what, "put a cell with a comma between double quotes")
+    raw = dict.fromkeys(COLUMNS, "") | dict(zip(header, cells, strict=False))
+    split = present(raw["split"])
+    return {
+        "path": raw["path"] or None,
+        "label": class_of(raw["label"], params.missing),
+        "split": split and split.lower(),
+        "group": present(raw["group"]),
+    }
 
 
 def _header(values: list[str], params: DatasetParams) -> list[str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from pipeline.base.progress import console
 from pipeline.params.evaluate import DatasetParams
 from pipeline.sets.listing import Picture, problem
+from pipeline.slides.cells import class_of, one_spelling, present
 
 
 def list_h5(path: Path, params: DatasetParams) -> dict[str, list[Picture]]:
@@ -52,17 +53,7 @@ def _labels(params: DatasetParams, images: Path, answers: Path) -> list[str | No
         raise problem(params, f"{images.name} or {answers.name} cannot be read: {error}", "download it again") from None
     if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8 or label_N.size != shape[0]:
         raise problem(params, f"{images.name}: x is {dtype}{tuple(shape)}, y has {label_N.size} values", fix)
-    return [_label(value) for value in label_N.ravel().tolist()]
-
-
-def _label(value: object) -> str | None:
-    """The class as text, the same whether a file holds it as 1, 1.0, True or "1"; None for NaN and empty text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
-        value = int(value)
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    return text.strip() or None
+    return [class_of(value, params.missing) for value in label_N.ravel().tolist()]
 
 
 def _groups(params: DatasetParams, path: Path, n: int) -> Sequence[str | None]:
@@ -80,4 +71,7 @@ def _groups(params: DatasetParams, path: Path, n: int) -> Sequence[str | None]:
     if len(rows) != n or "wsi" not in columns:
         what = f"{path.name} has {len(rows)} rows for {n} images and the columns {', '.join(columns)}"
         raise problem(params, what, "a row an image with its slide in `wsi`; without that, move the file away")
-    return [row["wsi"] or None for row in rows]
+    names, said = one_spelling([present(row["wsi"]) for row in rows])
+    for line in said:
+        console.print(f"evaluate.datasets: {params.name}: slides {line}", soft_wrap=True)
+    return names

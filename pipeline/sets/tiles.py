@@ -26,6 +26,7 @@ from pipeline.base.errors import EvaluationError
 from pipeline.base.items import TilesItem, TilesManifest
 from pipeline.base.store import Ref, Store
 from pipeline.sets.listing import Picture
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import MAX_PX, decode_jpeg, encode_jpeg, is_plain_jpeg
@@ -109,19 +110,18 @@ def write_set(name: str, split: str, pictures: Sequence[Picture], tiles: TilesMa
             if not len(writer):
                 what, fix = f"none of its {len(pictures)} images decodes ({reason})", "open one in a viewer"
                 raise EvaluationError(what, where=f"{name}/{split}", fix=fix)
-            meta = {"kind": "images", "tile_px": tiles.tile_px, "tissue_mm2": None}
-            writer.close(meta | {"dropped": {"damaged": damaged}})
+            writer.close(Meta(kind="images", tile_px=tiles.tile_px, dropped={"damaged": damaged}))
     meta = TileReader(store.path(ref)).meta
     return TilesItem(
         id=f"{name}-{split}",
         key=ref.item,
         digest=store.digest(ref),
-        n=meta["n"],
+        n=meta.n,
         kind="images",
         split=split,
         tissue_mm2=None,
-        dropped=meta["dropped"],
-        labels=meta["labels"],
+        dropped=meta.dropped,
+        labels=meta.labels,
     )
 
 
@@ -132,12 +132,12 @@ def _append(
     data: bytes | NDArray[np.uint8],
     rgb_HWC: NDArray[np.uint8],
     side: int | None,
-    quality: int,
+    jpeg_quality: int,
 ) -> None:
     """One picture's tiles; `source` is its place in the list, since names are no part of the key."""
     if side is None:
         plain = isinstance(data, bytes) and is_plain_jpeg(data)
-        writer.append(data if plain and isinstance(data, bytes) else encode_jpeg(rgb_HWC, quality), source=str(i))
+        writer.append(data if plain and isinstance(data, bytes) else encode_jpeg(rgb_HWC, jpeg_quality), source=str(i))
         return
     height, width = rgb_HWC.shape[:2]
     found = places(width, height, side)
@@ -146,7 +146,7 @@ def _append(
         raise EvaluationError(what, where=picture.name, fix="set a smaller tiles.tile_px, or leave it out")
     for place in found:
         part_HWC = rgb_HWC[place.y : place.y + side, place.x : place.x + side]
-        writer.append(encode_jpeg(part_HWC, quality), x_l0=place.x, y_l0=place.y, source=str(i))
+        writer.append(encode_jpeg(part_HWC, jpeg_quality), x_l0=place.x, y_l0=place.y, source=str(i))
 
 
 def contents(pictures: Sequence[Picture]) -> Iterator[tuple[Picture, bytes | NDArray[np.uint8]]]:

@@ -22,7 +22,7 @@ from pipeline.slides.identity import beside_identity, file_identity, folder_iden
 from pipeline.slides.images import list_images
 from pipeline.slides.read.reader import SlideReader
 from pipeline.slides.sources import Source, locate
-from pipeline.slides.split import resolve_splits
+from pipeline.slides.split import near_train, require_train, resolve_splits
 from pipeline.slides.table import Row, read_table
 
 _FEW = 32
@@ -44,7 +44,10 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
     the first slide's `SlideRefused`.
     """
     table = Path(params.table)
-    rows, refused = read_table(table)
+    read = read_table(table, params.missing)
+    rows, refused = read.rows, read.refused
+    for remark in read.remarks:
+        console.print(f"slides: {remark}", soft_wrap=True)
     if refused and params.on_error == "fail":
         raise SlideRefused(refused[0].reason, where=refused[0].id, fix=refused[0].fix)
     found: dict[str, SlideFile | SlideRefused] = {}
@@ -60,7 +63,7 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
     for row in rows:
         result = found[row.slide_id]
         if isinstance(result, SlideFile) and result.key in first_id:
-            fix = "keep one of the two rows: the files are copies of each other"
+            fix = "keep one of the two rows: they name copies of one file, or files of one series"
             result = SlideRefused(f"the same slide as {first_id[result.key]}", where=row.slide_id, fix=fix)
         if isinstance(result, SlideFile):
             first_id[result.key] = row.slide_id
@@ -73,9 +76,12 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
         reasons = "; ".join(f"{refusal.id}: {refusal.reason}" for refusal in refused[:8])
         raise TableError(f"no slide can be used ({reasons})", where=str(table), fix=refused[0].fix)
     splits = resolve_splits([row for row, _ in usable], params.test_fraction)
+    require_train(splits.values(), str(table))
     items = [_with_table(file, row, splits[row.slide_id]) for row, file in usable]
     counts = Counter(splits.values())
     console.print("slides by split: " + ", ".join(f"{split} {n}" for split, n in sorted(counts.items())))
+    for split in near_train(counts):
+        console.print(f"slides: split {split!r} is held out; students learn from 'train' alone", soft_wrap=True)
     return SlidesManifest(
         items=tuple(items),
         refused=tuple(refused),
@@ -111,7 +117,7 @@ def _examine(task: _Task) -> SlideFile:
 
 def _file(source: Source) -> SlideFile:
     with SlideReader(source.path, source.mpp) as slide:
-        identity = file_identity(source.path, slide.quickhash)
+        identity = file_identity(slide)
         levels = zip(slide.level_dimensions, slide.level_downsamples, strict=True)
         return SlideFile(
             id=source.slide_id,

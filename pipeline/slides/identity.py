@@ -1,17 +1,22 @@
 """What a slide is, wherever its file lies: two people with two copies share one cache.
 
-Never the path and never the modification time. A slide is OpenSlide's `quickhash-1` (a hash of its metadata and of its
-coarsest level) with the number of its bytes, which tells a whole copy from a truncated one.
+Never the path and never the modification time. A slide is OpenSlide's `quickhash-1` (a hash of some of its metadata and
+of its coarsest level), what that leaves out though reading depends on it (the scale as resolved, whoever says it; the
+levels; the bounds in which other tools count), and the number of bytes of all its files, which tells a whole copy from
+a truncated one. Copies that differ in any of these are different slides.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base.partials import file_sha256
+from pipeline.slides.files import files_of
 from pipeline.slides.images import list_images
+from pipeline.slides.read.reader import SlideReader
 
 
 @dataclass(frozen=True)
@@ -26,13 +31,19 @@ class Identity:
         return f"{self.digest}-{self.nbytes}"
 
 
-def file_identity(path: Path, quickhash: str | None) -> Identity:
-    """From the quickhash; where the format has none, from the sha256 of the whole file."""
-    nbytes = path.stat().st_size
-    if path.suffix.lower() == ".mrxs":
-        # A MIRAX slide is a small index file beside a folder of the same name, which holds the pixels.
-        nbytes += sum(file.stat().st_size for file in path.with_suffix("").rglob("*") if file.is_file())
-    return Identity((quickhash or file_sha256(path))[:32], nbytes)
+VERSION = 2
+"""Of what an identity is made of; 1 was the quickhash and the bytes of one file."""
+
+
+def file_identity(reader: SlideReader) -> Identity:
+    """Of an open slide; where the format has no quickhash, the sha256 of all its files stands in for it.
+
+    Raises `SlideRefused` where one of its files is missing.
+    """
+    files = files_of(reader.path)
+    content = reader.quickhash or "".join(map(file_sha256, files))
+    told = json.dumps([VERSION, content, reader.mpp_xy, reader.own_levels, reader.bounds])
+    return Identity(hashlib.sha256(told.encode()).hexdigest()[:32], sum(file.stat().st_size for file in files))
 
 
 def folder_identity(folder: Path) -> Identity:

@@ -36,7 +36,7 @@ def sources(table: Path, store: Store, params: SlidesParams) -> dict[str, Source
     Raises `TableError` where the table as a whole cannot be read.
     """
     found = {}
-    for row in read_table(table)[0]:
+    for row in read_table(table).rows:
         try:
             found[row.slide_id] = locate(row, table, store, params)
         except SlideRefused:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 
 from pipeline.base.errors import TableError
 from pipeline.base.items import TRAIN
 from pipeline.slides.table import Row
 
 TEST = "test"
+_NEAR = re.compile(r"(tr|train|trian|tran|training|learn|learning)([ _-]?(set|data|split|\d+))?")
 
 
 def resolve_splits(rows: Sequence[Row], test_fraction: float) -> dict[str, str]:
@@ -30,13 +32,27 @@ def resolve_splits(rows: Sequence[Row], test_fraction: float) -> dict[str, str]:
     position = {group: _position(group) for row in rows if (group := row.patient or row.slide_id) not in stated}
     split = {group: TEST if at < test_fraction else TRAIN for group, at in position.items()}
     taken = set(stated.values()) | set(split.values())
-    if split and len(stated) + len(split) >= 2 and test_fraction > 0:
-        if taken == {TRAIN}:
-            split[min(position, key=lambda group: position[group])] = TEST
-        elif TRAIN not in taken:
-            split[max(position, key=lambda group: position[group])] = TRAIN
+    if split and TRAIN not in taken:
+        split[max(position, key=lambda group: position[group])] = TRAIN
+    elif split and taken == {TRAIN} and len(stated) + len(split) >= 2 and test_fraction > 0:
+        split[min(position, key=lambda group: position[group])] = TEST
     of_group = {**split, **stated}
     return {row.slide_id: of_group[row.patient or row.slide_id] for row in rows}
+
+
+def require_train(splits: Collection[str], where: str) -> None:
+    """Raise `TableError` where nothing is to be learnt from: that is known before a teacher has run for hours."""
+    if TRAIN not in splits:
+        names = ", ".join(sorted(set(splits)))
+        near = near_train(splits)
+        fix = f"give some slides the split {TRAIN!r}, or leave the cells empty"
+        fix = f"call {near[0]!r} {TRAIN!r}" if near else fix
+        raise TableError(f"no slide is of the split {TRAIN!r}; the splits are {names}", where=where, fix=fix)
+
+
+def near_train(splits: Collection[str]) -> list[str]:
+    """Splits that are held out though their name is nearly `train`, sorted."""
+    return sorted(split for split in set(splits) - {TRAIN} if _NEAR.fullmatch(split))
 
 
 def _position(group: str) -> float:

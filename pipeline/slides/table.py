@@ -9,26 +9,31 @@ problem of the header or the file refuses the table.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import difflib
 import io
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from pipeline.base.errors import SlideRefused, TableError
 from pipeline.base.manifest import Refusal
+from pipeline.params.base import MISSING
+from pipeline.slides.cells import class_of, one_spelling, present, without_index
+from pipeline.slides.ids import DEMO, default_id, first_free
 
 COLUMNS = ("path", "slide_id", "mpp", "label", "split", "patient", "mask", "coords")
 RARE = ("mask", "coords")
 """Columns that are written only where a row has a value in them."""
+VERBATIM = ("path", "slide_id")
+"""Columns of which any text is a value."""
 MPP_RANGE = (0.05, 10.0)
 """um per pixel that a light microscope's slide can have; what lies outside is a mistake in the metadata."""
 Mpp = float | Literal["objective"] | None
 """What to believe of a slide that does not say: um per pixel, its objective power, or nothing (refuse it)."""
-DEMO = re.compile(r"demo:([1-9][0-9]{0,3})")
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 
@@ -53,20 +58,22 @@ class Row:
         return int(match[1]) if match else None
 
 
+@dataclass(frozen=True)
+class Table:
+    """A slide table: its usable rows and the refused ones, both in the table's order, and remarks for its author."""
+
+    rows: list[Row]
+    refused: list[Refusal]
+    remarks: list[str]
+
+
 def sane_mpp(mpp: float) -> bool:
     """Whether a resolution, in um per pixel, can be that of a slide."""
     return math.isfinite(mpp) and MPP_RANGE[0] <= mpp <= MPP_RANGE[1]
 
 
-def default_id(path: str) -> str:
-    """The file's stem (or the folder's name) with every character the store does not take replaced by `_`."""
-    demo = DEMO.fullmatch(path)
-    stem = f"demo-{demo[1]}" if demo else PurePosixPath(path).stem
-    return re.sub(r"[^A-Za-z0-9._-]", "_", stem).lstrip(".")[:128]
-
-
-def read_table(path: Path | str) -> tuple[list[Row], list[Refusal]]:
-    """The table's usable rows and the refused ones, both in the table's order. Raises `TableError`."""
+def read_table(path: Path | str, missing: Iterable[str] = MISSING) -> Table:
+    """Read slides.csv; `missing` are the texts that mean no label. Raises `TableError`."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -75,40 +82,73 @@ def read_table(path: Path | str) -> tuple[list[Row], list[Refusal]]:
         raise TableError("slide table not found", where=str(path), fix=fix) from None
     except UnicodeDecodeError:
         raise TableError("not UTF-8 text", where=str(path), fix="save it as CSV (UTF-8)") from None
-    return parse_table(text, path)
+    return parse_table(text, path, missing)
 
 
-def parse_table(text: str, path: Path) -> tuple[list[Row], list[Refusal]]:
+def parse_table(text: str, path: Path, missing: Iterable[str] = MISSING) -> Table:
     """As `read_table`, from the table's text; `path` is for messages."""
     if "\0" in text:
         raise TableError("not a text file", where=str(path), fix="save it as CSV (UTF-8)")
+    lines, cells = _cells(text, path)
+    if not cells:
+        raise TableError("the table lists no slide", where=str(path), fix="add rows: a path each")
+    header, *body = without_index(cells)
+    columns = _header(header, path)
+    rows: list[Row] = []
+    refused: list[Refusal] = []
+    given_ids: dict[str, int] = {}
+    for line, row_cells in zip(lines[1:], body, strict=True):
+        try:
+            rows.append(_row(columns, row_cells, line, given_ids, missing))
+        except SlideRefused as error:
+            refused.append(Refusal.of(error.where, error))
+    if not rows and not refused:
+        raise TableError("the table lists no slide", where=str(path), fix="add rows: a path each")
+    rows, remarks = _with_ids(rows, given_ids, refused)
+    patients, said = one_spelling([row.patient for row in rows])
+    rows = [dataclasses.replace(row, patient=patient) for row, patient in zip(rows, patients, strict=True)]
+    return Table(rows, refused, [*remarks, *(f"patients {line}" for line in said)])
+
+
+def _cells(text: str, path: Path) -> tuple[list[int], list[list[str]]]:
+    """The line number and the cells of every row that is not blank, the header first."""
     # A comment leaves a blank line behind, so that line numbers stay those of the file.
     lines = ["\n" if line.startswith("#") else line for line in text.splitlines(keepends=True)]
     reader = csv.reader(lines, delimiter=delimiter(lines), strict=True)
-    header: list[str] | None = None
-    rows: list[Row] = []
-    refused: list[Refusal] = []
-    first_line: dict[str, int] = {}
+    numbers, rows = list[int](), list[list[str]]()
     try:
         for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if header is None:
-                header = _header(cells, path)
-                continue
-            try:
-                row = _row(header, cells, reader.line_num, first_line)
-            except SlideRefused as error:
-                refused.append(Refusal.of(error.where, error))
-                continue
-            first_line[row.slide_id] = row.line
-            rows.append(row)
+            if any(cell.strip() for cell in cells):
+                numbers.append(reader.line_num)
+                rows.append([cell.strip() for cell in cells])
     except csv.Error as error:
         where = f"{path}, line {reader.line_num}"
         raise TableError(f"not valid CSV: {error}", where=where, fix="mend the quotes on that line") from None
-    if not rows and not refused:
-        raise TableError("the table lists no slide", where=str(path), fix="add rows: a path each")
-    return rows, refused
+    return numbers, rows
+
+
+def _with_ids(rows: list[Row], given_ids: Mapping[str, int], refused: list[Refusal]) -> tuple[list[Row], list[str]]:
+    """The rows, those without an id called by their paths, by a number too where another row is called so.
+
+    A path that is there twice without an id is a copied line: the second is refused.
+    """
+    found, remarks, used, first_line = list[Row](), list[str](), set(given_ids), dict[str, int]()
+    for row in rows:
+        if row.slide_id:
+            found.append(row)
+            continue
+        name = default_id(row.path)
+        if row.path in first_line:
+            fix = "drop the row, or give each its own slide_id"
+            refused.append(Refusal(id=name, reason=f"line {first_line[row.path]} has the same path", fix=fix))
+            continue
+        first_line[row.path] = row.line
+        slide_id = first_free(name, used)
+        used.add(slide_id)
+        found.append(dataclasses.replace(row, slide_id=slide_id))
+        if slide_id != name:
+            remarks.append(f"{row.path} is called {slide_id}: another slide is called {name}")
+    return found, remarks
 
 
 def format_table(rows: Iterable[Row]) -> str:
@@ -146,13 +186,18 @@ def _header(cells: list[str], path: Path) -> list[str]:
     return header
 
 
-def _row(header: list[str], cells: list[str], line: int, first_line: dict[str, int]) -> Row:
-    """Check one row. Raises `SlideRefused` whose `where` is the slide's id, or its line where it has none."""
+def _row(header: list[str], cells: list[str], line: int, given_ids: dict[str, int], missing: Iterable[str]) -> Row:
+    """Check one row, whose id is empty where the table gives none; ids that it gives are noted with their lines.
+
+    Raises `SlideRefused` whose `where` is the slide's id, or its line where it has none.
+    """
     at = f"line-{line}"
     if any(cell.strip() for cell in cells[len(header) :]):
         fix = "put quotes around a cell that holds a comma"
         raise SlideRefused(f"line {line} has {len(cells)} cells, the header {len(header)}", where=at, fix=fix)
-    value = {name: cell.strip() or None for name, cell in zip(header, cells, strict=False)}
+    raw = dict(zip(header, cells, strict=False))
+    # A file may be called `NA`; of the rest it is no value.
+    value = {name: cell or None if name in VERBATIM else present(cell) for name, cell in raw.items()}
     path, given = value.get("path"), value.get("slide_id")
     if path is None:
         raise SlideRefused(f"line {line} has no path", where=given or at, fix="give the slide's file, or drop the row")
@@ -160,16 +205,16 @@ def _row(header: list[str], cells: list[str], line: int, first_line: dict[str, i
     if not _SAFE_ID.fullmatch(slide_id):
         fix = "slide_id: up to 128 letters, digits, '.', '_' and '-', not starting with '.'"
         raise SlideRefused(f"id {slide_id!r} would leave the store's folder", where=slide_id or at, fix=fix)
-    if slide_id in first_line:
+    if given and given_ids.setdefault(given, line) != line:
         fix = "give each row its own slide_id"
-        raise SlideRefused(f"duplicate id: line {first_line[slide_id]} has it too", where=slide_id, fix=fix)
+        raise SlideRefused(f"duplicate id: line {given_ids[given]} has it too", where=slide_id, fix=fix)
     split = value.get("split")
     return Row(
         line=line,
         path=path,
-        slide_id=slide_id,
+        slide_id=given or "",
         mpp=_mpp(value.get("mpp"), slide_id),
-        label=value.get("label"),
+        label=class_of(raw.get("label", ""), missing),
         split=split.lower() if split else None,
         patient=value.get("patient"),
         mask=value.get("mask"),

@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
+from torch import Tensor
 
 from pipeline.base.errors import TrainingError
 from pipeline.base.files import write_atomic
@@ -20,20 +21,30 @@ from pipeline.base.files import write_atomic
 CHECKPOINT_FILE = "checkpoint.pt"
 
 
-def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings, lists and dicts of them) as the folder's only checkpoint."""
+class State(TypedDict):
+    """What is kept after `step` steps; `average` is None where no moving average is kept."""
+
+    step: int
+    model: dict[str, Tensor]
+    average: dict[str, Tensor] | None
+    optimizer: dict[str, object]
+    curve: list[dict[str, float]]
+
+
+def save_checkpoint(folder: Path, state: State) -> None:
+    """Write `state` as the folder's only checkpoint."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_atomic(folder / CHECKPOINT_FILE, buffer.getvalue())
 
 
-def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+def load_checkpoint(folder: Path) -> State | None:
     """The folder's checkpoint on the CPU, or None where training has not come to one. Raises `TrainingError`."""
     path = folder / CHECKPOINT_FILE
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: State = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         fix = "delete it to train from the start"
         raise TrainingError(f"the checkpoint cannot be read: {error}", where=str(path), fix=fix) from error

@@ -50,9 +50,9 @@ class Corpus:
 
     def image(self, slide: int, row: int, view: int, px: int) -> NDArray[np.uint8]:
         """What the teacher answered in that view of that tile, replayed at the student's side: (px, px, 3) uint8."""
-        stored = self.tokens[slide].view_fields
-        fields_P = stored.fields(np.array([row]), np.array([view]))[0]
-        return view_of_tile(self.tiles[slide].image(row, stored.source_px or px), fields_P, px)
+        views = self.tokens[slide].view_fields
+        fields_P = views.fields(np.array([row]), np.array([view]))[0]
+        return view_of_tile(self.tiles[slide].image(row, views.source_px or px), fields_P, px)
 
     @property
     def total(self) -> int:

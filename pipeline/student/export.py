@@ -2,7 +2,7 @@
 
     config.json           architecture, width, input side, mean and std: what timm.create_model("local-dir:…") reads
     model.safetensors     the student; answers in the teacher's own space
-    model.onnx            the same model for any runtime (`onnx_export`)
+    model.onnx            the same model for any runtime: `image` in, `embedding` (batch, D) out
     adapter.safetensors   the dense adapter, answering in the teacher's patch-token space; only with `patch`
     adapter.json          its arguments
     README.md             the model card
@@ -15,14 +15,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pipeline.base.errors import EngineError, TrainingError
 from pipeline.base.files import write_atomic, write_json
 from pipeline.base.items import StudentFacts
+from pipeline.base.types import Json
 from pipeline.params.student import StudentParams
 from pipeline.student.card import model_card
 from pipeline.student.exported import (
@@ -35,8 +37,8 @@ from pipeline.student.exported import (
     AdapterConfig,
 )
 from pipeline.student.model import Distiller, Student, build
-from pipeline.student.onnx_export import onnx_bytes
 from pipeline.student.targets import Standardiser
+from pipeline.teachers.engines.onnx_file import write_onnx
 
 INTERPOLATION = "bicubic"
 """What `pipeline.tiles.pixels` resizes with."""
@@ -81,7 +83,7 @@ def load_run(item: Path) -> tuple[StudentFacts, Distiller, dict[str, Tensor]]:
     return facts, distiller.eval(), targets
 
 
-def timm_config(student: Student, facts: StudentFacts) -> dict[str, Any]:
+def timm_config(student: Student, facts: StudentFacts) -> Mapping[str, Json]:
     """config.json as timm's own hub models have it: how to build the model, and what input it was trained on."""
     own, side = student.backbone.pretrained_cfg, facts.input_px
     return {
@@ -111,7 +113,7 @@ def timm_config(student: Student, facts: StudentFacts) -> dict[str, Any]:
 def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: dict[str, Tensor]) -> None:
     write_json(folder / CONFIG_FILE, timm_config(distiller.student, facts))
     _save(folder / WEIGHTS_FILE, distiller.student.backbone)
-    write_atomic(folder / ONNX_FILE, onnx_bytes(distiller.student.backbone, facts.input_px))
+    write_student_onnx(distiller.student.backbone, facts.input_px, folder / ONNX_FILE)
     adapter = distiller.adapter
     if adapter is not None and facts.adapter is not None:
         Standardiser.from_tensors("patch", targets).fold_into(adapter.last)
@@ -121,6 +123,15 @@ def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: dic
         config = AdapterConfig(adapter=name, arguments=facts.adapter, stages=stages)
         write_json(folder / ADAPTER_FILE, config.model_dump(mode="json"))
     write_atomic(folder / CARD_FILE, model_card(facts).encode())
+
+
+def write_student_onnx(backbone: nn.Module, input_px: int, path: Path) -> None:
+    """`teachers.engines.onnx_file` of the student. Raises `TrainingError` where it cannot be written."""
+    try:
+        write_onnx(backbone, input_px, path)
+    except EngineError as error:
+        fix = "choose another student.model (efficientvit_b0 …)"
+        raise TrainingError(error.what, where="student.model", fix=fix) from error
 
 
 def _save(path: Path, module: nn.Module) -> None:

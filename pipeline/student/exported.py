@@ -9,6 +9,7 @@ Shapes: N images, H = W input side, T = h * w patch tokens of the teacher in row
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -24,8 +25,11 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import StudentError
 from pipeline.base.items import AdapterArguments
+from pipeline.base.partials import file_sha256
+from pipeline.base.types import Json, Recipe
 from pipeline.student.adapters import ADAPTERS
 from pipeline.teachers.engines import pick_device
+from pipeline.teachers.network import Network
 
 CONFIG_FILE, WEIGHTS_FILE, ONNX_FILE, CARD_FILE = "config.json", "model.safetensors", "model.onnx", "README.md"
 ADAPTER_FILE, ADAPTER_WEIGHTS_FILE = "adapter.json", "adapter.safetensors"
@@ -46,6 +50,30 @@ class AdapterConfig(BaseModel):
         """Of an exported student; None where it has no adapter."""
         path = folder / ADAPTER_FILE
         return cls.model_validate_json(path.read_bytes()) if path.is_file() else None
+
+
+class ExportedStudent(Network):
+    """The exported student as engines take it; its raw answer is its embedding."""
+
+    convolutional = True
+
+    def __init__(self, folder: Path) -> None:
+        """Raises `StudentError` where there is none."""
+        backbone = load_student(folder)
+        config = resolve_model_data_config(backbone)
+        super().__init__(architecture(backbone), int(config["input_size"][-1]), config["mean"], config["std"])
+        self.trunk, self.weights_digest = backbone, file_sha256(folder / WEIGHTS_FILE)[:32]
+        self.onnx = folder / ONNX_FILE
+
+    def embedding(self, raw: Tensor) -> Tensor:
+        return raw.float()
+
+    def describe(self) -> Recipe:
+        return {"student": self.name, "weights_digest": self.weights_digest, "input_px": self.input_px}
+
+    @property
+    def where(self) -> str:
+        return f"student {self.name}"
 
 
 class Dense(nn.Module):
@@ -97,6 +125,17 @@ def load_dense(folder: Path, backbone: nn.Module, *, trained: bool = True, seed:
 def architecture(model: nn.Module) -> str:
     """timm's name of the model."""
     return str(model.pretrained_cfg["architecture"])  # type: ignore[index]
+
+
+def net_of(folder: Path) -> dict[str, Json]:
+    """Of an exported student's config.json what makes the net and its input."""
+    config = json.loads((folder / CONFIG_FILE).read_bytes())
+    cfg = config["pretrained_cfg"]
+    return {
+        "architecture": config["architecture"],
+        "model_args": config.get("model_args", {}),
+        **{name: cfg[name] for name in ("input_size", "mean", "std")},
+    }
 
 
 class Encoder:

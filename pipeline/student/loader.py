@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from pipeline.base.errors import TrainingError
 from pipeline.student.corpus import Corpus
-from pipeline.student.order import Order, Rows
+from pipeline.student.order import Order, Places
 
 _TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.int8): torch.int8, np.dtype(np.float16): torch.float16}
 
@@ -54,10 +53,25 @@ class Batch:
         if device.type == "cpu":
             return self
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=value.is_pinned()) for name, value in tensors.items()
-        }
-        return replace(self, **moved)
+        moved = {name: value.to(device, non_blocking=value.is_pinned()) for name, value in tensors.items()}
+        return replace(self, slide_N=self.slide_N, **moved)
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """Of a batch: its tiles over all processes, their side, and whether patch tokens come along (`dense`)."""
+
+    batch_size: int
+    input_px: int
+    dense: bool
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of each batch is this process's: that of `rank` among `world` processes."""
+
+    rank: int = 0
+    world: int = 1
 
 
 def shared_batch(batch_size: int, total: int, world: int) -> int:
@@ -74,34 +88,29 @@ def shared_batch(batch_size: int, total: int, world: int) -> int:
 class Loader:
     """Endless batches over a corpus, epoch after epoch.
 
-    `batch_size` is over all `world` processes; the tail of an epoch that fills no batch is left out (another tail each
-    epoch). A corpus smaller than one batch shrinks the batch (`shared_batch`). With `pin` batches are made
-    in page-locked memory, from which a GPU fetches them itself (not measured). Raises `TrainingError` where no batch is
-    possible.
+    The tail of an epoch that fills no batch is left out (another tail each epoch). A corpus smaller than one batch
+    shrinks the batch (`shared_batch`). `workers` threads read ahead; with `pin` batches are made in page-locked memory,
+    from which a GPU fetches them itself (not measured). Raises `TrainingError` where no batch is possible.
     """
 
     def __init__(
         self,
         corpus: Corpus,
         order: Order,
+        shape: BatchShape,
         *,
-        input_px: int,
-        batch_size: int,
-        dense: bool,
-        rank: int = 0,
-        world: int = 1,
+        share: Share = Share(),
         workers: int = 1,
         pin: bool = False,
     ) -> None:
-        self.corpus, self.order, self.input_px, self.dense = corpus, order, input_px, dense
-        self.rank, self.workers, self.pin = rank, workers, pin
-        self.batch_size = shared_batch(batch_size, order.total, world)
-        self.share = self.batch_size // world
+        self.corpus, self.order, self.input_px, self.dense = corpus, order, shape.input_px, shape.dense
+        self.rank, self.workers, self.pin = share.rank, workers, pin
+        self.batch_size = shared_batch(shape.batch_size, order.total, share.world)
+        self.own_size = self.batch_size // share.world
         # Batch norm over a single tile has no variance to speak of.
-        if self.share < 2:
-            what = (
-                f"{order.total} train tiles and a batch of {batch_size} leave {self.share} a process ({world} of them)"
-            )
+        if self.own_size < 2:
+            given = f"{order.total} train tiles and a batch of {shape.batch_size}"
+            what = f"{given} leave {self.own_size} a process ({share.world} of them)"
             raise TrainingError(what, fix="at least 2 are needed: add slides, raise student.batch_size or start fewer")
         self.steps_per_epoch = order.total // self.batch_size
 
@@ -123,21 +132,21 @@ class Loader:
                 for future in waiting:
                     future.cancel()
 
-    def whole_batch(self, step: int) -> Rows:
+    def whole_batch(self, step: int) -> Places:
         """The places of that step's batch, all processes' shares together."""
         number, within = divmod(step, self.steps_per_epoch)
         return self.order.epoch(number).take(within * self.batch_size, (within + 1) * self.batch_size)
 
-    def _places(self, start: int, stop: int) -> Iterator[Rows]:
+    def _places(self, start: int, stop: int) -> Iterator[Places]:
         epoch = None
         for step in range(start, stop):
             number, within = divmod(step, self.steps_per_epoch)
             if epoch is None or epoch.epoch != number:
                 epoch = self.order.epoch(number)
-            first = within * self.batch_size + self.rank * self.share
-            yield epoch.take(first, first + self.share)
+            first = within * self.batch_size + self.rank * self.own_size
+            yield epoch.take(first, first + self.own_size)
 
-    def _read(self, rows: Rows) -> Batch:
+    def _read(self, rows: Places) -> Batch:
         n, px, corpus = len(rows), self.input_px, self.corpus
         image_NHWC, cls_ND = self._empty((n, px, px, 3), np.uint8), self._empty((n, corpus.width), np.float16)
         patch_NTD: Tensor | None = None

@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -33,10 +32,10 @@ from pipeline.base.errors import TrainingError
 from pipeline.base.fitting import Fitting
 from pipeline.base.progress import track
 from pipeline.params.student import StudentParams
-from pipeline.student.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.student.checkpoint import State, load_checkpoint, save_checkpoint
 from pipeline.student.corpus import Corpus
 from pipeline.student.device import autocast_dtype
-from pipeline.student.loader import Batch, Loader
+from pipeline.student.loader import Batch, BatchShape, Loader, Share
 from pipeline.student.model import Distiller
 from pipeline.student.order import Order
 from pipeline.student.scalars import scalar_log
@@ -62,7 +61,6 @@ class Training:
         corpus: Corpus,
         params: StudentParams,
         *,
-        input_px: int,
         terms: Terms,
         folder: Path,
         accelerator: Accelerator,
@@ -82,11 +80,8 @@ class Training:
         self.loader = Loader(
             corpus,
             order,
-            input_px=input_px,
-            batch_size=params.batch_size,
-            dense=distiller.adapter is not None,
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
+            BatchShape(params.batch_size, distiller.student.input_px, dense=distiller.adapter is not None),
+            share=Share(accelerator.process_index, accelerator.num_processes),
             workers=params.workers,
             pin=accelerator.device.type == "cuda",
         )
@@ -111,7 +106,7 @@ class Training:
         self.curve: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> dict[str, float]:
         """Train to the last step. Returns timings: seconds, tiles_per_s, steps, resumed_from (a step).
 
         Raises `TrainingError` at a loss or gradient that is not finite, before the weights take that step, with the
@@ -187,7 +182,7 @@ class Training:
         return row
 
     def _save(self, done: int) -> None:
-        state = {
+        state: State = {
             "step": done,
             "model": self.raw.state_dict(),
             "average": None if self.average is None else self.average.module.state_dict(),
@@ -202,11 +197,11 @@ class Training:
         if state is None:
             return 0
         self.raw.load_state_dict(state["model"])
-        if self.average is not None:
+        if self.average is not None and state["average"] is not None:
             self.average.module.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.curve = state["curve"]
-        return int(state["step"])
+        return state["step"]
 
     def _train_mode(self, fresh: bool) -> None:
         """Training mode; with frozen batch norm, its statistics measured where training is `fresh`, and held."""
@@ -241,9 +236,7 @@ class Training:
         """
         own = self.loader
         size = min(own.batch_size, BN_BATCH)
-        loader = Loader(
-            self.corpus, own.order, input_px=own.input_px, batch_size=size, dense=False, workers=own.workers
-        )
+        loader = Loader(self.corpus, own.order, BatchShape(size, own.input_px, dense=False), workers=own.workers)
         batches = max(1, min(loader.steps_per_epoch, BN_TILES // loader.batch_size))
         first = self.params.epochs * loader.steps_per_epoch
         # Dropout, where a model has it, must not depend on which step this process ran before.

@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import timm
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import TrainingError
 from pipeline.base.items import AdapterArguments
+from pipeline.base.types import Json
 from pipeline.student.adapters import ADAPTERS, Adapter
 
 N_STAGES = 2
@@ -41,13 +41,17 @@ class Student(nn.Module):
     map or does not end in a linear layer.
     """
 
-    def __init__(self, model: str, width: int, input_px: int, model_kwargs: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, model: str, width: int, input_px: int, model_kwargs: Mapping[str, Json] | None = None) -> None:
         super().__init__()
         if not timm.is_model(model):
             near = ", ".join(difflib.get_close_matches(model, timm.list_models(), n=3)) or "efficientvit_b0"
             raise TrainingError("timm has no such model", where=f"student.model: {model}", fix=f"did you mean {near}?")
+        self.input_px = input_px
         self.fixed_input = bool(getattr(timm.get_pretrained_cfg(model), "fixed_input_size", False))
-        self.model_args = {**({"img_size": input_px} if self.fixed_input else {}), **(model_kwargs or {})}
+        self.model_args: dict[str, Json] = {
+            **({"img_size": input_px} if self.fixed_input else {}),
+            **(model_kwargs or {}),
+        }
         try:
             self.backbone = timm.create_model(model, pretrained=False, num_classes=width, **self.model_args)
         except TypeError as error:
@@ -144,7 +148,7 @@ def build(
     adapter: str | None,
     grid: tuple[int, int],
     seed: int,
-    model_kwargs: Mapping[str, Any] | None = None,
+    model_kwargs: Mapping[str, Json] | None = None,
 ) -> tuple[Distiller, AdapterArguments | None]:
     """A distiller with weights drawn from `seed`, and the arguments its adapter was made with (None without one).
 

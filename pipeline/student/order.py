@@ -25,7 +25,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Rows:
+class Places:
     """Places in the corpus, in order: `slide` (index), `row` in it, `view` of it; each (n,) int64."""
 
     slide: Ints
@@ -35,8 +35,8 @@ class Rows:
     def __len__(self) -> int:
         return len(self.row)
 
-    def __getitem__(self, part: slice) -> Rows:
-        return Rows(self.slide[part], self.row[part], self.view[part])
+    def __getitem__(self, part: slice) -> Places:
+        return Places(self.slide[part], self.row[part], self.view[part])
 
 
 def kept_rows(n: int, fraction: float) -> Ints:
@@ -98,9 +98,9 @@ class Epoch:
         ends = np.cumsum(order.rows[self.blocks])
         last = np.arange(order.window_blocks - 1, len(ends) + order.window_blocks - 1, order.window_blocks)
         self.ends = ends[np.minimum(last, len(ends) - 1)]
-        self._kept: tuple[int, Rows] | None = None
+        self._kept: tuple[int, Places] | None = None
 
-    def take(self, start: int, stop: int) -> Rows:
+    def take(self, start: int, stop: int) -> Places:
         """Places start:stop of this epoch's order; 0 <= start < stop <= total rows."""
         if not 0 <= start < stop <= self.order.total:
             raise IndexError(f"places {start}:{stop} of {self.order.total}")
@@ -109,9 +109,9 @@ class Epoch:
         for window in range(int(first), int(last) + 1):
             offset = int(self.ends[window - 1]) if window else 0
             parts.append(self._window(window)[max(0, start - offset) : stop - offset])
-        return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("slide", "row", "view")))
+        return Places(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("slide", "row", "view")))
 
-    def _window(self, window: int) -> Rows:
+    def _window(self, window: int) -> Places:
         if self._kept is None or self._kept[0] != window:
             order = self.order
             blocks = self.blocks[window * order.window_blocks : (window + 1) * order.window_blocks]
@@ -122,7 +122,7 @@ class Epoch:
             slide, place = np.repeat(order.slide[blocks], rows), np.repeat(order.start[blocks], rows) + within
             if order.kept is not None:
                 place = np.array([order.kept[s][p] for s, p in zip(slide, place, strict=True)], np.int64)
-            self._kept = window, Rows(slide[mixed], place[mixed], random.integers(order.views, size=len(within)))
+            self._kept = window, Places(slide[mixed], place[mixed], random.integers(order.views, size=len(within)))
         return self._kept[1]
 
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ from pipeline.base.items import (
 )
 from pipeline.base.partials import file_sha256
 from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.types import Json, Recipe
 from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import drop_checkpoint
 from pipeline.student.corpus import Corpus, open_corpus
@@ -65,7 +66,7 @@ def train_student(
     out: Path,
     curve: Path,
     log: Path | None = None,
-) -> tuple[StudentManifest, dict[str, Any]]:
+) -> tuple[StudentManifest, dict[str, float]]:
     """Train (or find trained) and export to `out`; copy the curve to `curve`; TensorBoard's files go below `log`.
 
     Returns the manifest (items: the exported files; summary: run.json) and the metrics of this call: `cached`, and
@@ -73,18 +74,18 @@ def train_student(
     the same answer; rank 0 alone writes. Raises `TrainingError` and the store's errors.
     """
     corpus = open_corpus(tiles, tokens, store, params.train_fraction)
-    _check(params, corpus)
+    _require_objectives(params, corpus)
     accelerator = make_accelerator()
     recipe = train_recipe(tokens, corpus, params, tiles.tile_px, accelerator.num_processes)
+    subject = Subject(tiles, tokens, corpus, params)
     ref = Ref(KIND, recipe_key(recipe), ITEM)
     main = accelerator.is_main_process
     (cached,) = broadcast_object_list([store.has(ref)])
-    metrics: dict[str, Any] = {"cached": cached}
+    metrics: dict[str, float] = {"cached": cached}
     if not cached:
         with store.write(ref, recipe, resume=True) if main else contextlib.nullcontext() as partial:
             (folder,) = broadcast_object_list([partial])
-            below = log / ref.recipe[:12] if log else None
-            metrics |= _run(folder, recipe, tiles, tokens, corpus, params, accelerator, below)
+            metrics |= _run(folder, subject, accelerator, log / ref.recipe[:12] if log else None)
     accelerator.wait_for_everyone()
     folder = store.open(ref, remedy="dvc repro student")
     if main:
@@ -100,34 +101,48 @@ def train_student(
     return manifest, metrics
 
 
-def train_recipe(
-    tokens: TokensManifest, corpus: Corpus, params: StudentParams, tile_px: int, world: int = 1
-) -> dict[str, Any]:
+def train_recipe(tokens: TokensManifest, corpus: Corpus, params: StudentParams, tile_px: int, world: int = 1) -> Recipe:
     """All that the weights depend on: parameters, input side, precision, the cached answers in their order.
 
     The number of processes too, but where they train what one does: batch norm held, and the same batch.
     """
-    student = params.model_dump(mode="json", exclude=SITE_PARAMS)
-    if not torch.cuda.is_available():
-        # CPUs run eager whatever it says.
-        student["compile"] = "auto"
     one, many = (shared_batch(params.batch_size, corpus.kept_total, n) for n in (1, world))
-    special: dict[str, Any] = {} if world == 1 or (params.freeze_batch_norm and one == many) else {"world": world}
+    special: dict[str, Json] = {} if world == 1 or (params.freeze_batch_norm and one == many) else {"world": world}
     if params.train_fraction < 1:
         # Which rows a fraction keeps, and that the targets' statistics are of them alone.
         special["kept_rows"] = "bit-reversed"
     return {
         **special,
-        "student": student,
-        "input_px": params.input_px or max(32, round(tile_px / 32) * 32),
-        "precision": "fp32" if autocast_dtype() is None else "bf16",
+        "student": kept_params(params),
+        "input_px": input_side(params, tile_px),
+        "precision": precision_here(),
         "tokens": tokens.recipe_key,
         "items": [[item.key, item.digest] for item in corpus.items],
         "recipe_version": RECIPE_VERSION,
     }
 
 
-def _check(params: StudentParams, corpus: Corpus) -> None:
+def kept_params(params: StudentParams) -> dict[str, Json]:
+    """Those on which the weights depend, as they are hashed."""
+    student: dict[str, Json] = params.model_dump(mode="json", exclude=SITE_PARAMS)
+    if not torch.cuda.is_available():
+        # CPUs run eager whatever it says.
+        student["compile"] = "auto"
+    return student
+
+
+def input_side(params: StudentParams, tile_px: int) -> int:
+    """The side at which the student sees a tile."""
+    return params.input_px or max(32, round(tile_px / 32) * 32)
+
+
+def precision_here() -> str:
+    """In which a student is trained on this machine."""
+    return "fp32" if autocast_dtype() is None else "bf16"
+
+
+def _require_objectives(params: StudentParams, corpus: Corpus) -> None:
+    """Raise `TrainingError` where nothing is to be learnt, or something that the cache does not hold."""
     weights = params.objective
     if not any(getattr(weights, name) for name in OBJECTIVES):
         raise TrainingError("every objective has weight 0", where="student.objective", fix="give one a weight")
@@ -136,41 +151,40 @@ def _check(params: StudentParams, corpus: Corpus) -> None:
         raise TrainingError("no patch tokens are cached (tokens.patch is none)", where="student.objective", fix=fix)
 
 
-def _run(
-    folder: Path,
-    recipe: dict[str, Any],
-    tiles: TilesManifest,
-    tokens: TokensManifest,
-    corpus: Corpus,
-    params: StudentParams,
-    accelerator: Accelerator,
-    log: Path | None,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Subject:
+    """What is trained on what."""
+
+    tiles: TilesManifest
+    tokens: TokensManifest
+    corpus: Corpus
+    params: StudentParams
+
+    @property
+    def input_px(self) -> int:
+        """The side at which the student sees a tile."""
+        return input_side(self.params, self.tiles.tile_px)
+
+
+def _run(folder: Path, subject: Subject, accelerator: Accelerator, log: Path | None) -> dict[str, float]:
     """Train and leave the item's files in `folder`; run.json comes last, and means that all is there."""
     if (folder / "run.json").exists():
         return {}
+    corpus, params = subject.corpus, subject.params
     # A rotation from an eigendecomposition may differ between machines: one process makes it for all.
     made = cls_standardiser(corpus, params.standardise) if accelerator.is_main_process else None
     (cls,) = broadcast_object_list([made])
     distiller, arguments = build(
         model=params.model,
         width=corpus.width,
-        input_px=recipe["input_px"],
+        input_px=subject.input_px,
         adapter=params.adapter if params.objective.patch > 0 else None,
         grid=corpus.grid,
         seed=params.seed,
         model_kwargs=params.model_kwargs,
     )
-    training = Training(
-        distiller,
-        corpus,
-        params,
-        input_px=recipe["input_px"],
-        terms=Terms(params.objective, corpus, cls, accelerator.device, params.seed),
-        folder=folder,
-        accelerator=accelerator,
-        log=log,
-    )
+    terms = Terms(params.objective, corpus, cls, accelerator.device, params.seed)
+    training = Training(distiller, corpus, params, terms=terms, folder=folder, accelerator=accelerator, log=log)
     metrics = training.run()
     if accelerator.is_main_process:
         final = training.final()
@@ -180,8 +194,7 @@ def _run(
         _refuse_not_finite(tensors)
         save_file(tensors, folder / "weights.safetensors")
         write_atomic(folder / "curve.csv", _curve(training.curve))
-        facts = _facts(recipe, tiles, tokens, corpus, params, training, final, arguments)
-        write_json(folder / "run.json", facts.model_dump(mode="json"))
+        write_json(folder / "run.json", _facts(subject, training, final, arguments).model_dump(mode="json"))
         drop_checkpoint(folder)
     return metrics
 
@@ -195,28 +208,20 @@ def _refuse_not_finite(tensors: dict[str, Tensor]) -> None:
         raise TrainingError(f"trained to weights that are not finite: {shown}", where="the last step", fix=fix)
 
 
-def _facts(
-    recipe: dict[str, Any],
-    tiles: TilesManifest,
-    tokens: TokensManifest,
-    corpus: Corpus,
-    params: StudentParams,
-    training: Training,
-    final: Distiller,
-    arguments: AdapterArguments | None,
-) -> StudentFacts:
+def _facts(subject: Subject, training: Training, final: Distiller, arguments: AdapterArguments | None) -> StudentFacts:
     """run.json: enough to build the student again, to describe it, and to say how training ended."""
+    tiles, tokens, corpus, params = subject.tiles, subject.tokens, subject.corpus, subject.params
     return StudentFacts(
         model=params.model,
-        input_px=recipe["input_px"],
+        input_px=subject.input_px,
         width=corpus.width,
         grid=corpus.grid,
         tile_px=tiles.tile_px,
         target_mpp=tiles.target_mpp,
         parameters=sum(parameter.numel() for parameter in final.student.parameters()),
         teacher=tokens.teacher,
-        student=recipe["student"],
-        precision=recipe["precision"],
+        student=kept_params(params),
+        precision=precision_here(),
         adapter=arguments,
         train_slides=len(corpus.items),
         train_tiles=training.loader.order.total,

@@ -19,7 +19,6 @@ fast as one after the other with two threads (EfficientViT-B0 at 112 px, docs/be
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shutil
@@ -31,7 +30,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
-from typing import Any
 
 import yaml
 
@@ -39,8 +37,9 @@ from pipeline.base.errors import StudyError
 from pipeline.base.files import write_atomic
 from pipeline.base.progress import console
 from pipeline.base.store import recipe_key
+from pipeline.base.types import Json, Recipe
 
-Overrides = Mapping[str, Any]
+Overrides = Mapping[str, Json]
 STAGE = "evaluate"
 """Where an arm ends: what a study compares is in this stage's manifest."""
 
@@ -61,7 +60,7 @@ class Plan:
                 yield Run(arm, seed, {**overrides, "student.seed": seed}, self._digest(overrides, seed))
 
     def _digest(self, overrides: Overrides, seed: int) -> str:
-        told = {"table": self.table, "base": dict(self.base), "arm": dict(overrides), "seed": seed}
+        told: Recipe = {"table": self.table, "base": dict(self.base), "arm": dict(overrides), "seed": seed}
         return recipe_key(told)[:16]
 
 
@@ -177,16 +176,18 @@ def _clone(plan: Plan, project: Path, clone: Path) -> Path:
     return clone
 
 
-def _with(params: Mapping[str, Any], overrides: Overrides) -> bytes:
+def _with(params: Mapping[str, Json], overrides: Overrides) -> bytes:
     """params.yaml of `params` with each dotted name set."""
-    changed = copy.deepcopy(dict(params))
+    changed = dict(params)
     for name, value in overrides.items():
-        *sections, key = name.split(".")
-        inner = changed
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[key] = value
+        changed = _set(changed, name.split("."), value)
     return yaml.safe_dump(changed, sort_keys=False).encode()
+
+
+def _set(tree: Mapping[str, Json], keys: Sequence[str], value: Json) -> dict[str, Json]:
+    key, *rest = keys
+    inner = tree.get(key)
+    return {**tree, key: _set(inner if isinstance(inner, Mapping) else {}, rest, value) if rest else value}
 
 
 def _call(command: list[str], folder: Path, **environment: str) -> str:

@@ -6,116 +6,154 @@ would. Two arms of one seed share their tiles, their order and their initial wei
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from pipeline.base.errors import ManifestError
+from pipeline.base.figures import Figure, Interval, NotMeasured
+from pipeline.evaluate.manifest import EvaluateManifest
+from pipeline.evaluate.split_figures import Accuracies, FromLabels, Probes, SplitFigures
 from pipeline.study.run import Plan
 
-COLUMNS = {
-    "cosine": "cosine",
-    "linear": "linear probe",
-    "linear_kept": "kept",
-    "knn": "20-NN",
-    "knn_kept": "kept",
-    "head_kept": "teacher’s head kept",
-}
-LABELS = {"student": "distilled", "from_labels": "from labels alone", "gain": "difference"}
-"""Further columns for each number of labels of `evaluate.from_labels`, where all results have them."""
-_PROBES = {"linear": "linear", "knn": "knn", "head": "head_transfer"}
-
-Figures = dict[str, float]
+Results = Mapping[str, Mapping[int, "Probed"]]
+"""{arm: {seed: figures}}."""
 
 
-def results_of(plan: Plan, results: Path, split: str) -> dict[str, dict[int, Figures]]:
-    """{arm: {seed: figures of one split}}; runs without a result, or without that split, are left out.
+@dataclass(frozen=True)
+class Probed:
+    """The figures of one split that was probed; a run that was not has no place in the table."""
 
-    Figures: `cosine` (centred, standardised), and for linear, knn and head the student's balanced accuracy, its share
-    of the teacher's (`…_kept`), and `…_teacher`, `…_untrained`; for k labels a class, where they were asked for,
-    `labels_k_student`, `labels_k_from_labels` and their difference `labels_k_gain`.
+    split: SplitFigures
+    probes: Probes
+
+    def labels(self) -> dict[int, FromLabels]:
+        """By labels a class, where that was asked for and could be had."""
+        return {k: row for k, row in self.split.from_labels.items() if isinstance(row, FromLabels)}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of the student; a `share` of the teacher's is written in percents."""
+
+    title: str
+    of: Callable[[Probed], float]
+    share: bool = False
+
+
+def _score(table: Accuracies) -> float:
+    return table.student.balanced.value
+
+
+def _kept(table: Accuracies) -> float:
+    return table.student.balanced.value / table.teacher.balanced.value
+
+
+COLUMNS = (
+    Column("cosine", lambda found: found.split.fidelity.cosine.value),
+    Column("linear probe", lambda found: _score(found.probes.linear)),
+    Column("kept", lambda found: _kept(found.probes.linear), share=True),
+    Column("20-NN", lambda found: _score(found.probes.knn)),
+    Column("kept", lambda found: _kept(found.probes.knn), share=True),
+    Column("teacher’s head kept", lambda found: _kept(found.probes.head_transfer), share=True),
+)
+
+
+def _label_columns(k: int) -> tuple[Column, ...]:
+    return (
+        Column(f"{k} labels: distilled", lambda found: _score(found.labels()[k].accuracies)),
+        Column(f"{k} labels: from labels alone", lambda found: found.labels()[k].from_labels.balanced.value),
+        Column(f"{k} labels: difference", lambda found: found.labels()[k].gain.value),
+    )
+
+
+def results_of(plan: Plan, results: Path, split: str) -> dict[str, dict[int, Probed]]:
+    """The figures of one split; runs without a result, or without probes of that split, are left out.
+
+    Raises `ManifestError` for a result that another version of Histill wrote.
     """
-    found: dict[str, dict[int, Figures]] = {arm: {} for arm in plan.arms}
+    found: dict[str, dict[int, Probed]] = {arm: {} for arm in plan.arms}
     for run in plan.runs():
         path = results / f"{run.name}.json"
         if path.exists():
-            summary = json.loads(path.read_bytes())["summary"]
-            if split in (summary["probes"] or {}):
-                found[run.arm][run.seed] = _figures(summary, split)
+            figures = _load(path).summary.splits.get(split)
+            if figures and isinstance(figures.probes, Probes):
+                found[run.arm][run.seed] = Probed(figures, figures.probes)
     return found
 
 
-def markdown(found: Mapping[str, Mapping[int, Figures]], split: str) -> str:
-    """The table of one split: a row an arm, `mean ± half the interval`, differences from the first arm beside it."""
-    columns = COLUMNS | _label_columns(found)
-    rows = [f"| `{split}` | seeds | {' | '.join(columns.values())} |", "| --- " * (len(columns) + 2) + "|"]
+def _load(path: Path) -> EvaluateManifest:
+    try:
+        return EvaluateManifest.load(path)
+    except ManifestError as error:
+        fix = "delete that file and give the same command again: its arm runs anew"
+        raise ManifestError(error.what, where=str(path), fix=fix) from None
+
+
+def markdown(found: Results, split: str) -> str:
+    """The table of one split: a row an arm, `mean ± half the interval`, differences from the first arm beside it.
+
+    Numbers of labels are columns where all results have them.
+    """
+    counts = [set(figures.labels()) for by_seed in found.values() for figures in by_seed.values()]
+    shared_counts = sorted(set.intersection(*counts)) if counts else []
+    columns = [*COLUMNS, *(column for k in shared_counts for column in _label_columns(k))]
+    titles = " | ".join(column.title for column in columns)
+    rows = [f"| `{split}` | seeds | {titles} |", "| --- " * (len(columns) + 2) + "|"]
     first = next(iter(found.values()), {})
     for arm, by_seed in found.items():
-        cells = [_cell([figures[name] for figures in by_seed.values()], name) for name in columns]
+        cells = [_cell(map(column.of, by_seed.values()), column) for column in columns]
         rows.append(f"| {arm} | {len(by_seed)} | {' | '.join(cells)} |")
         shared = [seed for seed in by_seed if seed in first]
         if by_seed is not first and shared:
-            gains = [_gain([by_seed[s][name] - first[s][name] for s in shared], name) for name in columns]
+            gains = [_gain((column.of(by_seed[s]) - column.of(first[s]) for s in shared), column) for column in columns]
             rows.append(f"| – against the first | {len(shared)} | {' | '.join(gains)} |")
     return "\n".join([*rows, "", _floors(found)])
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """(mean, half width) of Student's 95 % interval; the half width of one value is NaN."""
-    values_S = np.asarray(values, dtype=np.float64)
-    if len(values_S) < 2:
-        return float(values_S.mean()), float("nan")
-    error = values_S.std(ddof=1) / np.sqrt(len(values_S))
-    return float(values_S.mean()), float(stats.t.ppf(0.975, len(values_S) - 1) * error)
+def over_seeds(values: Sequence[float]) -> Figure:
+    """The mean, with Student's 95 % interval; one value has none."""
+    values_S, n = np.asarray(values, dtype=np.float64), len(values)
+    mean = float(values_S.mean())
+    if n < 2:
+        return Figure(value=mean, interval=NotMeasured(why="one seed"), n=n)
+    half = float(stats.t.ppf(0.975, n - 1) * values_S.std(ddof=1) / np.sqrt(n))
+    return Figure(
+        value=mean, interval=Interval(low=mean - half, high=mean + half, unit="seed", units=n, method="t"), n=n
+    )
 
 
-def _figures(summary: Mapping[str, Any], split: str) -> Figures:
-    probes = summary["probes"][split]
-    figures: Figures = {"cosine": summary["fidelity"][split]["cosine"]}
-    for name, probe in _PROBES.items():
-        by_model = {model: told["balanced_accuracy"] for model, told in probes[probe].items() if _is_accuracy(told)}
-        figures |= {f"{name}_{model}": value for model, value in by_model.items()}
-        figures |= {name: by_model["student"], f"{name}_kept": by_model["student"] / by_model["teacher"]}
-    for k, told in ((summary.get("from_labels") or {}).get(split) or {}).items():
-        figures |= {f"labels_{k}_{model}": told[model]["balanced_accuracy"] for model in ("student", "from_labels")}
-        figures[f"labels_{k}_gain"] = told["gain"]["value"]
-    return figures
-
-
-def _label_columns(found: Mapping[str, Mapping[int, Figures]]) -> dict[str, str]:
-    every = [set(figures) for by_seed in found.values() for figures in by_seed.values()]
-    shared = set.intersection(*every) if every else set()
-    counts = sorted(int(name.split("_")[1]) for name in shared if name.startswith("labels_") and name.endswith("_gain"))
-    return {f"labels_{k}_{key}": f"{k} labels: {label}" for k in counts for key, label in LABELS.items()}
-
-
-def _is_accuracy(told: Any) -> bool:
-    return isinstance(told, Mapping) and "balanced_accuracy" in told
-
-
-def _floors(found: Mapping[str, Mapping[int, Figures]]) -> str:
+def _floors(found: Results) -> str:
     """What the figures stand between: the teacher, and the student's architecture with random weights."""
     every = [figures for by_seed in found.values() for figures in by_seed.values()]
-    said = []
-    for name, label in (("linear", "linear probe"), ("knn", "20-NN")):
-        teacher = float(np.mean([figures[f"{name}_teacher"] for figures in every]))
-        floor = float(np.mean([figures[f"{name}_untrained"] for figures in every]))
-        said.append(f"{label}: teacher {teacher:.3f}, untrained student {floor:.3f}")
-    return "; ".join(said) + "." if every else ""
+    if not every:
+        return ""
+    linear = _between("linear probe", [figures.probes.linear for figures in every])
+    return f"{linear}; {_between('20-NN', [figures.probes.knn for figures in every])}."
 
 
-def _cell(values: Sequence[float], name: str) -> str:
-    if not values:
+def _between(label: str, tables: Sequence[Accuracies]) -> str:
+    teacher, floor = (
+        float(np.mean([score.balanced.value for score in scores]))
+        for scores in ([table.teacher for table in tables], [table.untrained for table in tables])
+    )
+    return f"{label}: teacher {teacher:.3f}, untrained student {floor:.3f}"
+
+
+def _cell(values: Iterable[float], column: Column) -> str:
+    known = list(values)
+    if not known:
         return "–"
-    mean, half = interval(values)
-    scale, digits, unit = (100, 1, " %") if name.endswith("_kept") else (1, 3, "")
-    spread = "" if np.isnan(half) else f" ± {half * scale:.{digits}f}"
-    return f"{mean * scale:.{digits}f}{unit}{spread}"
+    figure = over_seeds(known)
+    scale, digits, unit = (100, 1, " %") if column.share else (1, 3, "")
+    span = figure.span
+    spread = f" ± {(span.high - span.low) / 2 * scale:.{digits}f}" if span else ""
+    return f"{figure.value * scale:.{digits}f}{unit}{spread}"
 
 
-def _gain(values: Sequence[float], name: str) -> str:
-    text = _cell(values, name)
+def _gain(values: Iterable[float], column: Column) -> str:
+    text = _cell(values, column)
     return text if text.startswith("-") else f"+{text}"

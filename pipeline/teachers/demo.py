@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from pipeline.base.files import write_json
 from pipeline.base.fitting import Fitting, fit
 from pipeline.base.progress import track
 from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.types import Recipe
 from pipeline.demo.regions import CLASSES
 from pipeline.demo.slides import LABELS_FILE, SLIDE_FILE, demo_mpp, demo_ref, ensure_demo_slide
 from pipeline.params.tokens import TokensParams
@@ -38,7 +38,7 @@ SLIDES = (1, 2, 3, 4)
 INPUT_PX, PATCH_PX, MPP = 128, 16, 0.5
 CROP_PX = (128, 160, 224)
 """Crops of these sides are resized to the input's, so that tiles of other sides do not take the teacher by surprise."""
-_ARCHITECTURE: dict[str, Any] = {"embed_dim": 128, "depth": 4, "num_heads": 4, "mlp_ratio": 3.0}
+_ARCHITECTURE: dict[str, float] = {"embed_dim": 128, "depth": 4, "num_heads": 4, "mlp_ratio": 3.0}
 _STEM = ((24, 2), (48, 2), (96, 2), (96, 1))
 """(channels, stride) of the stem's convolutions before the last, which has the ViT's width and stride 2."""
 _LABEL_PX = 64
@@ -56,7 +56,7 @@ class ConvStem(nn.Module):
     (N, 3, S, S) -> (N, T, D). Xiao et al. 2021, "Early convolutions help transformers see better".
     """
 
-    def __init__(self, img_size: int, patch_size: int, in_chans: int = 3, embed_dim: int = 128, **_: Any) -> None:
+    def __init__(self, img_size: int, patch_size: int, in_chans: int = 3, embed_dim: int = 128, **_: object) -> None:
         super().__init__()
         self.img_size = (img_size, img_size)
         self.grid_size = (img_size // patch_size, img_size // patch_size)
@@ -91,7 +91,7 @@ def _seeded() -> Iterator[None]:
 
 def demo_teacher(params: TokensParams, store: Store, demo_px: int) -> Teacher:
     """The demo teacher for slides of `demo_px`, trained first where the store does not hold it."""
-    recipe = {
+    recipe: Recipe = {
         "slides": [str(demo_ref(number, demo_px)) for number in SLIDES],
         "architecture": {**_ARCHITECTURE, "stem": _STEM},
         "training": {"steps": params.demo_teacher_steps, "batch": _BATCH, "lr": _LR, "crop_px": CROP_PX},

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from torch import nn
 
 from pipeline.base.errors import TeacherError
 from pipeline.base.store import Store, dvc_root
+from pipeline.base.types import Json
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.demo import demo_teacher
 from pipeline.teachers.registry import TeacherEntry, entry_of
@@ -28,15 +30,24 @@ def load_teacher(params: TokensParams, store: Store, demo_px: int) -> Teacher:
     entry = entry_of(params.teacher)
     kwargs = {**(entry.model_kwargs if entry else {}), **params.model_kwargs}
     model = _model(params, entry, kwargs)
-    cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    cfg: PretrainedCfg = getattr(model, "pretrained_cfg", None) or PretrainedCfg()
     own_px = entry.input_px if entry else cfg.get("input_size", (3, 224, 224))[-1]
-    input_px = params.input_px or params.model_kwargs.get("img_size") or own_px
+    given = params.model_kwargs.get("img_size")
+    input_px = params.input_px or (given if isinstance(given, int) else own_px)
     mean = entry.mean if entry else cfg.get("mean", (0.5, 0.5, 0.5))
     std = entry.std if entry else cfg.get("std", (0.5, 0.5, 0.5))
     teacher = Teacher(params.teacher, model, int(input_px), _floats(mean), _floats(std), model_kwargs=kwargs)
     if entry is not None:
         require_entry(teacher, entry)
     return teacher
+
+
+class PretrainedCfg(TypedDict, total=False):
+    """What is read of timm's `pretrained_cfg`."""
+
+    input_size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 def require_entry(teacher: Teacher, entry: TeacherEntry) -> None:
@@ -53,7 +64,7 @@ def require_entry(teacher: Teacher, entry: TeacherEntry) -> None:
         raise TeacherError(f"does not match its registry entry: {'; '.join(wrong)}", where=where, fix=fix)
 
 
-def _model(params: TokensParams, entry: TeacherEntry | None, kwargs: dict[str, Any]) -> nn.Module:
+def _model(params: TokensParams, entry: TeacherEntry | None, kwargs: Mapping[str, Json]) -> nn.Module:
     """The model with its weights: from a local file, the hub in timm's form, or the hub in transformers' form."""
     if entry is None or (params.weights is None and entry.state_names == "timm"):
         name = params.teacher if entry is None else f"hf-hub:{entry.hub}"

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
+
+from pipeline.base.types import Json
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _BIOPTIMUS = ((0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517))
@@ -45,7 +47,7 @@ class TeacherEntry:
     gated: bool = True
     embedding: Literal["cls", "cls + mean of patch tokens"] = "cls"
     state_names: Literal["timm", "transformers"] = "timm"
-    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    model_kwargs: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -19,13 +19,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.base.errors import TeacherError
+from pipeline.base.types import Json, Recipe
+from pipeline.teachers.network import Network
 from pipeline.teachers.weights import weights_digest
 
 _TOKEN = ("token", "")
@@ -51,18 +52,15 @@ class Trunk(nn.Module):
         return raw
 
 
-class Teacher(nn.Module):
+class Teacher(Network):
     """A frozen encoder with its preprocessing.
 
-    `input_px` side of its square input; `mean`, `std` of its normalisation (inputs in 0..1); `width` D; `grid` (h, w);
-    `tokens` T; `n_prefix` P; `cls_is_token` whether CLS is token 0; `final_norm` the LayerNorm that `finish` applies,
-    None where trunk's answer is already normed; `weights_digest`; `convolutional` whether raw is a map (channels-last
-    pays then); `uses` the store items it was read from; `model_kwargs` what it was built with, as plain data.
+    `width` D; `grid` (h, w); `tokens` T; `n_prefix` P; `cls_is_token` whether CLS is token 0; `final_norm` the
+    LayerNorm that `finish` applies, None where trunk's answer is already normed; `convolutional` whether raw is a map;
+    `uses` the store items it was read from; `model_kwargs` what it was built with, as plain data.
     """
 
     trunk: Trunk
-    _mean_C: Tensor
-    _std_C: Tensor
 
     def __init__(
         self,
@@ -72,16 +70,12 @@ class Teacher(nn.Module):
         mean: tuple[float, ...],
         std: tuple[float, ...],
         uses: tuple[str, ...] = (),
-        model_kwargs: Mapping[str, Any] | None = None,
+        model_kwargs: Mapping[str, Json] | None = None,
     ) -> None:
-        super().__init__()
-        self.model_kwargs = dict(model_kwargs or {})
-        self.name, self.input_px, self.mean, self.std, self.uses = name, input_px, mean, std, uses
+        super().__init__(name, input_px, mean, std)
+        self.model_kwargs, self.uses = dict(model_kwargs or {}), uses
         self.model = model.eval().requires_grad_(False)
         self.weights_digest = weights_digest(model)
-        # On the device beside the weights, so that no batch waits for them to be copied there.
-        self.register_buffer("_mean_C", torch.tensor(mean), persistent=False)
-        self.register_buffer("_std_C", torch.tensor(std), persistent=False)
         self.n_prefix = int(getattr(model, "num_prefix_tokens", 0))
         has_token = getattr(model, "cls_token", None) is not None
         self.cls_is_token = has_token and getattr(model, "global_pool", "") in _TOKEN
@@ -117,11 +111,15 @@ class Teacher(nn.Module):
             cls_ND, patch_NTD = self._split(features)
         return cls_ND.float(), patch_NTD
 
-    def normalise(self, image_NHWC: Tensor) -> Tensor:
-        """uint8 RGB images as the teacher takes them: float32 NCHW, on the same device."""
-        return ((image_NHWC.float() / 255 - self._mean_C) / self._std_C).permute(0, 3, 1, 2)
+    def embedding(self, raw: Tensor) -> Tensor:
+        """The CLS token of `finish`."""
+        return self.finish(raw)[0]
 
-    def describe(self) -> dict[str, Any]:
+    @property
+    def where(self) -> str:
+        return f"teacher {self.name}"
+
+    def describe(self) -> Recipe:
         """What the teacher's answers depend on, for recipes and manifests."""
         return {
             "name": self.name,
@@ -146,7 +144,7 @@ class Teacher(nn.Module):
         except (AssertionError, RuntimeError, ValueError) as error:
             what = f"refuses images of {self.input_px} px: {str(error).splitlines()[0]}"
             fix = "set `tokens.input_px`, or model_kwargs {dynamic_img_size: true} or {img_size: …}"
-            raise TeacherError(what, where=f"teacher {self.name}", fix=fix) from None
+            raise TeacherError(what, where=self.where, fix=fix) from None
         except AttributeError:
             raise self._refused("it has no forward_features") from None
         finally:
@@ -181,4 +179,4 @@ class Teacher(nn.Module):
 
     def _refused(self, what: str) -> TeacherError:
         fix = "take a ViT, or a CNN whose forward_features is one map"
-        return TeacherError(what, where=f"teacher {self.name}", fix=fix)
+        return TeacherError(what, where=self.where, fix=fix)

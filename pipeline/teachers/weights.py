@@ -12,7 +12,6 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import timm
 import timm.layers
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.base.errors import TeacherError
+from pipeline.base.types import Json
 from pipeline.teachers.dinov2_names import timm_names
 from pipeline.teachers.registry import TEACHERS
 
@@ -29,7 +29,7 @@ _LAYERS = ("mlp_layer", "act_layer", "norm_layer")
 _CLASSIFIERS = ("head.", "fc.", "classifier.", "head_dist.")
 
 
-def create_model(name: str, model_kwargs: Mapping[str, Any], *, pretrained: bool) -> nn.Module:
+def create_model(name: str, model_kwargs: Mapping[str, Json], *, pretrained: bool) -> nn.Module:
     """timm's model of that name without its classifier; `pretrained` fetches its weights from the hub.
 
     `model_kwargs` are plain data: mlp_layer, act_layer and norm_layer are names of timm.layers or torch.nn.
@@ -39,7 +39,7 @@ def create_model(name: str, model_kwargs: Mapping[str, Any], *, pretrained: bool
         known = "`histill teachers` and timm.list_models() list them; `hf-hub:owner/name` too"
         fix = f"did you mean {', '.join(near)}?" if near else known
         raise TeacherError("neither a short name nor a model that timm knows", where=f"teacher {name}", fix=fix)
-    kwargs = {**model_kwargs, **{key: _layer(model_kwargs[key], name) for key in _LAYERS if key in model_kwargs}}
+    kwargs = {**model_kwargs, **{key: _layer(str(model_kwargs[key]), name) for key in _LAYERS if key in model_kwargs}}
     try:
         model: nn.Module = timm.create_model(name, pretrained=pretrained, **{**kwargs, "num_classes": 0})
     except TypeError as error:
@@ -123,9 +123,9 @@ def without_token(text: str) -> str:
     return re.sub(r"hf_\w+", "hf_…", text.replace(token, "hf_…") if token else text)
 
 
-def _layer(layer: str, name: str) -> Any:
+def _layer(layer: str, name: str) -> type[nn.Module]:
     """A layer's class by its name, timm's before torch's."""
-    found = getattr(timm.layers, layer, None) or getattr(nn, layer, None)
+    found: type[nn.Module] | None = getattr(timm.layers, layer, None) or getattr(nn, layer, None)
     if found is None:
         fix = "take a name of timm.layers or torch.nn, such as SwiGLUPacked or SiLU"
         raise TeacherError(f"no layer is called {layer!r}", where=f"teacher {name}, tokens.model_kwargs", fix=fix)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.base.errors import SlideRefused
 from pipeline.params.tiles import TilesParams
 from pipeline.tiles.coords.tiling import Tiling
-from pipeline.tiles.grid import COARSER_BY, Geometry, lay, plan
+from pipeline.tiles.grid import COARSER_BY, Geometry, geometry_of, lay
 from pipeline.tiles.tissue import TissueMask, box_means, coverage
 
 MAX_INK = 0.1
@@ -89,7 +89,7 @@ def choose(geometry: Geometry, mask: TissueMask, params: TilesParams, unseen: Un
     return Choice(x_l0_A[kept], y_l0_A[kept], tissue_A[kept], stain_A2[kept], dropped, lost)
 
 
-def plan_given(levels: Sequence[tuple[int, int, float]], tiling: Tiling, params: TilesParams) -> Geometry:
+def geometry_given(levels: Sequence[tuple[int, int, float]], tiling: Tiling, params: TilesParams) -> Geometry:
     """The geometry for a tiling made elsewhere: its side in level-0 pixels becomes `tile_px`, whatever the mpp.
 
     Raises `SlideRefused` where its tiles are more than 5 % smaller than `tile_px`: pixels are not made up.
@@ -100,7 +100,7 @@ def plan_given(levels: Sequence[tuple[int, int, float]], tiling: Tiling, params:
         raise SlideRefused(
             what, fix=f"lower tiles.tile_px to {int(tiling.side_l0)}; nothing is upsampled by more than 5 %"
         )
-    return plan(levels, (1.0, 1.0), params.model_copy(update={"target_mpp": scale, "overlap_px": 0}))
+    return geometry_of(levels, (1.0, 1.0), params.model_copy(update={"target_mpp": scale, "overlap_px": 0}))
 
 
 def choose_given(geometry: Geometry, tiling: Tiling, mask: TissueMask) -> Choice:

@@ -51,9 +51,9 @@ def cut(
     x_l0_N: NDArray[np.int64],
     y_l0_N: NDArray[np.int64],
     tissue_N: NDArray[np.float64],
-    quality: int,
+    jpeg_quality: int,
 ) -> Iterator[Cut]:
-    """The N tiles in order, damaged ones included. `quality` of the JPEGs that are made here.
+    """The N tiles in order, damaged ones included. `jpeg_quality` of those that are made here.
 
     A file may leave out tiles of glass, which are white. Where more of a tile is left out than what is no tissue by
     `tissue_N`, the file has lost it, and it is damaged.
@@ -63,13 +63,13 @@ def cut(
         own = [_own(reader, geometry, int(x_l0_N[row]), int(y_l0_N[row]), row) for row in strip.rows]
         found = {part.row: part for part in own if part is not None}
         if not found:
-            yield from _made(reader, geometry, strip, most_empty_N, quality)
+            yield from _made(reader, geometry, strip, most_empty_N, jpeg_quality)
             continue
         for i, row in enumerate(strip.rows):
             if row in found:
                 yield found[row]
             else:
-                yield from _made(reader, geometry, strip.single(i, geometry), most_empty_N, quality)
+                yield from _made(reader, geometry, strip.single(i, geometry), most_empty_N, jpeg_quality)
 
 
 def cut_padded(reader: SlideReader, geometry: Geometry, x_l0: int, y_l0: int, row: int, quality: int) -> Cut:
@@ -104,7 +104,7 @@ def _own(reader: SlideReader, geometry: Geometry, x_l0: int, y_l0: int, row: int
 
 
 def _made(
-    reader: SlideReader, geometry: Geometry, strip: Strip, most_empty_N: NDArray[np.float64], quality: int
+    reader: SlideReader, geometry: Geometry, strip: Strip, most_empty_N: NDArray[np.float64], jpeg_quality: int
 ) -> Iterator[Cut]:
     """The strip's tiles from its pixels; one by one where some of them do not decode."""
     try:
@@ -114,7 +114,7 @@ def _made(
             yield Cut(strip.rows[0], None)
             return
         for i in range(len(strip.rows)):
-            yield from _made(reader, geometry, strip.single(i, geometry), most_empty_N, quality)
+            yield from _made(reader, geometry, strip.single(i, geometry), most_empty_N, jpeg_quality)
         return
     empty_HW = reader.empty_HW
     for row, box in zip(strip.rows, strip.boxes, strict=True):
@@ -123,4 +123,4 @@ def _made(
             continue
         whole_HWC = strip_HWC[box.top : box.bottom, box.left : box.right]
         tile_HWC = shrink(whole_HWC, geometry.size_px, geometry.tile_px)
-        yield Cut(row, encode_jpeg(tile_HWC, quality), sharpness(tile_HWC))
+        yield Cut(row, encode_jpeg(tile_HWC, jpeg_quality), sharpness(tile_HWC))

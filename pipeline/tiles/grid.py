@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import SlideRefused
 from pipeline.params.tiles import TilesParams
-from pipeline.slides.read.levels import check_read, is_reduced
+from pipeline.slides.read.levels import is_reduced, require_readable
 
 COARSER_BY = 1.05
 """Level 0 may be this much coarser than the target (0.502 um/px passes for 0.5); beyond it, resizing would invent."""
@@ -91,7 +91,7 @@ class Grid:
         return np.tile(self.x_l0, len(self.y_l0)), np.repeat(self.y_l0, len(self.x_l0))
 
 
-def plan(levels: Sequence[tuple[int, int, float]], mpp_xy: tuple[float, float], params: TilesParams) -> Geometry:
+def geometry_of(levels: Sequence[tuple[int, int, float]], mpp_xy: tuple[float, float], params: TilesParams) -> Geometry:
     """The geometry for a slide of `levels` (width, height, downsample) and `mpp_xy` um per level-0 pixel.
 
     Raises `SlideRefused` where level 0 is more than 5 % coarser than the target: pixels are not made up.
@@ -123,7 +123,7 @@ def plan(levels: Sequence[tuple[int, int, float]], mpp_xy: tuple[float, float], 
         level_px=(levels[level][0], levels[level][1]),
         downsample=levels[level][2],
     )
-    check_read((math.ceil(geometry.size_px[0]), math.ceil(geometry.size_px[1])))
+    require_readable((math.ceil(geometry.size_px[0]), math.ceil(geometry.size_px[1])))
     return geometry
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.base.errors import SlideRefused
 from pipeline.params.tiles import TilesParams
 from pipeline.tiles.choice import Choice, NoTiles, choose
-from pipeline.tiles.grid import lay, plan
+from pipeline.tiles.grid import geometry_of, lay
 from pipeline.tiles.tissue import find_tissue
 from pipeline.tiles.tissue.light import dark_field, faint_stain, without_colour
 
@@ -43,9 +43,9 @@ class Picture:
     own_HW: NDArray[np.bool_] | None
 
     def tiles(self, params: TilesParams, own_HW: NDArray[np.bool_] | None = None) -> Choice:
-        """Its tiles with other params, or another mask. Raises `NoTiles`, and `SlideRefused` as `plan` does."""
+        """Its tiles with other params, or another mask. Raises `NoTiles`, and `SlideRefused` as `geometry_of` does."""
         mask = find_tissue(self.rgb_HWC, self.mask_mpp_xy, params.tissue, self.own_HW if own_HW is None else own_HW)
-        return choose(plan(self.levels, self.mpp_xy, params), mask, params)
+        return choose(geometry_of(self.levels, self.mpp_xy, params), mask, params)
 
 
 def refusal(picture: Picture, params: TilesParams, found: NoTiles) -> SlideRefused:
@@ -68,7 +68,7 @@ def refusal(picture: Picture, params: TilesParams, found: NoTiles) -> SlideRefus
 
 def _remedies(picture: Picture, params: TilesParams, found: NoTiles) -> list[Remedy]:
     """What may help, the likeliest first."""
-    geometry, remedies = plan(picture.levels, picture.mpp_xy, params), list[Remedy]()
+    geometry, remedies = geometry_of(picture.levels, picture.mpp_xy, params), list[Remedy]()
     fits_px = math.floor(min(n / s for n, s in zip(geometry.slide_l0, geometry.scale, strict=True)))
     if not len(lay(geometry, params.edge).corners()[0]) and SMALLEST_TILE_PX <= fits_px < params.tile_px:
         width, height = (n * mpp for n, mpp in zip(geometry.slide_l0, picture.mpp_xy, strict=True))

@@ -16,9 +16,9 @@ MAX_PX = 1 << 25
 """Pixels of an image: a third of a GiB, where it has to be converted."""
 
 
-def encode_jpeg(rgb_HWC: NDArray[np.uint8], quality: int) -> bytes:
+def encode_jpeg(rgb_HWC: NDArray[np.uint8], jpeg_quality: int) -> bytes:
     """Baseline JPEG with colour at full resolution (4:4:4): stain is colour, so none of it is thrown away."""
-    data = simplejpeg.encode_jpeg(np.ascontiguousarray(rgb_HWC), quality, "RGB", colorsubsampling="444")
+    data = simplejpeg.encode_jpeg(np.ascontiguousarray(rgb_HWC), jpeg_quality, "RGB", colorsubsampling="444")
     return bytes(data)
 
 

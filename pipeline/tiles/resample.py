@@ -11,11 +11,11 @@ takes an eighth of Pillow's time, and rounds alike on every CPU.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.types import Array
 from pipeline.tiles.opencv import cv2
 
 _A = -0.5
@@ -31,8 +31,8 @@ def shrink(rgb_HWC: NDArray[np.uint8], size_px: tuple[float, float], side_px: in
     if size_px == rgb_HWC.shape[1::-1] == (side_px, side_px):
         return rgb_HWC
     x, y = size_px[0] / side_px, size_px[1] / side_px
-    smooth_HWC: NDArray[Any] = cv2.sepFilter2D(rgb_HWC, -1, low_pass(x), low_pass(y), borderType=cv2.BORDER_REPLICATE)
-    small_HWC: NDArray[Any] = cv2.resize(smooth_HWC, None, fx=1 / x, fy=1 / y, interpolation=cv2.INTER_LINEAR)
+    smooth_HWC: Array = cv2.sepFilter2D(rgb_HWC, -1, low_pass(x), low_pass(y), borderType=cv2.BORDER_REPLICATE)
+    small_HWC: Array = cv2.resize(smooth_HWC, None, fx=1 / x, fy=1 / y, interpolation=cv2.INTER_LINEAR)
     if min(small_HWC.shape[:2]) < side_px:
         # A level may end a pixel before the tile does.
         small_HWC = cv2.resize(smooth_HWC, (side_px, side_px), interpolation=cv2.INTER_LINEAR)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.base.errors import HistillError, SlideRefused
 from pipeline.base.items import SlideItem, SlidesManifest, TilesItem, TilesManifest, TilesSummary
 from pipeline.base.manifest import Refusal
 from pipeline.base.progress import console, track
 from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.types import Recipe
 from pipeline.cluster.spread import each
 from pipeline.params.site import ClusterParams
 from pipeline.params.tiles import TilesParams
@@ -21,6 +20,7 @@ from pipeline.slides.read.opening import open_slide
 from pipeline.slides.read.reader import SlideReader
 from pipeline.slides.sources import Source
 from pipeline.tiles.folder import write_folder_tiles
+from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.losses import remarks
 from pipeline.tiles.whole_slide import write_slide_tiles
@@ -40,7 +40,7 @@ class _Task:
     ref: Ref
 
 
-def tiles_recipe(params: TilesParams) -> dict[str, Any]:
+def tiles_recipe(params: TilesParams) -> Recipe:
     """All that a slide's tiles depend on besides the slide."""
     limit = params.max_tiles_per_slide
     return {
@@ -63,11 +63,8 @@ def tiles_recipe(params: TilesParams) -> dict[str, Any]:
 
 
 def tiles_ref(slide: SlideItem, params: TilesParams) -> Ref:
-    """Where a slide's tiles are: by its identity and what the table says of it (another mpp, a mask, coordinates)."""
-    key = slide.key
-    if slide.mpp_from == "table" and slide.mpp is not None and slide.kind != "folder":
-        key += "-mpp" + hashlib.sha256(repr(list(slide.mpp)).encode()).hexdigest()[:8]
-    key += "".join(f"-{name}{digest[:12]}" for name, digest in _beside(slide).items())
+    """Where a slide's tiles are: by its identity, and the mask and coordinates that the table names beside it."""
+    key = slide.key + "".join(f"-{name}{digest[:12]}" for name, digest in _beside(slide).items())
     return Ref("tiles", recipe_key(tiles_recipe(params)), key)
 
 
@@ -134,35 +131,35 @@ def _say(items: Sequence[TilesItem]) -> None:
     """Print what has to be said of slides; all of it is in tiles.json and in the report."""
     said = [f"{item.id}: {remark}" for item in items for remark in item.remarks]
     for line in said[:SAID]:
-        console.print(line, highlight=False, markup=False)
+        console.print(line)
     if len(said) > SAID:
         console.print(f"and {len(said) - SAID} more remarks: artifacts/tiles.json")
 
 
-def extract_tiles(source: Source, slide: SlideItem, params: TilesParams, store: Store) -> TilesItem:
+def tile_slide(source: Source, slide: SlideItem, params: TilesParams, store: Store) -> TilesItem:
     """One slide's tiles: made where the store lacks them. Raises `SlideRefused`."""
     ref = tiles_ref(slide, params)
     if not store.has(ref):
         if source.kind == "folder":
-            _check_unchanged(lambda: folder_identity(source.path).key == slide.key)
+            _require_unchanged(lambda: folder_identity(source.path).key == slide.key)
             with store.write(ref, tiles_recipe(params)) as folder:
                 write_folder_tiles(source.path, folder, params)
         else:
             with open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct) as reader:
-                _check_unchanged(lambda: _is(slide, reader, source))
+                _require_unchanged(lambda: _is(slide, reader, source))
                 with store.write(ref, tiles_recipe(params)) as folder:
                     write_slide_tiles(source, folder, params, reader)
     return _item(slide, ref, store)
 
 
 def _work(task: _Task, params: TilesParams, store: Store) -> TilesItem:
-    return extract_tiles(task.source, task.slide, params, store)
+    return tile_slide(task.source, task.slide, params, store)
 
 
 def _is(slide: SlideItem, reader: SlideReader, source: Source) -> bool:
-    same_file = file_identity(reader.path, reader.quickhash).key == slide.key
+    same_file = file_identity(reader).key == slide.key
     same_beside = beside_identity(source.mask, source.coords) == _beside(slide)
-    return same_file and same_beside and reader.mpp_xy == slide.mpp
+    return same_file and same_beside
 
 
 def _beside(slide: SlideItem) -> dict[str, str]:
@@ -171,7 +168,7 @@ def _beside(slide: SlideItem) -> dict[str, str]:
     return {name: digest for name, digest in files.items() if digest is not None}
 
 
-def _check_unchanged(is_same: Callable[[], bool]) -> None:
+def _require_unchanged(is_same: Callable[[], bool]) -> None:
     """Others will find these tiles by the slide's identity, so they must be of just that one. Raises `SlideRefused`."""
     try:
         same = is_same()
@@ -195,15 +192,15 @@ def _item(slide: SlideItem, ref: Ref, store: Store) -> TilesItem:
         id=slide.id,
         key=ref.item,
         digest=store.digest(ref),
-        n=meta["n"],
+        n=meta.n,
         kind=slide.kind,
         split=slide.split,
         label=slide.label,
         patient=slide.patient,
-        tissue_mm2=meta["tissue_mm2"],
-        dropped=meta["dropped"],
-        labels=meta["labels"],
-        reader=meta.get("reader"),
-        as_scanned=meta.get("as_scanned"),
-        remarks=tuple(remarks(meta["n"], meta["dropped"], meta.get("remarks", ()))),
+        tissue_mm2=meta.tissue_mm2,
+        dropped=meta.dropped,
+        labels=meta.labels,
+        reader=meta.reader if isinstance(meta, SlideMeta) else None,
+        as_scanned=meta.as_scanned if isinstance(meta, SlideMeta) else None,
+        remarks=tuple(remarks(meta.n, meta.dropped, meta.remarks if isinstance(meta, SlideMeta) else ())),
     )

@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +27,15 @@ from pipeline.tiles.choice import (
     choose,
     choose_given,
     fractions,
-    plan_given,
+    geometry_given,
     sticking_out,
     touching,
 )
 from pipeline.tiles.coords.tiling import read_tiling
 from pipeline.tiles.cutting import Cut, cut, cut_padded
-from pipeline.tiles.grid import Geometry, lay, plan
-from pipeline.tiles.item.writer import TileWriter
+from pipeline.tiles.grid import Geometry, geometry_of, lay
+from pipeline.tiles.item.meta import SlideMeta
+from pipeline.tiles.item.writer import Scores, TileWriter
 from pipeline.tiles.labels import LabelMap
 from pipeline.tiles.no_tiles import Picture, refusal
 from pipeline.tiles.pictures import THUMB_PX, write_mosaics, write_overlay, write_thumb
@@ -61,7 +61,7 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
     with contextlib.nullcontext(reader) if reader else opened as reader:
         levels = [(w, h, d) for (w, h), d in zip(reader.level_dimensions, reader.level_downsamples, strict=True)]
         tiling = read_tiling(source.coords, levels) if source.coords else None
-        geometry = plan_given(levels, tiling, params) if tiling else plan(levels, reader.mpp_xy, params)
+        geometry = geometry_given(levels, tiling, params) if tiling else geometry_of(levels, reader.mpp_xy, params)
         seen = look(reader, params, source.mask)
         mask, unseen = seen.mask, reader.unseen
         if tiling:
@@ -72,11 +72,11 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
             except NoTiles as nothing:
                 picture = Picture(levels, reader.mpp_xy, seen.small_HWC, seen.mpp_xy, seen.own_HW)
                 raise refusal(picture, params, nothing) from None
-        unseen_N2 = np.empty((0, 2), np.int64)
+        dropped, unseen_N2 = dict(choice.dropped), np.empty((0, 2), np.int64)
         # A tiling or a mask made elsewhere knows what is glass without the thumbnail.
         if unseen and not tiling and not source.mask:
             unseen_N2 = _unseen(geometry, choice, params.edge, unseen)
-            choice.dropped["glass"] -= len(unseen_N2)
+            dropped["glass"] -= len(unseen_N2)
         outside_N = sticking_out(geometry, choice.x_l0, choice.y_l0)
         labels = LabelMap(source.label_map, geometry) if source.label_map else None
         writer, kept_as_scanned = TileWriter(folder), 0
@@ -106,24 +106,20 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
                 continue
             kept_rows.append(tile.row)
             x_l0, y_l0 = int(choice.x_l0[tile.row]), int(choice.y_l0[tile.row])
-            writer.append(
-                tile.jpeg,
-                x_l0=x_l0,
-                y_l0=y_l0,
-                tissue=float(choice.tissue[tile.row]),
-                sharpness=tile.sharpness,
-                stain=(float(choice.stain[tile.row, 0]), float(choice.stain[tile.row, 1])),
-                label=labels.of(x_l0, y_l0) if labels else None,
-                source=str(tile.row) if tiling else None,
-            )
+            haematoxylin, eosin = choice.stain[tile.row].tolist()
+            scores = Scores(float(choice.tissue[tile.row]), tile.sharpness, haematoxylin, eosin)
+            label = labels.of(x_l0, y_l0) if labels else None
+            given = str(tile.row) if tiling else None
+            writer.append(tile.jpeg, x_l0=x_l0, y_l0=y_l0, scores=scores, label=label, source=given)
             kept_as_scanned += tile.as_scanned
-        choice.dropped.update({reason: len(rows) for reason, rows in lost_rows.items()})
-        choice.dropped["limit"] = n - len(writer) - sum(map(len, lost_rows.values()))
-        choice.dropped["damaged"] += len(unseen_N2)
+        dropped.update({reason: len(rows) for reason, rows in lost_rows.items()})
+        dropped["limit"] = n - len(writer) - sum(map(len, lost_rows.values()))
+        dropped["damaged"] += len(unseen_N2)
         if not len(writer):
-            raise _all_lost(choice.dropped, sharpest)
-        remarks = _remarks(seen, choice, len(writer), int(outside_N.sum()))
-        writer.close(_meta(source, reader, geometry, mask, choice, kept_as_scanned) | {"remarks": remarks})
+            raise _all_lost(dropped, sharpest)
+        said = _remarks(seen, choice, len(writer), int(outside_N.sum()))
+        meta = _meta(source, reader, geometry, mask, dropped, kept_as_scanned)
+        writer.close(meta.model_copy(update={"remarks": said}))
     thumb_HWC = write_thumb(folder, seen.picture_HWC)
     corner_N2 = np.stack([choice.x_l0, choice.y_l0], axis=1)
     lost = choice.lost | {reason: corner_N2[rows] for reason, rows in lost_rows.items()}
@@ -163,11 +159,11 @@ def look(reader: SlideReader, params: TilesParams, own_mask: Path | None = None,
     small_HWC = resize(picture_HWC, (width, height), resample=Image.Resampling.BOX)
     mpp_xy = (mpp_x * reader.width_px / width, mpp_y * reader.height_px / height)
     slide_l0 = (reader.width_px, reader.height_px)
-    own_HW = load_mask(own_mask, slide_l0, (width, height), reader.scanned_l0) if own_mask else None
+    own_HW = load_mask(own_mask, slide_l0, (width, height), reader.bounds) if own_mask else None
     mask = find_tissue(small_HWC, mpp_xy, params.tissue, own_HW)
     marks_all = False
     if own_HW is not None:
-        _, _, scanned_x, scanned_y = reader.scanned_l0 or (0, 0, *slide_l0)
+        _, _, scanned_x, scanned_y = reader.bounds or (0, 0, *slide_l0)
         marks_all = float(own_HW.mean()) >= ALL * scanned_x * scanned_y / (slide_l0[0] * slide_l0[1])
     return Look(picture_HWC, small_HWC, mpp_xy, own_HW, mask, marks_all)
 
@@ -183,7 +179,7 @@ def _all_lost(dropped: Mapping[str, int], sharpest: float) -> SlideRefused:
     return SlideRefused(what, fix=fix)
 
 
-def _remarks(seen: Look, choice: Choice, kept: int, padded: int) -> list[str]:
+def _remarks(seen: Look, choice: Choice, kept: int, padded: int) -> tuple[str, ...]:
     """What a person should know of how the slide was tiled."""
     said = []
     if seen.marks_all:
@@ -193,7 +189,7 @@ def _remarks(seen: Look, choice: Choice, kept: int, padded: int) -> list[str]:
     if kept < len(choice.x_l0) and "glass" not in choice.dropped:
         what = f"{len(choice.x_l0) - kept} of its {len(choice.x_l0)} coordinates have no tile"
         said.append(f"{what}: the column source of its tiles.parquet has the row of those that have one")
-    return said
+    return tuple(said)
 
 
 def _unseen(geometry: Geometry, choice: Choice, edge: str, boxes: Unseen) -> NDArray[np.int64]:
@@ -207,25 +203,33 @@ def _unseen(geometry: Geometry, choice: Choice, edge: str, boxes: Unseen) -> NDA
 
 
 def _meta(
-    source: Source, reader: SlideReader, geometry: Geometry, mask: TissueMask, choice: Choice, as_scanned: int
-) -> dict[str, Any]:
+    source: Source,
+    reader: SlideReader,
+    geometry: Geometry,
+    mask: TissueMask,
+    dropped: Mapping[str, int],
+    as_scanned: int,
+) -> SlideMeta:
     level, dct_scale = reader.own(geometry.level)
-    slide_px, mask_px = (reader.width_px, reader.height_px), mask.tissue.shape[::-1]
-    return {
-        "kind": source.kind,
-        "tile_px": geometry.tile_px,
-        "mpp": list(reader.mpp_xy),
-        "mpp_from": reader.mpp_from,
-        "size_l0_px": list(geometry.size_l0),
-        "slide_l0_px": list(geometry.slide_l0),
-        "read_level": level,
-        "read_downsample": reader.level_downsamples[level],
-        "dct_scale": dct_scale,
-        "reader": reader.method,
-        "as_scanned": as_scanned,
-        "tissue_mm2": round(mask.area_mm2, 4),
-        "mask_mpp": [round(mpp * n / m, 4) for mpp, n, m in zip(reader.mpp_xy, slide_px, mask_px, strict=True)],
-        "tissue_threshold": round(mask.threshold, 4),
-        "dropped": choice.dropped,
-        "scanned_l0_px": None if reader.scanned_l0 is None else list(reader.scanned_l0),
-    }
+    height, width = mask.tissue.shape
+    return SlideMeta(
+        kind=source.kind,
+        tile_px=geometry.tile_px,
+        mpp=reader.mpp_xy,
+        mpp_from=reader.mpp_from,
+        size_l0_px=geometry.size_l0,
+        slide_l0_px=geometry.slide_l0,
+        read_level=level,
+        read_downsample=reader.level_downsamples[level],
+        dct_scale=dct_scale,
+        reader=reader.method,
+        as_scanned=as_scanned,
+        tissue_mm2=round(mask.area_mm2, 4),
+        mask_mpp=(
+            round(reader.mpp_xy[0] * reader.width_px / width, 4),
+            round(reader.mpp_xy[1] * reader.height_px / height, 4),
+        ),
+        tissue_threshold=round(mask.threshold, 4),
+        dropped=dropped,
+        bounds_l0_px=reader.bounds,
+    )

@@ -7,16 +7,17 @@ same space. Each item carries its (mu, sigma) in its attributes and stays readab
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.base.arrays import ArrayWriter, MappedArray
 from pipeline.base.items import TilesItem
 from pipeline.base.store import Ref, Store
+from pipeline.base.types import Recipe
 from pipeline.teachers.statistics import Calibration
+from pipeline.tokens.item.attributes import PatchAttributes
 
 ITEM = "calibration"
 CALIBRATED_BY = "calibrated_by"
@@ -24,9 +25,13 @@ CALIBRATED_BY = "calibrated_by"
 
 
 def choose(items: Iterable[TilesItem], n_tiles: int) -> list[tuple[TilesItem, int]]:
-    """(item, row) of up to `n_tiles` tiles, evenly spread over the train slides (all slides where none is), by id."""
-    ordered = sorted(items, key=lambda item: item.id)
-    pool = [item for item in ordered if item.in_train] or ordered
+    """(item, row) of up to `n_tiles` tiles, evenly spread over the train slides by id: none is of a held-out one."""
+    return spread((item for item in items if item.in_train), n_tiles)
+
+
+def spread(items: Iterable[TilesItem], n_tiles: int) -> list[tuple[TilesItem, int]]:
+    """(item, row) of up to `n_tiles` tiles, evenly spread over all of the items, by id."""
+    pool = sorted(items, key=lambda item: item.id)
     ends = np.cumsum([item.n for item in pool])
     total = int(ends[-1]) if len(ends) else 0
     n_tiles = min(n_tiles, total)
@@ -35,7 +40,7 @@ def choose(items: Iterable[TilesItem], n_tiles: int) -> list[tuple[TilesItem, in
     return [(pool[i], int(place - ends[i] + pool[i].n)) for i, place in zip(owners, places, strict=True)]
 
 
-def save(store: Store, ref: Ref, recipe: Mapping[str, Any], calibration: Calibration) -> None:
+def save(store: Store, ref: Ref, recipe: Recipe, calibration: Calibration) -> None:
     """Commit it; where someone else was quicker, theirs stays."""
     with store.write(ref, recipe) as folder:
         for name, values_D in (("mu", calibration.mu), ("sigma", calibration.sigma)):
@@ -52,13 +57,15 @@ def recovered(store: Store, ref: Ref) -> Calibration | None:
     sharing = [path.parent for path in own.parent.glob("*/recipe.json") if _calibrated_by(path) == ref.recipe]
     for folder in (own, *sorted(sharing)):
         for metadata in sorted(folder.glob("*/patch/zarr.json")):
-            frozen = MappedArray(metadata.parent).attributes
-            return Calibration(np.array(frozen["mu"], np.float32), np.array(frozen["sigma"], np.float32))
+            frozen = PatchAttributes.model_validate(MappedArray(metadata.parent).attributes)
+            return Calibration(np.array(frozen.mu, np.float32), np.array(frozen.sigma, np.float32))
     return None
 
 
-def _calibrated_by(recipe: Path) -> Any:
-    return json.loads(recipe.read_bytes()).get(CALIBRATED_BY)
+def _calibrated_by(recipe: Path) -> str | None:
+    """The key of the recipe whose calibration a recipe.json shares."""
+    found: str | None = json.loads(recipe.read_bytes()).get(CALIBRATED_BY)
+    return found
 
 
 def load(folder: Path) -> Calibration:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.base.errors import SlideRefused
 from pipeline.base.items import TilesItem
-from pipeline.base.manifest import Recipe, fact_of
+from pipeline.base.manifest import fact_of
 from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.types import Recipe
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.statistics import Calibration
 from pipeline.tiles.item.reader import TileReader
@@ -15,7 +16,7 @@ from pipeline.tokens import calibration
 from pipeline.tokens.recipe import one_view
 from pipeline.tokens.run.spent import Spent
 
-Choice = tuple[tuple[TilesItem, int], ...]
+Picked = tuple[tuple[TilesItem, int], ...]
 """Tiles picked out of several slides: (slide's item, row)."""
 
 
@@ -28,7 +29,7 @@ class Job:
     params: TokensParams
     store: Store
     demo_px: int
-    golden: Choice = ()
+    golden: Picked = ()
     threads: int | None = None
 
     @property

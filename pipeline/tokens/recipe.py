@@ -7,11 +7,9 @@ the calibration, which is kept under the recipe of one view: tokens of train and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import recipe_key
+from pipeline.base.types import Json, Recipe
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.teacher import Teacher
 from pipeline.tokens.calibration import CALIBRATED_BY
@@ -21,9 +19,9 @@ RECIPE_VERSION = 2
 """Count up when the same parameters give other bytes."""
 
 
-def tokens_recipe(tiles: TilesManifest, teacher: Teacher, params: TokensParams, precision: str) -> dict[str, Any]:
+def tokens_recipe(tiles: TilesManifest, teacher: Teacher, params: TokensParams, precision: str) -> Recipe:
     """That of train slides; `precision` is resolved, since its bytes differ."""
-    recipe = {
+    recipe: dict[str, Json] = {
         "recipe_version": RECIPE_VERSION,
         "tiles": tiles.recipe_key,
         "teacher": teacher.describe(),
@@ -32,13 +30,15 @@ def tokens_recipe(tiles: TilesManifest, teacher: Teacher, params: TokensParams, 
         "views": params.views,
         # Without patch tokens nothing is standardised.
         "calibration_tiles": None if params.patch == "none" else params.calibration_tiles,
-    } | ({"augment": params.augment.model_dump(mode="json")} if stores_fields(params) else {})
+    }
+    if stores_fields(params):
+        recipe["augment"] = params.augment.model_dump(mode="json")
     if params.n_views > 1 and params.patch != "none":
         recipe[CALIBRATED_BY] = recipe_key(one_view(recipe))
     return recipe
 
 
-def one_view(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def one_view(recipe: Recipe) -> Recipe:
     """The recipe with the tile as it is alone; of a recipe with one view, the same."""
     return {name: value for name, value in recipe.items() if name not in ("augment", CALIBRATED_BY)} | {"views": 1}
 

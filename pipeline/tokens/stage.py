@@ -37,7 +37,10 @@ def make_tokens(
     teacher = load_teacher(params, store, demo_px)
     _warn_of_mpp(tiles, teacher)
     recipe = tokens_recipe(tiles, teacher, params, precision_there(params, cluster))
-    golden = tuple(calibration.choose(tiles.items, params.gate.tiles))
+    # The gate compares two engines and learns nothing: held-out tiles will do where there are no others.
+    golden = tuple(
+        calibration.choose(tiles.items, params.gate.tiles) or calibration.spread(tiles.items, params.gate.tiles)
+    )
     job = Job(tiles.recipe, recipe, params, store, demo_px, golden)
     uses = [*teacher.uses, *([] if params.patch == "none" else [str(job.calibration)])]
     work = _missing(tiles.items, job)
@@ -45,15 +48,15 @@ def make_tokens(
     timings: dict[str, float] = {}
     if work or not all(store.has(Ref.parse(name)) for name in uses):
         announce(tiles, work, teacher, store)
-        choice = tuple(calibration.choose(tiles.items, params.calibration_tiles))
+        picked = tuple(calibration.choose(tiles.items, params.calibration_tiles))
         total = sum(item.n for _, items in work for item in items)
         began, energy, figures = time.monotonic(), Energy(), dict[str, float]()
         with track("tokens", total, "tiles") as advance:
             estimate = Estimate(total, advance)
             for part, items in work or [(job, [])]:
-                done, gate = compute_all(items, part, choice, teacher, cluster, estimate)
+                done, of_gate = compute_all(items, part, picked, teacher, cluster, estimate)
                 outcome.add(done)
-                figures |= gate
+                figures |= of_gate
         made = [part.ref(item.key) for part, items in work for item in items if item.key not in outcome.refused]
         nbytes = sum(store.nbytes(ref) for ref in made)
         timings = conclude(outcome, nbytes, time.monotonic() - began, energy.joules()) | figures

@@ -8,13 +8,14 @@ array, and view v is element v of the tile as it is decoded at the side that is 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.arrays import ArrayWriter, MappedArray, balanced_rows
 from pipeline.base.errors import CorruptItem
+from pipeline.base.manifest import fact_of
+from pipeline.base.types import Json, Rows
 from pipeline.params.tokens import TokensParams
 from pipeline.views.fields import FIELDS, dihedral_fields, view_fields
 
@@ -41,7 +42,8 @@ def write_fields(folder: Path, params: TokensParams, key: str, n: int, tile_px: 
     """Write the fields of a slide's n tiles into its item's folder, where they are to be stored. May be repeated."""
     if not stores_fields(params):
         return
-    shape, attributes = (n, params.n_views, len(FIELDS)), {"fields": list(FIELDS), "source_px": tile_px}
+    shape = (n, params.n_views, len(FIELDS))
+    attributes: dict[str, Json] = {"fields": list(FIELDS), "source_px": tile_px}
     writer = ArrayWriter(folder / ARRAY, shape, balanced_rows(n, _CHUNK_ROWS), np.float32, attributes)
     for chunk in range(writer.n_chunks):
         writer.write(chunk, view_fields(params, key, writer.rows(chunk)))
@@ -64,9 +66,9 @@ class StoredViews:
     @property
     def source_px(self) -> int | None:
         """The side at which a tile is decoded before a view is applied; None: at the side that is wanted."""
-        return None if self._array is None else int(self._array.attributes["source_px"])
+        return None if self._array is None else fact_of(self._array.attributes, "source_px", int, "tokens")
 
-    def fields(self, rows: NDArray[np.integer[Any]], views: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+    def fields(self, rows: Rows, views: Rows) -> NDArray[np.float32]:
         """The fields of view `views[i]` of tile `rows[i]`, (n, P) float32."""
         if self._array is None:
             fields_NP: NDArray[np.float32] = dihedral_fields(self.views)[views]

@@ -8,13 +8,12 @@ stain's map: colours before it), C = 3 colours, P fields.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.base.types import Array
 from pipeline.views.crop import PRECISION_BITS, box_px, taps
 from pipeline.views.dihedral import split_element
 from pipeline.views.fields import BOX
@@ -107,7 +106,7 @@ def _turn(image_NHWC: Tensor, element: int) -> Tensor:
     return torch.rot90(mirrored, turns, dims=(1, 2)).contiguous()
 
 
-def _to(image_NHWC: Tensor, values: NDArray[Any]) -> Tensor:
+def _to(image_NHWC: Tensor, values: Array) -> Tensor:
     """On the images' device; from page-locked memory, since a copy of any other would wait for the device."""
     tensor, device = torch.from_numpy(values), image_NHWC.device
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -6,15 +6,14 @@ first is the tile as it is.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+
+from pipeline.base.types import Array
 
 N_ELEMENTS = 8
 
 
-def apply_view(grid_HWC: NDArray[Any], element: int) -> NDArray[Any]:
+def apply_view(grid_HWC: Array, element: int) -> Array:
     """A square image or token grid (side, side, …) under one element; contiguous, same dtype."""
     mirror, turns = split_element(element)
     mirrored = grid_HWC[:, ::-1] if mirror else grid_HWC

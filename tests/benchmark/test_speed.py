@@ -7,14 +7,13 @@ import importlib.util
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-import warnings
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +30,16 @@ from pipeline.base.items import TeacherFacts, TokensManifest
 from pipeline.base.store import Store
 from pipeline.benchmark import machine, memory
 from pipeline.benchmark.contender import Contender, worst_cosine
+from pipeline.benchmark.contest import Contest, gate_images
 from pipeline.benchmark.costs import gmacs
-from pipeline.benchmark.process import Spec, gate_images
-from pipeline.benchmark.runtimes import TorchRuntime
-from pipeline.benchmark.stage import MODELS, _others, benchmark_models, onnx_file, require_cached
+from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.benchmark.messages import Costs, Facts, HowMuch, Load, OnnxFile, Spec, Turn
+from pipeline.benchmark.results import MODELS, Cell, Timing
+from pipeline.benchmark.stage import Subjects, benchmark_models, onnx_file, require_cached
 from pipeline.benchmark.turns import P99_REPEATS, TURNS, announce, cell_s, take_turns
 from pipeline.params.benchmark import BenchmarkParams
 from pipeline.params.tokens import TokensParams
+from pipeline.teachers.engines.onnx_file import write_onnx
 
 SIDE_PX, WIDTH = 32, 64
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": 2, "num_heads": 4}
@@ -70,19 +72,13 @@ def export_student(folder: Path, seed: int) -> nn.Module:
 
 
 def export_onnx(model: nn.Module, path: Path) -> None:
-    pytest.importorskip("onnx")
-    axes = {"image": {0: "batch"}, "embedding": {0: "batch"}}
-    image = torch.zeros(2, 3, SIDE_PX, SIDE_PX)
-    names = {"input_names": ["image"], "output_names": ["embedding"], "dynamic_axes": axes}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(model, (image,), str(path), dynamo=False, opset_version=18, **names)
+    write_onnx(model, SIDE_PX, path)
 
 
 def spec_of(folder: Path, **more: object) -> Spec:
     """The student's ONNX file in ONNX Runtime."""
     spec = Spec("student", "onnxruntime", "cpu", "auto", folder, TokensParams(), folder, 512)
-    return replace(spec, onnx=folder / "model.onnx", input_px=SIDE_PX, **more)
+    return replace(spec, onnx=OnnxFile(folder / "model.onnx", SIDE_PX, (0.5,) * 3, (0.5,) * 3), **more)
 
 
 def test_every_cell_is_measured_or_says_why_not(tmp_path):
@@ -96,35 +92,38 @@ def test_every_cell_is_measured_or_says_why_not(tmp_path):
     wanted = {"engines": engines, "precisions": ("fp32",), "devices": ("cpu",)}
     params = BenchmarkParams(batch_sizes=(3, 1), seconds=0.02, slide_tiles=100, **wanted)
     tokens, store = TokensManifest(recipe={"teacher": CACHED}), Store(tmp_path / "store")
-    made = benchmark_models(tokens, tmp_path / "student", teacher, params, store, 512, tmp_path / "plots")
-    found = made.summary
-    for name in ("teacher", "student"):
-        rows = found[name]["rows"]
-        assert [row["batch"] for row in rows] == [1, 3]
-        assert all(row["repeats"] >= TURNS for row in rows)
-        assert all(0 < row["latency_ms_p50"] <= row["latency_ms_p90"] for row in rows)
-        assert all((row["latency_ms_p99"] is None) == (row["repeats"] < P99_REPEATS) for row in rows)
-        assert found[name]["slides_per_hour"] == pytest.approx(36 * found[name]["tiles_per_s"], rel=1e-4)
-        assert 0 < rows[0]["memory_mb"] <= rows[1]["memory_mb"] < found[name]["process_mb"]
-        assert found[name]["cosine"] == 1.0
+    subjects = Subjects(tmp_path / "student", teacher, store, 512)
+    made = benchmark_models(tokens, subjects, params, tmp_path / "plots")
+    made = BenchmarkManifest.model_validate_json(made.model_dump_json())
+    found, numbers = made.summary, made.numbers()
+    for name in MODELS:
+        lead = found.lead(name)
+        assert [row.batch for row in lead.rows] == [1, 3]
+        assert all(row.repeats >= TURNS for row in lead.rows)
+        assert all(0 < row.latency_ms_p50 <= row.latency_ms_p90 for row in lead.rows)
+        assert all((row.latency_ms_p99 is None) == (row.repeats < P99_REPEATS) for row in lead.rows)
+        assert numbers[f"{name}_slides_per_hour"] == pytest.approx(36 * lead.best.tiles_per_s, rel=1e-4)
+        assert 0 < lead.rows[0].memory_mb <= lead.rows[1].memory_mb < lead.last.process_mb
+        assert lead.cosine == 1.0 and lead.best.tiles_per_s == max(row.tiles_per_s for row in lead.rows)
     # Pages are made from these: where they change, the manifest's version is raised.
-    facts = "cosine gmacs input_px joules_per_tile memory_mb name params process_mb ready_s rows slides_per_hour"
     row = "batch joules_per_tile latency_ms_p50 latency_ms_p90 latency_ms_p99 memory_mb process_mb repeats tiles_per_s"
-    form = (made.version, sorted(found["teacher"]), sorted(found["teacher"]["rows"][0]))
-    assert form == (2, [*facts.split(), "tiles_per_s", "why"], row.split())
-    assert found["student"]["params"] == found["student_params"] == sum(p.numel() for p in model.parameters())
+    cell = "cosine device engine model precision ready_s rows why"
+    form = (made.version, sorted(Cell.model_fields), sorted(Timing.model_fields))
+    assert form == (3, cell.split(), row.split())
+    weights = sum(p.numel() for p in model.parameters())
+    assert found.models["student"].params == numbers["student_params"] == weights
     header, *lines = (tmp_path / "plots" / "latency.csv").read_text().splitlines()
     assert "teacher_tiles_per_s" in header and "student_ms_p99" in header and len(lines) == 2
-    cells = {(row["model"], row["engine"]): row for row in found["others"]}
-    assert set(cells) == {(name, engine) for name in ("teacher", "student") for engine in engines}
-    for (_, engine), row in cells.items():
+    cells = {(cell.model, cell.engine): cell for cell in found.others}
+    assert set(cells) == {(name, engine) for name in MODELS for engine in engines}
+    for (_, engine), cell in cells.items():
         if engine != "tensorrt" and importlib.util.find_spec(engine):
-            assert row["why"] is None and row["cosine"] > 0.9999 and row["memory_mb"] > 0
-            ratio = found["speedups"][f"{engine}_fp32_cpu"]
-            low, high = ratio["interval"]
-            assert 0 < low <= ratio["value"] <= high and found[f"speedup_{engine}_fp32_cpu"] == ratio["value"]
+            assert cell.why is None and cell.cosine > 0.9999 and cell.last.memory_mb > 0
+            ratio = next(speedup.ratio for speedup in found.speedups if speedup.engine == engine)
+            assert 0 < ratio.span.low <= ratio.value <= ratio.span.high
+            assert numbers[f"speedup_{engine}_fp32_cpu"] == ratio.value
         else:
-            assert row["rows"] == [] and ("not installed" in row["why"] or "NVIDIA GPU" in row["why"])
+            assert cell.rows == () and re.search("not installed|cannot be imported|NVIDIA GPU", cell.why)
 
 
 def test_a_wrong_answer_is_not_timed(tmp_path):
@@ -133,7 +132,8 @@ def test_a_wrong_answer_is_not_timed(tmp_path):
     # Another student's ONNX file: plausible, and wrong.
     export_onnx(export_student(tmp_path / "other", seed=1), tmp_path / "student" / "model.onnx")
     with torch.inference_mode():
-        reference_ND = model(torch.from_numpy(gate_images(SIDE_PX))).numpy()
+        image_NHWC = torch.from_numpy(gate_images(SIDE_PX)).float()
+        reference_ND = model((image_NHWC.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5).numpy()
     wrong = Contender(spec_of(tmp_path / "student"))
     wrong.start()
     wrong.greet()
@@ -199,45 +199,26 @@ def test_an_engine_whose_benchmark_is_gone_ends_without_a_traceback(tmp_path, ca
     contender.start()
     contender.greet()
     contender.load(1, 1.0)
-    contender._pipe.send(("turn", 0.2))
+    contender._pipe.send(Turn(0.2))
     contender._pipe.close()
     contender._process.join()
     assert contender._process.exitcode == 0 and "Traceback" not in capfd.readouterr().err
 
 
-def test_engines_of_files_get_the_threads_of_pytorch(tmp_path, monkeypatch):
-    """PyTorch asks MKL: its own setting, else a thread a core, of which two hardware threads are one."""
-    pytest.importorskip("onnxruntime")
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setenv("MKL_NUM_THREADS", "1")
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
+def test_an_engine_of_one_batch_size_is_made_for_each(tmp_path):
+    """As it would be deployed: nothing is timed that was padded."""
     export_onnx(export_student(tmp_path / "student", seed=0), tmp_path / "student" / "model.onnx")
-    lead = Contender(replace(spec_of(tmp_path / "student"), engine="eager", reference=True, onnx=None))
-    asked = []
-    try:
-        lead.start()
-        lead.greet()
-        params = BenchmarkParams(engines=("onnxruntime",), devices=("cpu",))
-        asked = _others(dict.fromkeys(MODELS, lead), params, tmp_path)
-    finally:
-        for contender in (lead, *asked):
-            contender.stop()
-    assert [c.spec.threads for c in asked if c.spec.engine == "onnxruntime"] == [lead.hello["machine"]["threads"]]
-
-
-def test_two_graphs_are_compiled_for_all_batch_sizes(monkeypatch):
-    # Which sizes share a graph is settled before Inductor; its C++ compiler would take most of a minute here.
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    runtime = TorchRuntime(nn.Linear(8, 4), "compile", "cpu", "fp32", channels_last=False)
-    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    for batch in (8, 1, 4, 16, 2):
-        runtime.load(np.ones((batch, 1, 1, 8), np.float32))
-        assert runtime.answer().shape == (batch, 1, 1, 4)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - before == 2
+    contest = Contest(replace(spec_of(tmp_path / "student"), engine="openvino"))
+    for batch in (1, 3):
+        contest.answer(Load(batch, 1.0))
+        assert contest._engine.batch_size == batch and len(contest._embedding()) == batch
+        assert contest.answer(HowMuch()).own_mb > 0
 
 
 def test_an_engine_that_takes_too_long_costs_no_other_its_figures(tmp_path, capsys):
     export_student(tmp_path / "student", seed=0)
-    spec = replace(spec_of(tmp_path / "student"), engine="eager", reference=True)
+    spec = replace(spec_of(tmp_path / "student"), engine="eager", reference=True, onnx=None)
     quick, slow, never = Contender(spec), Contender(spec, 300.0), Contender(spec, 0.01)
     try:
         for contender in (quick, slow, never):
@@ -252,7 +233,7 @@ def test_an_engine_that_takes_too_long_costs_no_other_its_figures(tmp_path, caps
     finally:
         for contender in (quick, slow, never):
             contender.stop()
-    assert [row["batch"] for row in quick.rows] == [1, 2] and slow.rows == never.rows == []
+    assert [row.batch for row in quick.rows] == [1, 2] and slow.rows == never.rows == []
     assert slow.why == "batch 1: it took more than 1e-06 s (benchmark.limit_s)"
     # Who ends a long run has what was measured so far.
     told = capsys.readouterr().err
@@ -285,13 +266,21 @@ def test_a_cell_costs_its_time_and_slow_passes_are_few(pass_s, seconds, passes):
 
 
 def test_a_student_without_an_onnx_file_is_named(tmp_path):
-    lead = Contender(replace(spec_of(tmp_path), engine="eager"))
-    assert onnx_file(lead, tmp_path) == "the student has no model.onnx"
+    export_student(tmp_path / "student", seed=0)
+    lead = Contender(replace(spec_of(tmp_path / "student"), engine="eager", onnx=None, reference=True))
+    try:
+        lead.start()
+        lead.greet()
+        assert onnx_file(lead, tmp_path) == "the student has no model.onnx"
+    finally:
+        lead.stop()
 
 
 def test_another_teacher_than_the_cached_one_is_refused():
+    costs = Costs(name=CACHED["name"], params=1, gmacs=1.0, input_px=SIDE_PX)
+    facts = Facts(costs, WIDTH, (0.5,) * 3, (0.5,) * 3, np.zeros((1, WIDTH), np.float32), machine.describe(), None)
     with pytest.raises(EvaluationError, match="cached answers are uni's, 1024 channels"):
-        require_cached(CACHED, TeacherFacts.model_validate(TEACHER | {"name": "uni", "width": 1024, "input_px": 224}))
+        require_cached(facts, TeacherFacts.model_validate(TEACHER | {"name": "uni", "width": 1024, "input_px": 224}))
 
 
 def test_a_constant_answer_is_far_from_any_model_although_its_raw_cosine_is_near():
@@ -308,7 +297,7 @@ def test_the_machine_is_described_without_its_name():
     import socket
 
     found = machine.describe()
-    assert found["cpu"] and found["threads"] >= 1 and found["versions"]["torch"]
+    assert found.cpu and found.threads >= 1 and found.versions["torch"]
     assert socket.gethostname() not in str(found)
 
 

@@ -1,5 +1,5 @@
-"""Hand-made manifests of the stages beside `evaluate`."""
+"""Hand-made manifests of the stages beside `evaluate`, and the students of other experiments."""
 
-from made.manifests import manifests
+from made.manifests import compared, manifests
 
-__all__ = ["manifests"]
+__all__ = ["compared", "manifests"]

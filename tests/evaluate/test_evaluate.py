@@ -12,6 +12,7 @@ import pytest
 import torch
 from made.exported import SIDE_PX, export
 from made.items import TEACHER, student_manifest, tiles_item, tokens_item
+from made.run import whys
 from safetensors.torch import save_file
 
 from pipeline.base.arrays import ArrayWriter
@@ -23,9 +24,11 @@ from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.selection import Sample, check_leaks, count, spread
 from pipeline.evaluate.stage import evaluate_student
 from pipeline.evaluate.teacher_source import TeacherSource
+from pipeline.evaluate.upstream import Upstream
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.params.tokens import TokensParams
 from pipeline.student.exported import load_student, untrained_twin
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 
@@ -53,7 +56,7 @@ def write_tiles(store: Store, key: str, seed: int, labelled: bool) -> None:
             name = list(CLASSES)[i % len(CLASSES)]
             rgb_HWC = np.clip(random.normal(CLASSES[name], 25, (SIDE_PX, SIDE_PX, 3)), 0, 255).astype(np.uint8)
             writer.append(encode_jpeg(rgb_HWC, 95), label=name if labelled and i else None)
-        writer.close({})
+        writer.close(Meta(kind="file", tile_px=1))
 
 
 def make(root: Path, *, splits: tuple[str, ...] = SPLITS, labelled: bool = True, teacher: str = "student") -> Run:
@@ -68,7 +71,7 @@ def make(root: Path, *, splits: tuple[str, ...] = SPLITS, labelled: bool = True,
         cls_ND = np.random.default_rng(n).normal(5, 1, (TILES, WIDTH))
         if teacher == "student":
             model = load_student(student)
-            cls_ND = features.student_features([model], [sample], 7, lambda n=1, note="": None)[0]
+            (cls_ND,) = next(features.student_features([model], [sample], 7, lambda n=1, note="": None))
         with store.write(Ref("tokens", "u", f"k{n}"), {}) as folder:
             attributes = {"grid": [7, 7], "patch": "none"}
             ArrayWriter(folder / "cls", (TILES, 1, WIDTH), 8, np.float16, attributes)
@@ -87,7 +90,8 @@ def make(root: Path, *, splits: tuple[str, ...] = SPLITS, labelled: bool = True,
 
 
 def evaluate(run: Run, plots: Path) -> EvaluateManifest:
-    return evaluate_student(run.tiles, run.tokens, student_manifest(), run.student, PARAMS, NOWHERE, run.store, plots)
+    upstream = Upstream(run.tiles, run.tokens, student_manifest(), run.student)
+    return evaluate_student(upstream, PARAMS, NOWHERE, run.store, plots)
 
 
 @pytest.fixture(scope="module")
@@ -96,26 +100,30 @@ def equal(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_student_equal_to_the_teacher_keeps_everything(equal: Run, tmp_path: Path):
-    found = evaluate(equal, tmp_path).summary
-    assert found["primary"] == "test" and set(found["fidelity"]) == {"test", "shift"}
-    assert found["fidelity"]["test"]["cosine"] == pytest.approx(1.0, abs=1e-4)
-    assert found["fidelity"]["test"]["n"] == TILES
-    for split in ("test", "shift"):
-        for kind in ("knn", "linear", "head_transfer"):
-            assert found["probes"][split][kind]["retention"]["value"] == pytest.approx(1.0)
-        assert found["probes"][split]["n"] == TILES - 1
-        for shots in ("1", "2", "4"):
-            assert found["few_shot"][split][shots]["retention"]["value"] == pytest.approx(1.0)
-        assert found["fidelity"][split]["structure"]["cka"]["student"]["value"] == pytest.approx(1.0, abs=1e-3)
-        assert found["fidelity"][split]["structure"]["neighbours"]["student"]["value"] > 0.95
-    assert found["linear_retention"] == pytest.approx(1.0)
+    manifest = evaluate(equal, tmp_path)
+    found = manifest.summary
+    assert found.primary == "test" and set(found.splits) == {"test", "shift"}
+    assert found.lead.fidelity.cosine.value == pytest.approx(1.0, abs=1e-4)
+    assert found.lead.fidelity.cosine.n == TILES
+    for split in found.splits.values():
+        for table in split.probes.by_kind().values():
+            assert table.retention.value == pytest.approx(1.0)
+            share = table.untrained.balanced.value / table.teacher.balanced.value
+            assert table.retention.floors["untrained"] == pytest.approx(share, rel=1e-4)
+        assert split.probes.n == TILES - 1
+        for shots in (1, 2, 4):
+            assert split.few_shot[shots].accuracies.retention.value == pytest.approx(1.0)
+        assert split.structure.cka.student.value == pytest.approx(1.0, abs=1e-3)
+        assert split.structure.neighbours.student.value > 0.95
+    assert manifest.numbers()["linear_retention"] == pytest.approx(1.0)
 
 
 def test_what_cannot_be_had_says_why(equal: Run, tmp_path: Path):
     found = evaluate(equal, tmp_path).summary
-    assert found["robustness"] is None and "cannot be run here" in found["why"]["robustness"]
-    assert found["fidelity"]["test"]["patch"] is None and "no dense adapter" in found["why"]["patch, test"]
-    assert found["slide_labels"] is None and "no train slide has a label" in found["why"]["slide_labels, test"]
+    assert "cannot be run here" in found.robustness.why
+    assert "no dense adapter" in found.lead.patch.why
+    assert "no train slide has a label" in found.lead.slide_labels.why
+    assert {"robustness", "patch, test", "slide_labels, shift"} <= set(whys(found))
 
 
 def test_the_manifest_and_the_plots_repeat_byte_for_byte(equal: Run, tmp_path: Path):
@@ -136,23 +144,23 @@ def test_plots_hold_a_row_a_figure(equal: Run, tmp_path: Path):
 
 
 def test_a_teacher_that_the_student_never_met_scores_nothing(tmp_path: Path):
-    found = evaluate(make(tmp_path / "run", teacher="noise"), tmp_path).summary
-    assert abs(found["fidelity"]["test"]["cosine"]) < 0.3
-    assert found["fidelity"]["test"]["cosine_raw_constant"] > 0.9
-    assert found["cosine_raw_constant"] == found["fidelity"]["test"]["cosine_raw_constant"]
+    manifest = evaluate(make(tmp_path / "run", teacher="noise"), tmp_path)
+    found = manifest.summary.lead.fidelity
+    assert abs(found.cosine.value) < 0.3
+    assert manifest.numbers()["cosine_raw_constant"] == found.raw.floors["constant"] > 0.9
 
 
 def test_without_labels_the_probes_say_why(tmp_path: Path):
     found = evaluate(make(tmp_path / "run", labelled=False), tmp_path).summary
-    assert found["probes"] is None and "no train tile has a label" in found["why"]["probes, test"]
-    assert found["fidelity"]["test"]["cosine"] > 0.99
+    assert "no train tile has a label" in found.lead.probes.why
+    assert found.lead.fidelity.cosine.value > 0.99
     assert (tmp_path / "probes.csv").read_text().count("\n") == 1
 
 
 def test_without_held_out_slides_the_run_goes_on_and_says_so(tmp_path: Path):
     manifest = evaluate(make(tmp_path / "run", splits=("train",)), tmp_path)
-    assert manifest.items == () and manifest.summary["fidelity"] is None and manifest.summary["primary"] is None
-    assert set(manifest.summary["why"]) == {"fidelity", "probes", "robustness"}
+    assert manifest.items == () and manifest.summary.splits == {} and manifest.summary.primary is None
+    assert set(whys(manifest.summary)) == {"fidelity", "probes", "robustness"}
 
 
 def test_a_student_of_another_width_is_refused(equal: Run, tmp_path: Path):
@@ -197,7 +205,7 @@ def test_batches_do_not_change_the_features(equal: Run):
     folder = equal.store.path(Ref("tiles", "t", "k0"))
     samples = [Sample("s0", folder, folder, np.array([4, 1, 9, 2, 0]), (None,) * 5)]
     model = load_student(equal.student)
-    by_batch = [features.student_features([model], samples, n, lambda n=1, note="": None)[0] for n in (1, 2, 5)]
+    by_batch = [next(features.student_features([model], samples, n, lambda n=1, note="": None))[0] for n in (1, 2, 5)]
     for other in by_batch[1:]:
         np.testing.assert_allclose(other, by_batch[0], atol=1e-5)
 

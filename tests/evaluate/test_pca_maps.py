@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 from pipeline.evaluate import selection
-from pipeline.evaluate.pca_maps import MOST_TILES, Projection, write_maps
+from pipeline.evaluate.pca_maps import MOST_TILES, Projection, draw_maps, pictures
 from pipeline.student.exported import load_dense, load_student
 from pipeline.tokens.item.reader import TokenReader
 
@@ -44,36 +46,37 @@ def test_colours_span_what_the_teacher_spans_and_stop_there():
     assert (project(100 * tokens()) == project(100 * tokens())).all() and project(100 * tokens()).dtype == np.uint8
 
 
-def test_pictures_of_a_run_are_the_same_every_time_and_lie_on_the_token_grid(made: Made, tmp_path: Path):
-    held = selection.splits(made.tiles, made.tokens, made.store)["test"]
-    backbone = load_student(made.folder)
-    dense = load_dense(made.folder, backbone)
-    found = [write_maps(dense, held, 4, tmp_path / name) for name in "ab"]
-    assert found[0] == found[1] and found[0] is not None
-    assert len(found[0]["tiles"]) == MOST_TILES and found[0]["grid"] == [4, 4]
-    assert {tile["slide"] for tile in found[0]["tiles"]} == {"c", "d"}
-    pictures = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert len(pictures) == 3 * MOST_TILES
-    for name in pictures:
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    picture = np.asarray(Image.open(tmp_path / "a" / "0-teacher.png"))
+def test_pictures_of_a_run_are_the_same_every_time_and_lie_on_the_token_grid(made: Made):
+    chosen = selection.spread(selection.splits(made.tiles, made.tokens, made.store)["test"], MOST_TILES)
+    dense = load_dense(made.folder, load_student(made.folder))
+    found, drawn = draw_maps(dense, chosen, 4)
+    assert draw_maps(dense, chosen, 4) == (found, drawn)
+    assert len(found.tiles) == MOST_TILES and found.grid == (4, 4)
+    assert {tile.slide for tile in found.tiles} == {"c", "d"}
+    assert list(drawn) == pictures(MOST_TILES)
+    picture = np.asarray(Image.open(io.BytesIO(drawn["0-teacher.png"])))
     side = picture.shape[0] // 4
     corner_44C = picture[::side, ::side]
     assert (corner_44C.repeat(side, axis=0).repeat(side, axis=1) == picture).all()
-    chosen = selection.spread(held, MOST_TILES)
     token_nTD = np.concatenate([TokenReader(s.tokens).dequantised(s.rows) for s in chosen])
     colours = Projection.of(token_nTD.reshape(-1, token_nTD.shape[-1]))(token_nTD[0])
     assert (corner_44C.reshape(16, 3) == colours).all()
 
 
-def test_an_evaluation_leaves_them_beside_its_plots(made: Made, tmp_path: Path):
-    found = made.evaluate(tmp_path / "plots").summary["maps"]
-    assert len(found["tiles"]) == MOST_TILES and all(-1 <= tile["cosine"] <= 1 for tile in found["tiles"])
-    assert len(list((tmp_path / "plots" / "maps").iterdir())) == 3 * MOST_TILES
+@pytest.mark.parametrize("time", ["first", "again"])
+def test_an_evaluation_leaves_them_beside_its_plots(made: Made, tmp_path: Path, time: str):
+    folder = tmp_path / "plots" / "maps"
+    folder.mkdir(parents=True)
+    (folder / "7-tile.jpg").write_bytes(b"of an earlier run")
+    found = made.evaluate(tmp_path / "plots").summary.maps
+    assert len(found.tiles) == MOST_TILES and all(-1 <= tile.cosine <= 1 for tile in found.tiles)
+    assert {path.name for path in folder.iterdir()} == set(pictures(MOST_TILES))
 
 
 def test_without_an_adapter_there_is_an_empty_folder(made: Made, tmp_path: Path):
-    (tmp_path / "maps").mkdir()
-    (tmp_path / "maps" / "0-tile.jpg").write_bytes(b"of an earlier run")
-    assert write_maps(None, [], 4, tmp_path / "maps") is None
-    assert list((tmp_path / "maps").iterdir()) == []
+    student, folder = tmp_path / "student", tmp_path / "plots" / "maps"
+    shutil.copytree(made.folder, student, ignore=shutil.ignore_patterns("adapter.*"))
+    folder.mkdir(parents=True)
+    (folder / "0-tile.jpg").write_bytes(b"of an earlier run")
+    assert made._replace(folder=student).evaluate(tmp_path / "plots").summary.maps is None
+    assert list(folder.iterdir()) == []

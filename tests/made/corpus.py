@@ -15,6 +15,7 @@ from pipeline.base.arrays import ArrayWriter, balanced_rows
 from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.params.student import StudentParams
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 from pipeline.views import apply_view
@@ -85,7 +86,7 @@ def _write_tiles(folder: Path, image_NHWC: np.ndarray) -> None:
     writer = TileWriter(folder)
     for image_HWC in image_NHWC:
         writer.append(encode_jpeg(image_HWC, 95))
-    writer.close({"tile_px": TILE_PX})
+    writer.close(Meta(kind="file", tile_px=TILE_PX))
 
 
 def _write_tokens(folder: Path, image_NHWC: np.ndarray, project: np.ndarray, views: int, patch: str) -> None:

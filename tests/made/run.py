@@ -16,11 +16,14 @@ from pipeline.base.items import StudentManifest, TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.stage import evaluate_student
+from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.evaluate.teacher_source import TeacherSource
+from pipeline.evaluate.upstream import Upstream
 from pipeline.params.evaluate import DatasetParams, EvaluateParams
 from pipeline.params.student import StudentParams
 from pipeline.params.tokens import TokensParams
 from pipeline.student.train import train_student
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 from pipeline.tokens.stage import make_tokens
@@ -45,11 +48,15 @@ class Made(NamedTuple):
     def evaluate(
         self, plots: Path, *datasets: DatasetParams, robustness_tiles: int = 0, **more: Any
     ) -> EvaluateManifest:
-        small: dict[str, Any] = {"bootstrap": 100, "batch_size": 16, "episodes": 3}
-        params = EvaluateParams(datasets=datasets, robustness_tiles=robustness_tiles, **small, **more)
-        return evaluate_student(
-            self.tiles, self.tokens, self.student, self.folder, params, self.teacher, self.store, plots
-        )
+        small: dict[str, Any] = {"bootstrap": 100, "batch_size": 16, "episodes": 3, **more}
+        params = EvaluateParams(datasets=datasets, robustness_tiles=robustness_tiles, **small)
+        upstream = Upstream(self.tiles, self.tokens, self.student, self.folder)
+        return evaluate_student(upstream, params, self.teacher, self.store, plots)
+
+
+def whys(summary: EvaluateSummary) -> dict[str, str]:
+    """{what could not be had: why}."""
+    return {gap.title: gap.why for gap in summary.gaps()}
 
 
 def painted(name: str, seed: int) -> np.ndarray:
@@ -97,7 +104,7 @@ def make(root: Path, *, tall: bool = False) -> Made:
                 name = list(CLASSES)[i % len(CLASSES)]
                 rgb_HWC = np.tile(painted(name, 100 * n + i), (1 + tall, 1, 1))
                 writer.append(encode_jpeg(rgb_HWC, 95), label=name)
-            writer.close({})
+            writer.close(Meta(kind="file", tile_px=1))
         items.append(tiles_item(slide, TILES, split, label=label, digest=store.digest(ref)))
     tiles = TilesManifest(recipe_key=recipe_key(RECIPE), recipe=RECIPE, items=tuple(items))
     torch.manual_seed(0)

@@ -9,6 +9,7 @@ from made.items import tiles_item
 
 from pipeline.base.items import TilesItem, TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 
@@ -27,7 +28,7 @@ def put_slide(store: Store, slide_id: str, n: int, split: str = "train", bad_row
                 coarse_HWC = rng.integers(0, 256, (4, 4, 3), np.uint8)
                 jpeg = encode_jpeg(np.kron(coarse_HWC, np.ones((8, 8, 1), np.uint8)), 90)
                 writer.append(b"no image" if row == bad_row else jpeg)
-            writer.close({})
+            writer.close(Meta(kind="file", tile_px=1))
     return tiles_item(slide_id, n, split, key=ref.item, digest=store.digest(ref), kind="folder")
 
 

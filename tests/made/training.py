@@ -32,5 +32,4 @@ def make_training(cache: Cache, folder: Path, kind: type[Training] = Training, *
     cls = cls_standardiser(corpus, params.standardise)
     terms = Terms(params.objective, corpus, cls, accelerator.device, params.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    settings: dict[str, Any] = {"input_px": params.input_px or TILE_PX, "terms": terms, "folder": folder}
-    return kind(distiller, corpus, params, accelerator=accelerator, **settings)
+    return kind(distiller, corpus, params, terms=terms, folder=folder, accelerator=accelerator)

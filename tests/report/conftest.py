@@ -1,5 +1,5 @@
 """Hand-made manifests, plots and pictures for the room's tests."""
 
-from made.manifests import manifests, plots, store
+from made.manifests import compared, manifests, plots, store
 
-__all__ = ["manifests", "plots", "store"]
+__all__ = ["compared", "manifests", "plots", "store"]

@@ -1,53 +1,63 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from made.figures import accuracies, accuracy, figure, likeness, probes
 from made.items import student_manifest
 
+from pipeline.base.figures import NotMeasured
 from pipeline.evaluate.manifest import EvaluateManifest
+from pipeline.evaluate.split_figures import SplitFigures
+from pipeline.evaluate.summary import EvaluateSummary, SetFigures
 from pipeline.params.student import ObjectiveParams, StudentParams
 from pipeline.report.card_figures import figures, write_card
 
-INTERVAL = [0.81, 0.9]
-ROW = {"accuracy": 0.85, "balanced_accuracy": 0.854, "interval": INTERVAL}
-PROBE = {"teacher": ROW, "student": ROW, "untrained": ROW, "retention": {"value": 0.97, "interval": [0.95, 0.99]}}
-PROBES = {
-    "knn": PROBE,
-    "linear": PROBE,
-    "head_transfer": {"teacher": ROW, "student": ROW, "retention": None},
-    "majority": {**ROW, "balanced_accuracy": 0.333, "interval": [0.333, 0.333]},
-    "n": 1000,
-}
-FIDELITY = {"cosine": 0.44, "cosine_interval": [0.42, 0.46], "n": 900}
+NONE = NotMeasured(why="not asked for")
+KEPT = accuracies(0.854, 0.854, 0.854).model_copy(
+    update={"majority": accuracy(0.333), "retention": figure(0.97, 0.95, 0.99)}
+)
+SPLIT = SplitFigures(fidelity=likeness(0.44), patch=NONE, structure=NONE, probes=NONE)
+PROBED = SPLIT.model_copy(update={"probes": probes(knn=KEPT)})
 RUN = student_manifest(
     loss={"loss": 1.0, "cls": 1.0},
     student=StudentParams(epochs=2, objective=ObjectiveParams(patch=0)).model_dump(mode="json"),
 )
 
 
-def evaluated(**summary: Any) -> EvaluateManifest:
-    return EvaluateManifest(summary={"fidelity": None, "probes": None, **summary})
+def evaluated(split: SplitFigures | None = None, **more: object) -> EvaluateSummary:
+    """Of one split `test`, where it is given."""
+    splits = {"test": split} if split else {}
+    held = EvaluateSummary(teacher="t", student="s", primary="test", splits=splits, robustness=NONE)
+    return held.model_copy(update=more)
 
 
 def test_every_figure_stands_with_its_interval() -> None:
-    text = figures(evaluated(fidelity={"test": FIDELITY}, probes={"test": PROBES}, warnings=["few slides"]))
-    assert "| test, 900 tiles | standardised cosine | 1 | 0.440 [0.420, 0.460] | – | – | – |" in text
-    row = "| test, 1000 tiles | kNN | " + "0.854 [0.810, 0.900] | " * 3
-    assert f"{row}0.333 [0.333, 0.333] | 0.970 [0.950, 0.990] |" in text
+    text = figures(evaluated(PROBED, cautions=("few slides",)))
+    assert "| test, 100 tiles | standardised cosine | 1 | 0.440 [0.420, 0.460] | – | – | – |" in text
+    row = "| test, 100 tiles | kNN | " + "0.854 [0.814, 0.894] | " * 3
+    assert f"{row}0.333 [0.293, 0.373] | 0.970 [0.950, 0.990] |" in text
     assert "| teacher | student | untrained | majority | kept |" in text and "flatter" not in text
     assert text.count("\n| ") == 6 and "- few slides" in text
 
 
+def test_what_is_kept_of_a_teacher_that_gets_nothing_right_is_not_a_number() -> None:
+    nothing = KEPT.model_copy(update={"retention": NotMeasured(why="the teacher gets nothing right")})
+    found = SPLIT.model_copy(update={"probes": probes(knn=nothing)})
+    assert "0.333 [0.293, 0.373] | – |" in figures(evaluated(found))
+
+
 def test_a_student_that_was_trained_on_the_test_is_named_above_its_figures() -> None:
-    text = figures(evaluated(fidelity={"test": FIDELITY}, trained_on_test=["slide c", "crc, test: 3 of its images"]))
+    crc = SetFigures(splits={}, trained_on=("crc, test: 3 of its images",))
+    text = figures(evaluated(SPLIT, learnt_slides=("c",), sets={"crc": crc}))
     alarm = "**The student was trained on some of these: slide c; crc, test: 3 of its images."
     assert text.index(alarm) < text.index("| held-out |")
 
 
 def test_labelled_sets_follow_the_slides() -> None:
-    text = figures(evaluated(sets={"crc": {"shift": {"fidelity": None, "probes": PROBES}}}))
-    assert "| crc, shift, 1000 tiles | linear probe |" in text
+    sets = {"crc": SetFigures(splits={"shift": PROBED}, cautions=("shift: few images",))}
+    text = figures(evaluated(SPLIT, sets=sets, cautions=("few slides",)))
+    assert text.index("| test, 100 tiles |") < text.index("| crc, shift, 100 tiles | linear probe |")
+    assert text.index("- few slides") < text.index("- crc, shift: few images")
 
 
 def test_nothing_held_out_is_said() -> None:
@@ -55,7 +65,7 @@ def test_nothing_held_out_is_said() -> None:
 
 
 def test_the_card_is_the_students_with_its_figures(tmp_path: Path) -> None:
-    found = evaluated(fidelity={"test": FIDELITY})
+    found = EvaluateManifest(summary=evaluated(SPLIT))
     write_card(RUN, found, tmp_path / "card.md")
     card = (tmp_path / "card.md").read_text()
-    assert figures(found) in card and card.startswith("---\nlibrary_name: timm") and "cls x 1" in card
+    assert figures(found.summary) in card and card.startswith("---\nlibrary_name: timm") and "cls x 1" in card

@@ -7,17 +7,25 @@ import itertools
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made.figures import figure
+from made.manifests import other, ratio, timed
 from PIL import Image
 
 from pipeline.base.errors import ManifestError
+from pipeline.base.figures import NotMeasured
 from pipeline.base.items import FileItem
 from pipeline.base.store import Store
+from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.benchmark.results import Speedup
+from pipeline.evaluate.summary import EvaluateSummary, Robustness, Steadiness
 from pipeline.params.report import ReportParams
+from pipeline.report.across.pareto import Pareto
 from pipeline.report.page import Manifests, build_report
 from pipeline.report.pictures import data_uri, small_jpeg
 
@@ -52,8 +60,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def text(manifests: Manifests, store: Store, plots: Path, tmp_path: Path) -> str:
-    build_report(manifests, ReportParams(), store, tmp_path / "report.html", plots)
+def text(manifests: Manifests, store: Store, compared: Pareto, plots: Path, tmp_path: Path) -> str:
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "report.html", plots)
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -109,30 +117,29 @@ def test_the_verdict_and_the_demo_are_stated(text: str):
         assert words in text
 
 
-def test_a_real_teacher_is_not_called_a_demo(manifests, store, tmp_path):
-    summary = manifests["evaluate"].summary | {"teacher": "vit_large_patch16_224"}
+def test_a_real_teacher_is_not_called_a_demo(manifests, store, compared, tmp_path):
+    summary = manifests["evaluate"].summary.model_copy(update={"teacher": "vit_large_patch16_224"})
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary})
-    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
     assert "This is the demo" not in (tmp_path / "r.html").read_text()
 
 
-def test_a_run_without_held_out_slides_says_so(manifests, store, tmp_path):
-    why = {"fidelity": "no slide is held out", "probes": "no slide is held out"}
-    summary = manifests["evaluate"].summary | {
-        "fidelity": None, "probes": None, "few_shot": None, "from_labels": None, "slide_labels": None,
-        "robustness": None, "maps": None, "primary": None, "sets": {}, "why": why,
-    }  # fmt: skip
+def test_a_run_without_held_out_slides_says_so(manifests, store, compared, tmp_path):
+    nothing = NotMeasured(why="no slide is held out")
+    summary = EvaluateSummary(
+        teacher="t", student="s", primary=None, splits={}, nothing_held_out=nothing, robustness=nothing
+    )
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary, "items": ()})
-    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert text.count("no slide is held out") >= 4
     Page(text)
 
 
-def test_a_student_that_was_trained_on_the_test_is_named_in_red(manifests, store, tmp_path):
-    summary = manifests["evaluate"].summary | {"trained_on_test": ["slide gamma"]}
+def test_a_student_that_was_trained_on_the_test_is_named_in_red(manifests, store, compared, tmp_path):
+    summary = manifests["evaluate"].summary.model_copy(update={"learnt_slides": ("gamma",)})
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary})
-    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert 'class="alarm" role="alert"' in text and "slide gamma" in text
 
@@ -162,13 +169,13 @@ def test_an_engine_that_was_not_measured_says_why(text: str):
     assert text.count("it has &lt;b&gt;no&lt;/b&gt; model.onnx") == 2
 
 
-def test_a_speed_up_stands_in_a_table_with_its_interval_for_each_engine(manifests, store, tmp_path):
-    summary = manifests["benchmark"].summary
-    engine = [{**cell, **summary[cell["model"]], "cosine": 1.0, "why": None} for cell in summary["others"]]
-    ratios = {"onnxruntime_fp32_cpu": {"value": 4.1, "interval": None}}
-    update = {"summary": summary | {"others": engine, "speedups": ratios}}
-    manifests["benchmark"] = manifests["benchmark"].model_copy(update=update)
-    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+def test_a_speed_up_stands_in_a_table_with_its_interval_for_each_engine(manifests, store, compared, tmp_path):
+    engine = [other("teacher", 40.0, None), other("student", 164.0, None)]
+    found = timed(40.0, 164.0, ratio(4.1, 3.8, 4.35), *engine)
+    more = Speedup(engine="onnxruntime", precision="fp32", device="cpu", ratio=ratio(4.1))
+    found = found.model_copy(update={"speedups": (*found.speedups, more)})
+    manifests["benchmark"] = BenchmarkManifest(summary=found)
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert '<td class="right">4.1<small>3.8–4.35</small></td>' in text
     assert re.search(r"onnxruntime, fp32, cpu</th>.*<td class=\"right\">164</td><td class=\"right\">4.1</td>", text)
@@ -179,48 +186,48 @@ def test_other_experiments_are_beside_this_run_with_the_front_marked(text: str):
     assert text.count("<td>yes</td>") == 2 and text.count('class="front"') == 1
 
 
-def test_maps_of_teacher_and_student_are_shown_or_their_absence_is(text: str, manifests, store, tmp_path):
+def test_maps_of_teacher_and_student_are_shown_or_their_absence_is(text: str, manifests, store, compared, tmp_path):
     assert text.count('class="map"') == 2 and "0.510" in text
-    build_report(manifests, ReportParams(), store, tmp_path / "r.html", tmp_path / "no plots")
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html", tmp_path / "no plots")
     assert "No maps of patch tokens" in (tmp_path / "r.html").read_text()
 
 
-def test_a_larger_and_slower_student_is_called_that(manifests, store, tmp_path):
-    summary = manifests["benchmark"].summary | {"speedup_interval": [1 / 4.35, 1 / 3.8]}
-    swapped = summary | {"teacher": summary["student"], "student": summary["teacher"], "speedup": 1 / 4.1}
-    manifests["benchmark"] = manifests["benchmark"].model_copy(update={"summary": swapped})
-    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+def test_a_larger_and_slower_student_is_called_that(manifests, store, compared, tmp_path):
+    found = timed(164.0, 40.0, ratio(1 / 4.1, 1 / 4.35, 1 / 3.8))
+    swapped = {"teacher": found.models["student"], "student": found.models["teacher"]}
+    manifests["benchmark"] = BenchmarkManifest(summary=found.model_copy(update={"models": swapped}))
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert "<dt>larger</dt>" in text and "<dt>slower</dt>" in text and "3.8 to 4.35 times" in text
 
 
-def test_at_most_so_many_slides_are_shown(manifests, store, tmp_path):
-    build_report(manifests, ReportParams(max_slides=2), store, tmp_path / "r.html")
+def test_at_most_so_many_slides_are_shown(manifests, store, compared, tmp_path):
+    build_report(manifests, ReportParams(max_slides=2), store, compared, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert text.count("<article") == 2 and "2 of 5 slides are shown" in text
 
 
-def test_the_same_manifests_make_the_same_bytes(manifests, store, plots, tmp_path):
+def test_the_same_manifests_make_the_same_bytes(manifests, store, compared, plots, tmp_path):
     for name in ("a.html", "b.html"):
-        build_report(manifests, ReportParams(), store, tmp_path / name, plots)
+        build_report(manifests, ReportParams(), store, compared, tmp_path / name, plots)
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
-def test_a_missing_manifest_names_the_command(manifests, store, tmp_path):
+def test_a_missing_manifest_names_the_command(manifests, store, compared, tmp_path):
     del manifests["benchmark"]
     with pytest.raises(ManifestError, match="dvc repro benchmark"):
-        build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+        build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
 
 
 @pytest.mark.parametrize("stage", ["benchmark", "evaluate", "tiles"])
-def test_a_manifest_of_another_version_is_an_error_that_names_the_command(manifests, store, tmp_path, stage):
+def test_a_manifest_of_another_version_is_an_error_that_names_the_command(manifests, store, compared, tmp_path, stage):
     manifests[stage] = manifests[stage].model_copy(update={"version": 0})
     with pytest.raises(ManifestError, match=rf"artifacts/{stage}.json: .*form 0, not \d\n.*dvc repro {stage}"):
-        build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+        build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
 
 
 @pytest.mark.parametrize("stage", ["benchmark", "evaluate"])
-def test_figures_of_two_students_never_stand_on_one_page(manifests, store, tmp_path, stage):
+def test_figures_of_two_students_never_stand_on_one_page(manifests, store, compared, tmp_path, stage):
     """As `dvc repro -s report` or `histill report` would, after another student was trained."""
     weights = FileItem(id="model.safetensors", key="model.safetensors", digest="a" * 32, nbytes=1)
     manifests["student"] = manifests["student"].model_copy(update={"items": (weights,)})
@@ -228,23 +235,26 @@ def test_figures_of_two_students_never_stand_on_one_page(manifests, store, tmp_p
         of = "b" if name == stage else "a"
         manifests[name] = manifests[name].model_copy(update={"recipe": {"student": of * 32}})
     with pytest.raises(ManifestError, match=rf"artifacts/{stage}.json: .*another student.*\n.*dvc repro {stage}"):
-        build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+        build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
 
 
-def test_experiments_that_do_not_compare_are_named(manifests, store, plots, tmp_path):
+def test_experiments_that_do_not_compare_are_named(manifests, store, compared, plots, tmp_path):
     why = ("quick-fox: timed on <H200>, not on A Processor",)
-    build_report(manifests, ReportParams(), store, tmp_path / "r.html", plots, why)
+    build_report(manifests, ReportParams(), store, replace(compared, left_out=why), tmp_path / "r.html", plots)
     assert "<li>quick-fox: timed on &lt;H200&gt;, not on A Processor</li>" in (tmp_path / "r.html").read_text()
 
 
-def test_the_first_screen_has_the_floors_of_its_accuracies_and_where_the_student_is_slower(manifests, store, tmp_path):
-    summary = manifests["benchmark"].summary
-    first = summary["student"]["rows"][0] | {"latency_ms_p50": 40.0}
-    student = summary["student"] | {"rows": [first, *summary["student"]["rows"][1:]]}
-    machine = summary["machine"] | {"load": 5.3}
-    update = {"summary": summary | {"student": student, "machine": machine}}
-    manifests["benchmark"] = manifests["benchmark"].model_copy(update=update)
-    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+def test_the_first_screen_has_the_floors_of_its_accuracies_and_where_the_student_is_slower(
+    manifests, store, compared, tmp_path
+):
+    found = manifests["benchmark"].summary
+    teacher, student = found.cells[:2]
+    first, *larger = student.rows
+    student = student.model_copy(update={"rows": (first.model_copy(update={"latency_ms_p50": 40.0}), *larger)})
+    machine = found.machine.model_copy(update={"load": 5.3})
+    found = found.model_copy(update={"cells": (teacher, student), "machine": machine})
+    manifests["benchmark"] = BenchmarkManifest(summary=found)
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
     first_screen = (tmp_path / "r.html").read_text().partition("<nav")[0]
     assert "teacher 0.90, student 0.85, untrained student 0.40, majority class 0.17" in first_screen
     assert "25 and 40 ms for a batch of 1 (the student is slower there)" in first_screen
@@ -260,12 +270,12 @@ def test_every_column_has_a_name(text: str):
     assert not re.search(r"<th[^>]*>\s*</th>", text)
 
 
-def test_speed_is_said_to_be_of_the_processor_that_it_was_measured_on(manifests, store, tmp_path):
+def test_speed_is_said_to_be_of_the_processor_that_it_was_measured_on(manifests, store, compared, tmp_path):
     """A machine with a GPU whose params ask for the CPU."""
-    summary = manifests["benchmark"].summary
-    update = {"summary": summary | {"machine": summary["machine"] | {"gpu": "NVIDIA H200"}}}
-    manifests["benchmark"] = manifests["benchmark"].model_copy(update=update)
-    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+    found = manifests["benchmark"].summary
+    machine = found.machine.model_copy(update={"gpu": "NVIDIA H200"})
+    manifests["benchmark"] = BenchmarkManifest(summary=found.model_copy(update={"machine": machine}))
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert "fp32 on A Processor" in text and "fp32 on NVIDIA" not in text and "fp32, A Processor, 2 threads" in text
     assert "speed on a GPU" in text
@@ -292,13 +302,14 @@ def test_the_report_starts_without_torch():
     assert done.stdout.strip() == "[]"
 
 
-def test_larger_batches_that_are_missing_and_a_busy_machine_are_named(manifests, store, tmp_path):
-    summary = manifests["benchmark"].summary
-    teacher = summary["teacher"] | {"why": "batch 64: it took more than 300 s (benchmark.limit_s)"}
-    cell = {**summary["student"], **summary["others"][0], "why": "batch 32: out of memory"}
-    update = {"teacher": teacher, "others": [cell], "machine": summary["machine"] | {"load": 5.3}}
-    manifests["benchmark"] = manifests["benchmark"].model_copy(update={"summary": summary | update})
-    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+def test_larger_batches_that_are_missing_and_a_busy_machine_are_named(manifests, store, compared, tmp_path):
+    cell = other("teacher", 164.0, "batch 32: out of memory")
+    found = timed(40.0, 164.0, ratio(4.1, 3.8, 4.35), cell)
+    teacher = found.cells[0].model_copy(update={"why": "batch 64: it took more than 300 s (benchmark.limit_s)"})
+    machine = found.machine.model_copy(update={"load": 5.3})
+    found = found.model_copy(update={"cells": (teacher, *found.cells[1:]), "machine": machine})
+    manifests["benchmark"] = BenchmarkManifest(summary=found)
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert "Larger batches of the teacher are missing: batch 64: it took more than 300 s" in text
     assert "onnxruntime, teacher: larger batches are missing: batch 32: out of memory" in text
@@ -306,17 +317,12 @@ def test_larger_batches_that_are_missing_and_a_busy_machine_are_named(manifests,
     assert text.count('<th scope="row">onnxruntime, fp32, cpu, teacher</th>') == 2
 
 
-def test_an_interval_has_the_digits_of_its_value(manifests, store, tmp_path):
-    robust = {
-        "changes": {"jpeg": {"teacher": {"agreement": 0.998, "interval": [0.9961, 0.9989]}}},
-        "n": 9,
-        "by": "tile",
-    }
-    robust["changes"]["jpeg"]["student"] = robust["changes"]["jpeg"]["teacher"]
-    robust["changes"]["jpeg"]["difference"] = {"value": 0.0, "interval": [0.0, 0.0]}
-    summary = manifests["evaluate"].summary | {"robustness": robust}
+def test_an_interval_has_the_digits_of_its_value(manifests, store, compared, tmp_path):
+    found = figure(0.998, 0.9961, 0.9989, n=9)
+    robust = Robustness(changes={"jpeg": Steadiness(teacher=found, student=found, difference=figure(0.0, 0.0, 0.0))})
+    summary = manifests["evaluate"].summary.model_copy(update={"robustness": robust})
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary})
-    build_report(manifests, ReportParams(), store, tmp_path / "r.html")
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")
     assert "0.998<small>0.996–0.999</small>" in (tmp_path / "r.html").read_text()
 
 

@@ -9,6 +9,7 @@ from browser import check, look, needs_browser, printed_pages
 
 from pipeline.base.store import Store
 from pipeline.params.report import ReportParams
+from pipeline.report.across.pareto import Pareto
 from pipeline.report.page import Manifests, build_report
 
 pytestmark = needs_browser
@@ -16,28 +17,28 @@ pytestmark = needs_browser
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1280, "light")])
 def test_the_page_in_a_browser(
-    manifests: Manifests, store: Store, plots: Path, tmp_path: Path, width: int, scheme: str
+    manifests: Manifests, store: Store, plots: Path, compared: Pareto, tmp_path: Path, width: int, scheme: str
 ):
-    summary = manifests["evaluate"].summary | {"trained_on_test": ["slide gamma"]}
+    summary = manifests["evaluate"].summary.model_copy(update={"learnt_slides": ("gamma",)})
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary})
-    build_report(manifests, ReportParams(), store, tmp_path / "report.html", plots)
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "report.html", plots)
     check(*look(tmp_path / "report.html", width, scheme), width, scheme)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 def test_the_page_of_all_slides_in_a_browser(
-    manifests: Manifests, store: Store, tmp_path: Path, width: int, scheme: str
+    manifests: Manifests, store: Store, compared: Pareto, tmp_path: Path, width: int, scheme: str
 ):
-    build_report(manifests, ReportParams(), store, tmp_path / "report.html")
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "report.html")
     check(*look(tmp_path / "slides.html", width, scheme), width, scheme)
 
 
-def test_what_is_folded_on_the_screen_is_printed(manifests: Manifests, store: Store, tmp_path: Path):
+def test_what_is_folded_on_the_screen_is_printed(manifests: Manifests, store: Store, compared: Pareto, tmp_path: Path):
     pages = []
     for keys in (1, 300):
         recipe = {f"key {i}": i for i in range(keys)}
         manifests["tiles"] = manifests["tiles"].model_copy(update={"recipe": recipe})
-        build_report(manifests, ReportParams(), store, tmp_path / f"{keys}.html")
+        build_report(manifests, ReportParams(), store, compared, tmp_path / f"{keys}.html")
         pages.append(printed_pages(tmp_path / f"{keys}.html"))
     assert 1 < pages[0] < pages[1] - 2
 

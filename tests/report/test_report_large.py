@@ -14,13 +14,14 @@ from pipeline.base.manifest import Refusal
 from pipeline.base.store import Ref, Store
 from pipeline.evaluate.manifest import EvaluateItem
 from pipeline.params.report import ReportParams
+from pipeline.report.across.pareto import Pareto
 from pipeline.report.page import build_report
 from pipeline.report.pictures import spread
 
 SLIDES = 1000
 
 
-def test_a_thousand_slides_stay_under_fifteen_megabytes(manifests, plots: Path, tmp_path: Path):
+def test_a_thousand_slides_stay_under_fifteen_megabytes(manifests, plots: Path, compared: Pareto, tmp_path: Path):
     store, params = Store(tmp_path / "store"), ReportParams()
     dropped = {"glass": 900, "blurred": 3, "pen": 0}
     items = tuple(
@@ -52,7 +53,7 @@ def test_a_thousand_slides_stay_under_fifteen_megabytes(manifests, plots: Path, 
     recipe = {"items": [[item.key, item.digest] for item in items]}
     manifests["student"] = manifests["student"].model_copy(update={"recipe": recipe})
 
-    report = build_report(manifests, params, store, tmp_path / "reports" / "report.html", plots)
+    report = build_report(manifests, params, store, compared, tmp_path / "reports" / "report.html", plots)
 
     page = (tmp_path / "reports" / "report.html").read_bytes()
     assert 8e6 < len(page) == report.summary["nbytes"] < 15e6

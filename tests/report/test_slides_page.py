@@ -12,14 +12,15 @@ from PIL import Image
 
 from pipeline.base.store import Ref, Store
 from pipeline.params.report import ReportParams
+from pipeline.report.across.pareto import Pareto
 from pipeline.report.page import Manifests, build_report
 
 
 @pytest.fixture
-def folder(manifests: Manifests, store: Store, tmp_path: Path) -> Path:
+def folder(manifests: Manifests, store: Store, compared: Pareto, tmp_path: Path) -> Path:
     (tmp_path / "reports" / "slides").mkdir(parents=True)
     (tmp_path / "reports" / "slides" / "of-an-older-run.jpg").write_bytes(b"x")
-    build_report(manifests, ReportParams(), store, tmp_path / "reports" / "report.html")
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "reports" / "report.html")
     return tmp_path / "reports"
 
 
@@ -47,23 +48,25 @@ def test_it_holds_no_picture_and_loads_nothing_from_elsewhere(folder: Path) -> N
     assert "innerHTML" not in text and "<script>alert" not in text
 
 
-def test_a_thousand_slides_are_a_small_page(manifests: Manifests, store: Store, tmp_path: Path) -> None:
+def test_a_thousand_slides_are_a_small_page(
+    manifests: Manifests, store: Store, compared: Pareto, tmp_path: Path
+) -> None:
     dropped = {"glass": 900, "pen": 2, "blank": 0, "edge": 40, "limit": 0, "blurred": 7, "damaged": 1}
     many = tuple(tiles_item(f"slide-{n}", 90, key="none", tissue_mm2=1.5, dropped=dropped) for n in range(1000))
     manifests["tiles"] = manifests["tiles"].model_copy(update={"items": many})
-    build_report(manifests, ReportParams(max_slides=3), store, tmp_path / "report.html")
+    build_report(manifests, ReportParams(max_slides=3), store, compared, tmp_path / "report.html")
     text = (tmp_path / "slides.html").read_text()
     assert len(text) < 500_000
     assert rows(text)[7]["lost"] == pytest.approx(0.1) and "blank" not in rows(text)[7]["dropped"]
 
 
 def test_a_slide_that_is_called_as_the_tiles_of_another_keeps_its_own_picture(
-    manifests: Manifests, store: Store, tmp_path: Path
+    manifests: Manifests, store: Store, compared: Pareto, tmp_path: Path
 ) -> None:
     tiles = manifests["tiles"]
     named = [item.model_copy(update={"id": i}) for item, i in zip(tiles.items, ("case", "case-tiles"), strict=False)]
     manifests["tiles"] = tiles.model_copy(update={"items": tuple(named)})
-    build_report(manifests, ReportParams(), store, tmp_path / "reports" / "report.html")
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "reports" / "report.html")
     found = rows((tmp_path / "reports" / "slides.html").read_text())
     names = [row[key] for row in found for key in ("overlay", "mosaic")]
     assert len(set(names)) == 4
@@ -73,7 +76,9 @@ def test_a_slide_that_is_called_as_the_tiles_of_another_keeps_its_own_picture(
             assert (tmp_path / "reports" / "slides" / row[key]).read_bytes() == stored.read_bytes()
 
 
-def test_the_same_run_writes_the_same_bytes(folder: Path, manifests: Manifests, store: Store, tmp_path: Path) -> None:
-    build_report(manifests, ReportParams(), store, tmp_path / "again" / "report.html")
+def test_the_same_run_writes_the_same_bytes(
+    folder: Path, manifests: Manifests, store: Store, compared: Pareto, tmp_path: Path
+) -> None:
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "again" / "report.html")
     for path in [folder / "slides.html", *(folder / "slides").iterdir()]:
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(folder)).read_bytes()

@@ -12,6 +12,7 @@ from pipeline.base.errors import EvaluationError
 from pipeline.sets.listing import Picture
 from pipeline.sets.masks import Masks, check_masks
 from pipeline.sets.tiles import within
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 
@@ -54,7 +55,7 @@ def test_masks_are_made_of_the_tiles_asked_for_alone(tmp_path: Path):
     for i in range(2):
         for x in (0, 16):
             writer.append(encode_jpeg(np.zeros((16, 16, 3), np.uint8), 95), x_l0=x, source=str(i))
-    writer.close({})
+    writer.close(Meta(kind="file", tile_px=1))
     # The mask of the picture whose tiles are not wanted is not even there.
     Path(str(one.mask)).unlink()
     mask_NHW = Masks([two]).of_tiles(tmp_path / "item", np.array([3, 2]), [one, two], 16)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from made.slides import make_slide, tissue_picture
 from PIL import Image
 
 from pipeline.base.errors import SlideRefused
@@ -19,7 +20,7 @@ from pipeline.slides.read.reader import SlideReader
 
 def identity(path: Path) -> Identity:
     with SlideReader(path) as slide:
-        return file_identity(path, slide.quickhash)
+        return file_identity(slide)
 
 
 def images(folder: Path) -> Path:
@@ -40,18 +41,25 @@ def test_a_copied_renamed_and_touched_slide_is_the_same(demo_folder: Path, tmp_p
 
 def test_without_a_quickhash_the_whole_content_counts(demo_folder: Path, tmp_path: Path) -> None:
     path, data = tmp_path / "a.tif", bytearray((demo_folder / SLIDE_FILE).read_bytes())
-    path.write_bytes(data)
-    whole = file_identity(path, None)
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    assert file_identity(path, None).digest != whole.digest
+    found = []
+    for _ in range(2):
+        path.write_bytes(data)
+        with SlideReader(path) as slide:
+            slide.quickhash = None
+            found.append(file_identity(slide).digest)
+        # Of a tile of the finest level, which opening does not look at.
+        data[len(data) // 4] ^= 1
+    assert found[0] != found[1]
 
 
-def test_the_pixels_beside_a_mirax_index_count(tmp_path: Path) -> None:
-    (tmp_path / "a.mrxs").write_bytes(b"12")
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "Data0000.dat").write_bytes(b"345")
-    assert file_identity(tmp_path / "a.mrxs", "ab" * 32) == Identity("ab" * 16, 5)
+def test_a_scale_put_right_in_place_is_another_slide(tmp_path: Path) -> None:
+    """Resolution tags are no part of the quickhash."""
+    picture = tissue_picture(600, 500)
+    before, after = (make_slide(tmp_path / f"{mpp}.tif", picture, (mpp, mpp), kind="jpeg-rgb") for mpp in (0.5, 0.25))
+    with SlideReader(before) as one, SlideReader(after) as other, SlideReader(before, mpp=0.25) as told:
+        assert one.quickhash == other.quickhash
+        assert len({file_identity(reader).digest for reader in (one, other)}) == 2
+        assert file_identity(told).digest == file_identity(other).digest
 
 
 def test_images_are_listed_in_order_with_the_class_of_their_first_folder(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.base.errors import TableError
-from pipeline.slides.split import resolve_splits
+from pipeline.slides.split import require_train, resolve_splits
 from pipeline.slides.table import Row
 
 PATIENTS = st.lists(st.sampled_from([None, "A", "B", "C", "D"]), min_size=1, max_size=12)
@@ -57,3 +57,18 @@ def test_a_fraction_of_zero_holds_nobody_out() -> None:
 def test_a_patient_in_two_splits_is_an_error() -> None:
     with pytest.raises(TableError, match="same split"):
         resolve_splits(rows(["A", "A"], {0: "train", 1: "test"}), 0.2)
+
+
+@pytest.mark.parametrize("names", [["test", "val"], ["training", "test"], ["tr", "test"], ["Train_set", "test"]])
+def test_without_a_train_split_nothing_begins_and_near_names_are_pointed_out(names: list[str]) -> None:
+    with pytest.raises(TableError, match="no slide is of the split 'train'") as error:
+        require_train([name.lower() for name in names], "slides.csv")
+    near = [name.lower() for name in names if name.lower().startswith("tr")]
+    assert all(f"call '{name}' 'train'" in error.value.fix for name in near)
+    require_train(["train", "test"], "slides.csv")
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.2, 1.0])
+def test_a_lone_slide_is_learnt_from(fraction: float) -> None:
+    for name in map(str, range(20)):
+        assert resolve_splits([Row(2, name, name)], fraction) == {name: "train"}

@@ -12,7 +12,7 @@ from made.corpus import TILE_PX
 
 from pipeline.base.errors import TrainingError
 from pipeline.student.corpus import open_corpus
-from pipeline.student.loader import Batch, Loader
+from pipeline.student.loader import Batch, BatchShape, Loader, Share
 from pipeline.student.order import Order
 from pipeline.views import apply_view
 
@@ -20,8 +20,10 @@ from pipeline.views import apply_view
 def loader(cache: Cache, **changed: Any) -> Loader:
     corpus = open_corpus(cache.tiles, cache.tokens, cache.store)
     order = Order(corpus.rows, block_rows=4, buffer_rows=16, views=corpus.views, seed=3)
-    settings: dict[str, Any] = {"input_px": TILE_PX, "batch_size": 8, "dense": True, "workers": 2}
-    return Loader(corpus, order, **(settings | changed))
+    side = changed.pop("input_px", TILE_PX)
+    shape = BatchShape(changed.pop("batch_size", 8), side, dense=changed.pop("dense", True))
+    share = Share(changed.pop("rank", 0), changed.pop("world", 1))
+    return Loader(corpus, order, shape, share=share, **({"workers": 2} | changed))
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -84,7 +86,7 @@ def test_fp16_tokens_need_no_scale(tmp_path: Path) -> None:
 
 def test_few_tiles_shrink_the_batch(cache: Cache) -> None:
     made = loader(cache, batch_size=513, world=3)
-    assert (made.batch_size, made.share, made.steps_per_epoch) == (39, 13, 1)
+    assert (made.batch_size, made.own_size, made.steps_per_epoch) == (39, 13, 1)
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(cache: Cache) -> None:

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.student.order import Epoch, Order, Rows, kept_rows
+from pipeline.student.order import Epoch, Order, Places, kept_rows
 
 counts = st.lists(st.integers(1, 60), min_size=1, max_size=8)
 blocks, buffers, seeds = st.integers(1, 20), st.integers(1, 90), st.integers(-5, 2**40)
 
 
-def whole(order: Order, epoch: int) -> Rows:
+def whole(order: Order, epoch: int) -> Places:
     return order.epoch(epoch).take(0, order.total)
 
 
@@ -93,7 +93,7 @@ def test_starting_anywhere_makes_two_windows_at_most(start: int, number: int) ->
     made: list[int] = []
 
     class Counted(Epoch):
-        def _window(self, window: int) -> Rows:
+        def _window(self, window: int) -> Places:
             made.append(window)
             return super()._window(window)
 

@@ -99,7 +99,7 @@ def test_a_step_keeps_to_its_gpu_and_waits_for_it_once(
     monkeypatch.setattr(FakeTensor, "tolist", lambda values: waits.append(1) or [1.0] * values.numel())
     with FakeTensorMode(allow_non_fake_inputs=True):
         terms = Terms(params.objective, corpus, standardiser, GPU)
-        made = Training(distiller, corpus, params, input_px=TILE_PX, terms=terms, folder=tmp_path, accelerator=OneGpu())  # type: ignore[arg-type]
+        made = Training(distiller, corpus, params, terms=terms, folder=tmp_path, accelerator=OneGpu())  # type: ignore[arg-type]
         made.loader.pin = False
         made.model.train()
         with torch.utils._python_dispatch._disable_current_modes():

@@ -11,7 +11,7 @@ from torch import Tensor
 from kernels.dequantise import dequantise
 from pipeline.params.student import ObjectiveParams
 from pipeline.student.corpus import Corpus, open_corpus
-from pipeline.student.loader import Batch, Loader
+from pipeline.student.loader import Batch, BatchShape, Loader
 from pipeline.student.objectives import OBJECTIVES, cls_loss, patch_loss
 from pipeline.student.order import Order
 from pipeline.student.targets import cls_standardiser
@@ -28,7 +28,7 @@ def corpus(cache: Cache) -> Corpus:
 @pytest.fixture(scope="module")
 def batch(corpus: Corpus) -> Batch:
     order = Order(corpus.rows, block_rows=4, buffer_rows=16, views=corpus.views, seed=0)
-    return next(Loader(corpus, order, input_px=32, batch_size=8, dense=True, workers=0).batches(0, 1))
+    return next(Loader(corpus, order, BatchShape(8, 32, dense=True), workers=0).batches(0, 1))
 
 
 def terms(corpus: Corpus, **params: Any) -> Terms:

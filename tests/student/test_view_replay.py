@@ -18,8 +18,8 @@ from kernels.dequantise import dequantise
 from pipeline.base.store import Ref, Store
 from pipeline.params.tokens import TokensParams
 from pipeline.student.corpus import Corpus, open_corpus
-from pipeline.student.loader import Batch, Loader
-from pipeline.student.order import Order, Rows
+from pipeline.student.loader import Batch, BatchShape, Loader
+from pipeline.student.order import Order, Places
 from pipeline.teachers.loading import load_teacher
 from pipeline.tokens.stage import make_tokens
 from pipeline.views import apply_view, batch_fields, source_px
@@ -50,22 +50,22 @@ def teacher_params(request, tiny_params, cnn_weights) -> TokensParams:
     return TokensParams.model_validate(tiny_params.model_dump() | cnn)
 
 
-def replayed(params: TokensParams, store: Store, px: int) -> tuple[Corpus, Rows, Batch]:
+def replayed(params: TokensParams, store: Store, px: int) -> tuple[Corpus, Places, Batch]:
     """All tiles of an epoch as the loader gives them, in one batch."""
     tiles = tiles_json(store, SLIDES)
     corpus = open_corpus(tiles, make_tokens(tiles, params, store, 512), store)
     order = Order(corpus.rows, block_rows=4, buffer_rows=16, views=corpus.views, seed=1)
-    loader = Loader(corpus, order, input_px=px, batch_size=corpus.total, dense=True)
+    loader = Loader(corpus, order, BatchShape(corpus.total, px, dense=True))
     return corpus, order.epoch(0).take(0, corpus.total), next(loader.batches(0, 1))
 
 
-def decoded(corpus: Corpus, rows: Rows, px: int) -> torch.Tensor:
+def decoded(corpus: Corpus, rows: Places, px: int) -> torch.Tensor:
     """The tiles as they are, at a side."""
     images = [corpus.tiles[slide].image(int(row), px) for slide, row in zip(rows.slide, rows.row, strict=True)]
     return torch.from_numpy(np.stack(images))
 
 
-def seen_by_teacher(corpus: Corpus, rows: Rows, params: TokensParams, px: int) -> torch.Tensor:
+def seen_by_teacher(corpus: Corpus, rows: Places, params: TokensParams, px: int) -> torch.Tensor:
     """The views as the tokens stage makes them on the teacher's device."""
     places = [(corpus.items[slide].key, int(row)) for slide, row in zip(rows.slide, rows.row, strict=True)]
     fields_NP = batch_fields(params, places, len(places))[np.arange(len(places)), rows.view]

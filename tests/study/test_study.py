@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 import yaml
+from made.figures import accuracies, from_labels, likeness, probes
 from project import ROOT, TINY, Project
 from scipy import stats
 
-from pipeline.base.errors import StudyError
+from pipeline.base.errors import ManifestError, StudyError
+from pipeline.base.figures import NotMeasured
+from pipeline.evaluate.manifest import EvaluateManifest
+from pipeline.evaluate.split_figures import FromLabels, SplitFigures
+from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.params.whole import WholeParams
 from pipeline.study.run import Plan, _leaders, _with, read_plan, run_study
-from pipeline.study.table import interval, markdown, results_of
+from pipeline.study.table import markdown, over_seeds, results_of
 
 PLAN = Plan("path\n", (0, 1, 2), {}, {"both": {}, "global only": {"student.objective.patch": 0}})
 
@@ -56,14 +63,17 @@ def test_an_arm_s_parameters_are_the_committed_ones_and_its_own() -> None:
     assert yaml.safe_load(_with(committed, {})) == committed
 
 
-def result(folder: Path, name: str, student: float) -> None:
-    told = {model: {"balanced_accuracy": value} for model, value in (("teacher", 0.8), ("untrained", 0.4))}
-    probe = told | {"student": {"balanced_accuracy": student}, "retention": {"value": student / 0.8}}
-    summary = {
-        "probes": {"test": {"linear": probe, "knn": probe, "head_transfer": probe}},
-        "fidelity": {"test": {"cosine": 0.5}},
-    }
-    (folder / f"{name}.json").write_text(json.dumps({"summary": summary}))
+def result(folder: Path, name: str, student: float, labels: Mapping[int, FromLabels] = MappingProxyType({})) -> None:
+    table, none = accuracies(0.8, student, 0.4), NotMeasured(why="not asked for")
+    split = SplitFigures(
+        fidelity=likeness(0.5),
+        patch=none,
+        structure=none,
+        probes=probes(table, table).model_copy(update={"head_transfer": table}),
+        from_labels=labels,
+    )
+    summary = EvaluateSummary(teacher="t", student="s", primary="test", splits={"test": split}, robustness=none)
+    EvaluateManifest(summary=summary).save(folder / f"{name}.json")
 
 
 def test_the_table_gives_means_over_seeds_and_paired_differences(tmp_path: Path) -> None:
@@ -85,24 +95,28 @@ def test_a_study_that_was_stopped_is_tabulated_as_far_as_it_went(tmp_path: Path)
 
 def test_numbers_of_labels_are_columns_where_all_results_have_them(tmp_path: Path) -> None:
     for run in PLAN.runs():
-        result(tmp_path, run.name, 0.7)
-        path = tmp_path / f"{run.name}.json"
-        told = json.loads(path.read_text())
-        scores = {"student": {"balanced_accuracy": 0.7}, "from_labels": {"balanced_accuracy": 0.5 + run.seed / 100}}
-        row = scores | {"gain": {"value": 0.2 - run.seed / 100}}
-        told["summary"]["from_labels"] = {"test": {"25": row, "10": row} if run.arm == "both" else {"10": row}}
-        path.write_text(json.dumps(told))
+        row = from_labels(0.7, 0.5 + run.seed / 100)
+        result(tmp_path, run.name, 0.7, {25: row, 10: row} if run.arm == "both" else {10: row})
     table = markdown(results_of(PLAN, tmp_path, "test"), "test").splitlines()
     named = "| 10 labels: distilled | 10 labels: from labels alone | 10 labels: difference |"
     assert table[0].endswith(named) and "25 labels" not in table[0]
     assert table[2].endswith("| 0.700 ± 0.000 | 0.510 ± 0.025 | 0.190 ± 0.025 |")
 
 
+def test_a_result_of_another_version_is_an_error_that_says_how_to_have_it_again(tmp_path: Path) -> None:
+    name = next(PLAN.runs()).name
+    (tmp_path / f"{name}.json").write_text(json.dumps({"stage": "evaluate", "version": 2, "summary": {"probes": {}}}))
+    with pytest.raises(ManifestError, match=rf"{name}\.json: .*form 2, not 3\n.*delete that file"):
+        results_of(PLAN, tmp_path, "test")
+
+
 def test_the_interval_is_student_s() -> None:
     values = [0.1, 0.4, 0.35]
-    mean, half = interval(values)
+    figure = over_seeds(values)
     low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
-    assert (mean - half, mean + half) == pytest.approx((low, high))
+    assert (figure.span.low, figure.span.high) == pytest.approx((low, high), rel=1e-5)
+    assert (figure.unit, figure.span.units, figure.span.method) == ("seed", 3, "t")
+    assert over_seeds([0.4]).span is None
 
 
 def test_arms_run_as_experiments_and_are_not_run_again(tmp_path: Path) -> None:
@@ -110,7 +124,7 @@ def test_arms_run_as_experiments_and_are_not_run_again(tmp_path: Path) -> None:
     plan = Plan("path,split\ndemo:1,train\ndemo:2,test\n", (0,), {"student.epochs": 1}, {"one": {}})
     results = run_study(plan, project.root, tmp_path / "study", tmp_path / "store", jobs=2)
     found = results_of(plan, results, "test")
-    assert 0 < found["one"][0]["linear"] <= 1
+    assert 0 < found["one"][0].probes.linear.student.balanced.value <= 1
     written = {path.name: path.stat().st_mtime_ns for path in results.iterdir()}
     run_study(plan, project.root, tmp_path / "study", tmp_path / "store", jobs=2)
     assert {path.name: path.stat().st_mtime_ns for path in results.iterdir()} == written

@@ -49,7 +49,7 @@ def places(tiles: TileReader) -> dict[tuple[int, int], int]:
 
 
 def all_tiles(tiles: TileReader) -> int:
-    return len(tiles) + sum(tiles.meta["dropped"].values())
+    return len(tiles) + sum(tiles.meta.dropped.values())
 
 
 @pytest.mark.parametrize("how", ["auto", "openslide"])
@@ -62,7 +62,7 @@ def test_damaged_tiles_are_left_out_and_counted_and_the_others_are_as_ever(
     params = PARAMS.model_copy(update={"reader": how})
     path = pyramid(tmp_path / "a.tif", mpp, kind)
     whole = tile(path, tmp_path / "whole", params)
-    page = whole.meta["read_level"]
+    page = whole.meta.read_level
     across = -(-WIDTH // (1, 2, 8)[page] // 64)
     zeroed = [5 * across + 8, 5 * across + 9, 6 * across + 9] if page == 0 else [3 * across + 5]
     for i in zeroed:
@@ -70,10 +70,10 @@ def test_damaged_tiles_are_left_out_and_counted_and_the_others_are_as_ever(
         put(path, offset, bytes(nbytes))
     part = tile(path, tmp_path / "part", params)
     lost = places(whole).keys() - places(part).keys()
-    assert len(lost) == part.meta["dropped"]["damaged"] > 0 == whole.meta["dropped"]["damaged"]
+    assert len(lost) == part.meta.dropped["damaged"] > 0 == whole.meta.dropped["damaged"]
     assert len(part) + len(lost) == len(whole)
     # Just those that touch a damaged tile are gone, and all of them.
-    size, side = whole.meta["size_l0_px"][0], 64 * (1, 2, 8)[page]
+    size, side = whole.meta.size_l0_px[0], 64 * (1, 2, 8)[page]
     bad = [((i % across) * side, (i // across) * side) for i in zeroed]
     touching = {(x, y) for x, y in places(whole) for u, v in bad if u - size < x < u + side and v - size < y < v + side}
     assert lost == touching
@@ -89,7 +89,7 @@ def test_flipped_bytes_never_become_other_tiles_in_silence(tmp_path: Path) -> No
         at = offset + int(rng.integers(nbytes // 4, nbytes - 80))
         put(path, at, rng.integers(0, 256, 64, np.uint8).tobytes())
     part = tile(path, tmp_path / "part")
-    assert part.meta["dropped"]["damaged"] >= 20
+    assert part.meta.dropped["damaged"] >= 20
     assert all_tiles(part) == all_tiles(whole)
     # What still decodes by chance is not white: flipped bits are noise.
     for row in range(len(part)):
@@ -108,7 +108,7 @@ def test_damage_where_the_tissue_is_looked_for_is_counted_too(tmp_path: Path, re
     x0, y0 = 44 % 10 * 240, 44 // 10 * 240
     touching = [(x, y) for x, y in places(whole) if x0 - 64 < x < x0 + 240 and y0 - 64 < y < y0 + 240]
     assert len(touching) > 10 and not places(part).keys() & set(touching)
-    assert part.meta["dropped"]["damaged"] >= len(touching)
+    assert part.meta.dropped["damaged"] >= len(touching)
     assert all_tiles(part) == all_tiles(whole)
 
 
@@ -128,7 +128,7 @@ def test_tissue_that_the_file_leaves_out_is_damage_and_glass_is_not(
         left_out = {y * across + x for x, y in inside + glass}
         tag.overwrite([0 if i in left_out else nbytes for i, nbytes in enumerate(tag.value)])
     part = tile(path, tmp_path / "part", params)
-    lost, size = places(whole).keys() - places(part).keys(), whole.meta["size_l0_px"][0]
+    lost, size = places(whole).keys() - places(part).keys(), whole.meta.size_l0_px[0]
     shares = {
         (x, y): sum(
             max(0, min(x + size, 64 * u + 64) - max(x, 64 * u)) * max(0, min(y + size, 64 * v + 64) - max(y, 64 * v))
@@ -138,7 +138,7 @@ def test_tissue_that_the_file_leaves_out_is_damage_and_glass_is_not(
         for x, y in places(whole)
     }
     assert lost == {at for at, share in shares.items() if share > 0.11}
-    assert len(lost) == part.meta["dropped"]["damaged"] > 0 and all_tiles(part) == all_tiles(whole)
+    assert len(lost) == part.meta.dropped["damaged"] > 0 and all_tiles(part) == all_tiles(whole)
     assert all(part.image(row).std() > 4 for row in range(len(part)))
 
 
@@ -150,8 +150,8 @@ def test_glass_that_a_file_leaves_out_stays_glass_on_the_thumbnails_level_too(tm
         tag = tiff.pages[0].tags["TileByteCounts"]
         tag.overwrite([0 if i in glass else nbytes for i, nbytes in enumerate(tag.value)])
     sparse = tile(path, tmp_path / "sparse")
-    assert places(sparse) == places(whole) and sparse.meta["dropped"] == whole.meta["dropped"]
-    assert sparse.meta["dropped"]["damaged"] == 0
+    assert places(sparse) == places(whole) and sparse.meta.dropped == whole.meta.dropped
+    assert sparse.meta.dropped["damaged"] == 0
     assert all(sparse.jpeg(row) == whole.jpeg(row) for row in range(len(whole)))
 
 
@@ -166,7 +166,7 @@ def test_zeros_on_the_thumbnails_own_level_are_damage_counted_and_never_white_ti
     part = tile(path, tmp_path / "part", PARAMS.model_copy(update={"reader": how}))
     lost = places(whole).keys() - places(part).keys()
     assert lost and all(560 - 64 < x < 720 and 400 - 64 < y < 560 for x, y in lost)
-    assert part.meta["dropped"]["damaged"] >= len(lost) and all_tiles(part) == all_tiles(whole)
+    assert part.meta.dropped["damaged"] >= len(lost) and all_tiles(part) == all_tiles(whole)
     assert all(part.image(row).std() > 4 for row in range(len(part)))
 
 
@@ -183,7 +183,7 @@ def test_damage_of_the_thumbnail_costs_no_tile_that_a_mask_or_coordinates_name(t
     write_slide_tiles(Source("it", "file", path, None, mask=mask, coords=coords), tmp_path / "out", PARAMS)
     tiles = TileReader(tmp_path / "out")
     assert list(places(tiles)) == corners
-    assert tiles.meta["dropped"]["damaged"] == tiles.meta["dropped"]["blank"] == 0
+    assert tiles.meta.dropped["damaged"] == tiles.meta.dropped["blank"] == 0
 
 
 def test_two_megabytes_of_zeros_in_a_real_slide_cost_their_own_tiles(tmp_path: Path, real_data: Path) -> None:
@@ -193,7 +193,7 @@ def test_two_megabytes_of_zeros_in_a_real_slide_cost_their_own_tiles(tmp_path: P
     whole = tile(path, tmp_path / "whole", params)
     put(path, max(spans(path), key=lambda span: span[1])[0], bytes(2 << 20))
     part = tile(path, tmp_path / "part", params)
-    damaged = part.meta["dropped"]["damaged"]
+    damaged = part.meta.dropped["damaged"]
     assert damaged > 20 and len(part) + damaged == len(whole)
     same = places(whole)
     assert all(part.jpeg(row) == whole.jpeg(same[at]) for at, row in places(part).items())
@@ -252,9 +252,9 @@ def test_a_reduced_level_that_lies_about_its_size_costs_no_tile(
             tile(path, tmp_path / "part")
         return
     part, same = tile(path, tmp_path / "part"), places(whole)
-    assert places(part) == same and part.meta["dropped"] == whole.meta["dropped"]
+    assert places(part) == same and part.meta.dropped == whole.meta.dropped
     # They are read from the level before the one that lies, where it is their own.
-    assert (whole.meta["read_level"], part.meta["read_level"]) == (1, page - 1)
+    assert (whole.meta.read_level, part.meta.read_level) == (1, page - 1)
     for row in range(len(part)):
         assert page == 2 or np.abs(part.image(row).astype(int) - whole.image(row)).mean() < 12
         assert page == 1 or part.jpeg(row) == whole.jpeg(row)
@@ -278,7 +278,7 @@ def test_pixels_that_are_not_square_make_tiles_that_are(tmp_path: Path, mpp: tup
         update={"tile_px": 32, "tissue": TissueParams(mask_mpp=1, min_coverage=1e-3, min_area_mm2=0.001, fat=False)}
     )
     tiles = tile(tmp_path / "a.tif", tmp_path / "out", params)
-    assert tiles.meta["size_l0_px"] == pytest.approx([32 * 0.5 / mpp[0], 32 * 0.5 / mpp[1]], rel=1e-3)
+    assert tiles.meta.size_l0_px == pytest.approx([32 * 0.5 / mpp[0], 32 * 0.5 / mpp[1]], rel=1e-3)
     canvas = np.full((800, 800), 243, np.uint8)
     for (x_l0, y_l0), row in places(tiles).items():
         x, y = round(x_l0 * mpp[0] / 0.5), round(y_l0 * mpp[1] / 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +61,12 @@ def test_plain_jpegs_are_kept_byte_for_byte_and_others_encoded(images: Path, tmp
 
 
 def test_what_does_not_decode_is_left_out_and_counted(images: Path, tmp_path: Path) -> None:
-    assert tile(images, tmp_path / "out").meta["dropped"] == {"damaged": 2, "limit": 0}
+    assert tile(images, tmp_path / "out").meta.dropped == {"damaged": 2, "limit": 0}
 
 
 def test_a_limit_draws_from_all_of_it(images: Path, tmp_path: Path) -> None:
     tiles = tile(images, tmp_path / "out", max_tiles_per_slide=4)
-    assert tiles.meta["dropped"]["limit"] == 6
+    assert tiles.meta.dropped["limit"] == 6
     assert set(tiles.labels) == {"a", "b"}
     # For the two that do not decode others are drawn.
     assert len(tile(images, tmp_path / "eight", max_tiles_per_slide=8)) == 8
@@ -84,3 +85,12 @@ def test_people_get_a_contact_sheet(images: Path, tmp_path: Path) -> None:
     assert sheets[0] == sheets[1]
     with Image.open(io.BytesIO(sheets[0])) as image:
         assert np.asarray(image).std() > 20
+
+
+def test_what_becomes_no_tile_is_named(images: Path, tmp_path: Path) -> None:
+    (images / "a" / "moving.gif").write_bytes(b"GIF89a")
+    (images / "b" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    left_out = dict(tile(images, tmp_path / "out").meta.left_out)
+    assert set(left_out) == {"a/short.jpg", "b/text.png", "a/moving.gif", r"b/caf\udce9.png"}
+    assert "convert it" in left_out["a/moving.gif"] and "UTF-8" in left_out[r"b/caf\udce9.png"]
+    assert "damaged" in left_out["a/short.jpg"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.base.errors import SlideRefused
 from pipeline.params.tiles import TilesParams
-from pipeline.tiles.grid import lay, plan, spread_choice, starts
+from pipeline.tiles.grid import geometry_of, lay, spread_choice, starts
 
 REGION_40X = [(10240 >> i, 10240 >> i, float(1 << i)) for i in range(7)]
 lengths = st.integers(1, 5000)
@@ -19,7 +19,7 @@ pixels = st.one_of(st.sampled_from([1.0, 2.0, 4.0, 2.0005, 4.0012]), st.floats(1
 
 
 def test_the_worked_example_of_the_docstring() -> None:
-    geometry = plan(REGION_40X, (0.293, 0.293), TilesParams(tile_px=256))
+    geometry = geometry_of(REGION_40X, (0.293, 0.293), TilesParams(tile_px=256))
     assert geometry.level == 0
     assert geometry.scale[0] == pytest.approx(1.7065, abs=1e-4)
     assert geometry.size_l0[0] == pytest.approx(436.86, abs=5e-3)
@@ -89,9 +89,9 @@ def test_the_level_read_is_the_nearest_that_is_fine_enough(
     params = TilesParams(target_mpp=target)
     if max(mpp) > target * 1.05:
         with pytest.raises(SlideRefused, match="coarser than the target"):
-            plan(levels, mpp, params)
+            geometry_of(levels, mpp, params)
         return
-    geometry = plan(levels, mpp, params)
+    geometry = geometry_of(levels, mpp, params)
     fine_enough = [d for d in all_downsamples if max(mpp) * d <= target * 1.01]
     assert geometry.downsample == max(fine_enough, default=1.0)
     scales = [target / mpp[0], target / mpp[1]]
@@ -103,8 +103,8 @@ def test_the_level_read_is_the_nearest_that_is_fine_enough(
 
 def test_a_level_a_hair_coarser_counts_as_equal() -> None:
     levels = [(4443, 3567, 1.0), (2221, 1783, 2.0005)]
-    assert plan(levels, (0.25, 0.25), TilesParams()).level == 1
-    assert plan(levels, (0.26, 0.26), TilesParams()).level == 0
+    assert geometry_of(levels, (0.25, 0.25), TilesParams()).level == 1
+    assert geometry_of(levels, (0.26, 0.26), TilesParams()).level == 0
 
 
 @given(n=st.integers(0, 500), limit=st.integers(1, 200), seed=st.integers(0, 99))

@@ -94,8 +94,8 @@ def test_a_tile_of_a_slide_of_0293_um_covers_what_was_asked_for(run: Run) -> Non
     sizes = [(1000, 750), (500, 375)]
     make_slide(run.folder / "a.tif", tissue_picture(2000, 1500), (0.293, 0.293), sizes, "jpeg-rgb")
     tiles = run.reader(run.tiles("a"), "a")
-    assert tiles.meta["read_level"] == 0
-    um = np.array(tiles.meta["size_l0_px"]) * 0.293
+    assert tiles.meta.read_level == 0
+    um = np.array(tiles.meta.size_l0_px) * 0.293
     assert um == pytest.approx([32, 32], rel=1e-4)
     steps = np.diff(np.unique(tiles.table["x_l0"].to_numpy()))
     assert steps.mean() * 0.293 == pytest.approx(32, rel=0.01)

@@ -17,11 +17,11 @@ from PIL import Image
 from pipeline.base.errors import SlideRefused
 from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.read.direct import DirectReader
-from pipeline.slides.read.levels import check_read
+from pipeline.slides.read.levels import require_readable
 from pipeline.slides.read.opening import open_slide
 from pipeline.slides.read.reader import SlideReader
 from pipeline.tiles.coords.tiling import read_tiling
-from pipeline.tiles.grid import lay, plan
+from pipeline.tiles.grid import geometry_of, lay
 from pipeline.tiles.pixels import decode_jpeg, encode_jpeg
 from pipeline.tiles.tissue.own_mask import load_mask
 from pipeline.tiles.whole_slide import look
@@ -103,15 +103,15 @@ def test_the_mask_is_as_coarse_as_its_pixels_ask_for(tmp_path: Path, mpp: tuple[
 def test_reads_and_grids_beyond_sense_are_refused_before_anything_is_read() -> None:
     level = [(150_000, 150_000, 1.0)]
     with pytest.raises(SlideRefused, match="8192 x 8192 px would be read at once"):
-        plan(level, (0.125, 0.125), TilesParams(tile_px=2048))
+        geometry_of(level, (0.125, 0.125), TilesParams(tile_px=2048))
     with pytest.raises(SlideRefused, match=r"8\.79e\+07 tiles"):
-        lay(plan(level, (0.5, 0.5), TilesParams(tile_px=16)), "skip")
-    assert plan(level, (0.25, 0.25), TilesParams(tile_px=2048)).size_px == (4096, 4096)
+        lay(geometry_of(level, (0.5, 0.5), TilesParams(tile_px=16)), "skip")
+    assert geometry_of(level, (0.25, 0.25), TilesParams(tile_px=2048)).size_px == (4096, 4096)
 
 
 def test_a_tiff_that_is_one_tile_is_refused_by_both_readers(tmp_path: Path) -> None:
     with pytest.raises(SlideRefused, match="its own tiles are of 20000 x 20000 px"):
-        check_read((10, 10), (20_000, 20_000))
+        require_readable((10, 10), (20_000, 20_000))
     path = make_slide(tmp_path / "a.tif", tissue_picture(1200, 800), kind="jpeg-rgb", tile_px=1200)
     with tifffile.TiffFile(path, mode="r+b") as tiff:
         for name in ("ImageWidth", "ImageLength", "TileWidth", "TileLength"):

@@ -81,11 +81,11 @@ def test_blurred_and_damaged_tiles_of_a_slide_are_made_up_for(tmp_path: Path) ->
     every = tile("every", None)
     limit = len(every) - 5
     some = tile("some", limit)
-    assert every.meta["dropped"]["blurred"] > 30 and every.meta["dropped"]["damaged"] == 2
+    assert every.meta.dropped["blurred"] > 30 and every.meta.dropped["damaged"] == 2
     assert len(some) == limit and set(places(some)) < set(places(every)) and places(some) == sorted(places(some))
-    totals = {len(tiles) + sum(tiles.meta["dropped"].values()) for tiles in (every, some)}
+    totals = {len(tiles) + sum(tiles.meta.dropped.values()) for tiles in (every, some)}
     assert len(totals) == 1
     few = tile("few", 20)
-    assert len(few) == 20 and few.meta["dropped"]["blurred"] < every.meta["dropped"]["blurred"]
+    assert len(few) == 20 and few.meta.dropped["blurred"] < every.meta.dropped["blurred"]
     same = dict(zip(places(every), range(len(every)), strict=True))
     assert all(few.jpeg(row) == every.jpeg(same[at]) for row, at in enumerate(places(few)))

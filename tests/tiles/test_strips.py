@@ -13,7 +13,7 @@ from made.slides import make_slide, tissue_picture
 from pipeline.params.tiles import TilesParams
 from pipeline.slides.read.direct import How
 from pipeline.slides.read.opening import open_slide
-from pipeline.tiles.grid import Geometry, lay, plan
+from pipeline.tiles.grid import Geometry, geometry_of, lay
 from pipeline.tiles.resample import shrink
 from pipeline.tiles.strips import strips
 
@@ -26,7 +26,7 @@ def cases(draw: st.DrawFn) -> tuple[Geometry, np.ndarray, np.ndarray]:
     downsample = draw(st.sampled_from([1.0, 2.0, 2.0005, 3.0]))
     levels = [(*size, 1.0), (int(size[0] / downsample), int(size[1] / downsample), downsample)]
     params = TilesParams(tile_px=draw(st.integers(16, 90)), target_mpp=draw(st.floats(0.5, 1.5)))
-    geometry = plan(levels, mpp, params)
+    geometry = geometry_of(levels, mpp, params)
     x_l0, y_l0 = lay(geometry, draw(st.sampled_from(["skip", "shift"]))).corners()
     kept = np.random.default_rng(draw(st.integers(0, 99))).random(len(x_l0)) < draw(st.floats(0, 1))
     return geometry, x_l0[kept], y_l0[kept]
@@ -84,7 +84,7 @@ def test_pixels_do_not_depend_on_the_strip(tmp_path: Path, mpp: float, levels: l
     path = make_slide(tmp_path / "slide.tif", tissue_picture(900, 680), (mpp, mpp), levels)
     with open_slide(path, None, how) as reader:
         sizes = zip(reader.level_dimensions, reader.level_downsamples, strict=True)
-        geometry = plan([(w, h, d) for (w, h), d in sizes], reader.mpp_xy, TilesParams(tile_px=64))
+        geometry = geometry_of([(w, h, d) for (w, h), d in sizes], reader.mpp_xy, TilesParams(tile_px=64))
         x_l0, y_l0 = lay(geometry, "shift").corners()
 
         def tiles(max_px: int) -> list[np.ndarray]:

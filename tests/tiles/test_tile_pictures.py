@@ -68,7 +68,7 @@ def test_blurred_tiles_are_tinted_and_counted(tmp_path: Path) -> None:
     tiles = TileReader(tmp_path)
     x, y = (tiles.table[name].to_numpy() for name in ("x_l0", "y_l0"))
     blurred = (x >= 400) & (x + 64 <= 700) & (y >= 200) & (y + 64 <= 600)
-    assert not blurred.any() and tiles.meta["dropped"]["blurred"] >= 12
+    assert not blurred.any() and tiles.meta.dropped["blurred"] >= 12
     assert (tiles.table["sharpness"].to_numpy() >= PARAMS.min_sharpness).all()
     thumb, overlay, _ = pictures(tmp_path)
     middle = slice(380, 420), slice(520, 560)
@@ -83,8 +83,8 @@ def test_blank_tiles_are_dropped_before_they_are_read(tmp_path: Path) -> None:
     write_slide_tiles(Source("it", "file", slide, mask=tmp_path / "m.png"), tmp_path, PARAMS)
     tiles = TileReader(tmp_path)
     stain = tiles.table["haematoxylin"].to_numpy() + tiles.table["eosin"].to_numpy()
-    assert tiles.meta["dropped"]["blank"] > 20 and (stain >= PARAMS.min_stain).all()
-    assert tiles.meta["dropped"]["glass"] == 0
+    assert tiles.meta.dropped["blank"] > 20 and (stain >= PARAMS.min_stain).all()
+    assert tiles.meta.dropped["glass"] == 0
 
 
 def test_tiles_with_more_than_a_tenth_of_ink_are_dropped(tmp_path: Path) -> None:
@@ -93,5 +93,5 @@ def test_tiles_with_more_than_a_tenth_of_ink_are_dropped(tmp_path: Path) -> None
     write_slide_tiles(Source("it", "file", make_slide(tmp_path / "slide.tif", picture)), tmp_path, PARAMS)
     tiles = TileReader(tmp_path)
     x = tiles.table["x_l0"].to_numpy()
-    assert not ((x < 510) & (x + 64 > 490)).any() and tiles.meta["dropped"]["pen"] >= 10
+    assert not ((x < 510) & (x + 64 > 490)).any() and tiles.meta.dropped["pen"] >= 10
     assert ((x + 64 > 380) & (x + 64 < 440)).any()

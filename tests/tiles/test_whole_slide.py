@@ -34,12 +34,12 @@ def expected(slide: Path, tiles: TileReader, row: int) -> np.ndarray:
     """The tile as OpenSlide gives it: its box of the read level, read alone, then resized and stored."""
     meta, place = tiles.meta, tiles.table.slice(row, 1).to_pylist()[0]
     with openslide.OpenSlide(str(slide)) as opened:
-        ratio = meta["read_downsample"]
-        size = (meta["size_l0_px"][0] / ratio, meta["size_l0_px"][1] / ratio)
+        ratio = meta.read_downsample
+        size = (meta.size_l0_px[0] / ratio, meta.size_l0_px[1] / ratio)
         whole = (int(np.ceil(size[0] - 1e-6)), int(np.ceil(size[1] - 1e-6)))
         at = (place["x_l0"], place["y_l0"])
-        region = np.asarray(opened.read_region(at, meta["read_level"], whole).convert("RGB"))
-    return decode_jpeg(encode_jpeg(shrink(region, size, meta["tile_px"]), 95))
+        region = np.asarray(opened.read_region(at, meta.read_level, whole).convert("RGB"))
+    return decode_jpeg(encode_jpeg(shrink(region, size, meta.tile_px), 95))
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_tiles_are_what_a_direct_read_and_resize_gives(
     assert len(tiles) > 15
     for row in range(len(tiles)):
         assert np.abs(tiles.image(row).astype(int) - expected(slide, tiles, row)).max() <= 1
-    assert tiles.meta["size_l0_px"] == pytest.approx([64 * 0.5 / mpp[0], 64 * 0.5 / mpp[1]], rel=1e-4)
-    assert tiles.meta["read_level"] == (1 if mpp == (0.25, 0.25) else 0)
+    assert tiles.meta.size_l0_px == pytest.approx([64 * 0.5 / mpp[0], 64 * 0.5 / mpp[1]], rel=1e-4)
+    assert tiles.meta.read_level == (1 if mpp == (0.25, 0.25) else 0)
 
 
 def test_kept_tiles_have_the_tissue_asked_for_and_all_are_accounted_for(tmp_path: Path) -> None:
@@ -63,19 +63,19 @@ def test_kept_tiles_have_the_tissue_asked_for_and_all_are_accounted_for(tmp_path
     tiles = tile(slide, tmp_path / "out")
     tissue = np.array(tiles.table["tissue"].to_pylist())
     assert (tissue >= 0.5).all() and (tissue <= 1).all()
-    dropped = tiles.meta["dropped"]
+    dropped = tiles.meta.dropped
     assert len(tiles) + dropped["glass"] + dropped["pen"] == (1200 // 64) * (800 // 64)
     assert dropped["edge"] == 19 * 13 - 18 * 12 and dropped["limit"] == 0
-    assert tiles.meta["tissue_mm2"] == pytest.approx(np.pi * 0.42**2 * 0.6 * 0.4, rel=0.03)
+    assert tiles.meta.tissue_mm2 == pytest.approx(np.pi * 0.42**2 * 0.6 * 0.4, rel=0.03)
     few = tile(slide, tmp_path / "few", SMALL.model_copy(update={"max_tiles_per_slide": 20}))
-    assert len(few) == 20 and few.meta["dropped"]["limit"] == len(tiles) - 20
+    assert len(few) == 20 and few.meta.dropped["limit"] == len(tiles) - 20
 
 
 def test_ink_drops_tiles_and_is_counted(tmp_path: Path) -> None:
     picture = tissue_picture(1200, 800)
     picture[340:470] = (30, 60, 170)
     tiles = tile(make_slide(tmp_path / "slide.tif", picture), tmp_path / "out")
-    assert tiles.meta["dropped"]["pen"] >= 10
+    assert tiles.meta.dropped["pen"] >= 10
 
 
 def test_the_same_slide_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ def test_demo_tiles_are_labelled_by_the_class_that_most_of_them_is(tmp_path: Pat
 def test_a_real_slide_at_an_unaligned_scale(real_data: Path, tmp_path: Path) -> None:
     slide = real_data / "slides" / "region-40x.tif"
     tiles = tile(slide, tmp_path / "out", TilesParams(tile_px=256, max_tiles_per_slide=40))
-    assert tiles.meta["size_l0_px"][0] == pytest.approx(436.86, abs=0.01)
-    assert tiles.meta["tissue_mm2"] == pytest.approx(5.6, abs=0.3)
+    assert tiles.meta.size_l0_px[0] == pytest.approx(436.86, abs=0.01)
+    assert tiles.meta.tissue_mm2 == pytest.approx(5.6, abs=0.3)
     for row in (0, 17, 39):
         assert np.abs(tiles.image(row).astype(int) - expected(slide, tiles, row)).max() <= 1
 
@@ -150,6 +150,6 @@ def test_a_real_slide_at_an_unaligned_scale(real_data: Path, tmp_path: Path) -> 
 def test_a_real_slide_of_one_level(real_data: Path, tmp_path: Path) -> None:
     slide = real_data / "slides" / "CMU-1-Small-Region.svs"
     tiles = tile(slide, tmp_path / "out")
-    assert tiles.meta["tissue_mm2"] == pytest.approx(0.57, abs=0.05)
+    assert tiles.meta.tissue_mm2 == pytest.approx(0.57, abs=0.05)
     for row in range(0, len(tiles), 50):
         assert np.abs(tiles.image(row).astype(int) - expected(slide, tiles, row)).max() <= 1

@@ -11,13 +11,16 @@ Shapes: N tiles, D channels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.intervals import Floats, Resampler
+from pipeline.base.figures import Figure
+from pipeline.base.intervals import Resampler
+from pipeline.base.types import Floats
+from pipeline.evaluate.split_figures import Likeness
 
 TINY = 1e-12
 
@@ -49,34 +52,42 @@ def cosine(a_ND: Floats, b_ND: Floats) -> NDArray[np.float64]:
     return product_N
 
 
-def fidelity(
-    teacher_ND: Floats, student_ND: Floats, slide_N: list[str], train_scale: Scale, resamples: int, seed: int
-) -> dict[str, Any]:
-    """The figures of one held-out split.
+@dataclass(frozen=True)
+class SlideCosine:
+    """Standardised cosine over one slide's n tiles, or over their tokens: mean and 5th percentile."""
 
-    `cosine` (mean over tiles, with `cosine_interval`), `cosine_p5` (5th percentile, with its interval), `cosine_raw`,
-    `cosine_raw_constant` (what the teacher's train mean scores), `n`, `by` (what the interval resampled), and
-    `slides`: {slide: {cosine, cosine_p5, n}}.
-    """
-    cosine_N = cosine(train_scale(teacher_ND), train_scale(student_ND))
-    resampler = Resampler(slide_N, resamples, seed)
-    names_N = np.asarray(slide_N, dtype=np.str_)
-    slides = {}
+    cosine: float
+    cosine_p5: float
+    n: int
+
+
+def by_slide(cosine_N: Floats, slide_N: Sequence[str]) -> dict[str, SlideCosine]:
+    """Of each slide by name; the cosines are of tiles (N,) or of their tokens (N, T)."""
+    names_N, found = np.asarray(slide_N, dtype=np.str_), {}
     for slide in sorted(set(slide_N)):
         of_slide = cosine_N[names_N == slide]
-        slides[slide] = {
-            "cosine": float(of_slide.mean()),
-            "cosine_p5": float(np.percentile(of_slide, 5)),
-            "n": len(of_slide),
-        }
-    return {
-        "cosine": float(cosine_N.mean()),
-        "cosine_interval": resampler.mean_interval(cosine_N),
-        "cosine_p5": float(np.percentile(cosine_N, 5)),
-        "cosine_p5_interval": resampler.percentile_interval(cosine_N, np.arange(len(cosine_N)), 5),
-        "cosine_raw": float(cosine(teacher_ND, student_ND).mean()),
-        "cosine_raw_constant": float(cosine(teacher_ND, train_scale.mean_D).mean()),
-        "n": len(cosine_N),
-        "by": resampler.by,
-        "slides": slides,
-    }
+        mean, p5 = float(of_slide.mean(dtype=np.float64)), float(np.percentile(of_slide, 5))
+        found[slide] = SlideCosine(mean, p5, len(of_slide))
+    return found
+
+
+def fidelity(
+    teacher_ND: Floats, student_ND: Floats, slide_N: Sequence[str], train_scale: Scale, resampler: Resampler
+) -> tuple[Likeness, dict[str, SlideCosine]]:
+    """The figures of one held-out split over its tiles, and of each of its slides.
+
+    Beside the raw cosine stands what the teacher's train mean scores (`constant`).
+    """
+    cosine_N = cosine(train_scale(teacher_ND), train_scale(student_ND))
+    n = len(cosine_N)
+    constant = float(cosine(teacher_ND, train_scale.mean_D).mean())
+    likeness = Likeness(
+        cosine=Figure(value=float(cosine_N.mean()), interval=resampler.mean_interval(cosine_N, -1, 1), n=n),
+        cosine_p5=Figure(
+            value=float(np.percentile(cosine_N, 5)),
+            interval=resampler.percentile_interval(cosine_N, np.arange(n), 5),
+            n=n,
+        ),
+        raw=Figure(value=float(cosine(teacher_ND, student_ND).mean()), floors={"constant": constant}, n=n),
+    )
+    return likeness, by_slide(cosine_N, slide_N)

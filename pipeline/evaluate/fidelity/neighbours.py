@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from pipeline.base.intervals import Floats
+from pipeline.base.types import Floats
 
 BLOCK_ROWS = 1024
 

@@ -8,13 +8,15 @@ own rounding, 4e-5 with int8). Shapes: n tiles of a batch, T tokens a tile, D ch
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.intervals import Floats, Resampler
-from pipeline.evaluate.fidelity.embedding import cosine
+from pipeline.base.figures import Figure
+from pipeline.base.intervals import Resampler
+from pipeline.base.types import Floats
+from pipeline.evaluate.fidelity.embedding import SlideCosine, by_slide, cosine
+from pipeline.evaluate.split_figures import Likeness
 
 MOST_TOKENS = 100_000
 """Tokens behind the interval of the 5th percentile, evenly spread; the percentile itself takes all."""
@@ -25,14 +27,12 @@ def patch_fidelity(
     mu_D: Floats,
     sigma_D: Floats,
     slide_N: Sequence[str],
-    resamples: int,
-    seed: int,
-) -> dict[str, Any]:
-    """The figures of one held-out split, from batches of (teacher_nTD, student_nTD), standardised.
+    resampler: Resampler,
+) -> tuple[Likeness, dict[str, SlideCosine]]:
+    """The figures of one held-out split over its tokens, and of each of its slides.
 
-    `cosine` (mean over tokens, with its interval over slides or tiles), `cosine_p5` (5th percentile over tokens),
-    `cosine_raw` and `cosine_raw_constant` (of the tokens as they are, and of the teacher's mean token), `n`, `tokens`,
-    `by`, `slides` {slide: {cosine, cosine_p5, n}}.
+    Batches are of (teacher_nTD, student_nTD), standardised; the raw cosine is of the tokens as they are, beside that of
+    the teacher's mean token (`constant`).
     """
     rows: list[NDArray[np.float32]] = []
     raw, constant = [], []
@@ -42,26 +42,23 @@ def patch_fidelity(
         raw.append(cosine(truth_nTD, student_nTD * sigma_D + mu_D).mean(axis=1))
         constant.append(cosine(truth_nTD, mu_D).mean(axis=1))
     cosine_NT = np.concatenate(rows)
-    n, tokens = cosine_NT.shape
-    resampler, names_N = Resampler(slide_N, resamples, seed), np.asarray(slide_N, dtype=np.str_)
-    token_M = np.unique(np.linspace(0, n * tokens - 1, min(MOST_TOKENS, n * tokens)).astype(np.int64))
-    slides = {}
-    for slide in sorted(set(slide_N)):
-        of_slide = cosine_NT[names_N == slide]
-        slides[slide] = {
-            "cosine": float(of_slide.mean(dtype=np.float64)),
-            "cosine_p5": float(np.percentile(of_slide, 5)),
-            "n": len(of_slide),
-        }
-    return {
-        "cosine": float(cosine_NT.mean(dtype=np.float64)),
-        "cosine_interval": resampler.mean_interval(cosine_NT.mean(axis=1, dtype=np.float64)),
-        "cosine_p5": float(np.percentile(cosine_NT, 5)),
-        "cosine_p5_interval": resampler.percentile_interval(cosine_NT.ravel()[token_M], token_M // tokens, 5),
-        "cosine_raw": float(np.concatenate(raw).mean()),
-        "cosine_raw_constant": float(np.concatenate(constant).mean()),
-        "n": n,
-        "tokens": n * tokens,
-        "by": resampler.by,
-        "slides": slides,
-    }
+    n, T = cosine_NT.shape
+    token_M = np.unique(np.linspace(0, n * T - 1, min(MOST_TOKENS, n * T)).astype(np.int64))
+    likeness = Likeness(
+        cosine=Figure(
+            value=float(cosine_NT.mean(dtype=np.float64)),
+            interval=resampler.mean_interval(cosine_NT.mean(axis=1, dtype=np.float64), -1, 1),
+            n=n * T,
+        ),
+        cosine_p5=Figure(
+            value=float(np.percentile(cosine_NT, 5)),
+            interval=resampler.percentile_interval(cosine_NT.ravel()[token_M], token_M // T, 5),
+            n=n * T,
+        ),
+        raw=Figure(
+            value=float(np.concatenate(raw).mean()),
+            floors={"constant": float(np.concatenate(constant).mean())},
+            n=n * T,
+        ),
+    )
+    return likeness, by_slide(cosine_NT, slide_N)

@@ -15,15 +15,17 @@ Shapes: N tiles, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.intervals import Floats, Resampler, blocks, jackknife
+from pipeline.base.figures import Figure, NotMeasured
+from pipeline.base.intervals import Jackknife, Resampler, Units
+from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.neighbours import nearest
+from pipeline.evaluate.split_figures import OfModels, Structure
 
 NEIGHBOURS = 10
 MIN_TILES = NEIGHBOURS + 2
@@ -52,12 +54,12 @@ class _Product:
         return float(np.linalg.norm(self.product_DD - np.outer(self.x_D, self.y_D) / self.n))
 
 
-def _each_left_out(x_ND: Floats, y_ND: Floats, block_N: NDArray[np.int64]) -> Iterator[_Product]:
+def _each_left_out(x_ND: Floats, y_ND: Floats, left_out: Jackknife) -> Iterator[_Product]:
     """The product over all tiles, then over those outside of each block."""
     whole = _Product.of(x_ND, y_ND)
     yield whole
-    for i in range(int(block_N.max()) + 1):
-        inside_N = block_N == i
+    for i in range(left_out.blocks):
+        inside_N = left_out.block_N == i
         yield whole - _Product.of(x_ND[inside_N], y_ND[inside_N])
 
 
@@ -92,37 +94,44 @@ def _shared(a_Nk: NDArray[np.int64], b_Nk: NDArray[np.int64]) -> NDArray[np.floa
     return shared_N
 
 
-def structure(
-    teacher_ND: Floats, others: Mapping[str, Floats], slide_N: Sequence[str], resamples: int, seed: int
-) -> dict[str, Any]:
-    """`cka`, `neighbours` {model: {value, interval}}, `neighbours_chance`, `rankme` {teacher and model: the same}.
+def structure(teacher_ND: Floats, others: Mapping[str, Floats], units: Units, resamples: int, seed: int) -> Structure:
+    """All three figures; `others` are `student` and its `untrained` twin; all standardised.
 
-    `others` are `student` and its untrained twin; all standardised. Intervals: CKA and RankMe jackknife, neighbours
-    bootstrap. Raises `ValueError` below `MIN_TILES` tiles: ask `too_few` first.
+    Intervals: CKA and RankMe jackknife, neighbours bootstrap. Raises `ValueError` below `MIN_TILES` tiles: ask
+    `too_few` first.
     """
-    if too_few(len(teacher_ND)):
-        raise ValueError(too_few(len(teacher_ND)))
-    block_N = blocks(slide_N)
-    resampler = Resampler(slide_N, resamples, seed)
-    found: dict[str, Any] = {"cka": {}, "neighbours": {}, "rankme": {}}
+    missing = too_few(len(teacher_ND))
+    if missing:
+        raise ValueError(missing.why)
+    n, left_out, resampler = len(teacher_ND), Jackknife(units), Resampler(units, resamples, seed)
+    rank: dict[str, Figure] = {}
     norms: dict[str, list[float]] = {}
     for name, x_ND in (("teacher", teacher_ND), *others.items()):
-        norms[name], ranks = [], []
-        for product in _each_left_out(x_ND, x_ND, block_N):
-            norms[name].append(product.norm())
-            ranks.append(_rank(product.product_DD))
-        found["rankme"][name] = {"value": ranks[0], "interval": jackknife(ranks[0], ranks[1:])}
+        products = list(_norm_and_rank(x_ND, left_out))
+        norms[name] = [norm for norm, _ in products]
+        value, *without = (each for _, each in products)
+        rank[name] = Figure(value=value, interval=left_out.interval(value, without), n=n)
     near_Nk = nearest(teacher_ND, teacher_ND, NEIGHBOURS, same=True)[0]
+    alike: dict[str, Figure] = {}
+    shared: dict[str, Figure] = {}
     for name, other_ND in others.items():
-        crossed = [product.norm() for product in _each_left_out(teacher_ND, other_ND, block_N)]
+        crossed = [product.norm() for product in _each_left_out(teacher_ND, other_ND, left_out)]
         value, *without = map(_cka, norms["teacher"], norms[name], crossed)
-        low, high = jackknife(value, without)
-        found["cka"][name] = {"value": value, "interval": [max(0.0, low), min(1.0, high)]}
+        alike[name] = Figure(value=value, interval=left_out.interval(value, without, 0.0, 1.0), n=n)
         shared_N = _shared(near_Nk, nearest(other_ND, other_ND, NEIGHBOURS, same=True)[0])
-        found["neighbours"][name] = {"value": float(shared_N.mean()), "interval": resampler.mean_interval(shared_N)}
-    return found | {"neighbours_chance": NEIGHBOURS / (len(teacher_ND) - 1), "n": len(teacher_ND)}
+        chance = {"chance": NEIGHBOURS / (n - 1)}
+        found = Figure(
+            value=float(shared_N.mean()), interval=resampler.mean_interval(shared_N, 0, 1), floors=chance, n=n
+        )
+        shared[name] = found
+    return Structure(cka=OfModels(**alike), neighbours=OfModels(**shared), rankme=OfModels(**rank))
 
 
-def too_few(n: int) -> str | None:
+def _norm_and_rank(x_ND: Floats, left_out: Jackknife) -> Iterator[tuple[float, float]]:
+    for product in _each_left_out(x_ND, x_ND, left_out):
+        yield product.norm(), _rank(product.product_DD)
+
+
+def too_few(n: int) -> NotMeasured | None:
     """Why so few tiles have no structure to compare, or None."""
-    return f"{n} tiles are fewer than the {MIN_TILES} that neighbours need" if n < MIN_TILES else None
+    return NotMeasured(why=f"{n} tiles are fewer than the {MIN_TILES} that neighbours need") if n < MIN_TILES else None

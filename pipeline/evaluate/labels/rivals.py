@@ -18,10 +18,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline.base.files import write_json
+from pipeline.base.kept import Kept
 from pipeline.base.progress import Advance
-from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.store import Ref, recipe_key
+from pipeline.base.types import Json
 from pipeline.evaluate.labels.supervised import Recipe, train_from_labels
-from pipeline.student.exported import untrained_twin
+from pipeline.student.exported import net_of, untrained_twin
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import fit_square
 
@@ -34,6 +36,25 @@ Tile = tuple[Path, int]
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """The M tiles that a net learns from, the class of each (M,) of so many, and the seed of its training."""
+
+    tiles: Sequence[Tile]
+    class_M: NDArray[np.int64]
+    classes: int
+    seed: int
+
+    def told(self) -> dict[str, Json]:
+        """What of a net depends on it, as JSON."""
+        return {
+            "tiles": [[item.parent.name, item.name, row] for item, row in self.tiles],
+            "class": self.class_M.tolist(),
+            "classes": self.classes,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
 class Rival:
     """A net trained on labels alone, in evaluation mode; the mean training loss of its last steps; where it is kept."""
 
@@ -42,47 +63,21 @@ class Rival:
     ref: Ref
 
 
-def rival(
-    folder: Path,
-    tiles: Sequence[Tile],
-    class_M: NDArray[np.int64],
-    classes: int,
-    seed: int,
-    recipe: Recipe,
-    store: Store,
-    advance: Advance,
-) -> Rival:
-    """From the store, else trained and kept there: the architecture exported in `folder`, on M tiles."""
-    model = untrained_twin(folder, seed, classes)
-    whole = {"model": _architecture(folder), "training": asdict(recipe), "recipe_version": RECIPE_VERSION}
-    drawn = {
-        "tiles": [[item.parent.name, item.name, row] for item, row in tiles],
-        "class": class_M.tolist(),
-        "classes": classes,
-        "seed": seed,
-    }
-    ref = Ref(KIND, recipe_key(whole), recipe_key(drawn))
-    if store.has(ref):
+def rival(folder: Path, drawn: Drawn, recipe: Recipe, kept: Kept, advance: Advance) -> Rival:
+    """From the store, else trained and kept there: the architecture exported in `folder`."""
+    model = untrained_twin(folder, drawn.seed, drawn.classes)
+    whole: dict[str, Json] = {"model": net_of(folder), "training": asdict(recipe), "recipe_version": RECIPE_VERSION}
+    ref = Ref(KIND, recipe_key(whole), recipe_key(drawn.told()))
+    if kept.has(ref):
         advance(recipe.steps * recipe.batch_size)
     else:
-        loss = train_from_labels(model, _images(tiles), class_M, seed, recipe, advance)
-        with store.write(ref, whole) as partial:
+        loss = train_from_labels(model, _images(drawn.tiles), drawn.class_M, drawn.seed, recipe, advance)
+        with kept.store.write(ref, whole) as partial:
             save_file({name: x.contiguous() for name, x in model.state_dict().items()}, partial / WEIGHTS_FILE)
-            write_json(partial / TRAINING_FILE, {"loss": loss, **drawn})
-    item = store.open(ref, remedy="dvc repro evaluate")
+            write_json(partial / TRAINING_FILE, {"loss": loss, **drawn.told()})
+    item = kept.store.open(ref, remedy=kept.remedy)
     model.load_state_dict(load_file(item / WEIGHTS_FILE))
     return Rival(model, json.loads((item / TRAINING_FILE).read_bytes())["loss"], ref)
-
-
-def _architecture(folder: Path) -> dict[str, object]:
-    """Of config.json what makes the net and its input."""
-    config = json.loads((folder / "config.json").read_bytes())
-    cfg = config["pretrained_cfg"]
-    return {
-        "architecture": config["architecture"],
-        "model_args": config.get("model_args", {}),
-        **{name: cfg[name] for name in ("input_size", "mean", "std")},
-    }
 
 
 def _images(tiles: Sequence[Tile]) -> list[NDArray[np.uint8]]:

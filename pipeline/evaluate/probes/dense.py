@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +22,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.base.intervals import Floats, Resampler, interval
+from pipeline.base.figures import Figure
+from pipeline.base.intervals import Resampler, Units
+from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.probes.probes import linear_head
+from pipeline.evaluate.probes.scoring import share_kept
+from pipeline.evaluate.split_figures import Dense, Overlap, Overlaps
 from pipeline.sets.masks import IGNORE
 
 MOST_TOKENS = 20_000
@@ -109,24 +112,22 @@ def overlap(count_3K: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
 def dense_probe(
     train: TokenSample,
     held: Batches,
-    image_N: Sequence[str],
+    units: Units,
     grid: tuple[int, int],
-    classes: int,
+    values: Sequence[int],
     resamples: int,
     seed: int,
-) -> dict[str, Any]:
+) -> Dense:
     """Fit a head a model, answer the held-out tiles batch by batch, and compare with their masks.
 
-    `linear` and `head_transfer`: {model: {miou, miou_interval, dice, dice_interval}, retention {value, interval}} (of
-    mIoU; None where the teacher gets nothing); `majority` (every pixel of the class that most train tokens have);
-    `classes` K, `n` tiles, `images`, `n_train` tokens, `by`. Masks hold class indices 0 … K - 1; a class that no train
-    token has cannot be answered, and counts with its overlap of 0.
+    Masks hold class indices 0 … K - 1 of `values`; a class that no train token has cannot be answered, and counts with
+    its overlap of 0. The majority fills every pixel with the class that most train tokens have.
     """
     scales = {name: Scale.of(x_MD) for name, x_MD in train.features.items()}
     heads = {name: linear_head(scales[name](x_MD), train.label_M) for name, x_MD in train.features.items()}
     majority = np.bincount(train.label_M).argmax()
-    names, image = np.unique(np.asarray(image_N, dtype=np.str_), return_inverse=True)
-    tally, done = _Tally(len(names), classes), 0
+    names, image = np.unique(np.asarray(units.names, dtype=np.str_), return_inverse=True)
+    tally, done = _Tally(len(names), len(values)), 0
     for features, mask_nHW in held:
         answers = {name: _pixels(heads[name], scales[name](x), grid, mask_nHW.shape[1]) for name, x in features.items()}
         # The teacher's head on others' tokens; on its own it has answered already.
@@ -140,27 +141,15 @@ def dense_probe(
             for i, (found_HW, mask_HW) in enumerate(zip(found_nHW, mask_nHW, strict=True)):
                 tally.add(name, image[done + i], found_HW, mask_HW)
         done += len(mask_nHW)
-    resampler = Resampler([str(i) for i in range(len(names))], resamples, seed)
-    found = {name: _figures(count_3IK, resampler) for name, count_3IK in tally.counts.items()}
-    figures = {name: figure for name, (figure, _) in found.items()}
-    linear: dict[str, Any] = {name: figures[name] for name in train.features}
-    transfer: dict[str, Any] = {name: figures[_moved(name)] for name in train.features}
-    for row, name in ((linear, "student"), (transfer, _moved("student"))):
-        teacher_B, student_B = found["teacher"][1], found[name][1]
-        row["retention"] = None
-        if figures["teacher"]["miou"] > 0 and teacher_B.min() > 0:
-            kept = figures[name]["miou"] / figures["teacher"]["miou"]
-            row["retention"] = {"value": kept, "interval": interval(student_B / teacher_B)}
-    return {
-        "linear": linear,
-        "head_transfer": transfer,
-        "majority": figures["majority"],
-        "classes": classes,
-        "n": done,
-        "images": len(names),
-        "n_train": len(train.label_M),
-        "by": "image",
-    }
+    resampler = Resampler(Units([f"{i:09}" for i in range(len(names))], units.unit), resamples, seed)
+    found = {name: _Answers.of(count_3IK, resampler, done) for name, count_3IK in tally.counts.items()}
+    return Dense(
+        linear=_table(found, resampler, "student", "untrained"),
+        head_transfer=_table(found, resampler, _moved("student"), _moved("untrained")),
+        values=tuple(values),
+        images=len(names),
+        n_train=len(train.label_M),
+    )
 
 
 def _moved(name: str) -> str:
@@ -182,16 +171,50 @@ def _pixels(
     return found_nHW
 
 
-def _figures(count_3IK: NDArray[np.float64], resampler: Resampler) -> tuple[dict[str, Any], NDArray[np.float64]]:
-    """The figures, and the mIoU of every resample of images (B,)."""
-    miou, dice = overlap(count_3IK.sum(axis=1))
-    per_image = count_3IK.transpose(1, 0, 2)
-    drawn = resampler.sums(per_image.reshape(len(per_image), -1)).reshape(-1, *per_image.shape[1:])
-    miou_B, dice_B = overlap(drawn)
-    figures = {
-        "miou": float(miou),
-        "miou_interval": interval(miou_B),
-        "dice": float(dice),
-        "dice_interval": interval(dice_B),
-    }
-    return figures, miou_B
+@dataclass(frozen=True)
+class _Answers:
+    """Overlaps of one model's answers for n tiles, and their values in every resample of images (B,)."""
+
+    miou: float
+    dice: float
+    miou_B: NDArray[np.float64]
+    dice_B: NDArray[np.float64]
+    n: int
+
+    @classmethod
+    def of(cls, count_3IK: NDArray[np.float64], resampler: Resampler, n: int) -> _Answers:
+        miou, dice = overlap(count_3IK.sum(axis=1))
+        per_image = count_3IK.transpose(1, 0, 2)
+        drawn = resampler.sums(per_image.reshape(len(per_image), -1)).reshape(-1, *per_image.shape[1:])
+        return cls(float(miou), float(dice), *overlap(drawn), n)
+
+    def figures(self, resampler: Resampler, floors: Sequence[tuple[str, _Answers]] = ()) -> Overlap:
+        of_miou, of_dice = {name: floor.miou for name, floor in floors}, {name: floor.dice for name, floor in floors}
+        return Overlap(
+            miou=Figure(
+                value=self.miou, interval=resampler.interval(self.miou, self.miou_B, 0, 1), floors=of_miou, n=self.n
+            ),
+            dice=Figure(
+                value=self.dice, interval=resampler.interval(self.dice, self.dice_B, 0, 1), floors=of_dice, n=self.n
+            ),
+        )
+
+
+def _table(found: Mapping[str, _Answers], resampler: Resampler, student: str, untrained: str) -> Overlaps:
+    """Of the teacher, and of what the student's and its twin's answers are tallied as."""
+    teacher, other = found["teacher"], found[student]
+    floors = [("untrained", found[untrained]), ("majority", found["majority"])]
+    kept = share_kept(
+        (teacher.miou, other.miou),
+        (teacher.miou_B, other.miou_B),
+        {name: floor.miou for name, floor in floors},
+        other.n,
+        resampler,
+    )
+    return Overlaps(
+        teacher=teacher.figures(resampler, floors),
+        student=other.figures(resampler, floors),
+        untrained=found[untrained].figures(resampler),
+        majority=found["majority"].figures(resampler),
+        retention=kept,
+    )

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.intervals import Floats, Resampler, interval
+from pipeline.base.intervals import Resampler, interval
+from pipeline.base.types import Floats
 from pipeline.evaluate.probes.probes import Labelled
 from pipeline.evaluate.probes.scoring import Scorer
+from pipeline.evaluate.split_figures import FewShot
 
 SHOTS = (1, 2, 4, 8, 16, 32)
 TOGETHER = 20
@@ -30,35 +31,41 @@ def shots_possible(labels: Sequence[str]) -> list[int]:
     return [shots for shots in SHOTS if shots <= fewest]
 
 
-def few_shot(train: Labelled, held: Labelled, episodes: int, resamples: int, seed: int) -> dict[str, Any]:
-    """{shots (as text, since it becomes JSON): models, retention, `majority`, `episodes`, `episode_range`}.
+def few_shot(train: Labelled, held: Labelled, episodes: int, resamples: int, seed: int) -> dict[int, FewShot]:
+    """By number of shots a class, those of `shots_possible`.
 
     Classes that the train tiles do not have are left out as in `probe`. Intervals are over held-out slides or tiles, of
-    the mean over episodes; `episode_range` {model: [2.5th, 97.5th percentile]} is what drawing other shots does.
+    the mean over episodes; the range over episodes is what drawing other shots does.
     """
     known = set(train.labels)
     held = held.only(np.array([label in known for label in held.labels], dtype=np.bool_))
-    score = Scorer(held.labels, Resampler(held.slides, resamples, seed))
+    score = Scorer(held.labels, train.labels, Resampler(held.units, resamples, seed))
     support = {name: train_ND - train_ND.mean(axis=0) for name, train_ND in train.features.items()}
     query = {name: _unit(held.features[name] - x.mean(axis=0)) for name, x in train.features.items()}
     support = {name: _unit(train_ND) for name, train_ND in support.items()}
     classes, class_N = np.unique(np.asarray(train.labels, dtype=np.str_), return_inverse=True)
     members = [np.flatnonzero(class_N == k) for k in range(len(classes))]
-    majority, found = score.majority(train.labels), dict[str, Any]()
+    found = {}
     for shots in shots_possible(train.labels):
         random = np.random.default_rng([seed, shots])
         drawn_EKS = np.array(
             [[random.choice(of_class, shots, replace=False) for of_class in members] for _ in range(episodes)]
         )
         right_EN = {name: _right(support[name], query[name], drawn_EKS, classes, score.label_N) for name in support}
-        table = score.table({name: right.mean(axis=0) for name, right in right_EN.items()})
-        spread = {name: _spread(score, right) for name, right in right_EN.items()}
-        found[str(shots)] = table | {"majority": majority, "episodes": episodes, "episode_range": spread}
+        found[shots] = FewShot(
+            accuracies=score.table({name: right.mean(axis=0) for name, right in right_EN.items()}),
+            episodes=episodes,
+            episode_range={name: _range(score, right) for name, right in right_EN.items()},
+        )
     return found
 
 
 def _right(
-    support_ND: Floats, query_ND: Floats, drawn_EKS: NDArray[np.int64], classes: NDArray[Any], label_N: NDArray[Any]
+    support_ND: Floats,
+    query_ND: Floats,
+    drawn_EKS: NDArray[np.int64],
+    classes: NDArray[np.str_],
+    label_N: NDArray[np.str_],
 ) -> NDArray[np.bool_]:
     """Whether each episode's nearest centroid is each held-out tile's class, (E, N)."""
     right_EN = np.empty((len(drawn_EKS), len(query_ND)), np.bool_)
@@ -71,9 +78,10 @@ def _right(
     return right_EN
 
 
-def _spread(score: Scorer, right_EN: NDArray[np.bool_]) -> list[float]:
+def _range(score: Scorer, right_EN: NDArray[np.bool_]) -> tuple[float, float]:
     recall_EK = (right_EN @ score.is_class_NK.astype(np.float64)) / score.is_class_NK.sum(axis=0)
-    return interval(recall_EK.mean(axis=1))
+    low, high = interval(recall_EK.mean(axis=1))
+    return low, high
 
 
 def _unit(x_ND: Floats) -> NDArray[np.float32]:

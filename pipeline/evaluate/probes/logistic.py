@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from pipeline.base.intervals import Floats
+from pipeline.base.types import Floats
 
 TOLERANCE = 3e-5
 """Of the gradient in the round coordinates; scikit-learn asks for 1e-4 in its own."""

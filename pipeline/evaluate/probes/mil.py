@@ -17,18 +17,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pipeline.base.figures import NotMeasured
 from pipeline.base.fitting import Fitting
 from pipeline.base.fitting import fit as fit_weights
-from pipeline.base.intervals import Floats, Resampler
+from pipeline.base.intervals import Resampler, Units
+from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.probes.scoring import Scorer
+from pipeline.evaluate.split_figures import SlideLabels
 
 INNER, LR, WEIGHT_DECAY = 128, 1e-3, 1e-2
 FEW_SLIDES = 10
@@ -37,9 +39,10 @@ FEW_SLIDES = 10
 
 @dataclass(frozen=True)
 class Bags:
-    """Labels of some slides, and of each model the embeddings of their tiles: {model: [(n, D)]}."""
+    """Labels of some slides, what intervals draw, and of each model their tiles' embeddings: {model: [(n, D)]}."""
 
     labels: Sequence[str]
+    units: Units
     features: Mapping[str, Sequence[Floats]]
 
 
@@ -57,42 +60,37 @@ class GatedAttention(nn.Module):
         return logit_K
 
 
-def unmeasurable_slides(train: Sequence[str | None], held: Sequence[str | None]) -> str | None:
+def unmeasurable_slides(train: Sequence[str | None], held: Sequence[str | None]) -> NotMeasured | None:
     """Why slide labels cannot be learnt from these slides, or None."""
     classes = {label for label in train if label is not None}
     if not classes:
-        return "no train slide has a label"
+        return NotMeasured(why="no train slide has a label")
     if len(classes) < 2:
-        return f"the train slides have one class only ({next(iter(classes))})"
+        return NotMeasured(why=f"the train slides have one class only ({next(iter(classes))})")
     if len({label for label in held if label in classes}) < 2:
-        return "fewer than two of the train slides' classes occur in the held-out slides"
+        return NotMeasured(why="fewer than two of the train slides' classes occur in the held-out slides")
     return None
 
 
-def slide_probe(train: Bags, held: Bags, epochs: int, resamples: int, seed: int) -> dict[str, Any]:
+def slide_probe(train: Bags, held: Bags, epochs: int, resamples: int, seed: int) -> SlideLabels:
     """The figures of each model over the held-out slides, as `probe` gives them over tiles.
 
-    `head_transfer` {the same per model, retention}; `majority`, `chance`, `classes` (held-out slides per class),
-    `n_train`, `n` slides. Held-out slides of a class that no train slide has are left out. Slides are drawn one by one
-    for the intervals.
+    Held-out slides of a class that no train slide has are left out.
     """
     known = sorted(set(train.labels))
     keep = [i for i, label in enumerate(held.labels) if label in known]
     labels = [held.labels[i] for i in keep]
     bags = {name: [slides[i] for i in keep] for name, slides in held.features.items()}
-    score = Scorer(labels, Resampler([str(i) for i in range(len(keep))], resamples, seed))
+    resampler = Resampler(held.units.take(np.array(keep, dtype=np.int64)), resamples, seed)
+    score = Scorer(labels, train.labels, resampler)
     heads = {name: fit(slides, train.labels, known, epochs, seed) for name, slides in train.features.items()}
-    own = {name: score.right(head(bags[name])) for name, head in heads.items()}
-    transferred = {name: score.right(heads["teacher"](slides)) for name, slides in bags.items()}
-    return score.table(own) | {
-        "head_transfer": score.table(transferred),
-        "majority": score.majority(train.labels),
-        "chance": 1 / len(known),
-        "classes": dict(sorted(Counter(labels).items())),
-        "n_train": len(train.labels),
-        "n": len(labels),
-        "by": "slide",
-    }
+    return SlideLabels(
+        attention=score.table({name: score.right(head(bags[name])) for name, head in heads.items()}),
+        head_transfer=score.table({name: score.right(heads["teacher"](slides)) for name, slides in bags.items()}),
+        chance=1 / len(known),
+        classes=dict(sorted(Counter(labels).items())),
+        n_train=len(train.labels),
+    )
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class SlideHead:
     classes: Sequence[str]
 
     @torch.inference_mode()
-    def __call__(self, bags: Sequence[Floats]) -> NDArray[Any]:
+    def __call__(self, bags: Sequence[Floats]) -> NDArray[np.str_]:
         found = [int(self.model(_tensor(self.scale, bag)).argmax()) for bag in bags]
         return np.asarray([self.classes[i] for i in found], dtype=np.str_)
 

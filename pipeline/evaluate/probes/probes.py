@@ -20,27 +20,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.base.intervals import Floats, Resampler
+from pipeline.base.figures import NotMeasured
+from pipeline.base.intervals import Resampler, Units
+from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.fidelity.neighbours import nearest
 from pipeline.evaluate.probes.logistic import near_optimum
 from pipeline.evaluate.probes.scoring import Scorer
+from pipeline.evaluate.split_figures import Probes
 
 MAX_ITER = 5000
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Labels and slides of some tiles, and each model's features of them: {model: (N, D)}."""
+    """Labels of some tiles, what intervals draw of them, and each model's features of them: {model: (N, D)}."""
 
     labels: Sequence[str]
-    slides: Sequence[str]
+    units: Units
     features: Mapping[str, Floats]
 
     def only(self, keep_N: NDArray[np.bool_]) -> Labelled:
@@ -48,25 +50,27 @@ class Labelled:
         chosen: list[int] = np.flatnonzero(keep_N).tolist()
         return Labelled(
             [self.labels[i] for i in chosen],
-            [self.slides[i] for i in chosen],
+            self.units.take(keep_N),
             {name: feature_ND[chosen] for name, feature_ND in self.features.items()},
         )
 
 
-def unmeasurable(train_labels: Sequence[str], held_labels: Sequence[str]) -> str | None:
+def unmeasurable(train_labels: Sequence[str], held_labels: Sequence[str]) -> NotMeasured | None:
     """Why there is nothing to probe with these labels, or None where there is."""
     if not train_labels:
-        return "no train tile has a label"
+        return NotMeasured(why="no train tile has a label")
     if not held_labels:
-        return "no held-out tile has a label"
+        return NotMeasured(why="no held-out tile has a label")
     if len(set(train_labels)) < 2:
-        return f"the train tiles have one class only ({train_labels[0]})"
+        return NotMeasured(why=f"the train tiles have one class only ({train_labels[0]})")
     if len(set(held_labels) & set(train_labels)) < 2:
-        return "fewer than two of the train classes occur in the held-out tiles"
+        return NotMeasured(why="fewer than two of the train classes occur in the held-out tiles")
     return None
 
 
-def linear_head(feature_ND: Floats, labels: Sequence[str] | NDArray[Any]) -> LogisticRegression:
+def linear_head(
+    feature_ND: Floats, labels: Sequence[str] | NDArray[np.str_] | NDArray[np.integer]
+) -> LogisticRegression:
     """The logistic regression of the protocol, fitted on standardised features; see logistic.py for where it starts."""
     n, width = feature_ND.shape
     classes, class_N = np.unique(np.asarray(labels), return_inverse=True)
@@ -80,28 +84,24 @@ def linear_head(feature_ND: Floats, labels: Sequence[str] | NDArray[Any]) -> Log
     return head.fit(feature_ND, labels)
 
 
-def vote(train_ND: Floats, labels: Sequence[str], query_ND: Floats, k: int) -> NDArray[Any]:
+def vote(train_ND: Floats, labels: Sequence[str], query_ND: Floats, k: int) -> NDArray[np.str_]:
     """The most frequent label among the k nearest train tiles by cosine; of equals the first by name."""
     classes, class_N = np.unique(np.asarray(labels, dtype=np.str_), return_inverse=True)
     index_Nk, _ = nearest(query_ND, train_ND, min(k, len(labels)))
     votes_NK = (class_N[index_Nk][:, :, None] == np.arange(len(classes))).sum(axis=1)
-    found_N: NDArray[Any] = classes[votes_NK.argmax(axis=1)]
+    found_N: NDArray[np.str_] = classes[votes_NK.argmax(axis=1)]
     return found_N
 
 
-def probe(train: Labelled, held: Labelled, knn_k: int, resamples: int, seed: int) -> dict[str, Any]:
-    """Probe the models `teacher`, `student` and `untrained` on one held-out split; `unmeasurable` must be None.
+def probe(train: Labelled, held: Labelled, knn_k: int, resamples: int, seed: int) -> Probes:
+    """Probe the models on one held-out split; `unmeasurable` must be None.
 
-    For `knn` and `linear`: per model {balanced_accuracy, interval, accuracy}, and `retention` (student / teacher of
-    balanced accuracy, with its paired interval); the same for `head_transfer`; `majority`, `chance` (1 / K: guessing
-    among the train classes), `classes`
-    (held-out tiles per class), `dropped_classes` (in the held-out tiles only, which nothing can have learnt),
-    `n_train`, `n`, `by`.
+    Held-out tiles of a class that no train tile has are left out: nothing can have learnt it.
     """
     known = set(train.labels)
     dropped = sorted(set(held.labels) - known)
     held = held.only(np.array([label in known for label in held.labels], dtype=np.bool_))
-    score = Scorer(held.labels, Resampler(held.slides, resamples, seed))
+    score = Scorer(held.labels, train.labels, Resampler(held.units, resamples, seed))
     scales = {name: Scale.of(feature_ND) for name, feature_ND in train.features.items()}
     heads, knn, linear = {}, {}, {}
     for name, scale in scales.items():
@@ -112,15 +112,12 @@ def probe(train: Labelled, held: Labelled, knn_k: int, resamples: int, seed: int
     transferred = {
         name: score.right(heads["teacher"].predict(scales["teacher"](x_ND))) for name, x_ND in held.features.items()
     }
-    return {
-        "knn": score.table(knn),
-        "linear": score.table(linear),
-        "head_transfer": score.table(transferred),
-        "majority": score.majority(train.labels),
-        "chance": 1 / len(known),
-        "classes": dict(sorted(Counter(held.labels).items())),
-        "dropped_classes": dropped,
-        "n_train": len(train.labels),
-        "n": len(held.labels),
-        "by": score.resampler.by,
-    }
+    return Probes(
+        knn=score.table(knn),
+        linear=score.table(linear),
+        head_transfer=score.table(transferred),
+        chance=1 / len(known),
+        classes=dict(sorted(Counter(held.labels).items())),
+        dropped_classes=tuple(dropped),
+        n_train=len(train.labels),
+    )

@@ -9,16 +9,18 @@ Shapes: N tiles, D channels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import EvaluationError
-from pipeline.base.intervals import Floats, Resampler, interval
+from pipeline.base.figures import Figure
+from pipeline.base.intervals import Resampler
 from pipeline.base.progress import Advance
+from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.embedding import Scale, cosine
 from pipeline.evaluate.robustness.perturbations import CHANGES, Image_HWC
+from pipeline.evaluate.summary import Robustness, Steadiness
 
 MIN_TILES = 8
 SAME = 0.99
@@ -31,20 +33,18 @@ Answer = Callable[[Sequence[Image_HWC]], Floats]
 def robustness(
     images: Sequence[Image_HWC],
     models: Mapping[str, Answer],
-    slide_N: Sequence[str],
-    resamples: int,
+    resampler: Resampler,
     seed: int,
     advance: Advance,
-) -> dict[str, Any]:
-    """{change: {model: {agreement, interval}, difference {value, interval}}, n, by}; models `teacher` and `student`.
+) -> Robustness:
+    """By change, of the models `teacher` and `student`.
 
     A change that comes in several forms (two stains, three turns) is the mean over them.
     """
-    resampler = Resampler(slide_N, resamples, seed)
     clean = {name: answer(images) for name, answer in models.items()}
     scales = {name: Scale.of(x_ND) for name, x_ND in clean.items()}
     advance(len(images))
-    found: dict[str, Any] = {}
+    found = {}
     for kind, changes in CHANGES.items():
         agreement: dict[str, NDArray[np.float64]] = {name: np.zeros(len(images)) for name in models}
         for change in changes:
@@ -53,14 +53,16 @@ def robustness(
                 scale = scales[name]
                 agreement[name] += cosine(scale(clean[name]), scale(answer(changed))) / len(changes)
             advance(len(images))
-        found[kind] = {
-            name: {"agreement": float(value_N.mean()), "interval": resampler.mean_interval(value_N)}
-            for name, value_N in agreement.items()
-        }
-        difference_N = agreement["student"] - agreement["teacher"]
-        difference = {"value": float(difference_N.mean()), "interval": interval(resampler.means(difference_N))}
-        found[kind]["difference"] = difference
-    return {"changes": found, "n": len(images), "by": resampler.by}
+        found[kind] = Steadiness(
+            teacher=_mean(agreement["teacher"], resampler),
+            student=_mean(agreement["student"], resampler),
+            difference=_mean(agreement["student"] - agreement["teacher"], resampler),
+        )
+    return Robustness(changes=found)
+
+
+def _mean(value_N: NDArray[np.float64], resampler: Resampler) -> Figure:
+    return Figure(value=float(value_N.mean()), interval=resampler.mean_interval(value_N), n=len(value_N))
 
 
 def check_same_teacher(live_nD: Floats, cached_ND: Floats) -> None:

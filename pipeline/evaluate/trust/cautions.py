@@ -5,26 +5,29 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
-from pipeline.base.intervals import MIN_SLIDES
+from pipeline.base.figures import Figure
+from pipeline.base.intervals import MIN_UNITS
 from pipeline.base.items import TRAIN
 from pipeline.evaluate import selection
 from pipeline.evaluate.probes.mil import FEW_SLIDES
 from pipeline.evaluate.selection import Sample
 from pipeline.tokens.item.reader import TokenReader
 
+FLOORS = {"majority": "the majority class", "untrained": "an untrained network"}
 
-def of_few_slides(held: Mapping[str, Sequence[Sample]]) -> list[str]:
-    """For each split of so few slides (or groups) that its intervals draw tiles instead."""
-    slides = {split: len(set(selection.slide_of_tiles(chosen))) for split, chosen in held.items()}
-    return [
-        f"intervals of {split}: {n} held-out slides are too few to draw from ({MIN_SLIDES} needed); tiles are drawn, "
-        "and the intervals speak of these slides only"
-        for split, n in slides.items()
-        if n < MIN_SLIDES
-    ]
+
+def of_few_units(held: Mapping[str, Sequence[Sample]]) -> list[str]:
+    """For each split of so few patients, slides or groups that its figures have no intervals."""
+    found = []
+    for split, chosen in held.items():
+        units = selection.units_of_tiles(chosen)
+        n = len(set(units.names))
+        if n < MIN_UNITS:
+            what = f"{n} held-out {units.unit}s are fewer than the {MIN_UNITS} that an interval needs"
+            found.append(f"figures of {split}: {what}; how far they would move with others is not known")
+    return found
 
 
 def of_classes(what: str, train: Sequence[str], held: Sequence[str]) -> list[str]:
@@ -56,9 +59,9 @@ def of_groups(what: str, train: Iterable[str | None], held: Iterable[str | None]
     return [f"{what}: {first}, written otherwise ({len(pairs)} such names); if so its images are in both splits"]
 
 
-def alike(first: Iterable[str], second: Iterable[str], loose: Callable[[str], Any]) -> list[tuple[str, str]]:
+def alike(first: Iterable[str], second: Iterable[str], loose: Callable[[str], Hashable]) -> list[tuple[str, str]]:
     """Pairs of different names, one of each side, that are equal once they are read loosely; each pair once."""
-    by_loose: dict[Any, list[str]] = {}
+    by_loose: dict[Hashable, list[str]] = {}
     for name in sorted(set(second)):
         by_loose.setdefault(loose(name), []).append(name)
     both = {(a, b) for a in first for b in by_loose.get(loose(a), ()) if a != b}
@@ -76,15 +79,15 @@ def _loose_group(name: str) -> tuple[str, ...]:
     return tuple(part.lstrip("0") for part in parts)
 
 
-def of_weak_teacher(what: str, figures: Mapping[str, Any], majority: Mapping[str, Any], key: str) -> list[str]:
-    """Of retention: where the teacher itself (its figure `key`) does no better than a floor, keeping it is nothing."""
-    teacher, untrained = figures["teacher"], figures["untrained"]
-    floors = {"the majority class": majority[key], "an untrained network": untrained[key]}
-    low = teacher.get("interval") or teacher[f"{key}_interval"]
-    beaten = [f"{name} ({floor:.2f})" for name, floor in floors.items() if low[0] <= floor]
+def of_weak_teacher(what: str, teacher: Figure) -> list[str]:
+    """Of retention: where the teacher itself does no better than one of its figure's floors, keeping it is nothing."""
+    span = teacher.span
+    if span is None:
+        return []
+    beaten = [f"{FLOORS[name]} ({teacher.floors[name]:.2f})" for name in FLOORS if span.low <= teacher.floors[name]]
     if not beaten:
         return []
-    score = f"the teacher's {teacher[key]:.2f} ({low[0]:.2f} to {low[1]:.2f})"
+    score = f"the teacher's {teacher.value:.2f} ({span.low:.2f} to {span.high:.2f})"
     return [f"{what}: {score} is not surely above {' and '.join(beaten)}; what a student keeps of it says little"]
 
 

@@ -16,13 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import TypeAdapter
 
 from pipeline.base.errors import EvaluationError
-from pipeline.base.intervals import Floats
 from pipeline.base.items import TRAIN
+from pipeline.base.kept import Basis
+from pipeline.base.types import Floats
 from pipeline.evaluate.features import teacher_features
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.fidelity.neighbours import nearest
+from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample, spread
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import encode_jpeg, resize
@@ -38,46 +41,48 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Copies:
-    """What of a held-out split is not new."""
+    """What of a held-out split is not new: in train as well, nearly so, or there twice."""
 
     same: list[Pair]
     near: list[Pair]
+    twice: list[Pair]
 
 
-def copies(train: Sequence[Sample], held: Mapping[str, Sequence[Sample]], most: int, quality: int) -> dict[str, Copies]:
-    """The copies in each held-out split. Equal files are looked for among all train tiles, others in `most` of them.
+COPIES = TypeAdapter(Copies)
 
-    `quality` is the one at which pixels are stored as JPEG (`tiles.jpeg_quality`).
+
+def copies(run: Run, train: Sequence[Sample], held: Mapping[str, Sequence[Sample]], quality: int) -> dict[str, Copies]:
+    """The copies in each held-out split, kept in the store.
+
+    Equal files are looked for among all train tiles, others in `evaluate.max_probe_tiles` of them. `quality` is the one
+    at which pixels are stored as JPEG (`tiles.jpeg_quality`).
     """
-    some = spread(train, most)
-    feature_ND = teacher_features(some)
-    scale = Scale.of(feature_ND)
-    train_ND, found = scale(feature_ND), {}
+    found, learnt, some = {}, run.tiles(train), spread(train, run.params.max_probe_tiles)
     for split, chosen in held.items():
-        same = identical(train, chosen)
-        equal, near = near_duplicates(some, chosen, train_ND, scale(teacher_features(chosen)), quality)
-        known = {name for name, _ in same}
-        found[split] = Copies([*same, *(pair for pair in equal if pair[0] not in known)], near)
+        basis: Basis = {"train": learnt, "held": run.tiles(chosen), "jpeg_quality": quality}
+        slot = run.slot("copies", COPIES, ("max_probe_tiles",), basis)
+        found[split] = slot.find() or slot.keep(_copies(some, train, chosen, quality))
     return found
 
 
-def check_images(
-    train: Sequence[Sample],
-    held: Mapping[str, Sequence[Sample]],
-    most: int,
-    quality: int,
-    noun: str,
-    where: str,
-    fix: str,
-) -> list[str]:
+def _copies(some: Sequence[Sample], train: Sequence[Sample], held: Sequence[Sample], quality: int) -> Copies:
+    """Equal files are looked for in `train`, others in `some`."""
+    feature_ND = teacher_features(some)
+    scale = Scale.of(feature_ND)
+    same = identical(train, held)
+    equal, near = near_duplicates(some, held, scale(feature_ND), scale(teacher_features(held)), quality)
+    known = {name for name, _ in same}
+    return Copies([*same, *(pair for pair in equal if pair[0] not in known)], near, repeated(held))
+
+
+def check_images(seen: Mapping[str, Copies], noun: str, where: str, fix: str) -> list[str]:
     """Raise `EvaluationError` for an image that is in train and held out; warnings about those that nearly are.
 
-    Warns too of images that are twice in one held-out split. `most` and `quality` as in `copies`; `noun` is what a tile
-    is called.
+    Warns too of images that are twice in one held-out split. `noun` is what a tile is called.
     """
     warnings = []
-    for split, found in copies(train, held, most, quality).items():
-        same, near, twice = found.same, found.near, repeated(held[split])
+    for split, found in seen.items():
+        same, near, twice = found.same, found.near, found.twice
         if same:
             what = f"{len(same)} {noun} of {split!r} are in {TRAIN!r} too (the first: {same[0][0]} is {same[0][1]})"
             raise EvaluationError(what, where=where, fix=fix)

@@ -1,31 +1,32 @@
 """`histill report --compare EXP ...`: students of several experiments side by side, one self-contained page.
 
-What is compared are the manifests that each branch's or experiment's dvc.lock names (pareto.py). Figures of other
+What is compared are the manifests that each branch's or experiment's dvc.lock names (students.py). Figures of other
 held-out slides or of another teacher stand there too, but the page says that they do not compare.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.base.errors import EvaluationError, ManifestError
+from pipeline.base.errors import EvaluationError
+from pipeline.base.figures import Figure, NotMeasured
 from pipeline.base.files import write_atomic
 from pipeline.base.items import StudentManifest
+from pipeline.base.types import Json
 from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.benchmark.results import Benchmark
 from pipeline.evaluate.manifest import EvaluateManifest
-from pipeline.evaluate.tables import PROBES
+from pipeline.evaluate.split_figures import PROBES, Probes
+from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.report import charts, verdict
-from pipeline.report.across.pareto import Pareto, Study, gather, pareto, time_interval
+from pipeline.report.across.pareto import MEASURES, Pareto, pareto, time_interval
+from pipeline.report.across.students import WORKSPACE, Known, Study, gather
 from pipeline.report.details import detail_rows
 from pipeline.report.page import render
-from pipeline.report.sections import ACCURACIES
-
-WORKSPACE = "workspace"
-Cell = dict[str, Any] | None
 
 
 def compare_experiments(root: Path, names: Sequence[str], out: Path) -> list[str]:
@@ -34,19 +35,17 @@ def compare_experiments(root: Path, names: Sequence[str], out: Path) -> list[str
     Raises `EvaluationError` for a name that no branch or experiment with results has, and where there is nothing, and
     `ManifestError` for results that another version of Histill wrote; where none is named, those are left out.
     """
-    found = chosen(root, names)
-    unread = {study.name: error for study in found if (error := _unreadable(study))}
-    studies = [study for study in found if study.name not in unread]
-    if unread and (names or not studies):
-        raise next(iter(unread.values()))
-    compared = pareto(studies)
+    known = chosen(root, names)
+    if known.unread and (names or not known.studies):
+        raise next(iter(known.unread.values()))
+    compared, studies = pareto(known), known.studies
     page = render(
         "compare.html",
         studies=studies,
-        left_out=[*compared.left_out, *(f"{name}: another version of Histill wrote it" for name in unread)],
+        left_out=compared.left_out,
         plot=front_plot(compared),
-        what=ACCURACIES.get(compared.accuracy or "", compared.accuracy),
-        accuracy=compared.accuracy,
+        what=MEASURES[compared.measure] if compared.measure else None,
+        measure=compared.measure,
         plotted=compared.rows,
         settings=settings(studies),
         costs=costs(studies),
@@ -56,25 +55,24 @@ def compare_experiments(root: Path, names: Sequence[str], out: Path) -> list[str
     return [study.name for study in studies]
 
 
-def chosen(root: Path, names: Sequence[str]) -> list[Study]:
-    """The studies of those names, in that order; all of them where there are no names."""
+def chosen(root: Path, names: Sequence[str]) -> Known:
+    """The students of those names, in that order; all of them where there are no names."""
     here = workspace(root) if not names or WORKSPACE in names else None
-    known = {study.name: study for study in gather(root, here)}
-    unknown = [name for name in names if name not in known]
-    if unknown or not known:
+    known = gather(root, here)
+    by_name = {study.name: study for study in known.studies}
+    every = [*by_name, *known.unread]
+    unknown = [name for name in names if name not in every]
+    if unknown or not every:
         what = f"no results are known of {', '.join(unknown) or 'any experiment'}"
-        fix = f"known: {', '.join(known) or 'none'}; `dvc exp show` lists experiments, equal ones are taken once"
+        fix = f"known: {', '.join(every) or 'none'}; `dvc exp show` lists experiments, equal ones are taken once"
         raise EvaluationError(what, where=str(root), fix=fix)
-    return [known[name] for name in dict.fromkeys(names)] if names else list(known.values())
-
-
-def _unreadable(study: Study) -> ManifestError | None:
-    """Why a study cannot be shown."""
-    try:
-        study.require_version()
-    except ManifestError as error:
-        return error
-    return None
+    if not names:
+        return known
+    named = list(dict.fromkeys(names))
+    return Known(
+        tuple(by_name[name] for name in named if name in by_name),
+        {name: known.unread[name] for name in named if name in known.unread},
+    )
 
 
 def workspace(root: Path) -> Study | None:
@@ -88,73 +86,94 @@ def workspace(root: Path) -> Study | None:
 
 def front_plot(compared: Pareto) -> Markup | None:
     """Accuracy against time, every student named; None where no accuracy was measured."""
-    key = compared.accuracy
-    rows = [row for row in compared.rows if key and row.get(key) is not None]
-    if key is None or not rows:
+    measure = compared.measure
+    if measure is None:
         return None
     points = [
-        charts.Point("teacher" if i == 0 else "student", row["name"], row["relative_time"], row[key])
-        for i, row in enumerate(rows)
+        charts.Point("teacher" if row is compared.teacher else "student", row.name, row.relative_time, value)
+        for row in compared.rows
+        if (value := row.accuracy(measure)) is not None
     ]
-    front = sorted((row["relative_time"], row[key]) for row in rows if row["on_front"])
-    what = ACCURACIES.get(key, key)
+    front = sorted((row.relative_time, row.accuracy(measure) or 0.0) for row in compared.rows if row.on_front)
+    what = MEASURES[measure]
     label = f"{what} against the time of a tile, as a share of the teacher’s"
     return charts.scatter(points, label, "time a tile, teacher = 1 (logarithmic)", what, front)
 
 
-def settings(studies: Sequence[Study]) -> list[dict[str, Any]]:
-    """{name, values}: parameters of the student that are not the same everywhere."""
+@dataclass(frozen=True)
+class Setting:
+    """One parameter, and its value in each experiment."""
+
+    name: str
+    values: Sequence[Json]
+
+
+def settings(studies: Sequence[Study]) -> list[Setting]:
+    """Parameters of the student that are not the same everywhere."""
     recipes = [_flat(study.student.summary.student if study.student else {}) for study in studies]
     names = dict.fromkeys(name for recipe in recipes for name in recipe)
-    rows = [{"name": name, "values": [recipe.get(name) for recipe in recipes]} for name in names]
-    return [row for row in rows if any(value != row["values"][0] for value in row["values"])]
+    rows = [Setting(name, [recipe.get(name) for recipe in recipes]) for name in names]
+    return [row for row in rows if any(value != row.values[0] for value in row.values)]
 
 
-def costs(studies: Sequence[Study]) -> list[dict[str, Any]]:
-    """{name, values (texts)} of the student's size and speed."""
+def costs(studies: Sequence[Study]) -> list[Setting]:
+    """The student's size and speed, as texts."""
     speeds = [study.benchmark.summary for study in studies]
     return [
-        {"name": "parameters", "values": [verdict.quantity(s["student"]["params"]) for s in speeds]},
-        {"name": "GMAC a tile", "values": [verdict.digits(s["student"]["gmacs"]) for s in speeds]},
-        {"name": "tiles/s, best batch", "values": [verdict.digits(s["student"]["tiles_per_s"]) for s in speeds]},
-        {"name": "time a tile, teacher = 1", "values": [_share(s) for s in speeds]},
-        {"name": "measured on", "values": [study.timed_on for study in studies]},
+        Setting("parameters", [verdict.quantity(s.models["student"].params) for s in speeds]),
+        Setting("GMAC a tile", [verdict.digits(s.models["student"].gmacs) for s in speeds]),
+        Setting("tiles/s, best batch", [verdict.digits(s.lead("student").best.tiles_per_s) for s in speeds]),
+        Setting("time a tile, teacher = 1", [_share(s) for s in speeds]),
+        Setting("measured on", [study.timed_on for study in studies]),
     ]
 
 
-def _share(speed: Mapping[str, Any]) -> str:
+def _share(speed: Benchmark) -> str:
     """The student's time as a share of the teacher's, with its interval where the run has one."""
     low, high = time_interval(speed)
     ends = f" ({verdict.digits(low)}–{verdict.digits(high)})" if low and high else ""
-    return f"{verdict.digits(1 / speed['speedup'])}{ends}"
+    return f"{verdict.digits(1 / speed.speedup.value)}{ends}"
 
 
-def figures(studies: Sequence[Study]) -> list[dict[str, Any]]:
-    """{name, cells: [{value, low, high, kept} or None]}: every figure of the students."""
-    found = [dict(_figures(study.evaluate.summary)) for study in studies]
-    names = dict.fromkeys(name for figures_ in found for name in figures_)
-    return [{"name": name, "cells": [figures_.get(name) for figures_ in found]} for name in names]
+@dataclass(frozen=True)
+class Cell:
+    """A figure of one student, and the share of the teacher's that it keeps."""
+
+    figure: Figure
+    kept: float | None
 
 
-def _figures(summary: Mapping[str, Any]) -> list[tuple[str, Cell]]:
-    rows: list[tuple[str, Cell]] = []
-    for split, probes in (summary["probes"] or {}).items():
-        for kind, name in PROBES.items():
-            row = probes[kind]["student"]
-            low, high = row["interval"]
-            kept = (probes[kind]["retention"] or {}).get("value")
-            rows.append(
-                (f"{name}, {split}", {"value": row["balanced_accuracy"], "low": low, "high": high, "kept": kept})
-            )
+@dataclass(frozen=True)
+class FigureRow:
+    """One figure of every student; None where it has none."""
+
+    name: str
+    cells: Sequence[Cell | None]
+
+
+def figures(studies: Sequence[Study]) -> list[FigureRow]:
+    """Every figure of the students."""
+    found = [dict(_cells(study.evaluate.summary)) for study in studies]
+    names = dict.fromkeys(name for cells in found for name in cells)
+    return [FigureRow(name, [cells.get(name) for cells in found]) for name in names]
+
+
+def _cells(summary: EvaluateSummary) -> Iterator[tuple[str, Cell]]:
+    for split, found in summary.splits.items():
+        if isinstance(found.probes, Probes):
+            for kind, table in found.probes.by_kind().items():
+                yield f"{PROBES[kind]}, {split}", Cell(table.student.balanced, _value(table.retention))
     for row in detail_rows(summary):
-        if row["student"]:
-            kept = row["kept"]["value"] if row["kept"] else None
-            rows.append((f"{row['what']}, {row['where']}", {**row["student"], "kept": kept}))
-    return rows
+        if "student" in row.cells:
+            yield f"{row.what}, {row.where}", Cell(row.cells["student"], _value(row.cells.get("kept")))
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _value(figure: Figure | NotMeasured | None) -> float | None:
+    return figure.value if isinstance(figure, Figure) else None
+
+
+def _flat(tree: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
+    flat: dict[str, Json] = {}
     for name, value in tree.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return flat

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import SlideRefused
-from pipeline.slides.read.levels import check_read
+from pipeline.slides.read.levels import require_readable
 from pipeline.slides.read.reader import DAMAGED_FIX, TIFF_VENDORS, DamagedPixels, SlideReader
 from pipeline.slides.read.tiff import MAX_TILES, DamagedTile, TiffLevel, TiledTiff, check_jpeg_size
 from pipeline.slides.table import Mpp
@@ -178,7 +178,7 @@ class DirectReader(SlideReader):
         self, level: int, tiff_level: TiffLevel, x: int, y: int, width_px: int, height_px: int
     ) -> NDArray[np.uint8]:
         """The region from decoded tiles, white outside the level. Raises `DamagedPixels`."""
-        check_read((width_px, height_px), (tiff_level.tile_w, tiff_level.tile_h), self.path.name)
+        require_readable((width_px, height_px), (tiff_level.tile_w, tiff_level.tile_h), self.path.name)
         self.empty_HW = None
         rows, columns = _tiles(tiff_level, x, y, width_px, height_px)
         cache = self._cache(level, tiff_level, len(rows) + 1)

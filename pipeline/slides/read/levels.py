@@ -24,7 +24,7 @@ def is_reduced(whole_px: tuple[int, int], level_px: tuple[int, int]) -> bool:
     return abs(level_px[1 - long] - expected) <= 1 + ratio + _TOLERANCE * expected
 
 
-def check_read(size_px: tuple[int, int], own_tile_px: tuple[int, int] = (0, 0), where: str = "") -> None:
+def require_readable(size_px: tuple[int, int], own_tile_px: tuple[int, int] = (0, 0), where: str = "") -> None:
     """Raises `SlideRefused` where a read of (width, height) pixels, or the tiles it is made of, would be too large."""
     if size_px[0] * size_px[1] > MAX_READ_PX:
         what = f"{size_px[0]} x {size_px[1]} px would be read at once, and a worker's memory is kept for {MAX_READ_PX}"

@@ -21,7 +21,7 @@ from PIL import Image
 
 from pipeline.base.errors import SlideRefused
 from pipeline.slides.mpp import resolve_mpp
-from pipeline.slides.read.levels import check_read, is_reduced
+from pipeline.slides.read.levels import is_reduced, require_readable
 from pipeline.slides.read.tiff import find_larger, find_lie
 from pipeline.slides.table import Mpp
 
@@ -76,9 +76,10 @@ class SlideReader:
                 fix = "write it again with its largest page first, or leave it out: OpenSlide reads the first alone"
                 raise SlideRefused(larger, where=path.name, fix=fix)
             self.mpp_xy, self.mpp_from = resolve_mpp(properties, mpp, path.name, self.level_dimensions[0])
-            self.scanned_l0 = _scanned(properties, self.level_dimensions[0])
-            """x, y, width, height of what was scanned, where the slide says that it is not all of level 0: QuPath
-            shows that alone, and counts its coordinates from there."""
+            self.bounds = _bounds(properties)
+            """x, y, width, height of the scanned part, level-0 px, where the file names one: QuPath counts from it."""
+            self.own_levels = tuple(zip(self.level_dimensions, self.level_downsamples, strict=True))
+            """((width, height), downsample) of each level that the file has, whatever levels a reader adds to them."""
             self._own_tile_px = _own_tiles(properties, len(self.level_dimensions))
         except BaseException:
             self._slide.close()
@@ -115,7 +116,7 @@ class SlideReader:
         Raises `DamagedPixels` where they cannot be decoded; other regions may still be read. Raises `SlideRefused`
         where that would take more memory than a worker has for it.
         """
-        check_read((width_px, height_px), self._own_tile_px[self.own(level)[0]], self.path.name)
+        require_readable((width_px, height_px), self._own_tile_px[self.own(level)[0]], self.path.name)
         with self._errors():
             if self._dead:
                 self._slide.close()
@@ -215,16 +216,16 @@ def detect_vendor(path: Path) -> str | None:
     return None if vendor is None else str(vendor)
 
 
-def _scanned(properties: Mapping[str, str], size_l0: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    names = [f"openslide.bounds-{name}" for name in ("x", "y", "width", "height")]
-    try:
-        x, y, width, height = (int(properties[name]) for name in names)
-    except (KeyError, ValueError):
-        return None
-    return None if (x, y, width, height) == (0, 0, *size_l0) or min(width, height) < 1 else (x, y, width, height)
-
-
 def _own_tiles(properties: Mapping[str, str], n_levels: int) -> list[tuple[int, int]]:
     """Width and height of the tiles of so many levels; (0, 0) where OpenSlide does not say."""
     names = [f"openslide.level[{level}].tile-" for level in range(n_levels)]
     return [(int(properties.get(f"{name}width", 0)), int(properties.get(f"{name}height", 0))) for name in names]
+
+
+def _bounds(properties: Mapping[str, str]) -> tuple[int, int, int, int] | None:
+    names = ("bounds-x", "bounds-y", "bounds-width", "bounds-height")
+    try:
+        x, y, width, height = (int(properties[f"openslide.{name}"]) for name in names)
+    except (KeyError, ValueError):
+        return None
+    return x, y, width, height

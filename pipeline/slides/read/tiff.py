@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pipeline.slides.read.levels import is_reduced
 
 _JPEG, _RGB, _YCBCR = 7, 2, 6
+_NO_UNIT = 1
 _JPEG_2000 = (33003, 33005, 34712)
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
 """Of JPEG; JPEG 2000 has the same end."""
@@ -31,6 +32,10 @@ _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
 _MAX_TILE_PX = 4096
 MAX_TILES = 1 << 21
 """Of all levels: tifffile takes 80 bytes a tile. A slide of 300,000 px a side has 1.4 million of 256 px."""
+
+
+MOST_TILE_SIDE_PX = 1024
+"""A TIFF of one page, without a scale, and no larger than this is a tile that somebody has cut, not a slide."""
 
 
 class DamagedTile(ValueError):
@@ -220,3 +225,16 @@ def _header(page: Any) -> bytes:
     tables = bytes(page.jpegtables or b"")
     adobe = _ADOBE + (b"\x00" if int(page.photometric) == _RGB else b"\x01")
     return _SOI + adobe + tables.removeprefix(_SOI).removesuffix(_EOI)
+
+
+def is_tile(path: Path, vendor: str | None) -> bool:
+    """Whether a TIFF is a picture, not a slide: small, of one page, and without a scale or no slide to OpenSlide."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page, n_pages = tiff.pages.first, len(tiff.pages)
+            scaled = "XResolution" in page.tags and int(page.tags.valueof("ResolutionUnit", 2)) != _NO_UNIT
+            side_px = max(page.imagewidth, page.imagelength)
+    except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, TypeError):
+        return False
+    small = n_pages == 1 and side_px <= MOST_TILE_SIDE_PX
+    return small and (vendor is None or (vendor == "generic-tiff" and not scaled))

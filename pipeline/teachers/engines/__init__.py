@@ -1,17 +1,24 @@
-"""Engines: what runs the teacher's trunk, the expensive part of its forward pass.
+"""Engines: what runs a network's trunk, the expensive part of a teacher's or student's forward pass.
 
 An engine takes uint8 images as they were decoded, so that a quarter of float32's bytes cross to the device, normalises
-there, and answers what `Teacher.trunk` answers, in its own dtype. The final LayerNorm, the split into CLS and patch
-tokens and all that follows is `Teacher.finish`, outside every engine.
+there, and answers what `Network.trunk` answers, in its own dtype. A teacher's final LayerNorm, the split into CLS and
+patch tokens and all that follows is `Teacher.finish`, outside every engine.
 
 | engine | what it is | where |
 | --- | --- | --- |
 | eager | plain PyTorch; in fp32 the reference | everywhere |
 | compile | torch.compile, CUDA graphs on a GPU | a GPU; a CPU where it is asked for by name (17 to 41 s to compile) |
 | tensorrt | one TensorRT engine, kept in the store | an NVIDIA GPU with the extra `tensorrt` |
+| onnxruntime | an ONNX file, in its own float32 | a CPU; a GPU with onnxruntime-gpu |
+| openvino | an ONNX file, compiled for one batch | a CPU |
+
+The cache of tokens is made by the first three (`tokens.engine`); the benchmark times all.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,9 +29,30 @@ from pipeline.base.store import Store
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.engines.base import Engine, pick_device, resolve_precision
 from pipeline.teachers.engines.eager import Eager
+from pipeline.teachers.network import Network, Preprocess
 from pipeline.teachers.teacher import Teacher
 
-__all__ = ["Eager", "Engine", "build_engine", "choose", "pick_device", "resolve_precision"]
+__all__ = [
+    "Eager",
+    "Engine",
+    "Setting",
+    "build_engine",
+    "choose",
+    "make_engine",
+    "make_file_engine",
+    "pick_device",
+    "resolve_precision",
+]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Which engine, how exact, where, and for how many images at most; `auto` is settled."""
+
+    engine: str
+    precision: str
+    device: torch.device
+    batch_size: int
 
 
 def choose(engine: str, precision: str, device: torch.device) -> tuple[str, str]:
@@ -62,12 +90,32 @@ def build_engine(
     chosen, why = choose(params.engine, precision, device)
     if params.engine == "auto":
         console.print(f"tokens: engine auto -> {chosen}, {precision} on {device.type} ({why})", soft_wrap=True)
-    if chosen == "tensorrt":
+    return make_engine(teacher, Setting(chosen, precision, device, params.batch_size), store, golden_NHWC)
+
+
+def make_engine(network: Network, setting: Setting, store: Store, golden_NHWC: Tensor | None = None) -> Engine:
+    """The engine of that setting, the network moved to its device.
+
+    Its library is imported here. Raises `EngineError` where it lacks, or the engine does not run here.
+    """
+    engine, precision, device = setting.engine, setting.precision, setting.device
+    if engine == "tensorrt":
         from pipeline.teachers.engines.tensorrt import TensorRT
 
-        return TensorRT(teacher, device, precision, params.batch_size, store, golden_NHWC)
-    if chosen == "compile":
+        return TensorRT(network, device, precision, setting.batch_size, store, golden_NHWC)
+    if engine == "compile":
         from pipeline.teachers.engines.compiled import Compiled
 
-        return Compiled(teacher, device, precision, params.batch_size)
-    return Eager(teacher, device, precision)
+        return Compiled(network, device, precision, setting.batch_size)
+    return Eager(network, device, precision)
+
+
+def make_file_engine(preprocess: Preprocess, setting: Setting, file: Path) -> Engine:
+    """An engine of an ONNX file, whose answer is its own; no module is needed. Raises `EngineError`."""
+    if setting.engine == "openvino":
+        from pipeline.teachers.engines.openvino import OpenVino
+
+        return OpenVino(preprocess, setting.device, setting.precision, setting.batch_size, file)
+    from pipeline.teachers.engines.onnxruntime import OnnxRuntime
+
+    return OnnxRuntime(preprocess, setting.device, setting.precision, file)

@@ -14,7 +14,7 @@ from pipeline.base.progress import console
 
 
 class Engine(Protocol):
-    """Runs a teacher's trunk on one device: uint8 (N, H, W, 3) there in, raw as `Teacher.trunk` there out.
+    """Runs a network's trunk on one device: uint8 (N, H, W, 3) there in, raw as `Network.trunk` there out.
 
     raw is in the engine's own dtype, and good until the next call alone: CUDA graphs write each answer to the same
     memory. N is at most the batch size that the engine was built for.

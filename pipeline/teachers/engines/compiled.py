@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.base.errors import TeacherError
+from pipeline.base.errors import EngineError
 from pipeline.teachers.engines.base import convolutions_in
-from pipeline.teachers.teacher import Teacher
+from pipeline.teachers.network import Network
 
 
 class Compiled:
@@ -25,11 +25,10 @@ class Compiled:
     name = "compile"
 
     def __init__(
-        self, teacher: Teacher, device: torch.device, precision: str, batch_size: int, *, backend: str = "inductor"
+        self, network: Network, device: torch.device, precision: str, batch_size: int, *, backend: str = "inductor"
     ) -> None:
         self.device, self.precision, self.batch_size = device, precision, batch_size
-        self._format = torch.channels_last if teacher.convolutional else torch.contiguous_format
-        self._teacher = teacher.to(device).to(memory_format=self._format)
+        self._network = network.to(device).to(memory_format=network.memory_format)
         mode = "max-autotune" if device.type == "cuda" and backend == "inductor" else None
         self._run = torch.compile(self._forward, mode=mode, dynamic=False, backend=backend)
 
@@ -50,11 +49,11 @@ class Compiled:
                 f"torch.compile cannot compile it: {first}",
                 "set `tokens.engine: eager`; is a C++ compiler there?",
             )
-            raise TeacherError(what, where=f"teacher {self._teacher.name}", fix=fix) from error
+            raise EngineError(what, where=self._network.where, fix=fix) from error
         return raw[:n]
 
     def _forward(self, image_NHWC: Tensor) -> Tensor:
-        image_NCHW = self._teacher.normalise(image_NHWC).contiguous(memory_format=self._format)
+        image_NCHW = self._network.normalise(image_NHWC).contiguous(memory_format=self._network.memory_format)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            raw: Tensor = self._teacher.trunk(image_NCHW)
+            raw: Tensor = self._network.trunk(image_NCHW)
         return raw

@@ -14,7 +14,7 @@ from torch.export import Dim, ExportedProgram, export
 from torch.fx import Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
-from pipeline.base.errors import TeacherError
+from pipeline.base.errors import EngineError
 
 _OPERATORS = (
     # Products and convolutions.
@@ -45,7 +45,7 @@ def export_trunk(trunk: nn.Module, side_px: int, batch_max: int, dtype: torch.dt
     """The graph of a trunk for 1 to `batch_max` images (N, 3, side_px, side_px), what depends on weights alone folded.
 
     timm resamples the position embedding inside the exported graph even where it fits, with an operator that has no
-    converter; it depends on no image, so that it is computed here, once. Raises `TeacherError` where it cannot be
+    converter; it depends on no image, so that it is computed here, once. Raises `EngineError` where it cannot be
     traced.
     """
     weight = next(trunk.parameters())
@@ -58,7 +58,7 @@ def export_trunk(trunk: nn.Module, side_px: int, batch_max: int, dtype: torch.dt
             return export(folded, (image_NCHW,), dynamic_shapes=shapes)
     except (torch._dynamo.exc.TorchDynamoException, RuntimeError, ValueError) as error:
         what, fix = f"torch.export cannot trace it: {str(error).splitlines()[0]}", "set `tokens.engine: eager`"
-        raise TeacherError(what, where="the teacher's trunk", fix=fix) from error
+        raise EngineError(what, where="the trunk", fix=fix) from error
 
 
 def violations(program: ExportedProgram, batch_max: int) -> list[str]:
@@ -83,13 +83,13 @@ def violations(program: ExportedProgram, batch_max: int) -> list[str]:
     return found
 
 
-def require_convertible(program: ExportedProgram, batch_max: int, name: str) -> None:
-    """Raise `TeacherError` with all that `violations` finds."""
+def require_convertible(program: ExportedProgram, batch_max: int, where: str) -> None:
+    """Raise `EngineError` with all that `violations` finds."""
     found = violations(program, batch_max)
     if found:
-        raise TeacherError(
+        raise EngineError(
             f"TensorRT cannot take it as one engine: {'; '.join(found)}",
-            where=f"teacher {name}",
+            where=where,
             fix="set `tokens.engine: compile`",
         )
 

@@ -59,7 +59,9 @@ def needed(engine: Engine) -> bool:
     return not (engine.name == "eager" and engine.precision == "fp32")
 
 
-def check(engine: Engine, teacher: Teacher, image_NHWC: Tensor, thresholds: GateParams, batch_size: int) -> GateResult:
+def compare(
+    engine: Engine, teacher: Teacher, image_NHWC: Tensor, thresholds: GateParams, batch_size: int
+) -> GateResult:
     """Compare the engine with fp32 eager on golden tiles, uint8 (N, input_px, input_px, 3) on any device.
 
     The engine gets batches of `batch_size`, filled up with zeros, as the run will send them: other shapes run other

@@ -16,17 +16,18 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib
-from typing import Any
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 from torch._inductor.constant_folding import add_dont_constant_fold
 
-from pipeline.base.errors import TeacherError
+from pipeline.base.errors import EngineError
 from pipeline.base.progress import console
 from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.types import Json, Recipe
 from pipeline.teachers.engines.export import export_trunk, require_convertible
-from pipeline.teachers.teacher import Teacher
+from pipeline.teachers.network import Network
 
 BUILD_VERSION = 2
 """Part of the engine's key: count up when the same inputs would be built otherwise."""
@@ -35,33 +36,33 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
 
 
 class TensorRT:
-    """The teacher's trunk in TensorRT. Raises `TeacherError` where the library or the GPU is missing."""
+    """A network's trunk in TensorRT. Raises `EngineError` where the library or the GPU is missing."""
 
     name = "tensorrt"
 
     def __init__(
         self,
-        teacher: Teacher,
+        network: Network,
         device: torch.device,
         precision: str,
         batch_size: int,
         store: Store,
         golden_NHWC: Tensor | None = None,
     ) -> None:
-        library = _torch_tensorrt(teacher.name)
+        library = _torch_tensorrt(network.where)
         if device.type != "cuda":
             fix = "set `tokens.engine: auto`"
-            raise TeacherError("TensorRT needs an NVIDIA GPU", where=f"device {device}", fix=fix)
+            raise EngineError("TensorRT needs an NVIDIA GPU", where=f"device {device}", fix=fix)
         self.device, self.precision, self.batch_size = device, precision, batch_size
-        self._teacher, self._dtype = teacher.to(device), _DTYPES[precision]
-        recipe = engine_recipe(teacher, device, precision, batch_size, library, golden_NHWC)
+        self._network, self._dtype = network.to(device), _DTYPES[precision]
+        recipe = engine_recipe(network, device, precision, batch_size, library, golden_NHWC)
         ref = Ref("engines", recipe_key(recipe), "trunk")
         if not store.has(ref):
             console.print("tokens: building the TensorRT engine, which takes minutes, once", soft_wrap=True)
             with store.write(ref, recipe) as folder:
                 program = self._exported(golden_NHWC)
-                require_convertible(program, batch_size, teacher.name)
-                shape = (3, teacher.input_px, teacher.input_px)
+                require_convertible(program, batch_size, network.where)
+                shape = (3, network.input_px, network.input_px)
                 span = library.Input(
                     min_shape=(1, *shape),
                     opt_shape=(batch_size, *shape),
@@ -82,42 +83,42 @@ class TensorRT:
     @torch.inference_mode()
     def __call__(self, image_NHWC: Tensor) -> Tensor:
         """The trunk's answer for at most `batch_size` uint8 images (N, H, W, 3) on the engine's device."""
-        image_NCHW = self._teacher.normalise(image_NHWC).to(self._dtype).contiguous()
+        image_NCHW = self._network.normalise(image_NHWC).to(self._dtype).contiguous()
         raw: Tensor = self._run(image_NCHW)
         return raw
 
     def _exported(self, golden_NHWC: Tensor | None) -> torch.export.ExportedProgram:
-        teacher, trunk = self._teacher, copy.deepcopy(self._teacher.trunk).to(self._dtype)
+        network, trunk = self._network, copy.deepcopy(self._network.trunk).to(self._dtype)
         if self.precision != "fp8":
-            return export_trunk(trunk, teacher.input_px, self.batch_size, self._dtype)
-        optimiser = _model_optimiser(teacher.name)
+            return export_trunk(trunk, network.input_px, self.batch_size, self._dtype)
+        optimiser = _model_optimiser(network.where)
         if golden_NHWC is None:
-            raise TeacherError("fp8 is calibrated on golden tiles, and there are none", where=f"teacher {teacher.name}")
+            raise EngineError("fp8 is calibrated on golden tiles, and there are none", where=network.where)
 
         def calibrate(model: nn.Module) -> None:
             for part_NHWC in torch.split(golden_NHWC, self.batch_size):
-                model(teacher.normalise(part_NHWC.to(self.device)).to(self._dtype))
+                model(network.normalise(part_NHWC.to(self.device)).to(self._dtype))
 
         with torch.no_grad():
             quantised = optimiser.quantize(trunk, optimiser.FP8_DEFAULT_CFG, forward_loop=calibrate)
         # A folded weight would be a bf16 one that was rounded to fp8, and its product one in bf16.
         add_dont_constant_fold(torch.ops.tensorrt.quantize_op.default)
         with optimiser.utils.export_torch_mode():
-            return export_trunk(quantised, teacher.input_px, self.batch_size, self._dtype)
+            return export_trunk(quantised, network.input_px, self.batch_size, self._dtype)
 
 
 def engine_recipe(
-    teacher: Teacher,
+    network: Network,
     device: torch.device,
     precision: str,
     batch_size: int,
-    library: Any,
+    library: ModuleType,
     golden_NHWC: Tensor | None,
-) -> dict[str, Any]:
+) -> Recipe:
     """All that a built engine depends on. An engine of another GPU or version does not load, or loads and is wrong."""
-    recipe = {
+    recipe: dict[str, Json] = {
         "build_version": BUILD_VERSION,
-        "teacher": teacher.describe(),
+        "teacher": network.describe(),
         "gpu": torch.cuda.get_device_name(device),
         "capability": list(torch.cuda.get_device_capability(device)),
         "torch": torch.__version__,
@@ -141,24 +142,26 @@ def why_missing() -> str | None:
     return None
 
 
-def _torch_tensorrt(name: str) -> Any:
+def _torch_tensorrt(where: str) -> ModuleType:
     try:
         import torch_tensorrt
     except (ImportError, OSError) as error:
         # Without libnvinfer the import fails with an OSError.
-        raise _missing("torch_tensorrt", "tensorrt", name, error) from None
-    return torch_tensorrt
+        raise _missing("torch_tensorrt", "tensorrt", where, error) from None
+    library: ModuleType = torch_tensorrt
+    return library
 
 
-def _model_optimiser(name: str) -> Any:
+def _model_optimiser(where: str) -> ModuleType:
     try:
         import modelopt.torch.quantization
     except (ImportError, OSError) as error:
-        raise _missing("modelopt", "fp8", name, error) from None
-    return modelopt.torch.quantization
+        raise _missing("modelopt", "fp8", where, error) from None
+    library: ModuleType = modelopt.torch.quantization
+    return library
 
 
-def _missing(library: str, extra: str, name: str, error: Exception) -> TeacherError:
+def _missing(library: str, extra: str, where: str, error: Exception) -> EngineError:
     what = f"{library} cannot be imported: {str(error).splitlines()[0]}"
     fix = f"pip install -e '.[{extra}]', or set `tokens.engine: auto` and `tokens.precision: auto`"
-    return TeacherError(what, where=f"teacher {name}", fix=fix)
+    return EngineError(what, where=where, fix=fix)

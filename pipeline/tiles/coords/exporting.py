@@ -14,15 +14,15 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline.base.files import write_atomic
 from pipeline.base.items import Level, SlidesManifest, TilesManifest
 from pipeline.base.store import Ref, Store
 from pipeline.tiles.coords.tiling import write_tiling
+from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.reader import TileReader
 
 UM_TIMES_POWER = 10.0
@@ -41,7 +41,7 @@ class Tiled:
 
     slide_id: str
     tiles: TileReader
-    meta: dict[str, Any]
+    meta: SlideMeta
     corner_N2: NDArray[np.int64]
     overlap_px: int
     levels: tuple[Level, ...]
@@ -59,19 +59,20 @@ def export_coords(
     given = {item.id for item in slides.items if item.coords is not None}
     written, left_out = [], []
     for item in tiles.items:
-        if item.kind == "folder":
+        reader = TileReader(store.path(Ref.of(tiles, item)))
+        meta = reader.meta
+        if not isinstance(meta, SlideMeta):
             left_out.append(f"{item.id}: a folder of images has no coordinates")
             continue
-        reader = TileReader(store.path(Ref.of(tiles, item)))
-        corner_N2 = np.stack([reader.table[name].to_numpy() for name in ("x_l0", "y_l0")], axis=1)
-        # A tiling made elsewhere lies as it was given, whatever overlap the grid would have.
-        overlap_px = 0 if item.id in given else tiles.overlap_px
-        width, height = reader.meta["size_l0_px"]
+        width, height = meta.size_l0_px
         if form in SQUARE and abs(width / height - 1) > SQUARE_WITHIN:
             what = f"its pixels are not square (a tile is {width:.1f} x {height:.1f} of them), which {form} cannot say"
             left_out.append(f"{item.id}: {what}; --format qupath can")
             continue
-        tiled = Tiled(item.id, reader, reader.meta, corner_N2, overlap_px, levels[item.id])
+        # A tiling made elsewhere lies as it was given, whatever overlap the grid would have.
+        overlap_px = 0 if item.id in given else tiles.overlap_px
+        corner_N2 = np.stack([reader.table[name].to_numpy() for name in ("x_l0", "y_l0")], axis=1)
+        tiled = Tiled(item.id, reader, meta, corner_N2, overlap_px, levels[item.id])
         written.append(FORMS[form](tiled, out))
     return written, left_out
 
@@ -83,12 +84,12 @@ def trident(tiled: Tiled, out: Path) -> Path:
     34.13x here, since as "40x" it would be read 17 % too large.
     """
     meta, path = tiled.meta, out / "patches" / f"{tiled.slide_id}_patches.h5"
-    width, height = meta["slide_l0_px"]
-    target = _power(meta["mpp"][0] * meta["size_l0_px"][0] / meta["tile_px"])
+    width, height = meta.slide_l0_px
+    target = _power(meta.mpp[0] * meta.size_l0_px[0] / meta.tile_px)
     attributes = {
-        "patch_size": meta["tile_px"],
-        "patch_size_level0": round(meta["size_l0_px"][0]),
-        "level0_magnification": _power(meta["mpp"][0]),
+        "patch_size": meta.tile_px,
+        "patch_size_level0": round(meta.size_l0_px[0]),
+        "level0_magnification": _power(meta.mpp[0]),
         "target_magnification": target,
         "overlap": tiled.overlap_px,
         "name": tiled.slide_id,
@@ -103,11 +104,11 @@ def trident(tiled: Tiled, out: Path) -> Path:
 def clam(tiled: Tiled, out: Path) -> Path:
     """CLAM reads `patch_size` pixels of `patch_level`, so where tiles are rescaled that is not `tile_px`."""
     meta, path = tiled.meta, out / "patches" / f"{tiled.slide_id}.h5"
-    width, height, downsample = tiled.levels[meta["read_level"]]
+    width, height, downsample = tiled.levels[meta.read_level]
     level_dim = np.array([width, height], np.int64)
-    attributes = {
-        "patch_size": round(meta["size_l0_px"][0] / downsample),
-        "patch_level": meta["read_level"],
+    attributes: dict[str, ArrayLike] = {
+        "patch_size": round(meta.size_l0_px[0] / downsample),
+        "patch_level": meta.read_level,
         "downsample": np.array([downsample, downsample]),
         "downsampled_level_dim": level_dim,
         "level_dim": level_dim,
@@ -121,10 +122,9 @@ def clam(tiled: Tiled, out: Path) -> Path:
 def qupath(tiled: Tiled, out: Path) -> Path:
     """A FeatureCollection of tile objects: a square each, in level-0 pixels as QuPath counts, its scores with it."""
     path = out / f"{tiled.slide_id}.geojson"
-    width, height = tiled.meta["size_l0_px"]
-    scanned_l0 = tiled.meta["scanned_l0_px"]
+    width, height = tiled.meta.size_l0_px
     # QuPath counts from the corner of what was scanned, and TRIDENT and CLAM, as OpenSlide, from the slide's.
-    corner_N2 = tiled.corner_N2 if scanned_l0 is None else tiled.corner_N2 - scanned_l0[:2]
+    corner_N2 = tiled.corner_N2 if tiled.meta.bounds_l0_px is None else tiled.corner_N2 - tiled.meta.bounds_l0_px[:2]
     score_N = {name: tiled.tiles.table[name].to_pylist() for name in SCORES}
     features = []
     for row, ((x, y), label) in enumerate(zip(corner_N2.tolist(), tiled.tiles.labels, strict=True)):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.base.errors import TableError
-from pipeline.slides.table import Row, default_id
+from pipeline.slides.ids import default_id, stem_of
+from pipeline.slides.table import Row
 
 SUFFIXES = frozenset({".h5", ".hdf5"})
 _TRIDENT_ENDING = "_patches"
@@ -17,8 +19,9 @@ _TRIDENT_ENDING = "_patches"
 def with_coords(rows: Sequence[Row], found: Path, base: Path) -> tuple[list[Row], list[str]]:
     """The rows with `coords` filled from the files at or below `found`; and what did not match, in words.
 
-    A file belongs to the row whose slide_id, or whose slide's stem, is its own name without TRIDENT's `_patches`. Paths
-    are relative to `base` (the table's folder) where below it. A row without a file keeps what it has. Raises
+    A file belongs to the row whose slide_id, or whose slide's stem, is its own name without TRIDENT's `_patches`; one
+    that fits several rows (`P1/slide.tif` and `P2/slide.tif`) is given to none. Paths are relative to `base` (the
+    table's folder) where below it. A row without a file keeps what it has. Raises
     `TableError` where there is no file, or none that belongs to a row.
     """
     files = [found] if found.is_file() else sorted(path for path in found.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -28,23 +31,38 @@ def with_coords(rows: Sequence[Row], found: Path, base: Path) -> tuple[list[Row]
         raise TableError("no .h5 file here", where=str(found), fix="TRIDENT's or CLAM's job folder, or its patches/")
     named: dict[str, Path] = {}
     for path in files:
-        name = path.stem.removesuffix(_TRIDENT_ENDING)
+        name = _slide_name(path)
         if name in named:
             what = f"two tilings of one slide: {named[name]} and {path}"
             raise TableError(what, where=str(found), fix="give the folder of one of them")
         named[name] = path
-    filled, used = [], set()
-    for row in rows:
-        names = [name for name in (row.slide_id, Path(row.path).stem, default_id(row.path)) if name in named]
-        filled.append(dataclasses.replace(row, coords=_shown(named[names[0]], base)) if names else row)
-        used.update(names[:1])
-    if not used:
+    names = [_name_of(row, named) for row in rows]
+    fits = Counter(name for name in names if name)
+    filled = [
+        dataclasses.replace(row, coords=_shown(named[name], base)) if name and fits[name] == 1 else row
+        for row, name in zip(rows, names, strict=True)
+    ]
+    if not fits:
         what = f"none of its {len(files)} files is named after a slide of the table"
-        fix = f"file {files[0].name} needs a row with slide_id {files[0].stem.removesuffix(_TRIDENT_ENDING)}"
+        fix = f"file {files[0].name} needs a row with slide_id {_slide_name(files[0])}"
         raise TableError(what, where=str(found), fix=fix)
-    unmatched = [f"no slide for {path}" for name, path in named.items() if name not in used]
+    unmatched = [f"no slide for {path}" for name, path in named.items() if name not in fits]
+    several = [
+        f"{named[name]} fits {n} slides and is given to none: give the right one slide_id {name}"
+        for name, n in fits.items()
+        if n > 1
+    ]
     without = [f"no coordinates for {row.slide_id}: its own grid is laid" for row in filled if row.coords is None]
-    return filled, unmatched + without
+    return filled, [*unmatched, *several, *without]
+
+
+def _slide_name(path: Path) -> str:
+    return stem_of(path.name).removesuffix(_TRIDENT_ENDING)
+
+
+def _name_of(row: Row, named: Mapping[str, Path]) -> str | None:
+    """The tiling's name that fits the row: its id, else its file's stem, else its id by default."""
+    return next((name for name in (row.slide_id, stem_of(row.path), default_id(row.path)) if name in named), None)
 
 
 def _shown(path: Path, base: Path) -> str:

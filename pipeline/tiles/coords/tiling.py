@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline.base.errors import SlideRefused
+from pipeline.base.types import Array
 from pipeline.tiles.grid import MAX_TILES
 
 
@@ -64,7 +64,7 @@ def read_tiling(path: Path, levels: Sequence[tuple[int, int, float]]) -> Tiling:
     return Tiling(np.rint(corner_N2).astype(np.int64), side_l0)
 
 
-def write_tiling(path: Path, corner_N2: NDArray[np.int64], attributes: Mapping[str, Any]) -> None:
+def write_tiling(path: Path, corner_N2: NDArray[np.int64], attributes: Mapping[str, ArrayLike]) -> None:
     """Write a tiling with the given attributes: `coords` int64, its chunks and limits as both tools write them."""
     import h5py
 
@@ -74,7 +74,7 @@ def write_tiling(path: Path, corner_N2: NDArray[np.int64], attributes: Mapping[s
         coords.attrs.update(dict(attributes))
 
 
-def _side(attributes: Mapping[str, Any], levels: Sequence[tuple[int, int, float]]) -> float:
+def _side(attributes: Mapping[str, Array], levels: Sequence[tuple[int, int, float]]) -> float:
     """A tile's side in level-0 pixels. Raises `KeyError` where the attributes do not say."""
     if "patch_size_level0" in attributes:
         return float(attributes["patch_size_level0"])
@@ -86,7 +86,7 @@ def _side(attributes: Mapping[str, Any], levels: Sequence[tuple[int, int, float]
     return size * float(downsample[0]) * float(attributes.get("custom_downsample", 1))
 
 
-def _slide_size(attributes: Mapping[str, Any], levels: Sequence[tuple[int, int, float]]) -> tuple[int, int] | None:
+def _slide_size(attributes: Mapping[str, Array], levels: Sequence[tuple[int, int, float]]) -> tuple[int, int] | None:
     """Width and height of level 0 by the attributes; None where they do not say, or say it of another level."""
     if "level0_width" in attributes:
         return int(attributes["level0_width"]), int(attributes["level0_height"])

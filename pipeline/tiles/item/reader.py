@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.base.arrays import MappedArray
 from pipeline.base.errors import CorruptItem
-from pipeline.tiles.item.writer import JPEG_ARRAY, META_FILE, OFFSETS_ARRAY, TABLE_FILE
+from pipeline.tiles.item.meta import Meta, read_meta
+from pipeline.tiles.item.writer import JPEG_ARRAY, OFFSETS_ARRAY, TABLE_FILE
 from pipeline.tiles.pixels import decode_jpeg
 
 
@@ -75,6 +74,6 @@ class TileReader:
         return labels
 
     @property
-    def meta(self) -> dict[str, Any]:
-        """meta.json: geometry and what was dropped."""
-        return dict(json.loads((self.folder / META_FILE).read_bytes()))
+    def meta(self) -> Meta:
+        """meta.json: what was dropped, and of a slide its geometry (`SlideMeta`)."""
+        return read_meta(self.folder)

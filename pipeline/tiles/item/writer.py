@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +23,9 @@ import pyarrow.parquet as pq
 
 from pipeline.base.arrays import ArrayWriter, BytesWriter
 from pipeline.base.files import write_json
+from pipeline.tiles.item.meta import META_FILE, Meta
 
-TABLE_FILE, META_FILE, JPEG_ARRAY, OFFSETS_ARRAY = "tiles.parquet", "meta.json", "jpeg", "offsets"
+TABLE_FILE, JPEG_ARRAY, OFFSETS_ARRAY = "tiles.parquet", "jpeg", "offsets"
 _SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
@@ -42,7 +42,16 @@ _SCHEMA = pa.schema(
 
 _CODES = {pa.int64(): "q", pa.float32(): "f"}
 """Numbers are kept as such: as Python's own, millions of tiles would take a quarter of a KB each."""
-_NUMBERS = frozenset(field.name for field in _SCHEMA if field.type in _CODES)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is measured of a tile: share of tissue, sharpness, optical density of the two stains (see scores.py)."""
+
+    tissue: float = 1.0
+    sharpness: float = 0.0
+    haematoxylin: float = 0.0
+    eosin: float = 0.0
 
 
 class TileWriter:
@@ -52,9 +61,8 @@ class TileWriter:
         self.folder = folder
         self._jpeg = BytesWriter(folder / JPEG_ARRAY)
         self._offsets = array("q", [0])
-        self._columns: dict[str, Any] = {
-            field.name: array(_CODES[field.type]) if field.type in _CODES else [] for field in _SCHEMA
-        }
+        self._numbers = {field.name: array(_CODES[field.type]) for field in _SCHEMA if field.type in _CODES}
+        self._texts: dict[str, list[str | None]] = {"label": [], "source": []}
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -65,25 +73,26 @@ class TileWriter:
         *,
         x_l0: int = 0,
         y_l0: int = 0,
-        tissue: float = 1.0,
-        sharpness: float = 0.0,
-        stain: tuple[float, float] = (0.0, 0.0),
+        scores: Scores = Scores(),
         label: str | None = None,
         source: str | None = None,
     ) -> None:
         """The next tile: its JPEG file, its place in level-0 pixels, its scores, what is known of it."""
-        row = (len(self), x_l0, y_l0, tissue, sharpness, *stain, label, source)
-        for column, value in zip(self._columns.values(), row, strict=True):
-            column.append(value)
+        numbers = (len(self), x_l0, y_l0, *astuple(scores))
+        for column, number in zip(self._numbers.values(), numbers, strict=True):
+            column.append(number)
+        self._texts["label"].append(label)
+        self._texts["source"].append(source)
         self._jpeg.append(jpeg)
         self._offsets.append(len(self._jpeg))
 
-    def close(self, meta: Mapping[str, Any]) -> None:
+    def close(self, meta: Meta) -> None:
         """Write what is pending, the table and meta.json (`meta`, with the counts of tiles and of each label)."""
         self._jpeg.close()
         offsets = np.frombuffer(self._offsets, np.int64)
         ArrayWriter(self.folder / OFFSETS_ARRAY, offsets.shape, len(offsets), np.int64).write(0, offsets)
-        columns = {name: np.asarray(cells) if name in _NUMBERS else cells for name, cells in self._columns.items()}
+        columns = {name: np.asarray(cells) for name, cells in self._numbers.items()} | self._texts
         pq.write_table(pa.table(columns, schema=_SCHEMA), self.folder / TABLE_FILE)
-        labels = Counter(label for label in self._columns["label"] if label is not None)
-        write_json(self.folder / META_FILE, {**meta, "n": len(self), "labels": dict(labels)})
+        labels = Counter(label for label in self._texts["label"] if label is not None)
+        counted = meta.model_copy(update={"n": len(self), "labels": dict(labels)})
+        write_json(self.folder / META_FILE, counted.model_dump(mode="json"))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.base.types import Array
 from pipeline.tiles.opencv import cv2
 
 _BOXES = 1 << 16
@@ -18,7 +17,7 @@ def coverage(mask_HW: NDArray[np.bool_], box_N4: NDArray[np.float64]) -> NDArray
     return np.clip(box_means(mask_HW, box_N4), 0.0, 1.0)
 
 
-def box_means(value_HW: NDArray[Any], box_N4: NDArray[np.float64]) -> NDArray[np.float64]:
+def box_means(value_HW: Array, box_N4: NDArray[np.float64]) -> NDArray[np.float64]:
     """The mean of the picture over each box, (N,); boxes as in `coverage`.
 
     Exact: within a pixel the integral is bilinear, so it may be read between pixels.

@@ -40,7 +40,7 @@ def load_mask(
 ) -> NDArray[np.bool_]:
     """The mask on a picture of `size_px` (width, height) of a slide of `slide_l0` pixels, (height, width) bool.
 
-    `scanned_l0` is `SlideReader.scanned_l0`. A pixel is tissue where at least half of it is. Raises `SlideRefused`
+    `scanned_l0` is `SlideReader.bounds`. A pixel is tissue where at least half of it is. Raises `SlideRefused`
     where the file cannot be read, holds nothing or cannot be of this slide.
     """
     scanned = scanned_l0 or (0, 0, *slide_l0)

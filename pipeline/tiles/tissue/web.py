@@ -12,12 +12,12 @@ Scales are those of fat: cells of 50 to 120 um, membranes of a few um.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.base.types import Array
 from pipeline.tiles.opencv import cv2
 from pipeline.tiles.tissue.otsu import saturation
 from pipeline.tiles.tissue.shape import drop_small, touching
@@ -71,23 +71,23 @@ def web(
     return drop_small(touching(broad_HW | tissue_HW, tissue_HW) & ~tissue_HW, min_px / 2)
 
 
-def _median(value_HW: NDArray[Any], where_HW: NDArray[np.bool_]) -> float:
+def _median(value_HW: Array, where_HW: NDArray[np.bool_]) -> float:
     """Of a sample: every third row, unless that misses the glass."""
     sample = value_HW[::3][where_HW[::3]]
     return float(np.median(sample if len(sample) else value_HW[where_HW]))
 
 
-def _wider(picture_HW: NDArray[Any], by_um: float, mpp: float) -> NDArray[Any]:
+def _wider(picture_HW: Array, by_um: float, mpp: float) -> Array:
     """The largest value within a square that reaches so far; beyond the border its pixels go on."""
     return _extreme(cv2.dilate, picture_HW, by_um / mpp)
 
 
-def _narrower(picture_HW: NDArray[Any], by_um: float, mpp: float) -> NDArray[Any]:
+def _narrower(picture_HW: Array, by_um: float, mpp: float) -> Array:
     """The smallest value within a square that reaches so far."""
     return _extreme(cv2.erode, picture_HW, by_um / mpp)
 
 
-def _extreme(of: Callable[..., NDArray[Any]], picture_HW: NDArray[Any], by_px: float) -> NDArray[Any]:
+def _extreme(of: Callable[..., Array], picture_HW: Array, by_px: float) -> Array:
     """Of a picture of any type, in a square that reaches so many pixels, at least one."""
     side = 2 * max(1, round(by_px)) + 1
     found_HW = of(

@@ -21,7 +21,7 @@ from pipeline.tokens.item.writer import rotation_block
 FP16_MAX = 65504.0
 
 
-class Stored(NamedTuple):
+class Encoded(NamedTuple):
     """One view of a batch (N, …), or all of them (N, V, …)."""
 
     cls_ND: Tensor
@@ -48,18 +48,18 @@ class Finish:
             else:
                 self._folded = fold(mu_D, sigma_D, block)
 
-    def __call__(self, raw: Tensor) -> Stored:
+    def __call__(self, raw: Tensor) -> Encoded:
         """What is stored of one view's raw answer, (N, L, D) or a CNN's map."""
         if self._frozen is not None and self._layout == "int8":
             cls_ND, patch_NTD, scale_NT = self._int8(raw)
             # A token with NaN or inf in it has a scale of NaN.
-            return Stored(cls_ND.half(), patch_NTD, scale_NT, _fits(cls_ND) & torch.isfinite(scale_NT).all(1))
+            return Encoded(cls_ND.half(), patch_NTD, scale_NT, _fits(cls_ND) & torch.isfinite(scale_NT).all(1))
         cls_ND, patch_NTD = self._teacher.finish(raw)
         finite_N = _fits(cls_ND) & torch.isfinite(patch_NTD).flatten(1).all(1)
         if self._frozen is None:
-            return Stored(cls_ND.half(), None, None, finite_N)
+            return Encoded(cls_ND.half(), None, None, finite_N)
         z_NTD = standardise(patch_NTD, *self._frozen).clamp(-FP16_MAX, FP16_MAX)
-        return Stored(cls_ND.half(), z_NTD.half(), None, finite_N)
+        return Encoded(cls_ND.half(), z_NTD.half(), None, finite_N)
 
     def _int8(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """In one pass where CLS is the first token; where it is pooled, after the teacher's own finish."""
@@ -69,18 +69,18 @@ class Finish:
         return epilogue(raw, self._folded)
 
 
-def all_views(views: list[Stored]) -> Stored:
+def all_views(views: list[Encoded]) -> Encoded:
     """The views stacked behind the tiles, (N, V, …); `finite_N` becomes (N, V)."""
     cls, patch, scale, finite = zip(*views, strict=True)
     stacked = [None if values[0] is None else torch.stack(values, 1) for values in (patch, scale)]
-    return Stored(torch.stack(cls, 1), stacked[0], stacked[1], torch.stack(finite, 1))
+    return Encoded(torch.stack(cls, 1), stacked[0], stacked[1], torch.stack(finite, 1))
 
 
-def on_host(stored: Stored) -> Stored:
+def on_host(encoded: Encoded) -> Encoded:
     """Copied into page-locked memory, without waiting for it; on the CPU it is there already."""
-    cls, patch, scale, finite = (None if value is None else value.to("cpu", non_blocking=True) for value in stored)
+    cls, patch, scale, finite = (None if value is None else value.to("cpu", non_blocking=True) for value in encoded)
     assert cls is not None and finite is not None
-    return Stored(cls, patch, scale, finite)
+    return Encoded(cls, patch, scale, finite)
 
 
 def _norm(teacher: Teacher) -> Norm | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +18,9 @@ from numpy.typing import NDArray
 from kernels.dequantise import dequantise
 from pipeline.base.arrays import MappedArray
 from pipeline.base.errors import CorruptItem
+from pipeline.base.types import Array, Rows
+from pipeline.tokens.item.attributes import ClsAttributes, PatchAttributes
 from pipeline.views import StoredViews
-
-Rows = NDArray[np.integer[Any]]
 
 
 class TokenReader:
@@ -47,28 +46,27 @@ class TokenReader:
     @property
     def grid(self) -> tuple[int, int]:
         """(h, w) of the teacher's token map; h * w = T."""
-        h, w = self._cls.attributes["grid"]
-        return int(h), int(w)
+        return self._said.grid
 
     @property
     def layout(self) -> str:
         """`int8`, `fp16` or `none`."""
-        return str(self._cls.attributes["patch"])
+        return self._said.patch
 
     @cached_property
     def mu(self) -> NDArray[np.float32]:
         """Mean of each channel of the teacher's patch tokens, (D,)."""
-        return np.array(self._patch.attributes["mu"], np.float32)
+        return np.array(self._said_of_patch.mu, np.float32)
 
     @cached_property
     def sigma(self) -> NDArray[np.float32]:
         """Deviation of each channel, (D,): token = z * sigma + mu."""
-        return np.array(self._patch.attributes["sigma"], np.float32)
+        return np.array(self._said_of_patch.sigma, np.float32)
 
     @property
     def rotation_block(self) -> int:
         """Channels that were rotated together before they were quantised; 1 where nothing was (layout fp16)."""
-        return int(self._patch.attributes.get("rotation_block", 1))
+        return self._said_of_patch.rotation_block
 
     @cached_property
     def view_fields(self) -> StoredViews:
@@ -79,13 +77,13 @@ class TokenReader:
         """The teacher's global embeddings in its own space, (n, V, D)."""
         return self._cls.take(rows)
 
-    def patch(self, rows: Rows, view: int = 0) -> NDArray[Any]:
+    def patch(self, rows: Rows, view: int = 0) -> Array:
         """Patch tokens as they are stored, (n, T, D) int8 or float16."""
-        return self._patch.take(rows, at=self._checked(view))
+        return self._patch.take(rows, at=self._view(view))
 
     def scale(self, rows: Rows, view: int = 0) -> NDArray[np.float16]:
         """One scale a token, (n, T); layout int8 alone."""
-        return self._scale.take(rows, at=self._checked(view))
+        return self._scale.take(rows, at=self._view(view))
 
     def dequantised(self, rows: Rows, view: int = 0) -> NDArray[np.float32]:
         """Standardised patch tokens, (n, T, D) float32, whatever the layout."""
@@ -96,7 +94,7 @@ class TokenReader:
         back: NDArray[np.float32] = dequantise(torch.from_numpy(stored_nTD), scale_nT, self.rotation_block).numpy()
         return back
 
-    def _checked(self, view: int) -> int:
+    def _view(self, view: int) -> int:
         if not 0 <= view < self.views:
             raise IndexError(f"view {view} of {self.views} in {self.folder}")
         return view
@@ -104,6 +102,14 @@ class TokenReader:
     @cached_property
     def _cls(self) -> MappedArray:
         return MappedArray(self.folder / "cls")
+
+    @cached_property
+    def _said(self) -> ClsAttributes:
+        return ClsAttributes.model_validate(self._cls.attributes)
+
+    @cached_property
+    def _said_of_patch(self) -> PatchAttributes:
+        return PatchAttributes.model_validate(self._patch.attributes)
 
     @cached_property
     def _patch(self) -> MappedArray:

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels.hadamard.reference import block_of
 from pipeline.base.arrays import ArrayWriter, balanced_rows
+from pipeline.base.types import Array
 from pipeline.teachers.statistics import Calibration
+from pipeline.tokens.item.attributes import ClsAttributes, PatchAttributes
 
 CHUNK_NBYTES = 64_000_000
 """Of a `patch` chunk: large enough to be written at the disk's speed, small enough to lose."""
 CHUNK_ROWS_MAX = 1024
-_PATCH_DTYPE: dict[str, np.dtype[Any]] = {"int8": np.dtype(np.int8), "fp16": np.dtype(np.float16)}
+_PATCH_DTYPE: dict[str, np.dtype[np.int8] | np.dtype[np.float16]] = {
+    "int8": np.dtype(np.int8),
+    "fp16": np.dtype(np.float16),
+}
 
 
 def tile_nbytes(layout: str, views: int, tokens: int, width: int) -> int:
@@ -53,17 +57,16 @@ class TokenWriter:
     ) -> None:
         tokens = grid[0] * grid[1]
         rows = chunk_rows(n, layout, views, tokens, width)
-        attributes: dict[str, Any] = {"grid": list(grid), "patch": layout}
-        self._cls = ArrayWriter(folder / "cls", (n, views, width), rows, np.float16, attributes)
+        said = ClsAttributes(grid=grid, patch=layout).model_dump(mode="json")
+        self._cls = ArrayWriter(folder / "cls", (n, views, width), rows, np.float16, said)
         self._patch: ArrayWriter | None = None
         self._scale: ArrayWriter | None = None
         if calibration is not None:
-            frozen = {
-                "mu": calibration.mu.tolist(),
-                "sigma": calibration.sigma.tolist(),
-                "rotation_block": rotation_block(layout, width),
-            }
-            self._patch = ArrayWriter(folder / "patch", (n, views, tokens, width), rows, _PATCH_DTYPE[layout], frozen)
+            mu, sigma = tuple(calibration.mu.tolist()), tuple(calibration.sigma.tolist())
+            frozen = PatchAttributes(mu=mu, sigma=sigma, rotation_block=rotation_block(layout, width))
+            self._patch = ArrayWriter(
+                folder / "patch", (n, views, tokens, width), rows, _PATCH_DTYPE[layout], frozen.model_dump(mode="json")
+            )
         if layout == "int8":
             self._scale = ArrayWriter(folder / "scale", (n, views, tokens), rows, np.float16)
 
@@ -80,7 +83,7 @@ class TokenWriter:
         self,
         chunk: int,
         cls_NVD: NDArray[np.float16],
-        patch_NVTD: NDArray[Any] | None,
+        patch_NVTD: Array | None,
         scale_NVT: NDArray[np.float16] | None,
     ) -> None:
         """Write one chunk's rows of every array that the layout has."""

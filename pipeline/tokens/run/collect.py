@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import HistillError, SlideRefused, TeacherError
 from pipeline.base.items import TilesItem
-from pipeline.tokens.item.encoding import Stored
+from pipeline.tokens.item.encoding import Encoded
 from pipeline.tokens.job import Outcome
 from pipeline.tokens.run.batches import Batch
 from pipeline.tokens.run.in_progress import SlideInProgress, SlidePlace
@@ -41,9 +41,9 @@ class Collector:
         self._writing: deque[Future[None]] = deque()
         self._committing: deque[Future[None]] = deque()
 
-    def put(self, batch: Batch[SlidePlace], stored: Stored) -> None:
+    def put(self, batch: Batch[SlidePlace], encoded: Encoded) -> None:
         """Hand a batch over. Raises what writing or committing earlier ones raised."""
-        self._writing.append(self._writer.submit(self._take, batch, stored))
+        self._writing.append(self._writer.submit(self._take, batch, encoded))
         with self._spent.during("writer full"):
             while len(self._writing) > _WAITING or (self._writing and self._writing[0].done()):
                 self._writing.popleft().result()
@@ -77,11 +77,11 @@ class Collector:
         with self._spent.during("commit"):
             slide.commit()
 
-    def _take(self, batch: Batch[SlidePlace], stored: Stored) -> None:
+    def _take(self, batch: Batch[SlidePlace], encoded: Encoded) -> None:
         """One batch: each slide's rows of each chunk to where they belong."""
         began = time.perf_counter()
-        finite_NV = stored.finite_N.numpy()
-        arrays = tuple(value if value is None else value.numpy() for value in stored[:3])
+        finite_NV = encoded.finite_N.numpy()
+        arrays = tuple(value if value is None else value.numpy() for value in encoded[:3])
         indices = itertools.groupby(
             range(len(batch.places)), lambda i: (id(batch.places[i].slide), batch.places[i].chunk)
         )
@@ -95,7 +95,7 @@ class Collector:
                 self.refuse(slide.item, bad)
             if slide.refused:
                 continue
-            _check(batch, finite_NV, first, stop)
+            _require_finite(batch, finite_NV, first, stop)
             slide.add(chunk, tuple(value if value is None else value[first:stop] for value in arrays))
             self._outcome.tiles += len(own)
             self._progress(len(own), slide.item.id, False)
@@ -104,7 +104,7 @@ class Collector:
         self._spent.add("write", time.perf_counter() - began)
 
 
-def _check(batch: Batch[SlidePlace], finite_NV: NDArray[np.bool_], first: int, stop: int) -> None:
+def _require_finite(batch: Batch[SlidePlace], finite_NV: NDArray[np.bool_], first: int, stop: int) -> None:
     """Raises `TeacherError` that names the slide, the rows and the view."""
     wrong_NV = ~finite_NV[first:stop]
     if wrong_NV.any():

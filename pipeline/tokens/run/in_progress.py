@@ -9,20 +9,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.base.errors import HistillError
 from pipeline.base.items import TilesItem
+from pipeline.base.types import Array
 from pipeline.teachers.statistics import Calibration
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.writer import TokenWriter
 from pipeline.tokens.job import Job
 from pipeline.views import write_fields
 
-Rows = tuple[NDArray[Any] | None, ...]
+Answers = tuple[Array | None, ...]
 """The same rows of cls (N, V, D), patch (N, V, T, D) and scale (N, V, T); None where the layout has none."""
 
 
@@ -65,7 +64,7 @@ class SlideInProgress:
             raise self.abandon(error) from None
         self.n_cached = n - sum(len(rows) for rows in self._missing.values())
         self._chunks_left = len(self._missing)
-        self._coming: dict[int, tuple[int, Rows]] = {}
+        self._coming: dict[int, tuple[int, Answers]] = {}
 
     @property
     def complete(self) -> bool:
@@ -80,7 +79,7 @@ class SlideInProgress:
                     return
                 yield SlidePlace(self, chunk, row)
 
-    def add(self, chunk: int, values: Rows) -> None:
+    def add(self, chunk: int, values: Answers) -> None:
         """The next rows of a chunk, copied; writes the chunk with its last. Raises what writing raises."""
         n, whole = next(len(value) for value in values if value is not None), len(self._missing[chunk])
         if n < whole:

@@ -28,7 +28,7 @@ from pipeline.teachers.engines import pick_device, resolve_precision
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.teacher import Teacher
 from pipeline.tokens import calibration
-from pipeline.tokens.job import Choice, Job, Outcome
+from pipeline.tokens.job import Job, Outcome, Picked
 from pipeline.tokens.run.collect import Progress
 from pipeline.tokens.run.worker import Worker
 
@@ -54,9 +54,9 @@ def precision_there(params: TokensParams, cluster: ClusterParams) -> str:
 
 
 def compute_all(
-    items: Sequence[TilesItem], job: Job, choice: Choice, teacher: Teacher, cluster: ClusterParams, progress: Progress
+    items: Sequence[TilesItem], job: Job, picked: Picked, teacher: Teacher, cluster: ClusterParams, progress: Progress
 ) -> tuple[Outcome, Figures]:
-    """Gate the engine, freeze the calibration on `choice` where there is none yet, then compute the slides.
+    """Gate the engine, freeze the calibration on `picked` where there is none yet, then compute the slides.
 
     What they came to, all processes together, and the gate's figures. Raises what `Worker` raises.
     """
@@ -64,7 +64,7 @@ def compute_all(
     lists = split(items, job.params.batch_size, workers)
     if cluster.scheduler is None:
         worker = Worker(job, teacher, pick_device())
-        _prepare(worker, choice)
+        _prepare(worker, picked)
         figures = worker.figures
         if workers == 1 or len(lists) <= 1:
             return worker.compute(items, progress), figures
@@ -77,7 +77,7 @@ def compute_all(
         job = dataclasses.replace(job, threads=max(1, (os.cpu_count() or 1) // workers))
         cluster = cluster.model_copy(update={"workers": workers})
     else:
-        figures = _first(each(functools.partial(_prepared, job=job), [choice], cluster))
+        figures = _first(each(functools.partial(_prepared, job=job), [picked], cluster))
     total = Outcome()
     for part in _computed(lists, job, cluster):
         total.add(part)
@@ -115,20 +115,20 @@ def _computed(lists: Sequence[tuple[TilesItem, ...]], job: Job, cluster: Cluster
         yield from _computed(alone, job, cluster)
 
 
-def _prepare(worker: Worker, choice: Choice) -> None:
+def _prepare(worker: Worker, picked: Picked) -> None:
     job = worker.job
     if job.params.patch == "none" or job.store.has(job.calibration):
         return
     lost = calibration.recovered(job.store, job.calibration)
     if lost is None:
-        worker.calibrate(choice)
+        worker.calibrate(picked)
     else:
         calibration.save(job.store, job.calibration, job.held_out.recipe, lost)
 
 
-def _prepared(choice: Choice, job: Job) -> Figures:
+def _prepared(picked: Picked, job: Job) -> Figures:
     worker = _worker(job)
-    _prepare(worker, choice)
+    _prepare(worker, picked)
     return worker.figures
 
 

@@ -14,28 +14,28 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Generic
 
 import torch
 from torch import Tensor
 
 from pipeline.teachers.engines import Engine
 from pipeline.teachers.engines.base import within_memory
-from pipeline.tokens.item.encoding import Finish, Stored, all_views, on_host
+from pipeline.tokens.item.encoding import Encoded, Finish, all_views, on_host
 from pipeline.tokens.run.batches import Batch, P
 from pipeline.tokens.run.spent import Marks, Spent
 
 _IN_FLIGHT = 2
 """Batches launched and not yet fetched."""
 
-Views = Callable[[Batch[Any], Tensor], Iterator[Tensor]]
+Views = Callable[[Batch[P], Tensor], Iterator[Tensor]]
 """The images of every view of a batch that is on the device, (B, S, S, 3) uint8 each."""
 
 
 @dataclass
 class _Launched(Generic[P]):
     batch: Batch[P]
-    stored: Stored
+    encoded: Encoded
     marks: tuple[Marks, Marks]
     done: torch.cuda.Event | None
 
@@ -43,13 +43,13 @@ class _Launched(Generic[P]):
 class Stream(Generic[P]):
     """Runs batches through an engine; `spent` takes what each phase took (see `answers`)."""
 
-    def __init__(self, engine: Engine, views: Views, finish: Finish, spent: Spent) -> None:
+    def __init__(self, engine: Engine, views: Views[P], finish: Finish, spent: Spent) -> None:
         self._engine, self._views, self._finish, self._spent = engine, views, finish, spent
         self._cuda = engine.device.type == "cuda"
         if self._cuda:
             self._in, self._out = (torch.cuda.Stream(engine.device) for _ in range(2))  # type: ignore[no-untyped-call]
 
-    def answers(self, batches: Iterable[Batch[P]]) -> Iterator[tuple[Batch[P], Stored]]:
+    def answers(self, batches: Iterable[Batch[P]]) -> Iterator[tuple[Batch[P], Encoded]]:
         """Each batch with what is stored of it, on the host, in order; rows of no tile included.
 
         `spent` gets `waiting` (for decoded tiles), `copy`, `forward`, `epilogue` and `fetch` (on a GPU the first three
@@ -82,23 +82,23 @@ class Stream(Generic[P]):
                 marks.end("forward")
                 views.append(self._finish(raw))
                 marks.end("epilogue")
-            stored = all_views(views)
-            self._hand_over("out", [value for value in stored if value is not None])
+            encoded = all_views(views)
+            self._hand_over("out", [value for value in encoded if value is not None])
             with self._lane("out"):
-                host = on_host(stored)
+                host = on_host(encoded)
                 done = torch.cuda.current_stream().record_event() if self._cuda else None
         return _Launched(batch, host, (arrival, marks), done)
 
-    def _fetch(self, launched: _Launched[P]) -> tuple[Batch[P], Stored]:
+    def _fetch(self, launched: _Launched[P]) -> tuple[Batch[P], Encoded]:
         if launched.done is not None:
             with self._spent.during("fetch"):
                 launched.done.synchronize()
         for marks in launched.marks:
             marks.settle(self._spent)
         self._spent.add("decode", launched.batch.decode_s)
-        return launched.batch, launched.stored
+        return launched.batch, launched.encoded
 
-    def _lane(self, which: str) -> contextlib.AbstractContextManager[Any]:
+    def _lane(self, which: str) -> contextlib.AbstractContextManager[object]:
         if not self._cuda:
             return contextlib.nullcontext()
         return torch.cuda.stream(self._in if which == "in" else self._out)

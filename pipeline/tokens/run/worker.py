@@ -25,7 +25,7 @@ from pipeline.teachers.teacher import Teacher
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens import calibration
 from pipeline.tokens.item.encoding import Finish
-from pipeline.tokens.job import Choice, Job, Outcome
+from pipeline.tokens.job import Job, Outcome, Picked
 from pipeline.tokens.run.batches import Batch, ahead, decode_threads, decoded, packed
 from pipeline.tokens.run.collect import Collector, Progress
 from pipeline.tokens.run.in_progress import SlideInProgress, SlidePlace
@@ -55,12 +55,19 @@ class Worker:
         if gate.needed(self.engine):
             golden_NHWC, size = self._golden(), params.batch_size
             with within_memory(size, device):
-                self.figures = gate.check(self.engine, teacher, golden_NHWC, params.gate, size).figures()
+                self.figures = gate.compare(self.engine, teacher, golden_NHWC, params.gate, size).figures()
 
-    def calibrate(self, choice: Choice) -> None:
-        """Measure the recipe's calibration on those tiles and freeze it, where the store has none."""
-        with track("calibration", len(choice), "tiles") as advance:
-            answers = self._patch_tokens(choice, advance)
+    def calibrate(self, picked: Picked) -> None:
+        """Measure the recipe's calibration on those tiles and freeze it, where the store has none.
+
+        Raises `TeacherError` without any: it is never taken from held-out tiles.
+        """
+        if not picked:
+            what = "no tile of the split 'train' to calibrate on"
+            fix = "give slides the split 'train' in slides.csv, or run `dvc repro tokens` with those that have it"
+            raise TeacherError(what, where=f"teacher {self.teacher.name}", fix=fix)
+        with track("calibration", len(picked), "tiles") as advance:
+            answers = self._patch_tokens(picked, advance)
             measured = measure(answers, f"teacher {self.teacher.name}")
         calibration.save(self.job.store, self.job.calibration, self.job.held_out.recipe, measured)
 
@@ -102,8 +109,8 @@ class Worker:
             pin = self.device.type == "cuda"
             batches = ahead(decoded(packed(places(), size), size, side_px, pool, pin=pin))
             try:
-                for batch, stored in stream.answers(batches):
-                    collector.put(batch, stored)
+                for batch, encoded in stream.answers(batches):
+                    collector.put(batch, encoded)
                 collector.finish()
             except BaseException as error:
                 # The threads first: none may write to a folder that is let go.
@@ -121,10 +128,10 @@ class Worker:
             yield apply_views(image_BSSC, fields_BVP[:, view], self.teacher.input_px)
 
     @torch.inference_mode()
-    def _patch_tokens(self, choice: Choice, advance: Advance) -> Iterator[Tensor]:
+    def _patch_tokens(self, picked: Picked, advance: Advance) -> Iterator[Tensor]:
         """Patch tokens of those tiles, by the same forward passes as are kept: of one shape, filled up with zeros."""
         size = self.job.params.batch_size
-        for image_NSSC in self._tiles(choice):
+        for image_NSSC in self._tiles(picked):
             n = len(image_NSSC)
             with within_memory(size, self.device):
                 image_BSSC = F.pad(image_NSSC, (0, 0) * 3 + (0, size - n)).to(self.device)
@@ -140,10 +147,10 @@ class Worker:
             raise TeacherError("no tile for the engine's gate could be decoded", where=where, fix=fix)
         return torch.cat(golden)
 
-    def _tiles(self, choice: Choice) -> Iterator[Tensor]:
+    def _tiles(self, picked: Picked) -> Iterator[Tensor]:
         """The tiles as the teacher takes them, (N <= B, S, S, 3) uint8; those that do not decode left out."""
-        readers, size = {item.key: self.job.reader(item) for item, _ in choice}, self.job.params.batch_size
-        places = [_Tile(readers[item.key], row) for item, row in choice]
+        readers, size = {item.key: self.job.reader(item) for item, _ in picked}, self.job.params.batch_size
+        places = [_Tile(readers[item.key], row) for item, row in picked]
         with ThreadPoolExecutor(decode_threads(self.device), thread_name_prefix="decode") as pool:
             for batch in decoded(packed(places, size), size, self.teacher.input_px, pool):
                 good = [i for i in range(len(batch.places)) if i not in batch.errors]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.evaluate.fidelity.embedding import cosine
+from pipeline.base.intervals import Resampler, Units
+from pipeline.evaluate.fidelity.embedding import SlideCosine, cosine
 from pipeline.evaluate.fidelity.patch import patch_fidelity
+from pipeline.evaluate.split_figures import Likeness
 
 N, T, D = 12, 9, 6
 MU, SIGMA = np.full(D, 5.0, np.float32), np.linspace(0.5, 2, D).astype(np.float32)
@@ -16,33 +18,34 @@ def tokens(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(N, T, D)).astype(np.float32)
 
 
-def found_of(student_NTD: np.ndarray, step: int = 5) -> dict:
+def found_of(student_NTD: np.ndarray, step: int = 5) -> tuple[Likeness, dict[str, SlideCosine]]:
     teacher_NTD = tokens(0)
     batches = [(teacher_NTD[i : i + step], student_NTD[i : i + step]) for i in range(0, N, step)]
-    return patch_fidelity(batches, MU, SIGMA, [f"s{i % 3}" for i in range(N)], 200, 0)
+    names = [f"s{i % 8}" for i in range(N)]
+    return patch_fidelity(batches, MU, SIGMA, names, Resampler(Units(names, "slide"), 200, 0))
 
 
 def test_tokens_equal_to_the_teachers_score_one():
-    found = found_of(tokens(0))
-    for key in ("cosine", "cosine_p5", "cosine_raw"):
-        assert found[key] == pytest.approx(1.0, abs=1e-6)
-    assert found["cosine_interval"] == pytest.approx([1, 1]) and found["cosine_p5_interval"] == pytest.approx([1, 1])
-    assert (found["n"], found["tokens"], found["by"]) == (N, N * T, "tile")
+    found, _ = found_of(tokens(0))
+    for figure in (found.cosine, found.cosine_p5, found.raw):
+        assert figure.value == pytest.approx(1.0, abs=1e-6) and figure.n == N * T
+    for figure in (found.cosine, found.cosine_p5):
+        assert (figure.span.low, figure.span.high) == pytest.approx((1, 1))
+        assert (figure.unit, figure.span.units) == ("slide", 8)
 
 
 def test_a_constant_scores_nothing_though_its_raw_cosine_is_high():
-    found = found_of(np.zeros((N, T, D), np.float32))
-    assert found["cosine"] == 0
-    assert found["cosine_raw"] == pytest.approx(found["cosine_raw_constant"], abs=1e-6) and found["cosine_raw"] > 0.8
+    found, _ = found_of(np.zeros((N, T, D), np.float32))
+    assert found.cosine.value == 0
+    assert found.raw.value == pytest.approx(found.raw.floors["constant"], abs=1e-6) and found.raw.value > 0.8
 
 
 def test_figures_are_those_of_all_tokens_at_once():
-    found = found_of(tokens(0) + tokens(1))
+    found, _ = found_of(tokens(0) + tokens(1))
     every = cosine(tokens(0).reshape(-1, D), (tokens(0) + tokens(1)).reshape(-1, D))
-    assert found["cosine"] == pytest.approx(every.mean(), abs=1e-6)
-    assert found["cosine_p5"] == pytest.approx(np.percentile(every, 5), abs=1e-6)
-    low, high = found["cosine_p5_interval"]
-    assert low < found["cosine_p5"] < high
+    assert found.cosine.value == pytest.approx(every.mean(), abs=1e-6)
+    assert found.cosine_p5.value == pytest.approx(np.percentile(every, 5), abs=1e-6)
+    assert found.cosine_p5.span.low < found.cosine_p5.value < found.cosine_p5.span.high
 
 
 def test_batches_do_not_matter():
@@ -51,7 +54,7 @@ def test_batches_do_not_matter():
 
 def test_each_slide_has_its_own():
     student_NTD = tokens(0)
-    student_NTD[2::3] = tokens(4)[2::3]
-    slides = found_of(student_NTD)["slides"]
-    assert slides["s0"]["cosine"] == pytest.approx(1, abs=1e-6) and slides["s2"]["cosine"] < 0.5
-    assert slides["s2"]["n"] == N // 3
+    student_NTD[2::8] = tokens(4)[2::8]
+    _, slides = found_of(student_NTD)
+    assert slides["s0"].cosine == pytest.approx(1, abs=1e-6) and slides["s2"].cosine < 0.5
+    assert slides["s2"].n == len(range(2, N, 8))

@@ -7,9 +7,10 @@ import pytest
 from scipy.stats import entropy, ortho_group
 from sklearn.neighbors import NearestNeighbors
 
-from pipeline.base.intervals import jackknife
+from pipeline.base.intervals import Jackknife, Units
 from pipeline.evaluate.fidelity.neighbours import BLOCK_ROWS, nearest
 from pipeline.evaluate.fidelity.structure import MIN_TILES, cka, mutual_neighbours, rankme, structure, too_few
+from pipeline.evaluate.split_figures import Structure
 
 WIDTH = 12
 
@@ -18,20 +19,26 @@ def features(n: int = 200, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, WIDTH))
 
 
+def compared(x_ND: np.ndarray, y_ND: np.ndarray, slide_N: list[str]) -> Structure:
+    """Of a student; its untrained twin is noise."""
+    return structure(x_ND, {"student": y_ND, "untrained": features(len(x_ND), 9)}, Units(slide_N, "slide"), 100, 0)
+
+
 def test_equal_embeddings_have_everything_in_common():
     x_ND = features()
-    found = structure(x_ND, {"student": x_ND.copy()}, [f"s{i % 7}" for i in range(200)], 100, 0)
-    assert found["cka"]["student"]["value"] == pytest.approx(1.0)
-    assert found["cka"]["student"]["interval"] == pytest.approx([1.0, 1.0])
-    assert found["neighbours"]["student"] == {"value": 1.0, "interval": [1.0, 1.0]}
-    assert found["rankme"]["student"] == found["rankme"]["teacher"]
+    found = compared(x_ND, x_ND.copy(), [f"s{i % 8}" for i in range(200)])
+    for figure in (found.cka.student, found.neighbours.student):
+        assert (figure.value, figure.span.low, figure.span.high) == (1.0, 1.0, 1.0)
+    assert found.rankme.student == found.rankme.teacher and found.cka.teacher is None
+    assert (found.cka.student.span.method, found.cka.student.span.units) == ("jackknife", 8)
 
 
 def test_a_random_embedding_has_neighbours_by_chance_alone():
-    found = structure(features(1000), {"student": features(1000, 1)}, ["s"] * 1000, 100, 0)
-    assert found["neighbours_chance"] == pytest.approx(10 / 999)
-    assert found["neighbours"]["student"]["value"] == pytest.approx(found["neighbours_chance"], abs=0.01)
-    assert found["cka"]["student"]["value"] < 0.05
+    found = compared(features(1000), features(1000, 1), ["s"] * 1000)
+    near = found.neighbours.student
+    assert near.floors["chance"] == pytest.approx(10 / 999, rel=1e-5)
+    assert near.value == pytest.approx(near.floors["chance"], abs=0.01)
+    assert found.cka.student.value < 0.05
 
 
 def test_cka_by_grams_of_samples():
@@ -63,15 +70,17 @@ def test_shared_neighbours_by_hand():
 def test_the_jackknife_leaves_one_block_out_at_a_time():
     """CKA's and RankMe's intervals against figures of the tiles that are left, each computed anew."""
     x_ND, y_ND = features(), features() + 0.5 * features(seed=1)
-    found = structure(x_ND, {"student": y_ND}, [f"s{i % 7}" for i in range(200)], 100, 0)
-    keep = [np.arange(200) % 7 != i for i in range(7)]
-    by_hand = {
-        ("cka", "student"): (cka(x_ND, y_ND), [cka(x_ND[k], y_ND[k]) for k in keep]),
-        ("rankme", "teacher"): (rankme(x_ND), [rankme(x_ND[k]) for k in keep]),
-        ("rankme", "student"): (rankme(y_ND), [rankme(y_ND[k]) for k in keep]),
-    }
-    for (figure, model), (value, left) in by_hand.items():
-        assert found[figure][model]["interval"] == pytest.approx(jackknife(value, left))
+    slide_N = [f"s{i % 8}" for i in range(200)]
+    found, left_out = compared(x_ND, y_ND, slide_N), Jackknife(Units(slide_N, "slide"))
+    keep = [np.arange(200) % 8 != i for i in range(8)]
+    by_hand = [
+        (found.cka.student, cka(x_ND, y_ND), [cka(x_ND[k], y_ND[k]) for k in keep]),
+        (found.rankme.teacher, rankme(x_ND), [rankme(x_ND[k]) for k in keep]),
+        (found.rankme.student, rankme(y_ND), [rankme(y_ND[k]) for k in keep]),
+    ]
+    for figure, value, left in by_hand:
+        expected = left_out.interval(value, left)
+        assert (figure.span.low, figure.span.high) == pytest.approx((expected.low, expected.high), rel=1e-5)
 
 
 def test_rankme_is_the_exponential_of_the_entropy_of_singular_values():
@@ -100,6 +109,6 @@ def test_nobody_is_their_own_neighbour():
 
 
 def test_too_few_tiles_say_so():
-    assert too_few(MIN_TILES) is None and "neighbours" in str(too_few(MIN_TILES - 1))
+    assert too_few(MIN_TILES) is None and "neighbours" in too_few(MIN_TILES - 1).why
     with pytest.raises(ValueError, match="neighbours"):
-        structure(features(5), {"student": features(5)}, ["s"] * 5, 100, 0)
+        compared(features(5), features(5), ["s"] * 5)

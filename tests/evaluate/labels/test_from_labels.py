@@ -10,19 +10,20 @@ import pytest
 import torch
 from made.exported import export
 from made.labelled import labelled
-from made.run import CLASSES, folder_set, make, painted
+from made.run import CLASSES, folder_set, make, painted, whys
 from sklearn.metrics import balanced_accuracy_score
 
 from pipeline.base.store import Ref
 from pipeline.evaluate import features
 from pipeline.evaluate.fidelity.embedding import Scale
-from pipeline.evaluate.labels.from_labels import DRAWS, draw, label_figures, too_few
+from pipeline.evaluate.labels.from_labels import DRAWS, Drawing, draw, label_figures, too_few
 from pipeline.evaluate.labels.supervised import Recipe, train_from_labels
 from pipeline.evaluate.probes.probes import linear_head
-from pipeline.params.evaluate import DatasetParams
+from pipeline.params.evaluate import DatasetParams, EvaluateParams
 from pipeline.student.exported import untrained_twin
 
 SHORT = Recipe(steps=16, batch_size=12, warmup_steps=2, bn_batches=2)
+PARAMS = EvaluateParams(bootstrap=100)
 TINY = Recipe(steps=3, batch_size=6, warmup_steps=1, bn_batches=1)
 
 
@@ -53,7 +54,7 @@ def test_draws_are_balanced_without_replacement_and_seeded() -> None:
 
 def test_a_class_with_too_few_tiles_is_named() -> None:
     labels = ["fat"] * 9 + ["gland"] * 4
-    assert too_few(labels, 5) == "class gland has 4 labelled train tiles"
+    assert too_few(labels, 5).why == "class gland has 4 labelled train tiles"
     assert too_few(labels, 4) is None
 
 
@@ -78,7 +79,7 @@ def test_figures_are_means_over_draws_of_the_protocol_s_probe() -> None:
     train, held = labelled(300, 0, noise=20.0), labelled(200, 1, noise=20.0)
     at_RM = draw(train.labels, 8, 0)
     rival_RN = np.stack([np.array(held.labels)] * DRAWS)
-    found = label_figures(train, held, at_RM, rival_RN, 100, 0)
+    found = label_figures(Drawing(at_RM, [0.1] * DRAWS), rival_RN, train, held, PARAMS)
     scale, label_N = Scale.of(train.features["student"]), np.array(train.labels)
     scores = [
         balanced_accuracy_score(
@@ -87,13 +88,13 @@ def test_figures_are_means_over_draws_of_the_protocol_s_probe() -> None:
         )
         for at_M in at_RM
     ]
-    assert found["by_draw"]["student"] == pytest.approx(scores)
-    assert found["student"]["balanced_accuracy"] == pytest.approx(np.mean(scores)) and np.mean(scores) < 1
-    assert found["from_labels"]["balanced_accuracy"] == 1.0
-    assert found["gain"]["value"] == pytest.approx(np.mean(scores) - 1)
-    assert found["majority"]["accuracy"] == pytest.approx(np.mean(np.array(held.labels) == "fat"))
-    low, high = found["gain"]["interval"]
-    assert low <= found["gain"]["value"] <= high < 0
+    distilled, mean = found.accuracies.student.balanced, float(np.mean(scores))
+    assert found.by_draw["student"] == pytest.approx(scores, rel=1e-5)
+    assert distilled.value == pytest.approx(mean, rel=1e-5) and mean < 1
+    assert found.from_labels.balanced.value == 1.0 and found.n_train == 24
+    assert found.gain.value == pytest.approx(mean - 1, rel=1e-4)
+    assert found.accuracies.majority.plain.value == pytest.approx(np.mean(np.array(held.labels) == "fat"), rel=1e-5)
+    assert found.gain.span.low <= found.gain.value <= found.gain.span.high < 0
 
 
 def test_a_net_is_no_better_than_itself() -> None:
@@ -102,7 +103,8 @@ def test_a_net_is_no_better_than_itself() -> None:
     scale, label_N = Scale.of(train.features["student"]), np.array(train.labels)
     train_ND, held_ND = scale(train.features["student"]), scale(held.features["student"])
     own_RN = np.stack([linear_head(train_ND[at_M], label_N[at_M]).predict(held_ND) for at_M in at_RM])
-    assert label_figures(train, held, at_RM, own_RN, 100, 0)["gain"] == {"value": 0.0, "interval": [0.0, 0.0]}
+    gain = label_figures(Drawing(at_RM, [0.1] * DRAWS), own_RN, train, held, PARAMS).gain
+    assert (gain.value, gain.span.low, gain.span.high) == (0.0, 0.0, 0.0)
 
 
 def test_slides_and_data_sets_are_compared_and_no_net_is_trained_twice(tmp_path: Path) -> None:
@@ -110,18 +112,18 @@ def test_slides_and_data_sets_are_compared_and_no_net_is_trained_twice(tmp_path:
     root = folder_set(tmp_path / "set", {"train": 6, "test": 4})
     dataset = DatasetParams(name="made", kind="folder", path=str(root))
     manifest = made.evaluate(tmp_path, dataset, from_labels=(4, 9), label_steps=2)
-    found = manifest.summary
-    assert set(found["from_labels"]["test"]) == {"4", "9"} and set(found["sets"]["made"]["test"]["from_labels"]) == {
-        "4"
-    }
+    found, numbers = manifest.summary, manifest.numbers()
+    assert all(row.measured for row in found.lead.from_labels.values()) and set(found.lead.from_labels) == {4, 9}
+    of_set = found.sets["made"].splits["test"].from_labels
+    assert {k: row.measured for k, row in of_set.items()} == {4: True, 9: False}
     # Nor has an untrained teacher on four tiles a retention worth a figure.
-    assert {what: why for what, why in found["why"].items() if not what.startswith("retention of")} == {
+    assert {what: why for what, why in whys(found).items() if not what.startswith("retention of")} == {
         "robustness": "0 held-out tiles (at least 8; evaluate.robustness_tiles)",
         "from_labels 9, test, made": "class fat has 6 labelled train tiles",
     }
     for prefix in ("labels_4", "labels_9", "made_test_labels_4"):
-        alone, distilled = found[f"{prefix}_from_labels"], found[f"{prefix}_student"]
-        assert found[f"{prefix}_gain"] == pytest.approx(distilled - alone, abs=1e-5)
+        alone, distilled = numbers[f"{prefix}_from_labels"], numbers[f"{prefix}_student"]
+        assert numbers[f"{prefix}_gain"] == pytest.approx(distilled - alone, abs=1e-5)
 
     nets = sorted(path.parent for path in made.store.root.glob("classifiers/*/*/weights.safetensors"))
     assert len(nets) == 3 * DRAWS

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.base.intervals import Units
 from pipeline.evaluate.probes.dense import IGNORE, dense_probe, gather, overlap, token_labels
+from pipeline.evaluate.split_figures import Dense
 
 N, GRID, D = 24, (8, 8), 128
 
@@ -29,26 +31,37 @@ def batches(features: dict[str, np.ndarray], mask_NHW: np.ndarray, step: int = 5
         yield {name: x[i : i + step] for name, x in features.items()}, mask_NHW[i : i + step]
 
 
-def probed(step: int = 5) -> dict:
+def pairs() -> Units:
+    """Two tiles an image."""
+    return Units([f"i{i // 2:02}" for i in range(N)], "image")
+
+
+def single() -> Units:
+    return Units([f"i{i:02}" for i in range(N)], "image")
+
+
+def probed(step: int = 5) -> Dense:
     train = gather(batches(*scene(N, 0)), GRID, N)
-    return dense_probe(train, batches(*scene(N, 1), step), [f"i{i // 2}" for i in range(N)], GRID, 2, 100, 0)
+    return dense_probe(train, batches(*scene(N, 1), step), pairs(), GRID, (0, 255), 100, 0)
 
 
 def test_a_student_equal_to_the_teacher_keeps_exactly_all():
     found = probed()
-    for kind in ("linear", "head_transfer"):
-        assert found[kind]["retention"] == {"value": 1.0, "interval": [1.0, 1.0]}
-        assert found[kind]["student"] == found[kind]["teacher"]
-    assert found["linear"]["teacher"]["miou"] > 0.7 > 0.5 > found["linear"]["untrained"]["miou"]
-    assert (found["classes"], found["n"], found["images"]) == (2, N, N // 2)
+    for table in (found.linear, found.head_transfer):
+        assert (table.retention.value, table.retention.span.low, table.retention.span.high) == (1.0, 1.0, 1.0)
+        assert table.student == table.teacher
+    teacher, untrained = found.linear.teacher.miou, found.linear.untrained.miou
+    assert teacher.value > 0.7 > 0.5 > untrained.value == teacher.floors["untrained"]
+    assert (found.values, teacher.n, found.images) == ((0, 255), N, N // 2)
+    assert (teacher.span.unit, teacher.span.units) == ("image", N // 2)
 
 
 def test_the_majority_fills_every_pixel_with_one_class():
     _, mask_NHW = scene(N, 1)
     background = float((mask_NHW == 0).mean())
-    found = probed()["majority"]
-    assert found["miou"] == pytest.approx(background / 2)
-    assert found["dice"] == pytest.approx(2 * background / (1 + background) / 2)
+    found = probed().linear.majority
+    assert found.miou.value == pytest.approx(background / 2, rel=1e-5)
+    assert found.dice.value == pytest.approx(2 * background / (1 + background) / 2, rel=1e-5)
 
 
 def test_batches_do_not_matter():
@@ -89,20 +102,20 @@ def test_ignored_pixels_count_nowhere():
     hidden_NHW[:, :, 16:] = IGNORE
     for x_NTD in wrong.values():
         x_NTD.reshape(N, 8, 8, D)[:, :, 5:] += 50
-    names = [f"i{i}" for i in range(N)]
-    found, clean = (dense_probe(train, batches(x, hidden_NHW), names, GRID, 2, 100, 0) for x in (wrong, held))
-    assert found["linear"]["teacher"] == clean["linear"]["teacher"]
+    names = single()
+    found, clean = (dense_probe(train, batches(x, hidden_NHW), names, GRID, (0, 255), 100, 0) for x in (wrong, held))
+    assert found.linear.teacher == clean.linear.teacher
 
 
 def test_a_class_that_no_token_has_counts_with_an_overlap_of_nothing():
     """A third class, one row of pixels in each tile: the others' IoU are what they were but for its pixels."""
     train, (held, truth_NHW) = gather(batches(*scene(N, 0)), GRID, N), scene(N, 1)
-    names = [f"i{i}" for i in range(N)]
+    names = single()
     truth_NHW[:, 0] = 2
-    three = dense_probe(train, batches(held, truth_NHW), names, GRID, 3, 100, 0)["linear"]["teacher"]
+    three = dense_probe(train, batches(held, truth_NHW), names, GRID, (0, 1, 2), 100, 0).linear.teacher
     truth_NHW[:, 0] = IGNORE
-    two = dense_probe(train, batches(held, truth_NHW), names, GRID, 2, 100, 0)["linear"]["teacher"]
-    assert three["miou"] < 2 / 3 < two["miou"]
+    two = dense_probe(train, batches(held, truth_NHW), names, GRID, (0, 255), 100, 0).linear.teacher
+    assert three.miou.value < 2 / 3 < two.miou.value
 
 
 def test_a_teacher_that_gets_nothing_has_no_retention():
@@ -110,8 +123,16 @@ def test_a_teacher_that_gets_nothing_has_no_retention():
     features, mask_NHW = scene(N, 0)
     train = gather(batches(features, mask_NHW), GRID, N)
     held = {name: np.full_like(x, -9.0) for name, x in scene(N, 1)[0].items()}
-    found = dense_probe(train, batches(held, np.ones_like(mask_NHW)), [f"i{i}" for i in range(N)], GRID, 2, 100, 0)
-    assert found["linear"]["teacher"]["miou"] == 0 and found["linear"]["retention"] is None
+    found = dense_probe(
+        train,
+        batches(held, np.ones_like(mask_NHW)),
+        Units([f"i{i:02}" for i in range(N)], "image"),
+        GRID,
+        (0, 255),
+        100,
+        0,
+    )
+    assert found.linear.teacher.miou.value == 0 and not found.linear.retention.measured
 
 
 def test_ignored_tokens_are_not_learnt_from():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
+from pipeline.base.intervals import Units
 from pipeline.evaluate.probes.mil import Bags, GatedAttention, fit, slide_probe, unmeasurable_slides
 
 WIDTH = 16
@@ -28,44 +31,57 @@ def compared(n: int, seed: int) -> Bags:
     labels, slides = bags(n, seed)
     random = np.random.default_rng(seed + 100)
     noise = [random.normal(size=(20, WIDTH)) for _ in labels]
-    return Bags(labels, {"teacher": slides, "student": [s.copy() for s in slides], "untrained": noise})
+    return Bags(
+        labels,
+        Units([f"s{i:02}" for i in range(n)], "slide"),
+        {"teacher": slides, "student": [s.copy() for s in slides], "untrained": noise},
+    )
+
+
+def with_student(bags: Bags, change: Callable[[np.ndarray], np.ndarray]) -> Bags:
+    """The bags with the teacher's embeddings, changed, as the student's."""
+    student = [change(x_nD) for x_nD in bags.features["teacher"]]
+    return Bags(bags.labels, bags.units, {**bags.features, "student": student})
 
 
 def test_attention_finds_the_few_tiles_that_decide_and_equal_features_keep_all():
     found = slide_probe(compared(24, 0), compared(40, 1), 15, 200, 0)
-    assert found["teacher"]["balanced_accuracy"] > 0.9
-    assert found["student"] == found["teacher"]
-    assert found["head_transfer"]["student"] == found["teacher"]
-    for table in (found, found["head_transfer"]):
-        assert table["retention"] == {"value": 1.0, "interval": [1.0, 1.0]}
-    assert found["untrained"]["balanced_accuracy"] == pytest.approx(0.5, abs=0.2)
-    assert found["majority"]["balanced_accuracy"] == found["chance"] == 0.5
-    assert (found["n"], found["n_train"]) == (40, 24)
+    own, moved = found.attention, found.head_transfer
+    assert own.teacher.balanced.value > 0.9
+    assert own.student == own.teacher and moved.student == moved.teacher
+    assert moved.student.balanced.value == own.teacher.balanced.value
+    for table in (own, moved):
+        assert (table.retention.value, table.retention.span.low, table.retention.span.high) == (1.0, 1.0, 1.0)
+    assert own.untrained.balanced.value == pytest.approx(0.5, abs=0.2)
+    assert own.majority.balanced.value == found.chance == 0.5
+    assert (found.n, found.n_train) == (40, 24)
+    assert (own.student.balanced.span.unit, own.student.balanced.span.units) == ("slide", 40)
 
 
 def test_the_teachers_head_on_a_student_in_another_space_knows_nothing():
     """The student's channels are the teacher's in another order: its own head learns all, the teacher's reads noise."""
     train, held = compared(24, 0), compared(60, 1)
-    turned = [
-        Bags(b.labels, {**b.features, "student": [x[:, ::-1] for x in b.features["teacher"]]}) for b in (train, held)
-    ]
+    turned = [with_student(b, lambda x_nD: x_nD[:, ::-1]) for b in (train, held)]
     found = slide_probe(*turned, 15, 200, 0)
-    transfer = found["head_transfer"]
-    assert found["student"]["balanced_accuracy"] > 0.9
-    assert transfer["teacher"] == found["teacher"]
-    assert transfer["student"]["balanced_accuracy"] == pytest.approx(0.5, abs=0.2)
-    assert transfer["untrained"]["balanced_accuracy"] == pytest.approx(0.5, abs=0.2)
-    low, high = transfer["retention"]["interval"]
-    assert low < transfer["retention"]["value"] < high < 0.8
+    transfer = found.head_transfer
+    assert found.attention.student.balanced.value > 0.9
+    assert transfer.teacher.balanced.value == found.attention.teacher.balanced.value
+    assert transfer.student.balanced.value == pytest.approx(0.5, abs=0.2)
+    assert transfer.untrained.balanced.value == pytest.approx(0.5, abs=0.2)
+    kept = transfer.retention
+    assert kept.span.low < kept.value < kept.span.high < 0.8
 
 
 def test_the_teachers_head_keeps_the_teachers_statistics():
     """A student that is the teacher ten deviations off: standardised by its own tiles it would be the teacher again."""
     train, held = compared(24, 0), compared(40, 1)
-    off = [Bags(b.labels, {**b.features, "student": [x + 10 for x in b.features["teacher"]]}) for b in (train, held)]
+    off = [
+        Bags(b.labels, b.units, {**b.features, "student": [x + 10 for x in b.features["teacher"]]})
+        for b in (train, held)
+    ]
     found = slide_probe(*off, 15, 200, 0)
-    assert found["student"]["balanced_accuracy"] == found["teacher"]["balanced_accuracy"]
-    assert found["head_transfer"]["student"]["balanced_accuracy"] < 0.7
+    assert found.attention.student == found.attention.teacher
+    assert found.head_transfer.student.balanced.value < 0.7
 
 
 def test_gated_attention_is_equation_9():
@@ -91,8 +107,8 @@ def test_the_seed_decides_and_torchs_own_stays():
 
 def test_a_held_out_class_that_no_train_slide_has_is_left_out():
     held = compared(6, 1)
-    strange = Bags(["other", *held.labels[1:]], held.features)
-    assert slide_probe(compared(6, 0), strange, 2, 100, 0)["n"] == 5
+    strange = Bags(["other", *held.labels[1:]], held.units, held.features)
+    assert slide_probe(compared(6, 0), strange, 2, 100, 0).n == 5
 
 
 @pytest.mark.parametrize(
@@ -104,7 +120,7 @@ def test_a_held_out_class_that_no_train_slide_has_is_left_out():
     ],
 )
 def test_what_cannot_be_learnt_says_why(train: list[str | None], held: list[str | None], words: str):
-    assert words in str(unmeasurable_slides(train, held))
+    assert words in unmeasurable_slides(train, held).why
 
 
 def test_slides_without_a_label_do_not_stand_in_the_way():

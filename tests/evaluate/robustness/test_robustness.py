@@ -10,6 +10,7 @@ from made.run import painted
 from PIL import Image, ImageFilter
 
 from pipeline.base.errors import EvaluationError
+from pipeline.base.intervals import Resampler, Units
 from pipeline.evaluate.fidelity.embedding import cosine
 from pipeline.evaluate.robustness.perturbations import (
     CHANGES,
@@ -20,6 +21,7 @@ from pipeline.evaluate.robustness.perturbations import (
     stain,
 )
 from pipeline.evaluate.robustness.robustness import check_same_teacher, robustness
+from pipeline.evaluate.summary import Robustness
 from pipeline.tiles.stains import RUIFROK_SC
 from pipeline.views.stain import restain
 
@@ -83,27 +85,30 @@ def test_jpeg_is_stored_at_quality_50():
         assert np.abs(jpeg(tile(), 0).astype(int) - np.asarray(image.convert("RGB"))).mean() < 1
 
 
-def found_of(student, n: int = 12) -> dict:
+def found_of(student, n: int = 12) -> Robustness:
     images = [tile(i) for i in range(n)]
-    return robustness(images, {"teacher": pixels, "student": student}, ["s"] * n, 100, 0, lambda n=1, note="": None)
+    resampler = Resampler(Units([f"s{i:02}" for i in range(n)], "slide"), 100, 0)
+    return robustness(images, {"teacher": pixels, "student": student}, resampler, 0, lambda n=1, note="": None)
 
 
 def test_a_student_equal_to_the_teacher_is_as_steady():
-    for change in found_of(pixels)["changes"].values():
-        assert change["student"] == change["teacher"]
-        assert change["difference"] == {"value": 0, "interval": [0, 0]}
+    found = found_of(pixels)
+    assert (found.n, found.any.unit) == (12, "slide")
+    for change in found.changes.values():
+        assert change.student == change.teacher
+        assert (change.difference.value, change.difference.span.low, change.difference.span.high) == (0, 0, 0)
 
 
 def test_an_embedding_that_sees_no_direction_does_not_move_under_turns():
-    found = found_of(brightness)["changes"]["dihedral"]
-    assert found["student"]["agreement"] == pytest.approx(1, abs=1e-4)
-    assert found["teacher"]["agreement"] < 0.5 and found["difference"]["interval"][0] > 0
+    found = found_of(brightness).changes["dihedral"]
+    assert found.student.value == pytest.approx(1, abs=1e-4)
+    assert found.teacher.value < 0.5 and found.difference.span.low > 0
 
 
 def test_an_embedding_of_noise_agrees_with_nothing():
     random = np.random.default_rng(0)
     found = found_of(lambda images: random.normal(size=(len(images), 64)).astype(np.float32), 40)
-    assert abs(found["changes"]["blur"]["student"]["agreement"]) < 0.1
+    assert abs(found.changes["blur"].student.value) < 0.1
 
 
 def test_another_teacher_is_found_out():

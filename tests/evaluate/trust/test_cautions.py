@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Any
 
 import pytest
+from made.figures import figure
 
 from pipeline.evaluate.trust.cautions import of_classes, of_groups, of_weak_teacher
 
@@ -35,10 +35,6 @@ def test_a_patient_in_another_spelling_is_named(other: str, near: bool):
     assert of_groups("patients of test", ["P7"], ["P7"]) == []
 
 
-def figures(value: float) -> dict[str, Any]:
-    return {"balanced_accuracy": value, "interval": [value - 0.1, value + 0.1]}
-
-
 @pytest.mark.parametrize(
     ("teacher", "words"),
     [
@@ -48,6 +44,8 @@ def figures(value: float) -> dict[str, Any]:
     ],
 )
 def test_a_teacher_that_does_no_better_than_a_floor_is_named(teacher: float, words: str | None):
-    row = {"teacher": figures(teacher), "untrained": figures(0.6)}
-    found = of_weak_teacher("linear of test", row, figures(0.5), "balanced_accuracy")
+    beside = figure(teacher, teacher - 0.1, teacher + 0.1).model_copy(
+        update={"floors": {"untrained": 0.6, "majority": 0.5}}
+    )
+    found = of_weak_teacher("linear of test", beside)
     assert [words in text for text in found] == ([] if words is None else [True])

@@ -12,8 +12,10 @@ import pytest
 import yaml
 from browser import check, look, needs_browser
 from made.items import student_manifest
+from made.manifests import ratio, timed
 
 from pipeline.base.errors import EvaluationError, ManifestError
+from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.evaluate.manifest import EvaluateItem
 from pipeline.report.across.compare import compare_experiments
 from pipeline.report.page import Manifests
@@ -48,13 +50,9 @@ def checkout(tmp_path: Path, manifests: Manifests) -> Path:
     root = tmp_path / "checkout"
     root.mkdir()
     git(root, "init", "-q", "-b", "slow")
-    flat = manifests["evaluate"].summary | {"linear_student": 0.85, "linear_teacher": 0.9, "cosine": 0.62}
-    manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": flat})
     manifests["student"] = student_manifest(student={"lr": 0.002, "objective": {"cls": 1.0}})
     experiment(root, "slow", manifests)
-    speed = manifests["benchmark"].summary
-    faster = {**speed, "student": {**speed["student"], "tiles_per_s": 320.0}, "speedup": 8.0}
-    manifests["benchmark"] = manifests["benchmark"].model_copy(update={"summary": faster})
+    manifests["benchmark"] = BenchmarkManifest(summary=timed(40.0, 320.0, ratio(8.0, 3.8, 4.35)))
     manifests["student"] = student_manifest(student={"lr": 0.004, "objective": {"cls": 1.0}})
     experiment(root, "fast", manifests)
     return root
@@ -70,7 +68,7 @@ def test_two_experiments_are_side_by_side_in_the_order_asked_for(checkout: Path,
 
 
 def test_a_student_that_was_trained_on_the_test_is_named_in_red(checkout: Path, manifests: Manifests, tmp_path: Path):
-    summary = manifests["evaluate"].summary | {"trained_on_test": ["slide gamma"]}
+    summary = manifests["evaluate"].summary.model_copy(update={"learnt_slides": ("gamma",)})
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary})
     experiment(checkout, "seen", manifests)
     compare_experiments(checkout, ["slow", "seen"], tmp_path / "compare.html")
@@ -123,7 +121,7 @@ def test_the_command_writes_the_page(checkout: Path):
 def test_results_of_another_version_are_left_out_or_where_they_are_named_an_error(checkout, manifests, tmp_path):
     manifests["benchmark"] = manifests["benchmark"].model_copy(update={"version": 1})
     experiment(checkout, "old", manifests)
-    with pytest.raises(ManifestError, match=r"old, benchmark.json: .*form 1, not 2"):
+    with pytest.raises(ManifestError, match=r"old, benchmark.json: .*form 1, not 3"):
         compare_experiments(checkout, ["slow", "old"], tmp_path / "compare.html")
     assert sorted(compare_experiments(checkout, [], tmp_path / "compare.html")) == ["fast", "slow"]
     assert "old: another version of Histill wrote it" in (tmp_path / "compare.html").read_text()

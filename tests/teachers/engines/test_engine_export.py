@@ -6,7 +6,7 @@ import timm
 import torch
 from torch import nn
 
-from pipeline.base.errors import TeacherError
+from pipeline.base.errors import EngineError
 from pipeline.teachers.engines.export import export_trunk, require_convertible, violations
 from pipeline.teachers.teacher import Teacher
 
@@ -80,7 +80,7 @@ class Counted(Sorted):
 def test_an_operator_without_converter_is_named():
     program = export_trunk(Sorted(), 8, 4)
     assert violations(program, 4) == ["no converter for sort"]
-    with pytest.raises(TeacherError, match=r"teacher x: .*one engine: no converter for sort\n.*compile"):
+    with pytest.raises(EngineError, match=r"x: .*one engine: no converter for sort\n.*compile"):
         require_convertible(program, 4, "x")
 
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_traced_is_an_error_that_says_so():
         def forward(self, image_NCHW):
             return self.linear(image_NCHW) if float(image_NCHW.sum()) > 0 else image_NCHW
 
-    with pytest.raises(TeacherError, match=r"torch\.export cannot trace it"):
+    with pytest.raises(EngineError, match=r"torch\.export cannot trace it"):
         export_trunk(Untraceable(), 8, 4)
 
 

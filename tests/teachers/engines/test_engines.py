@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from pipeline.base.errors import TeacherError
+from pipeline.base.errors import EngineError, TeacherError
 from pipeline.teachers.engines import Eager, build_engine, choose, pick_device, resolve_precision
 from pipeline.teachers.engines.base import within_memory
 from pipeline.teachers.engines.compiled import Compiled
@@ -118,7 +118,7 @@ def test_fp8_without_tensorrt_is_an_error():
 @pytest.mark.skipif(importlib.util.find_spec("torch_tensorrt") is not None, reason="torch_tensorrt is installed")
 def test_a_missing_library_names_its_extra(tiny_params, store):
     params = tiny_params.model_copy(update={"engine": "tensorrt"})
-    with pytest.raises(TeacherError, match=r"torch_tensorrt cannot be imported.*\n.*pip install -e '\.\[tensorrt\]'"):
+    with pytest.raises(EngineError, match=r"torch_tensorrt cannot be imported.*\n.*pip install -e '\.\[tensorrt\]'"):
         build_engine(load_teacher(tiny_params, store, 512), params, CPU, store)
 
 

@@ -29,7 +29,7 @@ class Broken(Eager):
     name = "broken"
 
     def __call__(self, image_NHWC):
-        attention = self._teacher.model.blocks[-1].attn
+        attention = self._network.model.blocks[-1].attn
         right = attention.q_norm
         attention.q_norm = Times(attention.head_dim**0.5)
         try:
@@ -69,14 +69,14 @@ class NotFinite(Eager):
 
 def test_bf16_passes_and_says_how_near_it_came(teacher, tiles):
     engine = Eager(teacher, CPU, "bf16")
-    result = gate.check(engine, teacher, tiles, GateParams(), 16)
+    result = gate.compare(engine, teacher, tiles, GateParams(), 16)
     assert gate.needed(engine) and not gate.needed(Eager(teacher, CPU, "fp32"))
     assert set(result.figures()) == {"gate_cls_mean", "gate_cls_worst", "gate_patch_mean", "gate_patch_worst"}
     assert 0.999 < result.patch_worst <= result.patch_mean < 1 and result.tiles == 16
 
 
 def test_the_reference_agrees_with_itself(teacher, tiles):
-    result = gate.check(Eager(teacher, CPU, "fp32"), teacher, tiles, GateParams(), 16)
+    result = gate.compare(Eager(teacher, CPU, "fp32"), teacher, tiles, GateParams(), 16)
     assert min(result.figures().values()) > 1 - 1e-9
 
 
@@ -84,7 +84,7 @@ def test_the_reference_agrees_with_itself(teacher, tiles):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_broken_engine_is_refused_with_the_table(engine, precision, teacher, tiles):
     with pytest.raises(TeacherError, match=r"(?s)engine (broken|shifted), .*too far .*CLS .*patch .*needed .*eager"):
-        gate.check(engine(teacher, CPU, precision), teacher, tiles, GateParams(), 16)
+        gate.compare(engine(teacher, CPU, precision), teacher, tiles, GateParams(), 16)
 
 
 def test_standardised_cosines_show_a_broken_engine_more_than_raw_ones(teacher, tiles):
@@ -98,16 +98,16 @@ def test_standardised_cosines_show_a_broken_engine_more_than_raw_ones(teacher, t
 def test_inf_is_refused_whatever_the_thresholds(teacher, tiles):
     loose = GateParams(mean_cosine=0, worst_cosine=0, fp32_mean_cosine=0, fp32_worst_cosine=0)
     with pytest.raises(TeacherError, match="NaN or inf on the golden tiles"):
-        gate.check(NotFinite(teacher, CPU, "fp32"), teacher, tiles, loose, 16)
+        gate.compare(NotFinite(teacher, CPU, "fp32"), teacher, tiles, loose, 16)
 
 
 def test_tiles_that_are_all_the_same_are_no_reason_to_refuse(teacher, tiles):
     same = tiles[:1].expand(16, -1, -1, -1).contiguous()
-    assert gate.check(Eager(teacher, CPU, "bf16"), teacher, same, GateParams(), 16).cls_worst > 0.999
+    assert gate.compare(Eager(teacher, CPU, "bf16"), teacher, same, GateParams(), 16).cls_worst > 0.999
 
 
 def test_a_store_of_one_tile_can_be_checked(teacher, tiles):
-    assert gate.check(Eager(teacher, CPU, "bf16"), teacher, tiles[:1], GateParams(), 16).tiles == 1
+    assert gate.compare(Eager(teacher, CPU, "bf16"), teacher, tiles[:1], GateParams(), 16).tiles == 1
 
 
 def test_the_engine_gets_full_batches_of_the_runs_size_alone(teacher, tiles):
@@ -118,5 +118,5 @@ def test_the_engine_gets_full_batches_of_the_runs_size_alone(teacher, tiles):
             seen.append(len(image_NHWC))
             return super().__call__(image_NHWC)
 
-    assert gate.check(Watched(teacher, CPU, "bf16"), teacher, tiles, GateParams(), 12).tiles == 16
+    assert gate.compare(Watched(teacher, CPU, "bf16"), teacher, tiles, GateParams(), 12).tiles == 16
     assert seen == [12, 12]

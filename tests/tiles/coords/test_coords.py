@@ -20,7 +20,7 @@ from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.catalogue import catalogue
 from pipeline.slides.sources import sources
 from pipeline.slides.table import Row
-from pipeline.tiles.choice import plan_given
+from pipeline.tiles.choice import geometry_given
 from pipeline.tiles.coords.exporting import export_coords
 from pipeline.tiles.coords.importing import with_coords
 from pipeline.tiles.coords.tiling import read_tiling
@@ -100,9 +100,9 @@ def test_a_file_that_is_no_hdf5_is_refused(tmp_path: Path) -> None:
 
 def test_given_tiles_are_never_upsampled(tmp_path: Path) -> None:
     tiling = read_tiling(write(tmp_path / "s.h5", TRIDENT), LEVELS)
-    assert plan_given(LEVELS, tiling, PARAMS).level == 1
+    assert geometry_given(LEVELS, tiling, PARAMS).level == 1
     with pytest.raises(SlideRefused, match=r"tiles of 128 px, and tiles\.tile_px is 224"):
-        plan_given(LEVELS, tiling, TilesParams())
+        geometry_given(LEVELS, tiling, TilesParams())
 
 
 class Bench:
@@ -225,3 +225,20 @@ def test_the_table_is_filled_by_name(tmp_path: Path) -> None:
         with_coords([Row(2, "z.svs", "z")], tmp_path / "job", tmp_path)
     with pytest.raises(TableError, match=r"no \.h5 file"):
         with_coords(rows, tmp_path / "nowhere", tmp_path)
+
+
+def test_a_tiling_that_fits_two_slides_is_given_to_neither(tmp_path: Path) -> None:
+    (tmp_path / "patches").mkdir()
+    (tmp_path / "patches" / "slide_patches.h5").touch()
+    rows = [Row(2, "P1/slide.tif", "P1_slide"), Row(3, "P2/slide.tif", "P2_slide")]
+    filled, remarks = with_coords(rows, tmp_path, tmp_path)
+    assert [row.coords for row in filled] == [None, None]
+    assert "fits 2 slides and is given to none" in remarks[0]
+    filled, _ = with_coords([rows[0], Row(3, "P2/slide.tif", "slide")], tmp_path, tmp_path)
+    assert [row.coords for row in filled] == [None, None]
+
+
+def test_a_tiling_of_an_ome_tiff_has_its_stem(tmp_path: Path) -> None:
+    (tmp_path / "a_patches.h5").touch()
+    (row,), _ = with_coords([Row(2, "in/a.ome.tif", "a")], tmp_path, tmp_path)
+    assert row.coords == "a_patches.h5"

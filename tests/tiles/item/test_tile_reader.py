@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from made.slides import tissue_picture
 
 from pipeline.base.errors import CorruptItem
+from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
@@ -25,7 +26,7 @@ def test_every_tile_is_the_slice_between_its_offsets(jpegs: list[bytes]) -> None
         writer = TileWriter(Path(folder))
         for i, jpeg in enumerate(jpegs):
             writer.append(jpeg, x_l0=i, label=None if i % 2 else "odd")
-        writer.close({"kind": "file"})
+        writer.close(Meta(kind="file", tile_px=1))
         reader = TileReader(Path(folder))
         offsets = zarr.open_array(f"{folder}/offsets", mode="r")[:]
         end_to_end = zarr.open_array(f"{folder}/jpeg", mode="r")[:]
@@ -35,14 +36,14 @@ def test_every_tile_is_the_slice_between_its_offsets(jpegs: list[bytes]) -> None
         for i, jpeg in enumerate(jpegs):
             assert reader.jpeg(i) == jpeg == end_to_end[offsets[i] : offsets[i + 1]].tobytes()
         assert reader.table["row"].to_pylist() == list(range(len(jpegs)))
-        assert reader.meta["n"] == len(jpegs) and reader.meta["labels"] == {"odd": (len(jpegs) + 1) // 2}
+        assert reader.meta.n == len(jpegs) and reader.meta.labels == {"odd": (len(jpegs) + 1) // 2}
 
 
 def write(folder: Path) -> TileReader:
     writer = TileWriter(folder)
     for seed in range(3):
         writer.append(encode_jpeg(tissue_picture(64, 64, seed), 95))
-    writer.close({"kind": "file"})
+    writer.close(Meta(kind="file", tile_px=1))
     return TileReader(folder)
 
 

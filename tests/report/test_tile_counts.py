@@ -7,7 +7,7 @@ from pathlib import Path
 from made.items import tiles_item
 
 from pipeline.base.items import TilesItem, TilesManifest
-from pipeline.report.quality_tables import dropped, split_counts, write_quality_plots
+from pipeline.report.tile_counts import DroppedCount, dropped, split_counts, write_tile_counts
 
 
 def slide(name: str, split: str, n: int, **left_out: int) -> TilesItem:
@@ -20,19 +20,14 @@ TILES = TilesManifest(
 
 
 def test_train_comes_first_and_reasons_by_frequency() -> None:
-    assert [(row["split"], row["slides"], row["tiles"]) for row in split_counts(TILES)] == [
-        ("train", 2, 9),
-        ("test", 1, 5),
-    ]
-    assert dropped(TILES) == [
-        {"reason": "no tissue", "tiles": 10, "slides": 2},
-        {"reason": "pen", "tiles": 4, "slides": 1},
-    ]
+    counts = [(row.split, row.slides, row.tiles, row.labels) for row in split_counts(TILES)]
+    assert counts == [("train", 2, 9, {"fat": 9}), ("test", 1, 5, {"fat": 5})]
+    assert dropped(TILES) == [DroppedCount("no tissue", 10, 2), DroppedCount("pen", 4, 1)]
 
 
 def test_the_tables_are_written_for_dvc(tmp_path: Path) -> None:
-    write_quality_plots(TILES, tmp_path)
+    write_tile_counts(TILES, tmp_path)
     assert (tmp_path / "splits.csv").read_text() == "split,slides,tiles,tissue_mm2\ntrain,2,9,3.0\ntest,1,5,1.5\n"
     assert (tmp_path / "dropped.csv").read_text() == "reason,tiles,slides\nno tissue,10,2\npen,4,1\n"
-    write_quality_plots(TilesManifest(), tmp_path)
+    write_tile_counts(TilesManifest(), tmp_path)
     assert (tmp_path / "dropped.csv").read_text() == "reason,tiles,slides\n"

@@ -16,7 +16,8 @@ from pipeline.base.errors import StoreError
 from pipeline.base.files import human
 from pipeline.base.items import TilesManifest
 from pipeline.base.store import Ref, Store, dvc_root, recipe_key
-from pipeline.upkeep.housekeeping import named_items, prunable
+from pipeline.upkeep.named import named_items
+from pipeline.upkeep.prune import prunable
 
 RECIPE = {"tile_px": 224}
 KEY = recipe_key(RECIPE)

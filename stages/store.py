@@ -14,7 +14,10 @@ from pipeline.base.errors import StoreError
 from pipeline.base.files import human
 from pipeline.base.progress import track
 from pipeline.base.store import dvc_root
-from pipeline.upkeep import housekeeping
+from pipeline.upkeep.keys import KIND_STAGE, items_of_key
+from pipeline.upkeep.named import named_items
+from pipeline.upkeep.prune import prunable
+from pipeline.upkeep.verify import corrupt
 from stages.command import Debug, errors, find_store
 
 store_cli = typer.Typer(no_args_is_help=True, help="What the store holds, and who still names it.")
@@ -27,7 +30,7 @@ Checkouts = Annotated[
 @store_cli.command("ls")
 def store_ls(kind: Annotated[str | None, typer.Argument(help="tiles, tokens, …")] = None) -> None:
     """List the items: kind/recipe/item, size, who names them, and the slide that they are of."""
-    store, named = find_store(), housekeeping.named_items([dvc_root()])
+    store, named = find_store(), named_items([dvc_root()])
     for ref in store.refs():
         if kind in (None, ref.kind):
             places = ", ".join(named.by.get(str(ref), ["nobody"]))
@@ -54,18 +57,18 @@ def store_du() -> None:
 @store_cli.command("verify")
 def store_verify(key: Annotated[str, typer.Argument(help="Only keys that begin so.")] = "") -> None:
     """Compare every file with its checksum, name the slides and rows of what differs; exit code 1 if one does."""
-    store, named = find_store(), housekeeping.named_items([dvc_root()])
-    refs = housekeeping.find(store, key)
-    corrupt = []
+    store, named = find_store(), named_items([dvc_root()])
+    refs = items_of_key(store, key)
+    wrong = []
     with track("verify", len(refs), "items") as advance:
         for ref in refs:
-            found = housekeeping.corrupt(store, ref, named)
-            corrupt += [found] if found is not None else []
+            found = corrupt(store, ref, named)
+            wrong += [found] if found is not None else []
             advance()
-    for error in corrupt:
+    for error in wrong:
         typer.echo(f"corrupt: {error}")
-    typer.echo(f"{len(refs)} items checked, {len(corrupt)} corrupt")
-    raise typer.Exit(1 if corrupt else 0)
+    typer.echo(f"{len(refs)} items checked, {len(wrong)} corrupt")
+    raise typer.Exit(1 if wrong else 0)
 
 
 @store_cli.command("prune")
@@ -78,10 +81,10 @@ def store_prune(
     """Delete what no workspace, git ref or experiment names, after showing it: of this checkout and those given."""
     with errors(debug):
         store = find_store()
-        named = housekeeping.named_items([dvc_root(), *(checkout or [])])
+        named = named_items([dvc_root(), *(checkout or [])])
         if ignore_missing:
             named.unknown.clear()
-        refs = housekeeping.prunable(store, named)
+        refs = prunable(store, named)
         for ref in refs:
             typer.echo(f"would delete {ref}\t{human(store.nbytes(ref))}")
         total = human(sum(store.nbytes(ref) for ref in refs))
@@ -99,13 +102,13 @@ def store_why(key: str, debug: Debug = False) -> None:
     """Say what a recipe or item key stands for, and who names it."""
     with errors(debug):
         store = find_store()
-        refs = housekeeping.find(store, key)
+        refs = items_of_key(store, key)
         if not refs:
             raise StoreError(f"no item's key begins with {key!r}", where=str(store.root), fix="see `histill store ls`")
-        named = housekeeping.named_items([dvc_root()])
+        named = named_items([dvc_root()])
         for recipe in sorted({(ref.kind, ref.recipe) for ref in refs}):
             items = [ref for ref in refs if (ref.kind, ref.recipe) == recipe]
-            typer.echo(f"{'/'.join(recipe)}: made by stage `{housekeeping.KIND_STAGE.get(recipe[0], '?')}` from")
+            typer.echo(f"{'/'.join(recipe)}: made by stage `{KIND_STAGE.get(recipe[0], '?')}` from")
             for name, value in sorted(store.recipe(items[0]).items()):
                 typer.echo(f"  {name}: {value}")
             for ref in items:

@@ -1,0 +1,185 @@
+"""What a contender's process does: it loads its model into its engine, then runs what the benchmark asks for.
+
+Engines are the product's own (`teachers/engines`): uint8 images on the device in, normalised there, the embedding out.
+Images are drawn from a seed: for timing noise, since no engine's speed depends on what it sees; for the gate coloured
+gradients under noise, since a model answers all noise alike. Shapes: N images (N, H, W, 3) uint8, D channels.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.base.store import Store
+from pipeline.benchmark import costs, machine, memory
+from pipeline.benchmark.messages import (
+    OF_FILES,
+    WARM_UP,
+    Done,
+    Export,
+    Facts,
+    Hello,
+    HowMuch,
+    Load,
+    Memory,
+    Reply,
+    Request,
+    Spec,
+    Taken,
+    Turn,
+)
+from pipeline.benchmark.results import Costs
+from pipeline.benchmark.settle import settled_device, settled_precision
+from pipeline.student.exported import ExportedStudent
+from pipeline.teachers.engines import Eager, Engine, Setting, make_engine, make_file_engine
+from pipeline.teachers.engines.onnx_file import write_onnx
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.network import Embedder, Network, Preprocess
+
+GATE_IMAGES = 8
+OF_ONE_BATCH = ("compile", "tensorrt", "openvino")
+"""Engines that are made for one batch size, as they would be deployed."""
+
+
+class Contest:
+    """What this process can be asked."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        # To ask what GPU there is starts its driver in this process, which is no model's memory either.
+        self._machine = machine.describe() if spec.reference else None
+        device = settled_device(spec.engine, spec.device)
+        precision = settled_precision(spec.engine, spec.precision, device)
+        if spec.engine in OF_FILES:
+            __import__(spec.engine)
+        # Libraries are in memory from here on; what comes on top is the model's.
+        self._resident_mb, start = memory.resident_mb(), time.perf_counter()
+        self._network: Network | None = None
+        self._preprocess: Preprocess
+        if spec.onnx is None:
+            self._preprocess = self._network = _load(spec)
+        else:
+            self._preprocess = Preprocess(spec.model, spec.onnx.input_px, spec.onnx.mean, spec.onnx.std)
+        self._setting = Setting(spec.engine, precision, device, GATE_IMAGES)
+        self._engine: Engine | None = self._made()
+        self._ready_s = time.perf_counter() - start
+
+    def hello(self) -> Hello:
+        """The answers to the gate's images, and of a reference its facts."""
+        image_NHWC, start = gate_images(self._preprocess.input_px), time.perf_counter()
+        self._take(image_NHWC)
+        answer_ND = self._embedding().float().cpu().numpy()
+        ready_s = self._ready_s + time.perf_counter() - start
+        (pass_s,) = self._turn(0.0).passes
+        facts = self._facts(image_NHWC, answer_ND) if self.spec.reference else None
+        where = self._setting.device.type, self._setting.precision
+        return Hello(*where, answer_ND, ready_s, pass_s / GATE_IMAGES, facts)
+
+    def answer(self, request: Request) -> Reply:
+        """What is asked for."""
+        match request:
+            case Load(batch, long_s):
+                return self._load(batch, long_s)
+            case Turn(seconds):
+                return self._turn(seconds)
+            case HowMuch():
+                return self._memory()
+            case Export(path):
+                assert self._network is not None
+                write_onnx(Embedder(self._network).cpu().eval(), self._network.input_px, path)
+                return Done()
+
+    def _load(self, batch: int, long_s: float) -> Done:
+        """Take noise, in an engine for it, and warm up."""
+        if self.spec.engine in OF_ONE_BATCH and batch != self._setting.batch_size:
+            # The one for another batch size goes first: two would be in memory else.
+            self._engine = None
+            self._setting = Setting(self.spec.engine, self._setting.precision, self._setting.device, batch)
+            self._engine = self._made()
+        side_px = self._preprocess.input_px
+        self._take(np.random.default_rng(0).integers(0, 256, (batch, side_px, side_px, 3), np.uint8))
+        for _ in range(WARM_UP):
+            if self._turn(0.0).passes[0] >= long_s:
+                break
+        return Done()
+
+    def _made(self) -> Engine:
+        if self.spec.onnx is not None:
+            return make_file_engine(self._preprocess, self._setting, self.spec.onnx.path)
+        assert self._network is not None
+        return make_engine(self._network, self._setting, Store(self.spec.store))
+
+    def _take(self, image_NHWC: NDArray[np.uint8]) -> None:
+        """The batch to where it is needed, outside the clock."""
+        if self._setting.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        self._image_NHWC = torch.from_numpy(image_NHWC).to(self._setting.device)
+
+    @torch.inference_mode()
+    def _embedding(self) -> Tensor:
+        """One pass: the embeddings of the batch; on a GPU to its end."""
+        assert self._engine is not None
+        raw = self._engine(self._image_NHWC)
+        embedding_ND = raw if self._network is None else self._network.embedding(raw)
+        if self._setting.device.type == "cuda":
+            torch.cuda.synchronize()
+        return embedding_ND
+
+    def _turn(self, seconds: float) -> Taken:
+        taken: list[float] = []
+        while not taken or sum(taken) < seconds:
+            start = time.perf_counter()
+            self._embedding()
+            taken.append(time.perf_counter() - start)
+        return Taken(tuple(taken))
+
+    def _memory(self) -> Memory:
+        process_mb = memory.peak_mb()
+        if self._setting.device.type != "cuda":
+            return Memory(process_mb - self._resident_mb, process_mb)
+        counted = None if self.spec.onnx is not None else torch.cuda.max_memory_allocated() / 1e6
+        return Memory(counted, process_mb)
+
+    def _facts(self, image_NHWC: NDArray[np.uint8], answer_ND: NDArray[np.float32]) -> Facts:
+        """The model's costs, its fp32 answers and the machine."""
+        network, setting = self._network, self._setting
+        assert network is not None and self._machine is not None
+        reference_ND = answer_ND
+        if (setting.engine, setting.precision) != ("eager", "fp32"):
+            self._engine = Eager(network, setting.device, "fp32")
+            self._take(image_NHWC)
+            reference_ND = self._embedding().float().cpu().numpy()
+            self._engine = self._made()
+        # The counter sees through no GPU's fused kernels.
+        image_NCHW = network.cpu().normalise(torch.from_numpy(image_NHWC[:1]))
+        model = Embedder(network)
+        counted = Costs(
+            name=network.name,
+            params=costs.parameters(model),
+            gmacs=costs.gmacs(model, image_NCHW),
+            input_px=network.input_px,
+        )
+        network.to(setting.device)
+        normalisation, width = (network.mean, network.std), answer_ND.shape[1]
+        return Facts(counted, width, *normalisation, reference_ND, self._machine, machine.gpu_uuid())
+
+
+def _load(spec: Spec) -> Network:
+    """The model that PyTorch runs."""
+    if spec.model == "student":
+        return ExportedStudent(spec.student)
+    return load_teacher(spec.tokens, Store(spec.store), spec.demo_px)
+
+
+def gate_images(side_px: int) -> NDArray[np.uint8]:
+    """(GATE_IMAGES, side, side, 3): gradients between two colours, under noise."""
+    random = np.random.default_rng(1)
+    ends = random.uniform(0, 255, (2, GATE_IMAGES, 1, 1, 3))
+    ramp = np.linspace(0, 1, side_px)[None, None, :, None]
+    noise = random.normal(0, 20, (GATE_IMAGES, side_px, side_px, 3))
+    images: NDArray[np.uint8] = np.clip(ends[0] * (1 - ramp) + ends[1] * ramp + noise, 0, 255).astype(np.uint8)
+    return images

@@ -1,0 +1,42 @@
+"""Tiles with every model's features of them, and what of these a probe of tile labels or of slide labels takes.
+
+Shapes: N tiles, D channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.base.types import Floats
+from pipeline.evaluate import selection
+from pipeline.evaluate.labels.from_labels import LabelledTiles
+from pipeline.evaluate.probes.mil import Bags
+from pipeline.evaluate.probes.probes import Labelled
+from pipeline.evaluate.selection import Sample
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Tiles, and each model's features of them: {model: (N, D)}."""
+
+    samples: Sequence[Sample]
+    answers: Mapping[str, Floats]
+
+    def labelled(self) -> LabelledTiles:
+        """The tiles that have a label."""
+        labels = [label for sample in self.samples for label in sample.labels]
+        every = Labelled([str(label) for label in labels], selection.units_of_tiles(self.samples), self.answers)
+        known = every.only(np.array([label is not None for label in labels], dtype=np.bool_))
+        return LabelledTiles(selection.labelled(self.samples), known)
+
+    def bags(self) -> Bags:
+        """The slides that have a label, each with every model's features of its tiles."""
+        ends = np.cumsum([0, *(len(sample.rows) for sample in self.samples)])
+        kept = [(i, sample.slide_label) for i, sample in enumerate(self.samples) if sample.slide_label is not None]
+        features_of = {name: [x_ND[ends[i] : ends[i + 1]] for i, _ in kept] for name, x_ND in self.answers.items()}
+        whole = selection.units_of_tiles(self.samples)
+        units = whole.take(np.array([ends[i] for i, _ in kept], dtype=np.int64))
+        return Bags([label for _, label in kept], units, features_of)

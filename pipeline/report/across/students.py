@@ -1,0 +1,115 @@
+"""Every student made so far: the workspace's, and those of all branches, tags and DVC experiments.
+
+Their dvc.lock names the manifests of `evaluate` and `benchmark`, and DVC's cache holds them. Git and files are read,
+never DVC itself, whose locks the stage that asks may hold; `metrics/` would not do, since git does not track it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.base.errors import ManifestError
+from pipeline.base.items import StudentManifest
+from pipeline.benchmark.manifest import BenchmarkManifest
+from pipeline.evaluate.manifest import EvaluateManifest
+from pipeline.report.verdict import measured_on
+from pipeline.upkeep.locks import cached_file, locked_manifests, locks
+
+WORKSPACE = "workspace"
+_EXPERIMENT = re.compile(r"exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
+"""The ref of an experiment: the commit that it started from, and its name."""
+Kind = TypeVar("Kind", EvaluateManifest, BenchmarkManifest, StudentManifest)
+
+
+@dataclass(frozen=True)
+class Study:
+    """One student's manifests and the place that names it: `workspace`, a branch, or an experiment."""
+
+    name: str
+    evaluate: EvaluateManifest
+    benchmark: BenchmarkManifest
+    student: StudentManifest | None = None
+    """For what differs in how they were trained; the front does without it."""
+
+    @property
+    def of_one_student(self) -> bool:
+        """Whether the student that was evaluated is the one that was timed.
+
+        An experiment that ran as far as `evaluate` has a dvc.lock with the benchmark of the student before it.
+        """
+        return bool(self.evaluate.recipe.get("student") == self.benchmark.recipe.get("student"))
+
+    @property
+    def protocol(self) -> str:
+        """What has to be equal for accuracies to be comparable: teacher, held-out tiles and the split they are of."""
+        held_out = sorted((item.key, item.n) for item in self.evaluate.items)
+        return repr((self.benchmark.recipe.get("teacher"), self.evaluate.summary.primary, held_out))
+
+    @property
+    def timed_on(self) -> str:
+        """What has to be equal for shares of the teacher's time to be comparable, in words."""
+        speed = self.benchmark.summary
+        lead, n = speed.lead("teacher"), speed.machine.threads
+        batches = ", ".join(str(row.batch) for row in lead.rows)
+        cores = f", {n} {'thread' if n == 1 else 'threads'}" if lead.device == "cpu" else ""
+        return f"{measured_on(speed)}{cores}, {lead.engine} {lead.precision}, batches of {batches}"
+
+
+@dataclass(frozen=True)
+class Known:
+    """The students that are known; `unread` are the places whose manifests this version cannot read, with why."""
+
+    studies: tuple[Study, ...]
+    unread: Mapping[str, ManifestError]
+
+
+def gather(root: Path, workspace: Study | None = None) -> Known:
+    """The workspace's study where it has one, then those of all branches, tags and experiments of the checkout.
+
+    A pair of manifests that several places name is taken once, under the first name; the workspace goes first, and an
+    experiment that it was applied from is dropped for it. What DVC's cache does not hold is left out.
+    """
+    found = [] if workspace is None else [workspace]
+    unread: dict[str, ManifestError] = {}
+    for place, lock in locks(root):
+        experiment = _EXPERIMENT.fullmatch(place)
+        if place == WORKSPACE or (place.startswith("exps/") and not experiment):
+            # Of DVC's own refs: what runs, what waits in a queue, what it put aside.
+            continue
+        name, md5s = experiment[1] if experiment else place, dict(locked_manifests(lock))
+        try:
+            study = _study(name, root, md5s)
+        except ManifestError as error:
+            unread[name] = error
+            continue
+        if study and not any((study.evaluate, study.benchmark) == (s.evaluate, s.benchmark) for s in found):
+            found.append(study)
+    return Known(tuple(found), unread)
+
+
+def _study(name: str, root: Path, md5s: Mapping[str, str]) -> Study | None:
+    """None where the cache lacks a manifest. Raises `ManifestError` where one cannot be read."""
+    evaluate = _cached(EvaluateManifest, name, root, md5s)
+    benchmark = _cached(BenchmarkManifest, name, root, md5s)
+    if evaluate is None or benchmark is None:
+        return None
+    try:
+        return Study(name, evaluate, benchmark, _cached(StudentManifest, name, root, md5s))
+    except ManifestError:
+        return Study(name, evaluate, benchmark)
+
+
+def _cached(kind: type[Kind], name: str, root: Path, md5s: Mapping[str, str]) -> Kind | None:
+    """A manifest from DVC's cache; None where it is not there. Raises `ManifestError` for another form."""
+    file = f"artifacts/{kind.made_by()}.json"
+    path = cached_file(root, md5s.get(file, ""))
+    if file not in md5s or not path.is_file():
+        return None
+    try:
+        return kind.load(path)
+    except ManifestError as error:
+        raise ManifestError(error.what, where=f"{name}, {kind.made_by()}.json", fix=error.fix) from None

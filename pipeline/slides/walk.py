@@ -1,0 +1,85 @@
+"""The files below a folder, links followed, and what of it could not be looked at.
+
+Links are followed as timm and torchvision follow them, under the names that the links have; a link back to a folder on
+the way is not entered again. Hidden files and folders are left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Walked:
+    """What a walk found out besides files: paths as text that any console takes, each with the reason."""
+
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, path: Path, reason: str) -> None:
+        self.left_out.append((printable(path), reason))
+
+
+def walk(top: Path, walked: Walked | None = None) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """(folder, names of its folders, names of its files) of `top` and all below it, each sorted by name.
+
+    What cannot be read, or has a name that is not UTF-8 (no table or manifest could hold it), is told to `walked`.
+    """
+    walked = walked if walked is not None else Walked()
+    yield from _walk(top, (), walked)
+
+
+def _walk(
+    folder: Path, above: tuple[tuple[int, int], ...], walked: Walked
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    try:
+        status = folder.stat()
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        walked.add(folder, str(error.strerror).lower())
+        return
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        walked.add(folder, "a link back to a folder above it")
+        return
+    folders, files = list[str](), list[str]()
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if not is_utf8(entry.name):
+            walked.add(folder / entry.name, "its name is not UTF-8: rename it")
+            continue
+        try:
+            (folders if entry.is_dir() else files).append(entry.name)
+        except OSError as error:
+            walked.add(folder / entry.name, str(error.strerror).lower())
+    yield folder, folders, files
+    for name in folders:
+        yield from _walk(folder / name, (*above, here), walked)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file name is text: Python keeps other bytes as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(path: Path) -> str:
+    """The path with bytes that are not text written as escapes."""
+    return path.as_posix().encode(errors="backslashreplace").decode()
+
+
+def shown(path: Path) -> str:
+    """Relative to the working directory where below it, else absolute; links keep their own names."""
+    if not path.is_absolute() and ".." not in path.parts:
+        return printable(path)
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` follows links
+    for here in (Path(os.environ.get("PWD", "/nowhere")), Path.cwd()):
+        if whole.is_relative_to(here):
+            return printable(whole.relative_to(here))
+    return printable(whole)

@@ -1,0 +1,152 @@
+"""`histill scan` lists slides: each once, under its own name, and no picture that only shows one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from made.slides import make_slide, tissue_picture
+from PIL import Image
+
+from pipeline.base.errors import TableError
+from pipeline.slides.ids import default_id
+from pipeline.slides.picture_folders import MOST_CLASSES, Grouping
+from pipeline.slides.scan import scan
+from pipeline.slides.table import Row, parse_table
+
+
+def listed(folder: Path, grouping: Grouping = Grouping.AUTO) -> tuple[list[Row], list[str]]:
+    """The rows of the table, which all can be read, and its comments."""
+    text = scan(folder, grouping)
+    table = parse_table(text, Path("slides.csv"))
+    assert not table.refused
+    return table.rows, [line for line in text.splitlines() if line.startswith("#")]
+
+
+def slide(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return make_slide(path, tissue_picture(600, 500), (0.5, 0.5), kind="jpeg-rgb")
+
+
+def picture(path: Path, side_px: int = 64) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((side_px, side_px, 3), 200, np.uint8)).save(path)
+    return path
+
+
+def names(rows: list[Row]) -> list[str]:
+    return sorted(Path(row.path).name for row in rows)
+
+
+def test_pictures_beside_slides_are_not_tiles(tmp_path: Path) -> None:
+    slide(tmp_path / "a.tif"), slide(tmp_path / "b.tif")
+    picture(tmp_path / "a_thumb.jpg")
+    rows, said = listed(tmp_path)
+    assert names(rows) == ["a.tif", "b.tif"]
+    assert any("1 picture" in line and "beside slides" in line for line in said)
+
+
+@pytest.mark.parametrize("where", ["thumbnails/a.jpg", "pictures/a.png", "pictures/a_overview.png", "job/qc/x.png"])
+def test_a_folder_of_pictures_of_slides_is_not_a_slide(where: str, tmp_path: Path) -> None:
+    slide(tmp_path / "slides" / "a.tif")
+    picture(tmp_path / where)
+    rows, said = listed(tmp_path)
+    assert names(rows) == ["a.tif"] and any("not listed" in line for line in said)
+
+
+def test_tiles_beside_a_cohort_are_a_slide(tmp_path: Path) -> None:
+    slide(tmp_path / "slides" / "a.tif")
+    for name in ("AC/1.png", "AC/2.png", "H/1.png"):
+        picture(tmp_path / "tiles" / name)
+    assert names(listed(tmp_path)[0]) == ["a.tif", "tiles"]
+
+
+def test_class_folders_of_tif_tiles_are_classes(tmp_path: Path) -> None:
+    for label in ("ADI", "TUM"):
+        for n in range(2):
+            picture(tmp_path / "NCT" / label / f"{n}.tif", 224)
+    tiled = tmp_path / "NCT" / "TUM" / "tiled.tif"
+    tifffile.imwrite(tiled, np.full((256, 256, 3), 190, np.uint8), tile=(128, 128), photometric="rgb")
+    rows, said = listed(tmp_path)
+    assert names(rows) == ["NCT"] and any("2 folders" in line and "classes" in line for line in said)
+
+
+def test_many_folders_of_tiles_are_slides_and_what_is_told_decides(tmp_path: Path) -> None:
+    for n in range(MOST_CLASSES + 1):
+        picture(tmp_path / "tiles" / f"s{n:02}" / "1.png")
+    rows, said = listed(tmp_path)
+    assert len(rows) == MOST_CLASSES + 1 and "more than" in said[0] and "--folders classes" in said[0]
+    assert names(listed(tmp_path, Grouping.CLASSES)[0]) == ["tiles"]
+    shutil.rmtree(tmp_path / "tiles" / "s00")
+    assert names(listed(tmp_path)[0]) == ["tiles"]
+    assert len(listed(tmp_path, Grouping.SLIDES)[0]) == MOST_CLASSES
+
+
+def test_folders_whose_tiles_bear_their_names_are_slides(tmp_path: Path) -> None:
+    for name in ("TCGA-1", "TCGA-2"):
+        picture(tmp_path / name / f"{name}_0_256.png")
+    rows, said = listed(tmp_path)
+    assert names(rows) == ["TCGA-1", "TCGA-2"] and "bear their names" in said[0]
+
+
+def test_links_keep_their_names_and_linked_folders_are_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = slide(tmp_path / "blobs" / "0123abcd.tif").rename(tmp_path / "blobs" / "0123abcd")
+    cohort = tmp_path / "cohort"
+    (cohort / "snapshot").mkdir(parents=True)
+    (cohort / "snapshot" / "TCGA-AA-0001.tif").symlink_to(os.path.relpath(blob, cohort / "snapshot"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PWD", str(tmp_path))
+    for top in (cohort, Path("cohort")):
+        (row,) = listed(top)[0]
+        assert (row.path, row.slide_id) == ("cohort/snapshot/TCGA-AA-0001.tif", "TCGA-AA-0001")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "all").symlink_to(cohort / "snapshot")
+    assert names(listed(tmp_path / "linked")[0]) == ["TCGA-AA-0001.tif"]
+    (cohort / "snapshot" / "up").symlink_to(cohort)
+    rows, said = listed(cohort)
+    assert len(rows) == 1 and any("a link back" in line for line in said)
+
+
+def test_what_cannot_be_looked_at_is_said(tmp_path: Path) -> None:
+    slide(tmp_path / "a.tif")
+    latin = os.fsencode(tmp_path) + b"/caf\xe9.tif"
+    shutil.copy(tmp_path / "a.tif", latin)
+    (tmp_path / "gone.tif").symlink_to(tmp_path / "nowhere.tif")
+    picture(tmp_path / "x.gif")
+    rows, said = listed(tmp_path)
+    assert names(rows) == ["a.tif"]
+    assert any("caf" in line and "not UTF-8" in line for line in said)
+    assert any("gone.tif" in line for line in said) and any(".gif 1" in line for line in said)
+    scan(tmp_path).encode()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_an_unreadable_folder_is_said(tmp_path: Path) -> None:
+    slide(tmp_path / "a.tif")
+    (tmp_path / "closed").mkdir(mode=0)
+    assert any("closed" in line and "permission" in line for line in listed(tmp_path)[1])
+
+
+def test_ids_of_other_scripts_and_of_alike_names_never_collide(tmp_path: Path) -> None:
+    for name in ("切片.tif", "組織.tif", "a b.tif", "a_b.tif", "c.ome.tif", "d.ome.tiff"):
+        slide(tmp_path / name)
+    rows, said = listed(tmp_path)
+    ids = [row.slide_id for row in rows]
+    assert len(set(ids)) == 6 and {"c", "d"} <= set(ids)
+    assert sum("is called" in line for line in said) == 2
+
+
+def test_an_ome_suffix_is_one_suffix() -> None:
+    assert [default_id(f"x/a.{s}") for s in ("ome.tif", "ome.tiff", "OME.TIFF", "tif")] == ["a"] * 4
+    assert default_id("a.home.tif") == "a.home"
+
+
+def test_nothing_at_all_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="nothing here"):
+        scan(tmp_path)

@@ -1,0 +1,44 @@
+"""The shape of functions: few parameters that mean something, and types that say what is handed on."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from imports import ROOT, modules
+
+MOST_PARAMETERS = 7
+MOST_ANY = 5
+"""Uses of `Any` a thousand lines; 8 to 18 in the codebases of the field."""
+PIPELINE = {name: path for name, path in modules().items() if name.startswith("pipeline.")}
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """(name, number of parameters but `self` and `cls`) of every function of a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            yield node.name, sum(argument.arg not in ("self", "cls") for argument in given)
+
+
+@pytest.mark.parametrize("module", sorted(PIPELINE))
+def test_no_function_takes_more_than_a_reader_can_hold(module: str) -> None:
+    long = {name: n for name, n in functions(PIPELINE[module]) if n > MOST_PARAMETERS}
+    assert not long, f"what always travels together is one object with a name: {long}"
+
+
+def test_any_is_rare() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in PIPELINE.values()]
+    uses = sum(isinstance(node, ast.Name) and node.id == "Any" for text in texts for node in ast.walk(ast.parse(text)))
+    assert 1000 * uses < MOST_ANY * sum(text.count("\n") for text in texts)
+
+
+def test_the_count_sees_what_it_counts(tmp_path: Path) -> None:
+    source = (
+        "def f(a, /, b, *, c): ...\nclass K:\n    async def g(self, a): ...\n    @classmethod\n    def h(cls): ...\n"
+    )
+    (tmp_path / "a.py").write_text(source)
+    assert dict(functions(tmp_path / "a.py")) == {"f": 3, "g": 1, "h": 0}
+    assert len(PIPELINE) > 100 and all(path.is_relative_to(ROOT) for path in PIPELINE.values())
