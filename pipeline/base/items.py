@@ -70,6 +70,7 @@ class TilesItem(OfSlide):
 
     `dropped` counts what was left out by reason, `labels` the tiles that have each label. `reader` is how pixels were
     read and `as_scanned` how many tiles are the file's own JPEG; a folder of images has neither, and no tissue area.
+    `remarks` are for people: what took much of its tissue, and what is odd about its mask or its coordinates.
     """
 
     tissue_mm2: float | None
@@ -77,6 +78,7 @@ class TilesItem(OfSlide):
     labels: Mapping[str, int] = Field(default={})
     reader: str | None = None
     as_scanned: int | None = None
+    remarks: tuple[str, ...] = ()
 
 
 class TokensItem(OfSlide):
@@ -175,7 +177,7 @@ class TilesManifest(Manifest[TilesItem, TilesSummary]):
     """artifacts/tiles.json."""
 
     stage: Literal["tiles"] = "tiles"
-    version: int = 2
+    version: int = 3
     summary: TilesSummary = TilesSummary()
 
     @property

@@ -20,6 +20,7 @@ from pipeline.base.items import SlideItem, SlidesManifest, TilesItem, TilesManif
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json
 from pipeline.report.pictures import small_jpeg
+from pipeline.tiles.losses import WITH_TISSUE
 
 PICTURES = {"": "overlay.jpg", "~tiles": "mosaic.jpg"}
 """Ending of the file's name here -> picture in the store; thumb.jpg stands in for an overlay that there is none of.
@@ -28,8 +29,6 @@ No slide id has a `~`: the tiles of the slide `a` are never written over the sli
 """
 MOST_BYTES = 60_000
 """Of one picture: a thousand slides are then at most 120 MB, and a screen of them loads at once."""
-WITH_TISSUE = ("pen", "blank", "blurred", "damaged")
-"""Reasons for which a tile with tissue on it is dropped; `glass` and `edge` are no loss."""
 
 
 def build_slides_page(
@@ -77,6 +76,7 @@ def _row(item: TilesItem, about: SlideItem | None, pictures: dict[str, str]) -> 
         "tiles": item.n,
         "tissue": item.tissue_mm2,
         "dropped": dropped,
+        "remarks": list(item.remarks),
         "lost": lost / (item.n + lost) if item.n + lost else 0.0,
         "mpp": about.mpp[0] if about and about.mpp else None,
         "width": about.width_px if about else None,
