@@ -83,7 +83,7 @@ class Project:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not ready():
             assert process.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline, "never ready"

@@ -17,6 +17,7 @@ import torch
 from made.cache import Cache
 from made.corpus import GRID, TILE_PX, WIDTH, tiny
 from PIL import Image
+from typer.testing import CliRunner
 
 from pipeline.base.errors import EmbedError, StudentError
 from pipeline.base.store import Ref
@@ -24,6 +25,7 @@ from pipeline.embed.images import embed, find_images
 from pipeline.student.export import load_run
 from pipeline.student.train import train_student
 from pipeline.tiles.item.reader import TileReader
+from stages.__main__ import cli
 
 T = GRID[0] * GRID[1]
 
@@ -130,8 +132,12 @@ def test_what_cannot_be_done_says_why_and_leaves_the_file(student: Path, slide: 
 
 
 def test_the_command_embeds(student: Path, slide: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "stages", "embed", str(slide), "--student", str(student)]
-    done = subprocess.run([*command, "--out", str(tmp_path / "e.npz"), "--dense"], capture_output=True, text=True)
+    words = ["embed", str(slide), "--student", str(student), "--out", str(tmp_path / "e.npz"), "--dense"]
+    done = subprocess.run([sys.executable, "-m", "stages", *words], capture_output=True, text=True)
     assert done.returncode == 0 and "5 images embedded" in done.stdout, done.stderr
-    failed = subprocess.run([*command, "--out", str(tmp_path / "e.txt")], capture_output=True, text=True)
-    assert failed.returncode == 1 and "use .h5, .npz, .parquet" in failed.stderr
+
+
+def test_the_command_says_what_is_wrong_and_fails(student: Path, slide: Path, tmp_path: Path) -> None:
+    words = ["embed", str(slide), "--student", str(student), "--out", str(tmp_path / "e.txt")]
+    failed = CliRunner().invoke(cli, words)
+    assert failed.exit_code == 1 and "use .h5, .npz, .parquet" in failed.output

@@ -24,11 +24,6 @@ from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make(tmp_path_factory.mktemp("run"))
-
-
 def relabelled(made: Made, **labels: str | None) -> Made:
     """The run with other slide labels."""
     items = tuple(item.model_copy(update={"label": labels.get(item.id, item.label)}) for item in made.tokens.items)

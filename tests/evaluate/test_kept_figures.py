@@ -10,14 +10,11 @@ from typing import Any
 import pytest
 import torch
 from made.run import CLASSES, Made, folder_set, make, masks_set, painted
-from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 
 from pipeline.base.errors import CorruptItem
-from pipeline.base.kept import Kept
 from pipeline.base.store import Ref, Store
 from pipeline.evaluate import run as evaluate_run
-from pipeline.evaluate.split_figures import FewShot
 from pipeline.params.evaluate import DatasetParams
 from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
@@ -149,17 +146,6 @@ def test_another_version_of_the_code_keeps_its_own(made: Made, tmp_path: Path, m
     monkeypatch.setattr(evaluate_run, "RECIPE_VERSION", evaluate_run.RECIPE_VERSION + 1)
     evaluated(made, tmp_path / "second")
     assert remade(made, before) == ALL
-
-
-def test_another_form_of_the_figures_keeps_its_own_and_other_words_do_not(made: Made) -> None:
-    class Said(FewShot):
-        """The same, in other words."""
-
-    class More(FewShot):
-        more: int = 0
-
-    refs = [Kept(made.store, "evaluate").slot({}, {}, TypeAdapter(form)).ref for form in (FewShot, Said, More)]
-    assert refs[0] == refs[1] != refs[2]
 
 
 def test_a_damaged_file_is_named_and_its_remedy_helps(made: Made, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from made.run import CLASSES, SIDE_PX, TILES, Made, folder_set, make, masks_set, painted, whys
+from made.run import CLASSES, SIDE_PX, TILES, Made, folder_set, masks_set, painted, whys
 from PIL import Image
 
 from pipeline.base.errors import EvaluationError
@@ -19,11 +19,6 @@ from pipeline.params.evaluate import DatasetParams
 from pipeline.params.tokens import TokensParams
 from pipeline.report.details import detail_rows
 from pipeline.tiles.item.reader import TileReader
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make(tmp_path_factory.mktemp("run"))
 
 
 def test_slides_have_every_figure(made: Made, tmp_path: Path):

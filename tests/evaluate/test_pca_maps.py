@@ -18,14 +18,15 @@ from pipeline.student.exported import load_dense, load_student
 from pipeline.tokens.item.reader import TokenReader
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make(tmp_path_factory.mktemp("made"))
-
-
 def tokens(n: int = 400) -> np.ndarray:
     random = np.random.default_rng(0)
     return random.normal(0, [5, 3, 2, 0.1, 0.1], (n, 5)) @ np.linalg.qr(random.normal(size=(5, 5)))[0] + 7
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A run that nothing was evaluated in."""
+    return make(tmp_path_factory.mktemp("made"))
 
 
 def test_the_components_are_those_of_scikit_learn():

@@ -37,7 +37,7 @@ def project(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         },
     }
     project = Project(tmp_path_factory.mktemp("real"), params, rows(real_data))
-    project.dvc("repro")
+    project.dvc("repro", "tokens")
     yield project
     shutil.rmtree(project.root)
 
@@ -46,10 +46,9 @@ def refusals(project: Project, stage: str) -> dict[str, str]:
     return {r["id"]: f"{r['reason']} {r['fix']}" for r in json.loads(project.artifact(stage))["refused"]}
 
 
-def test_good_slides_are_used_and_the_report_is_made(project: Project) -> None:
+def test_good_slides_are_used(project: Project) -> None:
     tiles = {item["id"]: item["n"] for item in json.loads(project.artifact("tokens"))["items"]}
     assert tiles == {"CMU-1-Small-Region": 24, "region-40x": 24}
-    assert (project.root / "reports/report.html").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
@@ -64,7 +63,6 @@ def test_good_slides_are_used_and_the_report_is_made(project: Project) -> None:
 def test_bad_slides_are_refused_with_the_reason(project: Project, slide: str, reason: str) -> None:
     refused = refusals(project, "tiles")
     assert re.search(reason, refused[slide]), refused[slide]
-    assert slide in (project.root / "reports/report.html").read_text()
 
 
 def test_no_manifest_holds_a_machines_path(project: Project, real_data: Path) -> None:

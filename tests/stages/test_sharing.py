@@ -5,11 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import typer
 from project import TINY, Project
+from typer.testing import CliRunner
 
 from pipeline.params import STAGES
+from pipeline.study.run import Plan, run_study
+from pipeline.study.table import results_of
+from stages import evaluate
 
 ROWS = "path,split\ndemo:1,train\ndemo:6,test\ndemo:8,train\n"
 CACHED = ("slides", "tiles", "teachers", "tokens")
@@ -36,6 +42,7 @@ def test_every_stage_made_what_it_promises(project: Project) -> None:
         assert (project.root / name).is_file()
     for stage in STAGES:
         assert b'"stage": "%s"' % stage.encode() in project.artifact(stage)
+        assert str(project.root).encode() not in project.artifact(stage), "a manifest holds no machine's path"
     assert b'"id": "demo-8"' in project.artifact("slides"), "the corrupt slide is listed as refused"
 
 
@@ -51,38 +58,32 @@ def test_metrics_and_plots_are_shown(project: Project) -> None:
     shutil.rmtree(project.root / "plots_html")
 
 
-@pytest.mark.parametrize("temporary", [(), ("--temp",)], ids=["workspace", "temp"])
-def test_an_experiment_finds_tiles_and_tokens_cached(project: Project, temporary: tuple[str, ...]) -> None:
+def test_an_experiment_finds_tiles_and_tokens_cached(project: Project) -> None:
+    """In a folder of its own, which DVC makes for it."""
     before = {kind: project.written(kind) for kind in CACHED}
     trained = project.written("checkpoints")
-    weight = "0" if not temporary else "0.5"
-    output = project.dvc("exp", "run", *temporary, "-S", f"student.objective.patch={weight}")
+    output = project.dvc("exp", "run", "--temp", "-S", "student.objective.patch=0", "student")
     assert {"slides", "tiles", "tokens"} <= skipped(output), output
     assert {kind: project.written(kind) for kind in CACHED} == before
     assert len(project.written("checkpoints")) == len(trained) + 1
     assert not (project.root / ".dvc" / "tmp" / "exps" / "standalone" / ".store").exists()
-    project.git("checkout", "-q", ".")
-    project.dvc("checkout")
 
 
-def test_a_stage_runs_alone_by_name_and_repeats_no_training(project: Project) -> None:
-    before, model = project.written("checkpoints"), (project.root / "models/student/model.safetensors").read_bytes()
-    output = project.dvc("repro", "-s", "-f", "student")
-    assert "Running stage 'student'" in output and "tokens" not in output.split("Running stage")[0]
-    assert project.written("checkpoints") == before
-    assert (project.root / "models/student/model.safetensors").read_bytes() == model
-
-
-def test_missing_bytes_are_named_with_the_command_that_makes_them(project: Project) -> None:
+def test_missing_bytes_are_named_with_the_command_that_makes_them(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = typer.Typer()
+    command.command()(evaluate.main)
+    monkeypatch.chdir(project.root)
+    monkeypatch.delenv("HISTILL_STORE", raising=False)
     hidden = project.root / ".store" / "tokens-hidden"
     (project.root / ".store" / "tokens").rename(hidden)
     try:
-        output = project.dvc("repro", "-s", "-f", "evaluate", ok=False)
-        assert "the store lacks tokens/" in output and "dvc repro -f -s tokens" in output
-        assert "Traceback" not in output
+        told = CliRunner().invoke(command, [])
     finally:
         hidden.rename(project.root / ".store" / "tokens")
-        project.dvc("repro", "evaluate")
+    assert told.exit_code == 1 and "the store lacks tokens/" in told.output and "dvc repro -f -s tokens" in told.output
+    assert "Traceback" not in told.output
 
 
 def test_kill_9_during_tokens_loses_nothing_and_changes_nothing(project: Project, tmp_path: Path) -> None:
@@ -96,18 +97,41 @@ def test_kill_9_during_tokens_loses_nothing_and_changes_nothing(project: Project
 
     project.kill_when(a_chunk_is_written, "repro", "-s", "-f", "tokens", HISTILL_STORE=str(store))
     assert list((store / "tokens").glob("*/.*.partial")), "the kill came while an item was open"
-    project.dvc("repro", "-s", "-f", "tokens", HISTILL_STORE=str(store))
+    output = project.dvc("repro", "-s", "-f", "tokens", HISTILL_STORE=str(store))
+    assert "Running stage 'tokens'" in output and "'tiles'" not in output, "a stage runs alone by its name"
     assert not list((store / "tokens").glob("*/.*.partial"))
     assert project.artifact("tokens") == manifest
     assert project.store_files("tokens", store) == project.store_files("tokens")
 
 
-def test_adding_one_slide_computes_one_slide(project: Project) -> None:
-    before = {kind: project.written(kind) for kind in CACHED}
-    (project.root / "slides.csv").write_text(ROWS + "demo:2,train\n")
-    project.dvc("repro", "tokens")
+class Study(NamedTuple):
+    """A study of one arm, whose table has a slide more than the project's."""
+
+    plan: Plan
+    out: Path
+    results: Path
+    before: dict[str, dict[str, int]]
+
+
+@pytest.fixture(scope="module")
+def study(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    out, before = tmp_path_factory.mktemp("study"), {kind: project.written(kind) for kind in CACHED}
+    plan = Plan(f"{ROWS}demo:2,train\n", (1,), {"student.epochs": 1}, {"one": {}})
+    return Study(plan, out, run_study(plan, project.root, out, project.root / ".store", jobs=2), before)
+
+
+def test_arms_run_as_experiments_and_are_not_run_again(project: Project, study: Study) -> None:
+    found = results_of(study.plan, study.results, "test")
+    assert 0 < found["one"][1].probes.linear.student.balanced.value <= 1
+    written = {path.name: path.stat().st_mtime_ns for path in study.results.iterdir()}
+    run_study(study.plan, project.root, study.out, project.root / ".store", jobs=2)
+    assert {path.name: path.stat().st_mtime_ns for path in study.results.iterdir()} == written
+    assert (project.root / "slides.csv").read_text() == ROWS
+
+
+def test_adding_one_slide_computes_one_slide(project: Project, study: Study) -> None:
     after = {kind: project.written(kind) for kind in CACHED}
     for kind in ("tiles", "tokens"):
-        assert before[kind].items() <= after[kind].items()
-        assert len(after[kind]) == len(before[kind]) + 1
-    assert after["teachers"] == before["teachers"]
+        assert study.before[kind].items() <= after[kind].items()
+        assert len(after[kind]) == len(study.before[kind]) + 1
+    assert after["teachers"] == study.before["teachers"]

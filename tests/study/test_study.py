@@ -1,4 +1,4 @@
-"""A study: its plan is checked, its arms are real experiments, its table says what the results say."""
+"""A study: its plan is checked, its table says what the results say. stages/test_sharing.py runs one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from made.figures import accuracies, from_labels, likeness, probes
-from project import ROOT, TINY, Project
+from project import ROOT
 from scipy import stats
 
 from pipeline.base.errors import ManifestError, StudyError
@@ -20,7 +20,7 @@ from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.split_figures import FromLabels, SplitFigures
 from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.params.whole import WholeParams
-from pipeline.study.run import Plan, _leaders, _with, read_plan, run_study
+from pipeline.study.run import Plan, _leaders, _with, read_plan
 from pipeline.study.table import markdown, over_seeds, results_of
 
 PLAN = Plan("path\n", (0, 1, 2), {}, {"both": {}, "global only": {"student.objective.patch": 0}})
@@ -81,7 +81,9 @@ def test_the_table_gives_means_over_seeds_and_paired_differences(tmp_path: Path)
     for run in PLAN.runs():
         result(tmp_path, run.name, scores[run.arm][run.seed])
     table = markdown(results_of(PLAN, tmp_path, "test"), "test").splitlines()
-    assert table[2].startswith("| both | 3 | 0.500 ± 0.000 | 0.720 ± 0.050 | 90.0 % ± 6.2 |")
+    assert table[2].startswith(
+        "| both | 3 | 0.500 ± 0.000 | 80.0 % ± 12.4 | 80.0 % ± 12.4 | 0.720 ± 0.050 | 90.0 % ± 6.2 | 50.0 % ± 0.0 |"
+    )
     assert "| +0.020 ± 0.000 |" in table[4]
     assert table[-1].startswith("linear probe: teacher 0.800, untrained student 0.400")
 
@@ -106,7 +108,7 @@ def test_numbers_of_labels_are_columns_where_all_results_have_them(tmp_path: Pat
 def test_a_result_of_another_version_is_an_error_that_says_how_to_have_it_again(tmp_path: Path) -> None:
     name = next(PLAN.runs()).name
     (tmp_path / f"{name}.json").write_text(json.dumps({"stage": "evaluate", "version": 2, "summary": {"probes": {}}}))
-    with pytest.raises(ManifestError, match=rf"{name}\.json: .*form 2, not 3\n.*delete that file"):
+    with pytest.raises(ManifestError, match=rf"{name}\.json: .*form 2, not 4\n.*delete that file"):
         results_of(PLAN, tmp_path, "test")
 
 
@@ -117,15 +119,3 @@ def test_the_interval_is_student_s() -> None:
     assert (figure.span.low, figure.span.high) == pytest.approx((low, high), rel=1e-5)
     assert (figure.unit, figure.span.units, figure.span.method) == ("seed", 3, "t")
     assert over_seeds([0.4]).span is None
-
-
-def test_arms_run_as_experiments_and_are_not_run_again(tmp_path: Path) -> None:
-    project = Project(tmp_path / "project", TINY, "path\ndemo:1\n")
-    plan = Plan("path,split\ndemo:1,train\ndemo:2,test\n", (0,), {"student.epochs": 1}, {"one": {}})
-    results = run_study(plan, project.root, tmp_path / "study", tmp_path / "store", jobs=2)
-    found = results_of(plan, results, "test")
-    assert 0 < found["one"][0].probes.linear.student.balanced.value <= 1
-    written = {path.name: path.stat().st_mtime_ns for path in results.iterdir()}
-    run_study(plan, project.root, tmp_path / "study", tmp_path / "store", jobs=2)
-    assert {path.name: path.stat().st_mtime_ns for path in results.iterdir()} == written
-    assert (project.root / "slides.csv").read_text() == "path\ndemo:1\n"

@@ -137,10 +137,12 @@ def _share(speed: Benchmark) -> str:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure of one student, and the share of the teacher's that it keeps."""
+    """A figure of one student, how far it comes from an untrained network to the teacher, and what both keep."""
 
     figure: Figure
+    way: float | None
     kept: float | None
+    untrained: float | None
 
 
 @dataclass(frozen=True)
@@ -162,10 +164,15 @@ def _cells(summary: EvaluateSummary) -> Iterator[tuple[str, Cell]]:
     for split, found in summary.splits.items():
         if isinstance(found.probes, Probes):
             for kind, table in found.probes.by_kind().items():
-                yield f"{PROBES[kind]}, {split}", Cell(table.student.balanced, _value(table.retention))
+                yield f"{PROBES[kind]}, {split}", _cell(table.student.balanced, table.way, table.retention)
     for row in detail_rows(summary):
         if "student" in row.cells:
-            yield f"{row.what}, {row.where}", Cell(row.cells["student"], _value(row.cells.get("kept")))
+            yield f"{row.what}, {row.where}", _cell(row.cells["student"], row.cells.get("way"), row.cells.get("kept"))
+
+
+def _cell(figure: Figure, way: Figure | NotMeasured | None, kept: Figure | NotMeasured | None) -> Cell:
+    untrained = kept.floors.get("untrained") if isinstance(kept, Figure) else None
+    return Cell(figure, _value(way), _value(kept), untrained)
 
 
 def _value(figure: Figure | NotMeasured | None) -> float | None:

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.base.files import write_csv
-from pipeline.benchmark.results import Benchmark, Role
+from pipeline.benchmark.results import Benchmark, Costs, Role
 from pipeline.evaluate.split_figures import Probes
 from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.report.across.students import Known, Study
@@ -100,7 +100,7 @@ def pareto(known: Known) -> Pareto:
     found.sort(key=lambda pair: (pair[0].relative_time, pair[0].name))
     rows = [row for row, _ in found]
     if measure:
-        times: dict[tuple[Any, ...], list[float]] = {}
+        times: dict[Costs, list[float]] = {}
         for row, network in found:
             times.setdefault(network, []).append(row.relative_time)
         flags = front([(median(times[network]), row.accuracy(measure) or 0.0) for row, network in found])
@@ -146,10 +146,9 @@ def _row(study: Study) -> ParetoRow:
     return replace(_timed(speed, "student", share, accuracies), name=study.name, time_low=low, time_high=high)
 
 
-def _network(study: Study) -> tuple[Any, ...]:
+def _network(study: Study) -> Costs:
     """What makes two students equally fast."""
-    costs = study.benchmark.summary.models["student"]
-    return costs.name, costs.params, costs.gmacs, costs.input_px
+    return study.benchmark.summary.models["student"]
 
 
 def time_interval(benchmark: Benchmark) -> tuple[float, float] | tuple[None, None]:

@@ -6,7 +6,7 @@ stays below 1e-9, which is what the curve is written to, and the bound sees a we
 Hence a student without EfficientViT's attention, which timm computes in fp32 whatever it is given, and a corpus of
 float16 tokens, since a token that is quantised in fp32 may fall on either side of a rounding tie.
 
-Where a change of the recipe is meant, record anew: python tests/test_golden_loss.py
+Where a change of the recipe is meant, record anew: PYTHONPATH=tests python tests/student/test_golden_loss.py
 """
 
 from __future__ import annotations
