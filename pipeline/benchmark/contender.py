@@ -1,7 +1,8 @@
 """One model in one engine, in a process of its own, and the handle by which the benchmark drives it.
 
 A process each, so that its memory is the model's own, that an engine which crashes takes nothing with it, and that the
-benchmark itself needs no torch. The processes take turns: at any time one of them computes.
+benchmark itself needs no torch. It lives for one turn: at any time there is one, forked from a server that has imported
+what all of them need.
 
 Asked and answered over a pipe (messages.py): what cannot be done is answered with an `Unmeasured`, what takes too long
 is ended, and the benchmark writes the reason where the figure would have stood.
@@ -10,11 +11,12 @@ is ended, and the benchmark writes the reason where the figure would have stood.
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
@@ -42,6 +44,7 @@ from pipeline.benchmark.messages import (
 from pipeline.benchmark.process import serve
 from pipeline.benchmark.results import Cell, Timing
 
+P99_REPEATS = 100
 NEEDED = {"fp32": 0.999, "bf16": 0.98}
 """Least cosine with eager fp32 of the image that comes out worst; below, an engine is wrong and is not timed."""
 _SPREAD_MIN = 1e-3
@@ -52,9 +55,11 @@ _R = TypeVar("_R")
 
 @dataclass
 class Contender:
-    """The parent's side: `hello` is what the process said of itself, `why` why it is not, or no more, timed.
+    """The parent's side: `hello` is what the process said of itself, `why` why it is not timed, `cut` why some batches
+    are not.
 
-    `turns` are the seconds of each pass of each turn with the batch at hand, `rounds` those of all batches so far.
+    By batch size: `rounds` are the seconds of each pass of each round, `joules` what each round took, `taken` the most
+    memory.
     """
 
     spec: Spec
@@ -62,82 +67,88 @@ class Contender:
     """The longest that one answer may take, a turn's own time apart; none where it is None."""
     hello: Hello | None = None
     why: str = ""
+    cut: str = ""
     cosine: float | None = None
-    rows: list[Timing] = field(default_factory=list)
-    turns: list[tuple[float, ...]] = field(default_factory=list)
     rounds: dict[int, list[tuple[float, ...]]] = field(default_factory=dict)
-    joules: list[float | None] = field(default_factory=list)
+    joules: dict[int, list[float | None]] = field(default_factory=dict)
+    taken: dict[int, Memory] = field(default_factory=dict)
+    _most: float = math.inf
+    """The largest batch size that has not failed."""
     _process: multiprocessing.process.BaseProcess | None = None
     _pipe: Connection | None = None
 
     def start(self) -> None:
         """Start the process; `greet` waits for it."""
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["pipeline.benchmark.contest"])
         self._pipe, child = context.Pipe()
         self._process = context.Process(target=serve, args=(child, self.spec), daemon=True)
         self._process.start()
         child.close()
 
-    def greet(self) -> None:
-        """Wait until the model is loaded. Raises `HistillError` where the model itself is at fault."""
+    def meet(self) -> None:
+        """Start it, hear what it says of itself and its answers to the gate's images, and end it.
+
+        Raises `HistillError` where the model itself is at fault.
+        """
+        self.start()
         try:
             self.hello = self._receive(Hello, "loading or compiling it")
         except Unmeasured as reason:
             self.drop(str(reason))
-        except HistillError:
+        finally:
             self.stop()
-            raise
 
     def gate(self, reference_ND: NDArray[np.float32]) -> None:
         """Compare its answers with eager fp32's; a wrong one is dropped."""
-        if self.why or self.hello is None:
+        if self.why or self.hello is None or self.hello.answer_ND is None:
             return
         self.cosine, precision = worst_cosine(self.hello.answer_ND, reference_ND), self.precision
         if not self.cosine >= NEEDED[precision]:
             self.drop(f"its answers are not the model's: cosine {self.cosine:.4f}, {NEEDED[precision]} needed")
 
-    def load(self, batch: int, long_s: float) -> None:
-        """Take a batch and warm up on it, with one pass if that takes `long_s`; too large a batch ends its part."""
-        self.turns, self.joules = [], []
-        try:
-            self._ask(Load(batch, long_s), Done)
-        except Unmeasured as reason:
-            self.drop(f"batch {batch}: {reason}")
+    def round(self, sizes: Sequence[int], seconds: float) -> None:
+        """Start it, run passes of each batch size for so long, one at least, and end it.
 
-    def turn(self, seconds: float) -> None:
-        """Run passes for so long, at least one."""
-        energy = Energy(device="cuda" if self.device == "cuda" else "cpu", gpu=self._gpu)
+        A batch that fails is no longer tried, nor a larger one.
+        """
+        self.spec = replace(self.spec, gate=False, reference=False)
+        batch, doing = 0, ""
         try:
-            taken = self._ask(Turn(seconds), Taken, own_s=seconds)
+            self.start()
+            self._receive(Hello, "loading or compiling it")
+            for batch in (size for size in sizes if size < self._most):
+                doing = f"batch {batch}: "
+                self._ask(Load(batch, seconds), Done)
+                doing = f"in a pass of batch {batch}: "
+                energy = Energy(device="cuda" if self.device == "cuda" else "cpu", gpu=self._gpu)
+                passes = self._ask(Turn(seconds), Taken, own_s=seconds).passes
+                self.joules.setdefault(batch, []).append(energy.joules())
+                memory = self._ask(HowMuch(), Memory)
+                self.rounds.setdefault(batch, []).append(passes)
+                before = self.taken.get(batch, memory)
+                self.taken[batch] = max(before, memory, key=lambda each: each.own_mb or 0.0)
         except Unmeasured as reason:
-            self.drop(f"in a pass: {reason}")
-            return
-        self.turns.append(taken.passes)
-        self.joules.append(energy.joules())
-
-    def memory(self) -> Memory | None:
-        """What it has taken so far; None where it can no longer say."""
-        try:
-            return self._ask(HowMuch(), Memory)
-        except Unmeasured as reason:
-            self.drop(str(reason))
-            return None
-
-    def finish(self, row: Timing) -> None:
-        """Keep a batch size's row."""
-        self.rows.append(row)
-        self.rounds[row.batch] = self.turns
+            self._most = batch
+            self.rounds = {size: turns for size, turns in self.rounds.items() if size < batch}
+            self.drop(f"{doing}{reason}", for_good=not self.rounds)
+        finally:
+            self.stop()
 
     def export(self, path: Path) -> None:
-        """Write the model as an ONNX file. Raises `Unmeasured`."""
+        """Start it, write the model as an ONNX file. Raises `Unmeasured`; whoever calls it ends it."""
+        self.start()
+        self._receive(Hello, "loading it")
         self._ask(Export(path), Done)
 
-    def drop(self, why: str) -> None:
-        """Note why, say so, and end the process."""
-        self.why = why
-        after = f" after batch {self.rows[-1].batch}" if self.rows else ""
+    def drop(self, why: str, for_good: bool = True) -> None:
+        """Note why it is not timed, or with smaller batches alone, and say so."""
+        after = f" after batch {max(self.rounds)}" if self.rounds else ""
         console.print(f"benchmark: {self.cell.name}: not measured{after}: {why}", soft_wrap=True)
-        self.stop()
+        if for_good:
+            self.why = why
+        else:
+            self.cut = why
 
     def stop(self) -> None:
         """End the process, in the middle of a pass too; more than once does no harm."""
@@ -153,9 +164,26 @@ class Contender:
         return self.hello.facts
 
     @property
-    def seconds(self) -> list[float]:
-        """Of each pass with the batch at hand."""
-        return [pass_s for turn in self.turns for pass_s in turn]
+    def rows(self) -> tuple[Timing, ...]:
+        """One of each batch size that has been timed."""
+        return tuple(self._row(batch) for batch in sorted(self.rounds))
+
+    def _row(self, batch: int) -> Timing:
+        """Throughput is at the median, which a moment's interruption does not move."""
+        passes, joules, memory = np.concatenate(self.rounds[batch]), self.joules[batch], self.taken[batch]
+        p50, p90, p99 = np.percentile(passes, [50, 90, 99])
+        spent = [value for value in joules if value is not None]
+        return Timing(
+            batch=batch,
+            latency_ms_p50=1e3 * float(p50),
+            latency_ms_p90=1e3 * float(p90),
+            latency_ms_p99=1e3 * float(p99) if len(passes) >= P99_REPEATS else None,
+            tiles_per_s=batch / float(p50),
+            joules_per_tile=sum(spent) / (batch * len(passes)) if len(spent) == len(joules) else None,
+            memory_mb=memory.own_mb,
+            process_mb=memory.process_mb,
+            repeats=len(passes),
+        )
 
     @property
     def device(self) -> str:
@@ -175,8 +203,8 @@ class Contender:
             device=self.device,
             cosine=self.cosine,
             ready_s=self.hello.ready_s if self.hello and self.rows else None,
-            rows=tuple(self.rows),
-            why=self.why or None,
+            rows=self.rows,
+            why=self.why or self.cut or None,
         )
 
     @property

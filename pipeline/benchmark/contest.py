@@ -64,19 +64,23 @@ class Contest:
             self._preprocess = self._network = _load(spec)
         else:
             self._preprocess = Preprocess(spec.model, spec.onnx.input_px, spec.onnx.mean, spec.onnx.std)
-        self._setting = Setting(spec.engine, precision, device, GATE_IMAGES)
-        self._engine: Engine | None = self._made()
+        self._precision, self._device = precision, device
+        self._engine: Engine | None = None
+        self._batch = 0
         self._ready_s = time.perf_counter() - start
 
     def hello(self) -> Hello:
-        """The answers to the gate's images, and of a reference its facts."""
+        """With the gate the answers to its images, and of a reference its facts."""
+        where = self._device.type, self._precision
+        if not self.spec.gate:
+            return Hello(*where, None, self._ready_s)
         image_NHWC, start = gate_images(self._preprocess.input_px), time.perf_counter()
+        self._make_for(GATE_IMAGES)
         self._take(image_NHWC)
         answer_ND = self._embedding().float().cpu().numpy()
         ready_s = self._ready_s + time.perf_counter() - start
         (pass_s,) = self._turn(0.0).passes
         facts = self._facts(image_NHWC, answer_ND) if self.spec.reference else None
-        where = self._setting.device.type, self._setting.precision
         return Hello(*where, answer_ND, ready_s, pass_s / GATE_IMAGES, facts)
 
     def answer(self, request: Request) -> Reply:
@@ -95,11 +99,7 @@ class Contest:
 
     def _load(self, batch: int, long_s: float) -> Done:
         """Take noise, in an engine for it, and warm up."""
-        if self.spec.engine in OF_ONE_BATCH and batch != self._setting.batch_size:
-            # The one for another batch size goes first: two would be in memory else.
-            self._engine = None
-            self._setting = Setting(self.spec.engine, self._setting.precision, self._setting.device, batch)
-            self._engine = self._made()
+        self._make_for(batch)
         side_px = self._preprocess.input_px
         self._take(np.random.default_rng(0).integers(0, 256, (batch, side_px, side_px, 3), np.uint8))
         for _ in range(WARM_UP):
@@ -107,17 +107,23 @@ class Contest:
                 break
         return Done()
 
-    def _made(self) -> Engine:
+    def _make_for(self, batch: int) -> None:
+        """The engine for a batch size, where what there is will not do; two are never in memory."""
+        if self._engine is not None and (batch == self._batch or self.spec.engine not in OF_ONE_BATCH):
+            return
+        self._engine, self._batch = None, batch
+        setting = Setting(self.spec.engine, self._precision, self._device, batch)
         if self.spec.onnx is not None:
-            return make_file_engine(self._preprocess, self._setting, self.spec.onnx.path)
-        assert self._network is not None
-        return make_engine(self._network, self._setting, Store(self.spec.store))
+            self._engine = make_file_engine(self._preprocess, setting, self.spec.onnx.path)
+        else:
+            assert self._network is not None
+            self._engine = make_engine(self._network, setting, Store(self.spec.store))
 
     def _take(self, image_NHWC: NDArray[np.uint8]) -> None:
         """The batch to where it is needed, outside the clock."""
-        if self._setting.device.type == "cuda":
+        if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        self._image_NHWC = torch.from_numpy(image_NHWC).to(self._setting.device)
+        self._image_NHWC = torch.from_numpy(image_NHWC).to(self._device)
 
     @torch.inference_mode()
     def _embedding(self) -> Tensor:
@@ -125,7 +131,7 @@ class Contest:
         assert self._engine is not None
         raw = self._engine(self._image_NHWC)
         embedding_ND = raw if self._network is None else self._network.embedding(raw)
-        if self._setting.device.type == "cuda":
+        if self._device.type == "cuda":
             torch.cuda.synchronize()
         return embedding_ND
 
@@ -139,21 +145,21 @@ class Contest:
 
     def _memory(self) -> Memory:
         process_mb = memory.peak_mb()
-        if self._setting.device.type != "cuda":
+        if self._device.type != "cuda":
             return Memory(process_mb - self._resident_mb, process_mb)
         counted = None if self.spec.onnx is not None else torch.cuda.max_memory_allocated() / 1e6
         return Memory(counted, process_mb)
 
     def _facts(self, image_NHWC: NDArray[np.uint8], answer_ND: NDArray[np.float32]) -> Facts:
         """The model's costs, its fp32 answers and the machine."""
-        network, setting = self._network, self._setting
+        network = self._network
         assert network is not None and self._machine is not None
         reference_ND = answer_ND
-        if (setting.engine, setting.precision) != ("eager", "fp32"):
-            self._engine = Eager(network, setting.device, "fp32")
+        if (self.spec.engine, self._precision) != ("eager", "fp32"):
+            self._engine = Eager(network, self._device, "fp32")
             self._take(image_NHWC)
             reference_ND = self._embedding().float().cpu().numpy()
-            self._engine = self._made()
+            self._engine = None
         # The counter sees through no GPU's fused kernels.
         image_NCHW = network.cpu().normalise(torch.from_numpy(image_NHWC[:1]))
         model = Embedder(network)
@@ -163,7 +169,7 @@ class Contest:
             gmacs=costs.gmacs(model, image_NCHW),
             input_px=network.input_px,
         )
-        network.to(setting.device)
+        network.to(self._device)
         normalisation, width = (network.mean, network.std), answer_ND.shape[1]
         return Facts(counted, width, *normalisation, reference_ND, self._machine, machine.gpu_uuid())
 

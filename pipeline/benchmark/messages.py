@@ -52,8 +52,8 @@ class Spec:
     """What to run: `model` in `engine`, on `device` (auto, cpu, cuda), in `precision` (auto, fp32, bf16).
 
     Engines of PyTorch load the model that `student` (a folder) or `tokens` (the teacher) names, those of ONNX files
-    `onnx`. `gpu` is the UUID of the GPU that PyTorch takes, for an engine that does not say its own; a `reference`
-    gives its facts and fp32 answers too.
+    `onnx`. `gpu` is the UUID of the GPU that PyTorch takes, for an engine that does not say its own; with `gate` it
+    answers the gate's images when it says hello, and a `reference` gives its facts and fp32 answers too.
     """
 
     model: Role
@@ -66,19 +66,23 @@ class Spec:
     demo_px: int
     onnx: OnnxFile | None = None
     gpu: str | None = None
+    gate: bool = True
     reference: bool = False
 
 
 @dataclass(frozen=True)
 class Hello:
-    """Where it runs, its answers to the gate's images, how long both took, and then one image in a pass."""
+    """Where it runs, its answers to the gate's images, how long both took, and then one image in a pass.
+
+    Without the gate no answers, and the time that loading took.
+    """
 
     device: str
     precision: str
-    answer_ND: NDArray[np.float32]
+    answer_ND: NDArray[np.float32] | None
     ready_s: float
-    image_s: float
-    facts: Facts | None
+    image_s: float = 0.0
+    facts: Facts | None = None
 
 
 @dataclass(frozen=True)

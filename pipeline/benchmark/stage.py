@@ -1,7 +1,8 @@
 """What the models cost: parameters, multiply-adds, latency, throughput, memory, energy, all measured in one run.
 
-Every model in every engine has a process of its own (`contender`), and they take turns (`turns`), so that whatever else
-the machine does meets all alike; a ratio is only ever taken from one run. Engines are the product's own. The leading
+Every model in every engine has a process of its own (`contender`), one at a time, and they take turns (`turns`), so
+that whatever else the machine does meets all alike; a ratio is only ever taken from one run. Engines are the product's
+own, and fp32 is real float32 for both models: TensorFloat-32 is off. The leading
 figures are eager PyTorch's, in the first precision and on the first device of the params. No engine is timed before its
 answers were compared with eager fp32's, and what cannot be measured stands there with the reason: an engine that fails
 or takes too long costs no other its figures. Inputs are random images that are ready in memory: reading slides and
@@ -28,7 +29,7 @@ from pipeline.benchmark.messages import OF_FILES, Facts, OnnxFile, Spec, Unmeasu
 from pipeline.benchmark.results import MODELS, Benchmark, Role, Speedup
 from pipeline.benchmark.speedup import speedup
 from pipeline.benchmark.tables import write_benchmark_plots
-from pipeline.benchmark.turns import announce, take_turns
+from pipeline.benchmark.turns import announce, take_rounds
 from pipeline.params.benchmark import BenchmarkParams
 from pipeline.params.tokens import TokensParams
 
@@ -98,9 +99,7 @@ def measure(subjects: Subjects, params: BenchmarkParams, cached: TeacherFacts, s
     found = Field({name: Contender(spec, params.limit_s) for name, spec in specs.items()})
     try:
         for lead in found.leads.values():
-            lead.start()
-        for lead in found.leads.values():
-            lead.greet()
+            lead.meet()
             if lead.why:
                 raise EvaluationError(f"eager PyTorch does not run it: {lead.why}", where=f"the {lead.spec.model}")
         require_cached(found.leads["teacher"].facts, cached)
@@ -112,7 +111,7 @@ def measure(subjects: Subjects, params: BenchmarkParams, cached: TeacherFacts, s
             if lead.why:
                 raise EvaluationError(lead.why, where=f"the {lead.spec.model}, {lead.precision}")
         announce(list(found), params)
-        take_turns(list(found), params)
+        take_rounds(list(found), params)
     finally:
         stop_all(list(found))
     return found
@@ -137,10 +136,8 @@ def _others(leads: Mapping[Role, Contender], params: BenchmarkParams, scratch: P
         if isinstance(file, str):
             made.drop(file)
         else:
-            made.start()
-            made.greet()
+            made.meet()
         if (name, made.cell.place) in seen:
-            made.stop()
             continue
         seen.add((name, made.cell.place))
         yield made
@@ -155,12 +152,9 @@ def onnx_file(lead: Contender, scratch: Path) -> OnnxFile | str:
         path = lead.spec.student / "model.onnx"
         return _described(path, lead) if path.is_file() else "the student has no model.onnx"
     path = scratch / "teacher.onnx"
-    exporter = Contender(replace(lead.spec, device="cpu", precision="fp32", reference=False), lead.limit_s)
+    spec = replace(lead.spec, device="cpu", precision="fp32", gate=False, reference=False)
+    exporter = Contender(spec, lead.limit_s)
     try:
-        exporter.start()
-        exporter.greet()
-        if exporter.why:
-            return f"it cannot be exported: {exporter.why}"
         exporter.export(path)
     except Unmeasured as reason:
         return f"it cannot be exported: {reason}"

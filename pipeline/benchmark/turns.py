@@ -1,8 +1,8 @@
-"""Who runs when and for how long: all contenders take turns within a batch size; what that will cost is said before.
+"""Who runs when and for how long: one contender at a time is in memory, round after round, and what that will cost.
 
-In a turn a model runs for a tenth of the time of a cell (one model in one engine with one batch size), one pass at
-least. A cell is done when it has had its time in `TURNS` turns; one whose passes are so slow that this would take
-`PATIENCE` times its time gets fewer turns, and one whose single pass takes that long has one pass and one to warm up.
+In a round every contender is started anew, has a turn with each batch size, from the smallest on, and ends: nobody's
+figures are of a machine that holds another's weights, and what else the machine does meets all alike. A turn is an
+eighth of the time of a cell (one model in one engine with one batch size), one pass at least.
 """
 
 from __future__ import annotations
@@ -10,102 +10,68 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
+from pipeline.base.intervals import MIN_UNITS
 from pipeline.base.progress import console, seconds_text, track
 from pipeline.benchmark.contender import Contender
-from pipeline.benchmark.messages import WARM_UP, Memory
-from pipeline.benchmark.results import Timing
+from pipeline.benchmark.messages import WARM_UP
 from pipeline.params.benchmark import BenchmarkParams
 
-PATIENCE = 20
-"""A cell that has had so many times its time goes without the rest of its turns (a ViT-L on a laptop)."""
-TURNS = 10
-"""Turns at least in which a cell has its time, of a pass at least."""
-P99_REPEATS = 100
+ROUNDS = MIN_UNITS
+"""As many as an interval needs."""
+MAKING_S = 60.0
+"""An engine that takes longer to make than this (a compiler's) has one round, and its ratio no interval."""
 
 
-def cell_s(pass_s: float, seconds: float) -> float:
-    """Seconds that a cell takes whose passes take `pass_s` and whose time is `seconds`."""
-    if pass_s >= PATIENCE * seconds:
-        return 2 * pass_s
-    a_turn = math.ceil(seconds / TURNS / pass_s) * pass_s
-    turns = max(math.ceil(seconds / a_turn), min(TURNS, math.ceil(PATIENCE * seconds / a_turn)))
-    return WARM_UP * pass_s + turns * a_turn
+def rounds_of(contender: Contender) -> int:
+    """How many rounds it has."""
+    return 1 if contender.hello is not None and contender.hello.ready_s > MAKING_S else ROUNDS
 
 
-def planned_s(contenders: Sequence[Contender], params: BenchmarkParams) -> dict[int, float]:
-    """{batch size: seconds that all contenders will take with it}, as fast as each was with the images of the gate."""
-    return {
-        batch: sum(cell_s(batch * c.hello.image_s, params.seconds) for c in contenders if c.hello and not c.why)
-        for batch in sorted(set(params.batch_sizes))
-    }
+def turn_s(contender: Contender, params: BenchmarkParams) -> float:
+    """Seconds of a turn: its share of the time of a cell."""
+    return params.seconds / rounds_of(contender)
+
+
+def planned_turn_s(pass_s: float, seconds: float) -> float:
+    """Seconds that a turn of `seconds` takes whose passes take `pass_s`, warming up as well."""
+    warm_up = 1 if pass_s >= seconds else WARM_UP
+    return (warm_up + max(1, math.ceil(seconds / pass_s))) * pass_s
+
+
+def planned_s(contender: Contender, params: BenchmarkParams) -> float:
+    """Seconds that a round of a contender takes, as fast as it was with the images of the gate."""
+    hello = contender.hello
+    if hello is None or contender.why:
+        return 0.0
+    own_s = turn_s(contender, params)
+    return hello.ready_s + sum(planned_turn_s(b * hello.image_s, own_s) for b in set(params.batch_sizes))
 
 
 def announce(contenders: Sequence[Contender], params: BenchmarkParams) -> None:
-    """Print what the whole table will cost, before it starts."""
-    planned = planned_s(contenders, params)
-    running, last = sum(not contender.why for contender in contenders), max(planned)
-    share = f", {seconds_text(planned[last])} of them for batches of {last}" if len(planned) > 1 else ""
+    """Print what all rounds will cost, before they start."""
+    running = [contender for contender in contenders if not contender.why]
+    cost_s = sum(rounds_of(contender) * planned_s(contender, params) for contender in running)
     console.print(
-        f"benchmark: {running} models in engines, {len(planned)} batch sizes: about "
-        f"{seconds_text(sum(planned.values()))}{share}, compiling not counted",
+        f"benchmark: {len(running)} models in engines, one at a time, {len(set(params.batch_sizes))} batch sizes, "
+        f"{ROUNDS} rounds: about {seconds_text(cost_s)}",
         soft_wrap=True,
     )
 
 
-def take_turns(contenders: Sequence[Contender], params: BenchmarkParams) -> None:
-    """Fill the rows of all that is still in, from the smallest batch size on, so that memory only grows.
+def take_rounds(contenders: Sequence[Contender], params: BenchmarkParams) -> None:
+    """Time all that is still in.
 
-    What was measured of a batch size is printed at once: who ends a long run has that much.
+    What was measured of a contender is printed after its first turn: who ends a long run has that much.
     """
-    planned = planned_s(contenders, params)
-    with track("benchmark", round(sum(planned.values()), 1), "s planned") as advance:
-        for batch, cost_s in planned.items():
-            for contender in contenders:
-                if not contender.why:
-                    contender.load(batch, PATIENCE * params.seconds)
-            waiting = [contender for contender in contenders if not contender.why]
-            while waiting:
-                for contender in waiting:
-                    contender.turn(params.seconds / TURNS)
-                waiting = [c for c in waiting if not c.why and not _has_enough(c, params.seconds)]
-            for contender in contenders:
-                taken = None if contender.why else contender.memory()
-                if taken is not None:
-                    contender.finish(_row(batch, contender.seconds, contender.joules, taken))
-            _tell(batch, contenders)
-            advance(cost_s, f"batch {batch}")
-
-
-def _tell(batch: int, contenders: Sequence[Contender]) -> None:
-    """Print the medians of a batch size."""
-    found = "; ".join(
-        f"{contender.cell.name} {contender.rows[-1].latency_ms_p50:.3g} ms"
-        for contender in contenders
-        if contender.rows and contender.rows[-1].batch == batch
-    )
-    console.print(f"benchmark: batch {batch}: {found}", soft_wrap=True)
-
-
-def _has_enough(contender: Contender, seconds: float) -> bool:
-    spent = sum(contender.seconds)
-    return spent >= seconds and (len(contender.turns) >= TURNS or spent >= PATIENCE * seconds)
-
-
-def _row(batch: int, seconds: Sequence[float], joules: Sequence[float | None], memory: Memory) -> Timing:
-    """One line of the latency table; throughput is at the median, which a moment's interruption does not move."""
-    p50, p90, p99 = np.percentile(seconds, [50, 90, 99])
-    spent = [value for value in joules if value is not None]
-    measured = len(spent) == len(joules)
-    return Timing(
-        batch=batch,
-        latency_ms_p50=1e3 * float(p50),
-        latency_ms_p90=1e3 * float(p90),
-        latency_ms_p99=1e3 * float(p99) if len(seconds) >= P99_REPEATS else None,
-        tiles_per_s=batch / float(p50),
-        joules_per_tile=sum(spent) / (batch * len(seconds)) if measured else None,
-        memory_mb=memory.own_mb,
-        process_mb=memory.process_mb,
-        repeats=len(seconds),
-    )
+    sizes = sorted(set(params.batch_sizes))
+    due = [(i, contender) for i in range(ROUNDS) for contender in contenders if i < rounds_of(contender)]
+    whole_s = sum(planned_s(contender, params) for _, contender in due)
+    with track("benchmark", round(whole_s, 1), "s planned") as advance:
+        for i, contender in due:
+            cost_s = planned_s(contender, params)
+            if not contender.why:
+                contender.round(sizes, turn_s(contender, params))
+            if i == 0 and contender.rows:
+                shown = ", ".join(f"{row.latency_ms_p50:.3g} ms for a batch of {row.batch}" for row in contender.rows)
+                console.print(f"benchmark: {contender.cell.name}: {shown}", soft_wrap=True)
+            advance(cost_s, contender.cell.name)

@@ -29,6 +29,7 @@ from pipeline.base.partials import file_sha256
 from pipeline.base.types import Json, Recipe
 from pipeline.student.adapters import ADAPTERS
 from pipeline.teachers.engines import pick_device
+from pipeline.teachers.engines.base import convolutions_in
 from pipeline.teachers.layout import to_channels_last
 from pipeline.teachers.network import Network
 
@@ -170,13 +171,15 @@ class Encoder:
     @torch.inference_mode()
     def embed(self, image_NCHW: Tensor) -> NDArray[np.float32]:
         """(N, D) of normalised images."""
-        return _numpy(self.model(image_NCHW))
+        with convolutions_in("fp32"):
+            return _numpy(self.model(image_NCHW))
 
     @torch.inference_mode()
     def embed_dense(self, image_NCHW: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(N, D) and (N, T, D) of normalised images, of a student with its adapter."""
         assert self._dense is not None
-        embedding_ND, patch_NTD = self._dense(image_NCHW)
+        with convolutions_in("fp32"):
+            embedding_ND, patch_NTD = self._dense(image_NCHW)
         return _numpy(embedding_ND), _numpy(patch_NTD)
 
     def __call__(self, image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:

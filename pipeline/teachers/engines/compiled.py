@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.base.errors import EngineError
 from pipeline.teachers.engines.base import convolutions_in
+from pipeline.teachers.engines.lowered import lowered
 from pipeline.teachers.network import Network
 
 
@@ -29,6 +30,7 @@ class Compiled:
     ) -> None:
         self.device, self.precision, self.batch_size = device, precision, batch_size
         self._network = network.to(device).in_fastest_layout()
+        self._trunk = lowered(network.trunk) if precision == "bf16" else network.trunk
         mode = "max-autotune" if device.type == "cuda" and backend == "inductor" else None
         self._run = torch.compile(self._forward, mode=mode, dynamic=False, backend=backend)
 
@@ -55,5 +57,5 @@ class Compiled:
     def _forward(self, image_NHWC: Tensor) -> Tensor:
         image_NCHW = self._network.normalise(image_NHWC).contiguous(memory_format=self._network.memory_format)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            raw: Tensor = self._network.trunk(image_NCHW)
+            raw: Tensor = self._trunk(image_NCHW)
         return raw
