@@ -196,7 +196,7 @@ def study(
     from pipeline.study.table import markdown, results_of
 
     with errors(debug):
-        told = read_plan(plan, data)
+        told = read_plan(plan, data).at(dvc_root())
         results = run_study(told, dvc_root(), out, find_store().root, jobs)
         for name in split or ["test", "test_shift"]:
             typer.echo(markdown(results_of(told, results, name), name) + "\n")

@@ -11,6 +11,8 @@ from collections.abc import Hashable
 
 import yaml
 
+from pipeline.base.types import Json
+
 _TRUTH = {"on": True, "yes": True, "off": False, "no": False}
 _STR = "tag:yaml.org,2002:str"
 _PLAIN = (
@@ -58,9 +60,10 @@ class _Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
 
-def parse(text: str) -> object:
+def parse(text: str) -> Json:
     """What a YAML document holds. Raises `yaml.YAMLError`, also for a key that is given twice."""
-    return yaml.load(text, _Loader)
+    found: Json = yaml.load(text, _Loader)
+    return found
 
 
 def dump(value: object) -> str:

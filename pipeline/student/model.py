@@ -55,7 +55,7 @@ class Student(nn.Module):
             **({"img_size": input_px} if self.fixed_input else {}),
             **(model_kwargs or {}),
         }
-        self.backbone = self._made(model, width, input_px)
+        self.backbone = self._made(model, width, model_kwargs or {})
         self.mean: Tensor
         self.std: Tensor
         for name in ("mean", "std"):
@@ -85,23 +85,23 @@ class Student(nn.Module):
         final, maps = self.backbone.forward_intermediates(image_NCHW, indices=indices, output_fmt="NCHW")
         return self.backbone.forward_head(final), list(maps)
 
-    def _made(self, model: str, width: int, input_px: int) -> Any:
+    def _made(self, model: str, width: int, told: Mapping[str, Json]) -> Any:
         """timm's model. Raises `TrainingError` that names the argument which timm does not take."""
 
         def build(kwargs: Mapping[str, object]) -> nn.Module:
-            made: nn.Module = timm.create_model(model, pretrained=False, num_classes=width, **kwargs)
+            made: nn.Module = timm.create_model(model, pretrained=False, num_classes=width, **{**own, **kwargs})
             return made
 
-        kwargs = self.model_args
+        own = {key: value for key, value in self.model_args.items() if key not in told}
         try:
-            require_possible(kwargs)
-            made = build(kwargs)
-            require_types(made, kwargs)
+            require_possible(told)
+            made = build(told)
+            require_types(made, told)
         except Exception as error:
             # What timm raises for an argument that it does not check is of any kind.
-            refused = error if isinstance(error, BadArgument) else blame(build, kwargs, error)
+            refused = error if isinstance(error, BadArgument) else blame(build, told, error)
             if refused is None:
-                raise self._cannot_take(model, input_px, error) from error
+                raise self._cannot_take(model, self.input_px, error) from error
             where = f"student.model_kwargs of {model}"
             raise TrainingError(refused.what, where=where, fix=refused.fix) from error
         return made

@@ -11,7 +11,7 @@ A plan is a YAML file (docs/study.yaml is one):
 
 Every job has a clone: a git repository of its own beside the results, so that nothing in the user's workspace changes;
 tiles, tokens and finished students come from the shared store. A run that was stopped goes on: an arm's seed is done
-when its result lies in `results/`, under a name that its parameters give.
+when its result lies in `results/`, under a name that its parameters, the committed code and its defaults give.
 
 Jobs share the cores evenly. Small images keep few threads busy: two trainings of one thread each were 1.64 times as
 fast as one after the other with two threads (EfficientViT-B0 at 112 px, docs/benchmarks.md).
@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
@@ -37,7 +38,8 @@ from pipeline.base.errors import StudyError
 from pipeline.base.files import write_atomic
 from pipeline.base.progress import console
 from pipeline.base.store import recipe_key
-from pipeline.base.types import Json, Recipe
+from pipeline.base.types import Json
+from pipeline.params import STAGES, text
 
 Overrides = Mapping[str, Json]
 STAGE = "evaluate"
@@ -52,6 +54,12 @@ class Plan:
     seeds: tuple[int, ...]
     base: Overrides
     arms: Mapping[str, Overrides]
+    source: str = ""
+    """Key of the code, defaults and committed parameters that it is run with."""
+
+    def at(self, project: Path) -> Plan:
+        """The plan as it is run with the committed code of a checkout."""
+        return replace(self, source=source_key(project))
 
     def runs(self) -> Iterator[Run]:
         """Every arm with the first seed, then every arm with the second: a study that is stopped has whole rounds."""
@@ -60,7 +68,8 @@ class Plan:
                 yield Run(arm, seed, {**overrides, "student.seed": seed}, self._digest(overrides, seed))
 
     def _digest(self, overrides: Overrides, seed: int) -> str:
-        told: Recipe = {"table": self.table, "base": dict(self.base), "arm": dict(overrides), "seed": seed}
+        told: dict[str, Json] = {"table": self.table, "base": dict(self.base), "arm": dict(overrides), "seed": seed}
+        told |= {"source": self.source}
         return recipe_key(told)[:16]
 
 
@@ -75,14 +84,35 @@ class Run:
 
     @property
     def name(self) -> str:
+        return f"{self._stem}-{self.digest}"
+
+    @property
+    def _stem(self) -> str:
         slug = "".join(letter if letter.isalnum() else "-" for letter in self.arm.lower())
-        return f"{slug}-s{self.seed}-{self.digest}"
+        return f"{slug}-s{self.seed}"
+
+    def others(self, results: Path) -> list[str]:
+        """Results of the same arm and seed that were made by other code, defaults or parameters."""
+        found = re.compile(re.escape(self._stem) + r"-[0-9a-f]{16}\.json")
+        return sorted(path.name for path in results.iterdir() if found.fullmatch(path.name))
+
+
+def source_key(project: Path) -> str:
+    """Of all that a result depends on beside its plan, as it is committed: what the stages as far as `evaluate` run,
+    the code that dvc.yaml names for them (their defaults with it), and their sections of params.yaml."""
+    stages = STAGES[: STAGES.index(STAGE) + 1]
+    known = yaml.safe_load(_call(["git", "show", "HEAD:dvc.yaml"], project))["stages"]
+    deps = sorted({dep for stage in stages for dep in known[stage]["deps"]} - {"slides.csv"})
+    committed = _mapping(_call(["git", "show", "HEAD:params.yaml"], project))
+    sections = {name: keys for name, keys in committed.items() if name in stages}
+    code = _call(["git", "ls-tree", "HEAD", "--", *deps], project)
+    return recipe_key({"commands": [known[stage]["cmd"] for stage in stages], "code": code, "params": sections})
 
 
 def read_plan(path: Path, data: Path) -> Plan:
     """The plan in `path`, with {data} filled in. Raises `StudyError` with the file and what is wrong."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8").replace("{data}", str(data.resolve())))
+        raw = text.parse(path.read_text(encoding="utf-8").replace("{data}", str(data.resolve())))
     except FileNotFoundError:
         raise StudyError("no such plan", where=str(path), fix="docs/study.yaml is one to start from") from None
     except yaml.YAMLError as error:
@@ -108,7 +138,12 @@ def run_study(plan: Plan, project: Path, out: Path, store: Path, jobs: int = 1) 
     """
     results = out / "results"
     results.mkdir(parents=True, exist_ok=True)
+    plan = plan.at(project)
     todo = [run for run in plan.runs() if not (results / f"{run.name}.json").exists()]
+    for run in todo:
+        if others := run.others(results):
+            why = "is of other code, defaults or parameters: run again, and not tabulated"
+            console.print(f"study: {run.arm}, seed {run.seed}: {', '.join(others)} {why}", soft_wrap=True)
     clones: SimpleQueue[Path] = SimpleQueue()
     for job in range(min(jobs, len(todo))):
         clones.put(_clone(plan, project, out / f"clone-{job}"))
@@ -148,7 +183,7 @@ def _experiment(run: Run, clones: SimpleQueue[Path], results: Path, store: Path,
     try:
         console.print(f"study: {run.arm}, seed {run.seed}")
         # Written whole: what `dvc exp run -S` sets stays in the workspace, and the next arm would have it too.
-        committed = yaml.safe_load(_call(["git", "show", "HEAD:params.yaml"], clone))
+        committed = _mapping(_call(["git", "show", "HEAD:params.yaml"], clone))
         write_atomic(clone / "params.yaml", _with(committed, run.overrides))
         threads = str(max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) // jobs))
         _call(
@@ -168,7 +203,7 @@ def _clone(plan: Plan, project: Path, clone: Path) -> Path:
     if clone.exists():
         shutil.rmtree(clone)
     _call(["git", "clone", "--quiet", str(project.resolve()), str(clone)], project)
-    params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
+    params = _mapping((clone / "params.yaml").read_text(encoding="utf-8"))
     write_atomic(clone / "params.yaml", _with(params, plan.base))
     write_atomic(clone / "slides.csv", plan.table.encode())
     who = ["-c", "user.name=histill", "-c", "user.email=histill@localhost"]
@@ -181,7 +216,13 @@ def _with(params: Mapping[str, Json], overrides: Overrides) -> bytes:
     changed = dict(params)
     for name, value in overrides.items():
         changed = _set(changed, name.split("."), value)
-    return yaml.safe_dump(changed, sort_keys=False).encode()
+    return text.dump(changed).encode()
+
+
+def _mapping(written: str) -> dict[str, Json]:
+    """The sections of a params.yaml."""
+    found = text.parse(written)
+    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def _set(tree: Mapping[str, Json], keys: Sequence[str], value: Json) -> dict[str, Json]:

@@ -35,7 +35,6 @@ def make_tokens(
     """
     cluster = cluster or ClusterParams()
     teacher = load_teacher(params, store, demo_px)
-    _tell(teacher)
     _warn_of_mpp(tiles, teacher)
     recipe = tokens_recipe(tiles, teacher, params, precision_there(params, cluster))
     # The gate compares two engines and learns nothing: held-out tiles will do where there are no others.
@@ -48,6 +47,7 @@ def make_tokens(
     outcome = Outcome()
     timings: dict[str, float] = {}
     if work or not all(store.has(Ref.parse(name)) for name in uses):
+        _tell(teacher)
         announce(tiles, work, teacher, store)
         picked = tuple(calibration.choose(tiles.items, params.calibration_tiles))
         total = sum(item.n for _, items in work for item in items)

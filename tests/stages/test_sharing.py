@@ -117,7 +117,8 @@ class Study(NamedTuple):
 def study(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Study:
     out, before = tmp_path_factory.mktemp("study"), {kind: project.written(kind) for kind in CACHED}
     plan = Plan(f"{ROWS}demo:2,train\n", (1,), {"student.epochs": 1}, {"one": {}})
-    return Study(plan, out, run_study(plan, project.root, out, project.root / ".store", jobs=2), before)
+    results = run_study(plan, project.root, out, project.root / ".store", jobs=2)
+    return Study(plan.at(project.root), out, results, before)
 
 
 def test_arms_run_as_experiments_and_are_not_run_again(project: Project, study: Study) -> None:

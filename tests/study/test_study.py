@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,6 +22,8 @@ from pipeline.base.figures import NotMeasured
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.split_figures import FromLabels, SplitFigures
 from pipeline.evaluate.summary import EvaluateSummary
+from pipeline.params import text
+from pipeline.params.load import load_params
 from pipeline.params.whole import WholeParams
 from pipeline.study.run import Plan, _leaders, _with, read_plan
 from pipeline.study.table import markdown, over_seeds, results_of
@@ -61,6 +66,58 @@ def test_an_arm_s_parameters_are_the_committed_ones_and_its_own() -> None:
     first = yaml.safe_load(_with(committed, {"student.objective.patch": 0, "tokens.views": 4}))
     assert first == {"student": {"epochs": 3, "objective": {"cls": 1.0, "patch": 0}}, "tokens": {"views": 4}}
     assert yaml.safe_load(_with(committed, {})) == committed
+
+
+def commit(root: Path, path: str, text: str) -> None:
+    (root / path).write_text(text)
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", *who, "commit", "-qam", path], cwd=root, check=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "changed", "told", "another"),
+    [
+        ("pipeline/params/student.py", "epochs: Positive = 20", "epochs: Positive = 21", True),
+        ("pipeline/student/loop.py", '"""', '"""Otherwise. ', True),
+        ("params.yaml", "knn_k: 20", "knn_k: 10", True),
+        ("params.yaml", "title: Histill demo", "title: Another", False),
+        ("pipeline/report/charts.py", '"""', '"""Otherwise. ', False),
+        ("README.md", "Histill", "Histill!", False),
+    ],
+    ids=["default", "code", "parameter", "report's parameter", "report's code", "page"],
+)
+def test_results_of_other_code_and_defaults_are_other_results(tmp_path, path, changed, told, another) -> None:
+    for folder in ("pipeline", "stages", "kernels"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("dvc.yaml", "params.yaml", "README.md"):
+        shutil.copy(ROOT / file, tmp_path)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "add", "-A"], cwd=tmp_path, check=True)
+    commit(tmp_path, "README.md", "Histill\n")
+    before = [run.name for run in PLAN.at(tmp_path).runs()]
+    written = (tmp_path / path).read_text()
+    assert changed in written
+    commit(tmp_path, path, written.replace(changed, told, 1))
+    after = [run.name for run in PLAN.at(tmp_path).runs()]
+    assert (set(before) & set(after) == set()) == another and (before == after) != another
+
+
+def test_results_of_other_code_are_named_and_not_tabulated(tmp_path: Path) -> None:
+    run, other = next(PLAN.runs()), next(replace(PLAN, source="other").runs())
+    result(tmp_path, other.name, 0.9)
+    (tmp_path / f"{other.name}.student.json").write_text("{}")
+    assert run.others(tmp_path) == [f"{other.name}.json"]
+    assert [len(by_seed) for by_seed in results_of(PLAN, tmp_path, "test").values()] == [0, 0]
+
+
+def test_a_plans_words_and_numbers_are_those_of_params_yaml(tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(
+        "table: x\nseeds: [0]\nbase: {student.lr: 1e-3, student.compile: off}\narms: {one: {}}\n"
+    )
+    plan = read_plan(tmp_path / "plan.yaml", tmp_path)
+    (tmp_path / "params.yaml").write_bytes(_with({"student": {"model_kwargs": {"a": text.Word("off")}}}, plan.base))
+    student = load_params(WholeParams, tmp_path / "params.yaml").student
+    assert (student.lr, student.compile, student.model_kwargs) == (1e-3, "off", {"a": False})
 
 
 def result(folder: Path, name: str, student: float, labels: Mapping[int, FromLabels] = MappingProxyType({})) -> None:
