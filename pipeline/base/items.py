@@ -17,6 +17,8 @@ from pipeline.base.types import Json
 
 TRAIN = "train"
 """The split that students learn from; every other one is held out."""
+WITH_TISSUE = ("pen", "blank", "blurred", "damaged")
+"""Reasons for which a tile with tissue on it is dropped; `glass` and `edge` are no loss."""
 Level = tuple[int, int, float]
 """Width and height in pixels, and the downsample."""
 

@@ -16,11 +16,10 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from pipeline.base.files import write_atomic
-from pipeline.base.items import SlideItem, SlidesManifest, TilesItem, TilesManifest
+from pipeline.base.items import WITH_TISSUE, SlideItem, SlidesManifest, TilesItem, TilesManifest
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json
 from pipeline.report.pictures import small_jpeg
-from pipeline.tiles.losses import WITH_TISSUE
 
 PICTURES = {"": "overlay.jpg", "~tiles": "mosaic.jpg"}
 """Ending of the file's name here -> picture in the store; thumb.jpg stands in for an overlay that there is none of.

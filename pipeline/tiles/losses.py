@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-WITH_TISSUE = ("pen", "blank", "blurred", "damaged")
-"""Reasons for which a tile with tissue on it is dropped; `glass` and `edge` are no loss."""
+from pipeline.base.items import WITH_TISSUE
+
 MUCH = 0.2
 """Share of a slide's tissue from which on a loss is said."""
 _TOOK = {"pen": "ink", "blank": "lack of stain", "blurred": "blur", "damaged": "damage"}

@@ -16,7 +16,7 @@ from pipeline.params.tiles import TilesParams
 from pipeline.tiles.choice import Choice, NoTiles, choose
 from pipeline.tiles.grid import geometry_of, lay
 from pipeline.tiles.tissue import find_tissue
-from pipeline.tiles.tissue.light import dark_field, faint_stain, without_colour
+from pipeline.tiles.tissue.light import dark_field, even, faint_stain, without_colour
 
 SMALLEST_TILE_PX = 16
 """Of `tiles.tile_px`."""
@@ -119,8 +119,11 @@ def _nothing(picture: Picture, params: TilesParams) -> tuple[str, str]:
     if dark_field(picture.rgb_HWC):
         what = "its background is dark, as in fluorescence or dark field: tissue is told by its stain on bright glass"
         return what, f"leave it out, or {_AS_A_MASK}"
+    empty = "no tissue found: it looks like empty glass", f"leave it out; if there is tissue on it, {_AS_A_MASK}"
+    if even(picture.rgb_HWC):
+        return empty
     if without_colour(picture.rgb_HWC):
         return "it has no colour, and tissue is told by its stain", f"if there is tissue on it, {_AS_A_MASK}"
     if faint_stain(picture.rgb_HWC):
         return "its stain is too faint to be told from glass", _AS_A_MASK
-    return "no tissue found: it looks like empty glass", f"leave it out; if there is tissue on it, {_AS_A_MASK}"
+    return empty

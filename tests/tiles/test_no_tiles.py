@@ -46,7 +46,7 @@ CASES: dict[str, tuple[NDArray[np.uint8], dict[str, Any], str]] = {
     "faded": (disc((238, 229, 237)), {}, "too faint"),
     "grey": (disc((150, 150, 150)), {}, "no colour"),
     "dark field": (disc((40, 150, 70), glass=12), {}, "background is dark"),
-    "empty": (disc((243, 243, 243)), {"tissue_method": "hsv"}, "no colour"),
+    "empty": (disc((243, 243, 243)), {"tissue_method": "hsv"}, "no tissue found"),
 }
 
 

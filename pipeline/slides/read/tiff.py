@@ -167,6 +167,9 @@ def find_larger(path: Path, first: tuple[int, int]) -> str | None:
             for page in tiff.pages:
                 for part in [page, *(page.pages or ())] if isinstance(page, tifffile.TiffPage) else []:
                     size = int(part.imagewidth), int(part.imagelength)
+                    # What says that it is reduced is no other picture, and is judged where it is read.
+                    if int(part.subfiletype) & 1:
+                        continue
                     if size[0] * size[1] > first[0] * first[1] and (part.is_tiled or is_reduced(size, first)):
                         return f"its first page is not its largest: {_by(first)} px, and another has {_by(size)}"
     except Exception:
