@@ -90,7 +90,7 @@ FORM_1 = {
 
 def test_a_manifest_of_an_older_form_names_the_command_and_still_says_what_it_names(tmp_path: Path) -> None:
     write_json(tmp_path / "tiles.json", FORM_1)
-    with pytest.raises(ManifestError, match=r"(?s)form 1, not 2.*dvc repro tiles"):
+    with pytest.raises(ManifestError, match=r"(?s)form 1, not 3.*dvc repro tiles"):
         TilesManifest.load(tmp_path / "tiles.json")
     assert Outline.model_validate(FORM_1).refs() == {f"tiles/{'0' * 32}/k"}
 

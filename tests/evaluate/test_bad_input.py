@@ -223,8 +223,10 @@ def test_a_patient_in_two_spellings_is_a_warning(made: Made, tmp_path: Path):
 
 def test_dense_tokens_that_are_no_numbers_are_refused(made: Made, tmp_path: Path):
     shutil.copytree(made.folder, tmp_path / "student")
-    weights = load_file(tmp_path / "student" / "adapter.safetensors")
-    save_file({name: x * np.nan for name, x in weights.items()}, tmp_path / "student" / "adapter.safetensors")
+    weights = load_file(tmp_path / "student" / "adapter" / "adapter.safetensors")
+    save_file(
+        {name: x * np.nan for name, x in weights.items()}, tmp_path / "student" / "adapter" / "adapter.safetensors"
+    )
     with pytest.raises(EvaluationError, match="not all finite"):
         made._replace(folder=tmp_path / "student").evaluate(tmp_path)
 

@@ -65,7 +65,10 @@ def test_killed_and_restarted_ends_with_the_same_bytes(tmp_path: Path) -> None:
     assert 0 < metrics["resumed_from"] < metrics["steps"] == 40
     assert run_folder(killed) == run_folder(whole)
     assert not list(killed.glob("store/checkpoints/*/.run.*")), "a partial is left behind"
-    assert {item.id for item in manifest.items} == {path.name for path in (killed / "out").iterdir()}
+    out = killed / "out"
+    assert {item.id for item in manifest.items} == {
+        p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()
+    }
 
 
 class StopsAt7(Training):

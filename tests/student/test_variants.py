@@ -41,7 +41,7 @@ def test_it_trains_and_answers_in_the_teachers_space(variant: str, cache: Cache,
     _, distiller, _ = load_run(cache.store.path(Ref("checkpoints", manifest.recipe_key, "run")))
     described = json.loads((out / "adapter" / "adapter.json").read_text())
     adapter = ADAPTERS[described["adapter"]](**described["arguments"])
-    adapter.load_state_dict(load_file(out / "adapter.safetensors"))
+    adapter.load_state_dict(load_file(out / "adapter" / "adapter.safetensors"))
     model = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
     generator = torch.Generator().manual_seed(0)
     image_NHWC = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=generator)

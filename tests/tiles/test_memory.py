@@ -94,10 +94,10 @@ def test_the_mask_is_as_coarse_as_its_pixels_ask_for(tmp_path: Path, mpp: tuple[
     path = make_slide(tmp_path / "a.tif", tissue_picture(1200, 800), mpp)
     with open_slide(path) as slide:
         params = TilesParams(tissue=TissueParams(mask_mpp=1, min_area_mm2=0.001))
-        picture_HWC, mask = look(slide, params, max_px=60_000)
-    assert 55_000 < picture_HWC.shape[0] * picture_HWC.shape[1] <= 60_000
-    assert mask.tissue.size <= 60_000
-    assert mask.area_mm2 == pytest.approx(np.pi * 0.42**2 * 1200 * mpp[0] * 800 * mpp[1] / 1e6, rel=0.05)
+        found = look(slide, params, max_px=60_000)
+    assert 55_000 < found.picture_HWC.shape[0] * found.picture_HWC.shape[1] <= 60_000
+    assert found.mask.tissue.size <= 60_000
+    assert found.mask.area_mm2 == pytest.approx(np.pi * 0.42**2 * 1200 * mpp[0] * 800 * mpp[1] / 1e6, rel=0.05)
 
 
 def test_reads_and_grids_beyond_sense_are_refused_before_anything_is_read() -> None:
