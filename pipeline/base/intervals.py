@@ -16,7 +16,7 @@ takes a copy for structure: such figures get a jackknife, which leaves out a blo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -104,23 +104,6 @@ class Resampler:
             low, high = np.searchsorted(cumulative_M, [np.floor(place), np.ceil(place)], side="right")
             found_B[b] = sorted_M[low] + (place % 1) * (sorted_M[high] - sorted_M[low])
         return self.interval(float(np.percentile(value_M, percent)), found_B)
-
-
-def redrawn(
-    lengths: Sequence[int], together: int, resamples: int, seed: int
-) -> Iterator[tuple[NDArray[np.int64], ...]]:
-    """Of each resample the positions drawn in every series, as many as it is long.
-
-    The first `together` positions are drawn once for all series, which pairs them; what is left of a longer series is
-    drawn from itself. With 0 every series has draws of its own.
-    """
-    random = np.random.default_rng(seed)
-    for _ in range(resamples):
-        both = random.integers(together, size=together) if together else np.empty(0, np.int64)
-        yield tuple(
-            np.append(both, random.integers(together, length, length - together)) if length > together else both
-            for length in lengths
-        )
 
 
 def interval(value_B: Floats) -> list[float]:

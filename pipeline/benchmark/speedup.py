@@ -30,7 +30,9 @@ def speedup(teacher: Rounds, student: Rounds) -> Figure:
     without = [float(np.delete(log_R, i).mean()) for i in range(n)] if n > 1 else []
     found = Jackknife(rounds).interval(mean, without) if without else NotMeasured(why="timed in one round")
     if isinstance(found, Interval):
-        found = found.model_copy(update={"low": math.exp(found.low), "high": math.exp(found.high)})
+        # Ends of logarithms are rounded, and a value may lie a rounding beyond them.
+        ratio = {"low": min(math.exp(found.low), math.exp(mean)), "high": max(math.exp(found.high), math.exp(mean))}
+        found = Interval.model_validate(found.model_dump() | ratio)
     elif n > 1:
         found = NotMeasured(why=f"{n} rounds are too few for an interval")
     return Figure(value=math.exp(mean), interval=found, n=n)

@@ -15,7 +15,7 @@ class BenchmarkParams(Frozen):
     batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 8, 32)
     """Batch sizes of the latency table."""
     seconds: Annotated[float, Field(gt=0)] = 1.0
-    """Time spent on each cell of the table, at least 10 repeats; the 99th percentile needs 100."""
+    """Time spent on each cell of the table, at least 8 repeats; the 99th percentile needs 100."""
     engines: tuple[Literal["eager", "compile", "onnxruntime", "openvino", "tensorrt"], ...] = ("eager",)
     """What runs the models. eager, the reference, is always among them; on a CPU compile needs a minute a batch."""
     limit_s: Annotated[float, Field(gt=0)] = 300.0

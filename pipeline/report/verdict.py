@@ -126,7 +126,7 @@ def not_measured(summary: EvaluateSummary, benchmark: Benchmark) -> list[str]:
         gaps.append(f"engines other than {lead.engine} PyTorch")
     gaps += [f"{cell.name} ({cell.why})" for cell in others if not cell.rows]
     if any(benchmark.lead(name).best.joules_per_tile is None for name in MODELS):
-        short = "; over benchmark.seconds below 10 a GPU’s tells nothing" if lead.device == "cuda" else ""
+        short = "; over benchmark.seconds below 8 a GPU’s tells nothing" if lead.device == "cuda" else ""
         gaps.append(f"energy (no counter that can be read{short})")
     return [*gaps, *NOT_MEASURED]
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import bootstrap, t
 
 from pipeline.base.figures import Interval, NotMeasured, Unit
-from pipeline.base.intervals import Jackknife, Resampler, Units, interval, redrawn
+from pipeline.base.intervals import Jackknife, Resampler, Units, interval
 
 
 def units(n: int, each: int = 1, unit: Unit = "slide") -> Units:
@@ -92,11 +92,3 @@ def test_blocks_are_whole_slides():
     assert of_slides.blocks == 20 and set(of_slides.block_N) == set(range(20))
     assert all(len({of_slides.block_N[i] for i in range(n, 400, 40)}) == 1 for n in range(40))
     assert Jackknife(units(3)).block_N.tolist() == [0, 1, 2]
-
-
-def test_rounds_that_series_share_are_drawn_as_one_and_the_rest_of_the_longer_from_itself():
-    for short, long in redrawn((4, 7), 4, 50, 0):
-        assert (short == long[:4]).all() and short.max() < 4 and len(long) == 7
-        assert ((long[4:] >= 4) & (long[4:] < 7)).all()
-    apart = list(redrawn((5, 5), 0, 50, 0))
-    assert any((one != other).any() for one, other in apart)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -29,14 +30,26 @@ from pipeline.base.files import six_digits
 from pipeline.base.items import TeacherFacts, TokensManifest
 from pipeline.base.store import Store
 from pipeline.benchmark import machine, memory
-from pipeline.benchmark.contender import Contender, worst_cosine
+from pipeline.benchmark.contender import P99_REPEATS, Contender, worst_cosine
 from pipeline.benchmark.contest import Contest, gate_images
 from pipeline.benchmark.costs import gmacs
 from pipeline.benchmark.manifest import BenchmarkManifest
-from pipeline.benchmark.messages import Costs, Facts, HowMuch, Load, OnnxFile, Spec, Turn
+from pipeline.benchmark.messages import (
+    Costs,
+    Done,
+    Facts,
+    Hello,
+    HowMuch,
+    Load,
+    OnnxFile,
+    Spec,
+    Taken,
+    Turn,
+    Unmeasured,
+)
 from pipeline.benchmark.results import MODELS, Cell, Timing
 from pipeline.benchmark.stage import Subjects, benchmark_models, onnx_file, require_cached
-from pipeline.benchmark.turns import P99_REPEATS, TURNS, announce, cell_s, take_turns
+from pipeline.benchmark.turns import ROUNDS, announce, planned_turn_s, take_rounds
 from pipeline.params.benchmark import BenchmarkParams
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.engines.onnx_file import write_onnx
@@ -99,7 +112,7 @@ def test_every_cell_is_measured_or_says_why_not(tmp_path):
     for name in MODELS:
         lead = found.lead(name)
         assert [row.batch for row in lead.rows] == [1, 3]
-        assert all(row.repeats >= TURNS for row in lead.rows)
+        assert all(row.repeats >= ROUNDS for row in lead.rows)
         assert all(0 < row.latency_ms_p50 <= row.latency_ms_p90 for row in lead.rows)
         assert all((row.latency_ms_p99 is None) == (row.repeats < P99_REPEATS) for row in lead.rows)
         assert numbers[f"{name}_slides_per_hour"] == pytest.approx(36 * lead.best.tiles_per_s, rel=1e-4)
@@ -135,12 +148,11 @@ def test_a_wrong_answer_is_not_timed(tmp_path):
         image_NHWC = torch.from_numpy(gate_images(SIDE_PX)).float()
         reference_ND = model((image_NHWC.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5).numpy()
     wrong = Contender(spec_of(tmp_path / "student"))
-    wrong.start()
-    wrong.greet()
+    wrong.meet()
     wrong.gate(reference_ND)
     assert wrong.cosine < 0.99 and "not the model's" in wrong.why
-    take_turns([wrong], BenchmarkParams())
-    assert wrong.rows == [] and wrong.seconds == []
+    take_rounds([wrong], BenchmarkParams())
+    assert wrong.rows == ()
 
 
 def test_an_engine_that_dies_leaves_its_reason_and_no_error(tmp_path):
@@ -148,15 +160,14 @@ def test_an_engine_that_dies_leaves_its_reason_and_no_error(tmp_path):
     export_onnx(export_student(tmp_path / "student", seed=0), tmp_path / "student" / "model.onnx")
     killed, broken = Contender(spec_of(tmp_path / "student")), Contender(spec_of(tmp_path))
     (tmp_path / "model.onnx").write_bytes(b"no ONNX file")
-    for contender in (killed, broken):
-        contender.start()
-        contender.greet()
-    killed.load(1, 1.0)
+    broken.meet()
+    killed.start()
+    killed._receive(Hello, "loading it")
     preferred = Path(f"/proc/{killed._process.pid}/oom_score_adj")
     assert not preferred.exists() or preferred.read_text().strip() == "1000"
     killed._process.kill()
-    killed.turn(1.0)
-    assert killed.why == "in a pass: its process was ended by SIGKILL, as where memory runs out"
+    with pytest.raises(Unmeasured, match="its process was ended by SIGKILL, as where memory runs out"):
+        killed._ask(Turn(1.0), Taken)
     assert "InvalidProtobuf" in broken.why
 
 
@@ -172,11 +183,12 @@ def test_a_benchmark_that_is_killed_leaves_no_engine_running(tmp_path):
     export_onnx(export_student(tmp_path / "student", seed=0), tmp_path / "student" / "model.onnx")
     program = """if __name__ == "__main__":
         import pickle, sys
-        from pipeline.benchmark.contender import Contender
+        from pipeline.benchmark.contender import P99_REPEATS, Contender
         contender = Contender(pickle.loads(bytes.fromhex(sys.argv[1])))
-        contender.start(), contender.greet(), contender.load(1, 1.0)
+        from pipeline.benchmark.messages import Done, Hello, Load, Taken, Turn
+        contender.start(), contender._receive(Hello, "it"), contender._ask(Load(1, 1.0), Done)
         print(contender._process.pid, flush=True)
-        contender.turn(120.0)"""
+        contender._ask(Turn(120.0), Taken)"""
     (tmp_path / "run.py").write_text(textwrap.dedent(program))
     command = [sys.executable, tmp_path / "run.py", pickle.dumps(spec_of(tmp_path / "student")).hex()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path.cwd()) as killed:
@@ -197,8 +209,8 @@ def test_an_engine_whose_benchmark_is_gone_ends_without_a_traceback(tmp_path, ca
     export_onnx(export_student(tmp_path / "student", seed=0), tmp_path / "student" / "model.onnx")
     contender = Contender(spec_of(tmp_path / "student"))
     contender.start()
-    contender.greet()
-    contender.load(1, 1.0)
+    contender._receive(Hello, "loading it")
+    contender._ask(Load(1, 1.0), Done)
     contender._pipe.send(Turn(0.2))
     contender._pipe.close()
     contender._process.join()
@@ -220,25 +232,46 @@ def test_an_engine_that_takes_too_long_costs_no_other_its_figures(tmp_path, caps
     export_student(tmp_path / "student", seed=0)
     spec = replace(spec_of(tmp_path / "student"), engine="eager", reference=True, onnx=None)
     quick, slow, never = Contender(spec), Contender(spec, 300.0), Contender(spec, 0.01)
-    try:
-        for contender in (quick, slow, never):
-            contender.start()
-            contender.greet()
-        assert never.why == "loading or compiling it took more than 0.01 s (benchmark.limit_s)"
-        assert not never._process.is_alive()
-        params = BenchmarkParams(batch_sizes=(1, 2), seconds=0.01)
-        announce([quick, slow, never], params)
-        slow.limit_s = 1e-6
-        take_turns([quick, slow, never], params)
-    finally:
-        for contender in (quick, slow, never):
-            contender.stop()
-    assert [row.batch for row in quick.rows] == [1, 2] and slow.rows == never.rows == []
-    assert slow.why == "batch 1: it took more than 1e-06 s (benchmark.limit_s)"
+    for contender in (quick, slow, never):
+        contender.meet()
+    assert never.why == "loading or compiling it took more than 0.01 s (benchmark.limit_s)"
+    assert not never._process.is_alive()
+    params = BenchmarkParams(batch_sizes=(1, 2), seconds=0.01)
+    announce([quick, slow, never], params)
+    slow.limit_s = 1e-6
+    take_rounds([quick, slow, never], params)
+    assert [row.batch for row in quick.rows] == [1, 2] and slow.rows == never.rows == ()
+    assert [len(turns) for turns in quick.rounds.values()] == [ROUNDS, ROUNDS]
+    assert slow.why == "loading or compiling it took more than 1e-06 s (benchmark.limit_s)"
     # Who ends a long run has what was measured so far.
     told = capsys.readouterr().err
-    assert "2 models in engines, 2 batch sizes: about" in told
-    assert "batch 1: student, eager fp32 on cpu" in told and "batch 2: student, eager fp32 on cpu" in told
+    assert f"2 models in engines, one at a time, 2 batch sizes, {ROUNDS} rounds: about" in told
+    assert re.search(r"student, eager fp32 on cpu: \S+ ms for a batch of 1, \S+ ms for a batch of 2", told)
+
+
+def test_one_contender_at_a_time_is_in_memory_and_a_batch_too_large_costs_it_no_smaller_one(tmp_path):
+    export_student(tmp_path / "student", seed=0)
+    spec = replace(spec_of(tmp_path / "student"), engine="eager", onnx=None)
+    both, together, done = [Contender(spec), Contender(spec)], [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            pids = [contender._process.pid for contender in both if contender._process is not None]
+            together[0] = max(together[0], sum(pid is not None and alive(pid) for pid in pids))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        for contender in both:
+            contender.meet()
+        take_rounds(both, BenchmarkParams(batch_sizes=(1, 10**9), seconds=0.01))
+    finally:
+        done.set()
+        watching.join()
+    assert together == [1]
+    for contender in both:
+        assert [row.batch for row in contender.rows] == [1] and len(contender.rounds[1]) == ROUNDS
+        assert contender.why == "" and "batch 1000000000: " in contender.cell.why
 
 
 def test_an_export_that_fails_leaves_the_leading_engine_running(tmp_path):
@@ -246,34 +279,25 @@ def test_an_export_that_fails_leaves_the_leading_engine_running(tmp_path):
     teacher = TokensParams(teacher="vit_tiny_patch16_224", weights=str(tmp_path / "t.safetensors"), model_kwargs=VIT)
     spec = Spec("teacher", "eager", "cpu", "auto", tmp_path, teacher, tmp_path / "store", 512, reference=True)
     lead = Contender(spec)
-    try:
-        lead.start()
-        lead.greet()
-        assert "it cannot be exported: " in onnx_file(lead, tmp_path / "no such folder")
-        lead.load(1, 1.0)
-        lead.turn(0.01)
-    finally:
-        lead.stop()
-    assert lead.why == "" and len(lead.turns) == 1
+    lead.meet()
+    assert "it cannot be exported: " in onnx_file(lead, tmp_path / "no such folder")
+    lead.round([1], 0.01)
+    assert lead.why == "" and [row.batch for row in lead.rows] == [1]
 
 
 @pytest.mark.parametrize(
     ("pass_s", "seconds", "passes"),
-    [(0.001, 1.0, 2 + 1000), (0.01, 0.2, 2 + 20), (0.1, 0.2, 2 + 10), (1.0, 0.2, 2 + 4), (50.0, 0.2, 1 + 1)],
+    [(0.001, 1.0, 2 + 1000), (0.01, 0.2, 2 + 20), (0.1, 0.15, 2 + 2), (1.0, 0.2, 1 + 1), (50.0, 0.2, 1 + 1)],
 )
-def test_a_cell_costs_its_time_and_slow_passes_are_few(pass_s, seconds, passes):
-    assert cell_s(pass_s, seconds) == pytest.approx(passes * pass_s)
+def test_a_turn_costs_its_time_and_slow_passes_are_few(pass_s, seconds, passes):
+    assert planned_turn_s(pass_s, seconds) == pytest.approx(passes * pass_s)
 
 
 def test_a_student_without_an_onnx_file_is_named(tmp_path):
     export_student(tmp_path / "student", seed=0)
     lead = Contender(replace(spec_of(tmp_path / "student"), engine="eager", onnx=None, reference=True))
-    try:
-        lead.start()
-        lead.greet()
-        assert onnx_file(lead, tmp_path) == "the student has no model.onnx"
-    finally:
-        lead.stop()
+    lead.meet()
+    assert onnx_file(lead, tmp_path) == "the student has no model.onnx"
 
 
 def test_another_teacher_than_the_cached_one_is_refused():

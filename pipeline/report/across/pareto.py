@@ -141,7 +141,7 @@ def _accuracies(summary: EvaluateSummary, model: Literal["teacher", "student"]) 
 def _row(study: Study) -> ParetoRow:
     speed = study.benchmark.summary
     low, high = time_interval(speed)
-    share = speed.lead("teacher").best.tiles_per_s / speed.lead("student").best.tiles_per_s
+    share = 1 / speed.speedup.value
     accuracies = _accuracies(study.evaluate.summary, "student")
     return replace(_timed(speed, "student", share, accuracies), name=study.name, time_low=low, time_high=high)
 
