@@ -249,7 +249,7 @@ def test_an_engine_that_takes_too_long_costs_no_other_its_figures(tmp_path, caps
     # Who ends a long run has what was measured so far.
     told = capsys.readouterr().err
     assert f"2 models in engines, one at a time, 2 batch sizes, {ROUNDS} rounds: about" in told
-    assert re.search(r"student, eager fp32 on cpu: \S+ ms for a batch of 1, \S+ ms for a batch of 2", told)
+    assert re.search(r"student, onnxruntime \S+ on cpu: \S+ ms for a batch of 1, \S+ ms for a batch of 2", told)
 
 
 def test_one_contender_at_a_time_is_in_memory_and_a_batch_too_large_costs_it_no_smaller_one(tmp_path):

@@ -47,7 +47,7 @@ def test_a_finished_run_is_only_exported_again(cache: Cache, tmp_path: Path) -> 
     assert (trained["cached"], again) == (False, {"cached": True})
     assert first == second
     folders = [tmp_path / at / "models" / "student" for at in "ab"]
-    files = [{p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()} for f in folders]
+    files = [{p.relative_to(f).as_posix(): p.read_bytes() for p in f.rglob("*") if p.is_file()} for f in folders]
     assert files[0] == files[1]
     assert sorted(files[0]) == [item.id for item in first.items]
     assert curve(tmp_path / "a") == curve(tmp_path / "b")

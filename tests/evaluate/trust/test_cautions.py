@@ -21,7 +21,7 @@ def test_classes_that_one_side_lacks_are_named():
 
 def test_a_class_of_a_handful_of_tiles_is_named():
     (found,) = of_classes("probes of test", ["a", "b", "rare"], [*"ab" * 20, "rare"])
-    assert "fewer than 10 held-out tiles (rare 1)" in found
+    assert "fewer than 10 are held out (rare 1)" in found
 
 
 @pytest.mark.parametrize(

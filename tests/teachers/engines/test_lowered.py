@@ -11,6 +11,7 @@ from torch import nn
 from pipeline.teachers.engines import Eager
 from pipeline.teachers.engines.compiled import Compiled
 from pipeline.teachers.engines.lowered import lowered
+from pipeline.teachers.preparation import Preparation
 from pipeline.teachers.teacher import Teacher
 
 CPU, HALVES = torch.device("cpu"), (0.5,) * 3
@@ -26,7 +27,7 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_an_engine_in_bf16_casts_once_and_gives_the_bits_of_autocast(name: str) -> None:
     torch.manual_seed(0)
-    teacher = Teacher(name, timm.create_model(name, num_classes=0, **MODELS[name]), 64, HALVES, HALVES)
+    teacher = Teacher(name, timm.create_model(name, num_classes=0, **MODELS[name]), 64, Preparation(HALVES, HALVES))
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     image_NHWC = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8))
     run = Eager(teacher, CPU, "bf16")
@@ -42,7 +43,7 @@ def test_an_engine_in_bf16_casts_once_and_gives_the_bits_of_autocast(name: str) 
 
 def test_the_compiled_engine_runs_the_same_weights() -> None:
     torch.manual_seed(0)
-    teacher = Teacher("test_resnet", timm.create_model("test_resnet", num_classes=0), 64, HALVES, HALVES)
+    teacher = Teacher("test_resnet", timm.create_model("test_resnet", num_classes=0), 64, Preparation(HALVES, HALVES))
     image_NHWC = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8))
     compiled = Compiled(teacher, CPU, "bf16", 2, backend="eager")
     assert {p.dtype for p in compiled._trunk.parameters()} == {torch.bfloat16, torch.float32}
