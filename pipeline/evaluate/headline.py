@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pipeline.base.figures import Figure, NotMeasured
+from pipeline.base.figures import Figure
 from pipeline.evaluate.split_figures import (
     MODELS,
     Accuracies,
     Dense,
     FromLabels,
     Likeness,
+    Overlaps,
     Probes,
     SlideLabels,
     SplitFigures,
@@ -74,7 +75,7 @@ def _of_set(found: SplitFigures) -> Iterator[tuple[str, float]]:
     if isinstance(found.dense, Dense):
         for kind, overlaps in (("linear", found.dense.linear), ("head_transfer", found.dense.head_transfer)):
             yield from _models(f"dense_{kind}", {name: score.miou for name, score in overlaps.scores().items()})
-            yield from _retention(f"dense_{kind}", overlaps.retention)
+            yield from _kept(f"dense_{kind}", overlaps)
     yield from _labels(found)
 
 
@@ -89,7 +90,7 @@ def _labels(found: SplitFigures) -> Iterator[tuple[str, float]]:
 
 def _accuracies(prefix: str, table: Accuracies) -> Iterator[tuple[str, float]]:
     yield from _models(prefix, {name: score.balanced for name, score in table.scores().items()})
-    yield from _retention(prefix, table.retention)
+    yield from _kept(prefix, table)
 
 
 def _models(prefix: str, figures: Mapping[str, Figure]) -> Iterator[tuple[str, float]]:
@@ -97,6 +98,9 @@ def _models(prefix: str, figures: Mapping[str, Figure]) -> Iterator[tuple[str, f
         yield f"{prefix}_{model}", figures[model].value
 
 
-def _retention(prefix: str, retention: Figure | NotMeasured) -> Iterator[tuple[str, float]]:
-    if isinstance(retention, Figure):
-        yield f"{prefix}_retention", retention.value
+def _kept(prefix: str, table: Accuracies | Overlaps) -> Iterator[tuple[str, float]]:
+    if isinstance(table.way, Figure):
+        yield f"{prefix}_way", table.way.value
+    if isinstance(table.retention, Figure):
+        yield f"{prefix}_retention", table.retention.value
+        yield f"{prefix}_retention_untrained", table.retention.floors["untrained"]

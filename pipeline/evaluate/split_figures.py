@@ -75,13 +75,18 @@ Score = TypeVar("Score", Accuracy, Overlap)
 
 
 class Compared(Result, Generic[Score]):
-    """One measure of the models and of the majority class; `retention` is the student's share of the teacher's."""
+    """One measure of the models and of the majority class.
+
+    `retention` is the student's share of the teacher's, its floors what the untrained student and the majority class
+    have of it; `way` is how far the student comes from the untrained student (0) to the teacher (1).
+    """
 
     teacher: Score
     student: Score
     untrained: Score
     majority: Score
     retention: Figure | NotMeasured
+    way: Figure | NotMeasured
 
     def scores(self) -> dict[str, Score]:
         """By name, the models in the order of `MODELS`, then the majority class."""

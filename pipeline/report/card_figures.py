@@ -20,7 +20,8 @@ from pipeline.student.card import FIGURES, model_card
 
 INTRO = """\
 On tiles that the student was not trained on, teacher and student under one protocol; 95 % intervals in brackets where
-there are patients or slides enough for one. Kept: the student's balanced accuracy over the teacher's. Standardised
+there are patients or slides enough for one. Of the way: from the
+untrained student (0) to the teacher (1). Kept: the student's balanced accuracy over the teacher's. Standardised
 cosine: of centred embeddings, each channel in units of the teacher's own deviation (0 is what predicting the mean
 scores).
 """
@@ -37,7 +38,7 @@ def figures(summary: EvaluateSummary) -> str:
     rows = [row for name, found in summary.every_split() for row in _rows(name, found)]
     if not rows:
         return f"{FIGURES}\n\n{MISSING}"
-    columns = ("held-out", "measure", *ACCURACY_COLUMNS, "kept")
+    columns = ("held-out", "measure", *ACCURACY_COLUMNS, "of the way", "kept", "untrained keeps")
     header = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     seen = summary.trained_on()
     alarm = [f"**The student was trained on some of these: {'; '.join(seen)}. Its figures there flatter it.**", ""]
@@ -48,11 +49,13 @@ def figures(summary: EvaluateSummary) -> str:
 
 def _rows(name: str, found: SplitFigures) -> Iterator[str]:
     cosine = found.fidelity.cosine
-    yield f"| {name}, {cosine.n} tiles | standardised cosine | 1 | {_spanned(cosine)} | – | – | – |"
+    yield f"| {name}, {cosine.n} tiles | standardised cosine | 1 | {_spanned(cosine)} | – | – | – | – | – |"
     if isinstance(found.probes, Probes):
         for kind, table in found.probes.by_kind().items():
             cells = [_spanned(table.scores()[column].balanced) for column in ACCURACY_COLUMNS]
-            cells.append(_spanned(table.retention) if isinstance(table.retention, Figure) else "–")
+            cells += [_spanned(one) if isinstance(one, Figure) else "–" for one in (table.way, table.retention)]
+            floor = table.retention.floors.get("untrained") if isinstance(table.retention, Figure) else None
+            cells.append("–" if floor is None else f"{floor:.3f}")
             yield f"| {name}, {found.probes.n} tiles | {PROBES[kind]} | {' | '.join(cells)} |"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipeline.base.figures import Figure, NotMeasured
+from pipeline.base.figures import Figure
 from pipeline.evaluate.split_figures import (
     MODELS,
     PROBES,
@@ -29,7 +29,7 @@ ACCURACY_COLUMNS = (*MODELS, "majority")
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of the models. `cells` by column: one of `ACCURACY_COLUMNS`, `kept` or `difference`.
+    """One figure of the models. `cells` by column: one of `ACCURACY_COLUMNS`, `kept`, `way` or `difference`.
 
     `section` is where the report shows it, `where` the split or data set that it is of.
     """
@@ -98,17 +98,18 @@ def _of_set(found: SplitFigures) -> Iterator[Row]:
 
 def _overlaps(probe: str, table: Overlaps) -> Iterator[Row]:
     miou = {name: score.miou for name, score in table.scores().items()}
-    yield Row("downstream", f"mIoU, dense {probe}", miou | _kept(table.retention))
+    yield Row("downstream", f"mIoU, dense {probe}", miou | _kept(table))
     yield Row("downstream", f"Dice, dense {probe}", {name: score.dice for name, score in table.scores().items()})
 
 
 def _accuracy(what: str, table: Accuracies) -> Row:
     balanced = {name: score.balanced for name, score in table.scores().items()}
-    return Row("downstream", what, balanced | _kept(table.retention))
+    return Row("downstream", what, balanced | _kept(table))
 
 
-def _kept(retention: Figure | NotMeasured) -> dict[str, Figure]:
-    return {"kept": retention} if isinstance(retention, Figure) else {}
+def _kept(table: Accuracies | Overlaps) -> dict[str, Figure]:
+    both = {"kept": table.retention, "way": table.way}
+    return {name: figure for name, figure in both.items() if isinstance(figure, Figure)}
 
 
 def _models(found: OfModels) -> dict[str, Figure]:

@@ -65,18 +65,21 @@ def measured_on(benchmark: Benchmark) -> str:
 
 
 def kept(summary: EvaluateSummary) -> Large:
-    """Retention of the linear probe on the primary split."""
-    noun, found = "of the teacher’s linear probe kept", summary.lead
+    """How far the student comes from an untrained network to its teacher, and what both keep; by linear probe."""
+    noun, found = "of the way from an untrained network to the teacher, by linear probe", summary.lead
     probes = found.probes if found else None
     if not isinstance(probes, Probes):
         return Large("–", noun, f"not measured: {_why(summary, probes)}", measured=False)
     linear, names = probes.linear, {"untrained": "untrained student", "majority": "majority class"}
+    if isinstance(linear.way, NotMeasured):
+        return Large("–", noun, f"not measured: {linear.way.why}", measured=False)
     if isinstance(linear.retention, NotMeasured):
         return Large("–", noun, f"not measured: {linear.retention.why}", measured=False)
     scores = ", ".join(f"{names.get(name, name)} {score.balanced.value:.2f}" for name, score in linear.scores().items())
-    sure = sureness(linear.retention, percent_range)
-    detail = f"{sure}, on {probes.n:,} held-out tiles; balanced accuracy: {scores}"
-    return Large(percent(linear.retention.value), noun, detail)
+    sure, untrained = sureness(linear.way, percent_range), linear.retention.floors["untrained"]
+    of_teacher = f"{percent(linear.retention.value)} of the teacher’s figure, of which an untrained network has"
+    detail = f"{sure}, on {probes.n:,} held-out tiles: {of_teacher} {percent(untrained)}; balanced accuracy: {scores}"
+    return Large(percent(linear.way.value), noun, detail)
 
 
 def likeness(summary: EvaluateSummary) -> Large:

@@ -6,6 +6,7 @@ would. Two arms of one seed share their tiles, their order and their initial wei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,16 +49,26 @@ def _score(table: Accuracies) -> float:
     return table.student.balanced.value
 
 
-def _kept(table: Accuracies) -> float:
-    return table.student.balanced.value / table.teacher.balanced.value
+def _kept(table: Accuracies, model: str = "student") -> float:
+    return table.scores()[model].balanced.value / table.teacher.balanced.value
+
+
+def _way(table: Accuracies) -> float:
+    """From the untrained student (0) to the teacher (1); NaN where the teacher is no better."""
+    teacher, student, untrained = (score.balanced.value for score in (table.teacher, table.student, table.untrained))
+    return (student - untrained) / (teacher - untrained) if teacher > untrained else float("nan")
 
 
 COLUMNS = (
     Column("cosine", lambda found: found.split.fidelity.cosine.value),
+    Column("linear probe: of the way", lambda found: _way(found.probes.linear), share=True),
+    Column("20-NN: of the way", lambda found: _way(found.probes.knn), share=True),
     Column("linear probe", lambda found: _score(found.probes.linear)),
     Column("kept", lambda found: _kept(found.probes.linear), share=True),
+    Column("untrained keeps", lambda found: _kept(found.probes.linear, "untrained"), share=True),
     Column("20-NN", lambda found: _score(found.probes.knn)),
     Column("kept", lambda found: _kept(found.probes.knn), share=True),
+    Column("untrained keeps", lambda found: _kept(found.probes.knn, "untrained"), share=True),
     Column("teacher’s head kept", lambda found: _kept(found.probes.head_transfer), share=True),
 )
 
@@ -144,7 +155,7 @@ def _between(label: str, tables: Sequence[Accuracies]) -> str:
 
 
 def _cell(values: Iterable[float], column: Column) -> str:
-    known = list(values)
+    known = [value for value in values if not math.isnan(value)]
     if not known:
         return "–"
     figure = over_seeds(known)

@@ -37,7 +37,8 @@ def accuracies(teacher: float, student: float, untrained: float, majority: float
         student=accuracy(student),
         untrained=accuracy(untrained),
         majority=accuracy(majority),
-        retention=figure(0.94, 0.91, 0.97),
+        retention=figure(0.94, 0.91, 0.97).model_copy(update={"floors": {"untrained": 0.44}}),
+        way=figure(0.88, 0.8, 0.95),
     )
 
 

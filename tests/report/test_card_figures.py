@@ -33,17 +33,20 @@ def evaluated(split: SplitFigures | None = None, **more: object) -> EvaluateSumm
 
 def test_every_figure_stands_with_its_interval() -> None:
     text = figures(evaluated(PROBED, cautions=("few slides",)))
-    assert "| test, 100 tiles | standardised cosine | 1 | 0.440 [0.420, 0.460] | – | – | – |" in text
+    assert "| test, 100 tiles | standardised cosine | 1 | 0.440 [0.420, 0.460] | – | – | – | – | – |" in text
     row = "| test, 100 tiles | kNN | " + "0.854 [0.814, 0.894] | " * 3
-    assert f"{row}0.333 [0.293, 0.373] | 0.970 [0.950, 0.990] |" in text
-    assert "| teacher | student | untrained | majority | kept |" in text and "flatter" not in text
+    assert f"{row}0.333 [0.293, 0.373] | 0.880 [0.800, 0.950] | 0.970 [0.950, 0.990] |" in text
+    assert (
+        "| teacher | student | untrained | majority | of the way | kept | untrained keeps |" in text
+        and "flatter" not in text
+    )
     assert text.count("\n| ") == 6 and "- few slides" in text
 
 
 def test_what_is_kept_of_a_teacher_that_gets_nothing_right_is_not_a_number() -> None:
     nothing = KEPT.model_copy(update={"retention": NotMeasured(why="the teacher gets nothing right")})
     found = SPLIT.model_copy(update={"probes": probes(knn=nothing)})
-    assert "0.333 [0.293, 0.373] | – |" in figures(evaluated(found))
+    assert "0.333 [0.293, 0.373] | 0.880 [0.800, 0.950] | – | – |" in figures(evaluated(found))
 
 
 def test_a_student_that_was_trained_on_the_test_is_named_above_its_figures() -> None:

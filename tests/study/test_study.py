@@ -81,7 +81,9 @@ def test_the_table_gives_means_over_seeds_and_paired_differences(tmp_path: Path)
     for run in PLAN.runs():
         result(tmp_path, run.name, scores[run.arm][run.seed])
     table = markdown(results_of(PLAN, tmp_path, "test"), "test").splitlines()
-    assert table[2].startswith("| both | 3 | 0.500 ± 0.000 | 0.720 ± 0.050 | 90.0 % ± 6.2 |")
+    assert table[2].startswith(
+        "| both | 3 | 0.500 ± 0.000 | 80.0 % ± 12.4 | 80.0 % ± 12.4 | 0.720 ± 0.050 | 90.0 % ± 6.2 | 50.0 % ± 0.0 |"
+    )
     assert "| +0.020 ± 0.000 |" in table[4]
     assert table[-1].startswith("linear probe: teacher 0.800, untrained student 0.400")
 
@@ -106,7 +108,7 @@ def test_numbers_of_labels_are_columns_where_all_results_have_them(tmp_path: Pat
 def test_a_result_of_another_version_is_an_error_that_says_how_to_have_it_again(tmp_path: Path) -> None:
     name = next(PLAN.runs()).name
     (tmp_path / f"{name}.json").write_text(json.dumps({"stage": "evaluate", "version": 2, "summary": {"probes": {}}}))
-    with pytest.raises(ManifestError, match=rf"{name}\.json: .*form 2, not 3\n.*delete that file"):
+    with pytest.raises(ManifestError, match=rf"{name}\.json: .*form 2, not 4\n.*delete that file"):
         results_of(PLAN, tmp_path, "test")
 
 

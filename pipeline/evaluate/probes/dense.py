@@ -27,7 +27,7 @@ from pipeline.base.intervals import Resampler, Units
 from pipeline.base.types import Floats
 from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.probes.probes import linear_head
-from pipeline.evaluate.probes.scoring import share_kept
+from pipeline.evaluate.probes.scoring import Paired, share_kept, way_come
 from pipeline.evaluate.split_figures import Dense, Overlap, Overlaps
 from pipeline.sets.masks import IGNORE
 
@@ -204,17 +204,15 @@ def _table(found: Mapping[str, _Answers], resampler: Resampler, student: str, un
     """Of the teacher, and of what the student's and its twin's answers are tallied as."""
     teacher, other = found["teacher"], found[student]
     floors = [("untrained", found[untrained]), ("majority", found["majority"])]
-    kept = share_kept(
-        (teacher.miou, other.miou),
-        (teacher.miou_B, other.miou_B),
-        {name: floor.miou for name, floor in floors},
-        other.n,
-        resampler,
+    three = {"teacher": teacher, "student": other, "untrained": found[untrained]}
+    paired = Paired(
+        {name: one.miou for name, one in three.items()}, {name: one.miou_B for name, one in three.items()}, other.n
     )
     return Overlaps(
         teacher=teacher.figures(resampler, floors),
         student=other.figures(resampler, floors),
         untrained=found[untrained].figures(resampler),
         majority=found["majority"].figures(resampler),
-        retention=kept,
+        retention=share_kept(paired, {name: floor.miou for name, floor in floors}, resampler),
+        way=way_come(paired, resampler),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from pipeline.base.types import Floats
 from pipeline.evaluate.split_figures import Accuracies, Accuracy
 
 NOTHING_RIGHT = NotMeasured(why="in some resamples the teacher itself gets nothing right")
+NO_WAY = NotMeasured(why="the teacher is no better than the untrained student")
+UNSURE_WAY = NotMeasured(why="in some resamples the teacher is no better than the untrained student")
 
 
 class Scorer:
@@ -57,19 +60,20 @@ class Scorer:
     def table(self, right: Mapping[str, Floats]) -> Accuracies:
         """Of the models `teacher`, `student` and `untrained`, the latter and the majority being the others' floors."""
         floors = {"untrained": self.balanced(right["untrained"]), "majority": self.balanced(self._majority_N)}
+        names = ("teacher", "student", "untrained")
+        paired = Paired(
+            {name: self.balanced(right[name]) for name in names},
+            {name: self._resampled(right[name]) for name in names},
+            len(self.label_N),
+        )
         return Accuracies(
             teacher=self.accuracy(right["teacher"], floors),
             student=self.accuracy(right["student"], floors),
             untrained=self.accuracy(right["untrained"]),
             majority=self.accuracy(self._majority_N),
-            retention=self._retention(right, floors),
+            retention=share_kept(paired, floors, self.resampler),
+            way=way_come(paired, self.resampler),
         )
-
-    def _retention(self, right: Mapping[str, Floats], floors: Mapping[str, float]) -> Figure | NotMeasured:
-        """Student / teacher of balanced accuracy, paired; its floors are what those keep."""
-        teacher, student = (self.balanced(right[name]) for name in ("teacher", "student"))
-        teacher_B, student_B = (self._resampled(right[name]) for name in ("teacher", "student"))
-        return share_kept((teacher, student), (teacher_B, student_B), floors, len(self.label_N), self.resampler)
 
     def difference(self, right_N: Floats, other_N: Floats) -> Figure:
         """Balanced accuracy of the first minus that of the other; paired."""
@@ -85,17 +89,35 @@ class Scorer:
         return balanced_B
 
 
-def share_kept(
-    both: tuple[float, float],
-    both_B: tuple[Floats, Floats],
-    floors: Mapping[str, float],
-    n: int,
-    resampler: Resampler,
-) -> Figure | NotMeasured:
-    """Student / teacher of one measure, from (teacher, student) and their values in the same resamples."""
-    (teacher, student), (teacher_B, student_B) = both, both_B
+@dataclass(frozen=True)
+class Paired:
+    """One measure of `teacher`, `student` and `untrained` over n tiles, and its values in the same resamples (B,)."""
+
+    values: Mapping[str, float]
+    resampled: Mapping[str, Floats]
+    n: int
+
+
+def share_kept(paired: Paired, floors: Mapping[str, float], resampler: Resampler) -> Figure | NotMeasured:
+    """Student / teacher; its floors are what the measure's floors have of the teacher's."""
+    teacher, student = (paired.values[name] for name in ("teacher", "student"))
+    teacher_B, student_B = (paired.resampled[name] for name in ("teacher", "student"))
     if teacher <= 0 or teacher_B.min() <= 0:
         return NOTHING_RIGHT
-    kept = {name: floor / teacher for name, floor in floors.items()}
-    value = student / teacher
-    return Figure(value=value, interval=resampler.interval(value, student_B / teacher_B, low=0), floors=kept, n=n)
+    kept, value = {name: floor / teacher for name, floor in floors.items()}, student / teacher
+    return Figure(
+        value=value, interval=resampler.interval(value, student_B / teacher_B, low=0), floors=kept, n=paired.n
+    )
+
+
+def way_come(paired: Paired, resampler: Resampler) -> Figure | NotMeasured:
+    """(student - untrained) / (teacher - untrained): 0 is an untrained network, 1 the teacher."""
+    teacher, student, untrained = (paired.values[name] for name in ("teacher", "student", "untrained"))
+    if teacher <= untrained:
+        return NO_WAY
+    value = (student - untrained) / (teacher - untrained)
+    teacher_B, student_B, untrained_B = (paired.resampled[name] for name in ("teacher", "student", "untrained"))
+    if (teacher_B <= untrained_B).any():
+        return Figure(value=value, interval=UNSURE_WAY, n=paired.n)
+    found_B = (student_B - untrained_B) / (teacher_B - untrained_B)
+    return Figure(value=value, interval=resampler.interval(value, found_B), n=paired.n)

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.base.files import write_csv
-from pipeline.benchmark.results import Benchmark, Role
+from pipeline.benchmark.results import Benchmark, Costs, Role
 from pipeline.evaluate.split_figures import Probes
 from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.report.across.students import Known, Study
@@ -73,6 +73,9 @@ class Pareto:
         return (self.teacher, *self.students)
 
 
+_RUN_ON = "stopped before? `dvc exp apply` it, then `dvc repro evaluate benchmark`"
+
+
 def front(points: Sequence[tuple[float, float]]) -> list[bool]:
     """For each (cost, value) whether it is on the Pareto front: no other is as cheap and as good, and better in one.
 
@@ -89,7 +92,7 @@ def front(points: Sequence[tuple[float, float]]) -> list[bool]:
 
 def pareto(known: Known) -> Pareto:
     """The comparison of all studies with the first: its teacher is the reference, and its protocol counts."""
-    first = known.studies[0]
+    first = next((study for study in known.studies if study.evaluated and study.timed), known.studies[0])
     own = _accuracies(first.evaluate.summary, "student")
     measure = next((measure for measure in MEASURES if own[measure] is not None), None)
     reasons = [_incomparable(study, first, measure) for study in known.studies]
@@ -100,7 +103,7 @@ def pareto(known: Known) -> Pareto:
     found.sort(key=lambda pair: (pair[0].relative_time, pair[0].name))
     rows = [row for row, _ in found]
     if measure:
-        times: dict[tuple[Any, ...], list[float]] = {}
+        times: dict[Costs, list[float]] = {}
         for row, network in found:
             times.setdefault(network, []).append(row.relative_time)
         flags = front([(median(times[network]), row.accuracy(measure) or 0.0) for row, network in found])
@@ -110,6 +113,10 @@ def pareto(known: Known) -> Pareto:
 
 def _incomparable(study: Study, first: Study, measure: Measure | None) -> str | None:
     """Why a study does not compare with the first one, or None."""
+    if not study.evaluated:
+        return f"its evaluation is of another student's weights, and not shown: {_RUN_ON}"
+    if not study.timed:
+        return f"its benchmark is of another student's weights, and not shown: {_RUN_ON}"
     if not study.of_one_student:
         return "its benchmark is of another student than its evaluation"
     if study.protocol != first.protocol:
@@ -146,10 +153,9 @@ def _row(study: Study) -> ParetoRow:
     return replace(_timed(speed, "student", share, accuracies), name=study.name, time_low=low, time_high=high)
 
 
-def _network(study: Study) -> tuple[Any, ...]:
+def _network(study: Study) -> Costs:
     """What makes two students equally fast."""
-    costs = study.benchmark.summary.models["student"]
-    return costs.name, costs.params, costs.gmacs, costs.input_px
+    return study.benchmark.summary.models["student"]
 
 
 def time_interval(benchmark: Benchmark) -> tuple[float, float] | tuple[None, None]:
