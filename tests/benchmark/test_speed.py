@@ -237,7 +237,8 @@ def test_an_engine_that_takes_too_long_costs_no_other_its_figures(tmp_path, caps
         for contender in (quick, slow, never):
             contender.stop()
     assert [row.batch for row in quick.rows] == [1, 2] and slow.rows == never.rows == []
-    assert slow.why == "batch 1: it took more than 1e-06 s (benchmark.limit_s)"
+    # A machine that lets the engine run first has its first batch loaded in time.
+    assert re.fullmatch(r"(batch 1|in a pass): it took more than 1e-06 s \(benchmark\.limit_s\)", slow.why)
     # Who ends a long run has what was measured so far.
     told = capsys.readouterr().err
     assert "2 models in engines, 2 batch sizes: about" in told
