@@ -24,6 +24,7 @@ from bench.printing import finish, show
 from bench.scratch import scratch
 from pipeline.base.errors import TeacherError
 from pipeline.teachers.engines.export import export_trunk, require_convertible
+from pipeline.teachers.preparation import Preparation
 from pipeline.teachers.teacher import Teacher
 
 ARCHITECTURES = ("SM80", "SM86", "SM89")
@@ -95,7 +96,7 @@ def main(
     torch.manual_seed(0)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     model = timm.create_model("vit_large_patch16_224", num_classes=0, depth=depth, **_UNI)
-    teacher = Teacher("ViT-L/16", model, 224, (0.5,) * 3, (0.5,) * 3)
+    teacher = Teacher("ViT-L/16", model, 224, Preparation((0.5,) * 3, (0.5,) * 3))
     start = time.perf_counter()
     program = export_trunk(teacher.trunk.to(dtype), teacher.input_px, batch, dtype)
     require_convertible(program, batch, teacher.name)

@@ -35,7 +35,7 @@ def evaluate(folder: Path, params: TilesParams) -> dict[str, float]:
     with SlideReader(folder / SLIDE_FILE) as reader:
         levels = [(w, h, d) for (w, h), d in zip(reader.level_dimensions, reader.level_downsamples, strict=True)]
         geometry = geometry_of(levels, reader.mpp_xy, params)
-        _, mask = look(reader, params)
+        mask = look(reader, params).mask
     height, width = mask.tissue.shape
     with Image.open(folder / LABELS_FILE) as image:
         label_HW = np.asarray(image)

@@ -58,7 +58,7 @@ def measure(
             what = f"nothing to reduce from {own_mpp:.3g} to {params.target_mpp:.3g} um/px, or no JPEG tiles"
             raise SlideRefused(what, where=slide.name, fix="give a --target-mpp of at least twice the slide's own")
         # Corners on pixels of the reduced level are on pixels of level 0 too.
-        choice = choose(reduced, look(reader, params)[1], params)
+        choice = choose(reduced, look(reader, params).mask, params)
         drawn = spread_choice(len(choice.x_l0), n_tiles, params.seed)
         x_l0, y_l0, tissue = choice.x_l0[drawn], choice.y_l0[drawn], choice.tissue[drawn]
         tiles, taken = {}, {}

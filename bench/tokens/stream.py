@@ -44,6 +44,7 @@ from pipeline.base.items import TRAIN, TilesItem, TilesManifest
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.params.tokens import GateParams, TokensParams
 from pipeline.teachers.engines import Engine, build_engine, pick_device, resolve_precision
+from pipeline.teachers.preparation import Preparation
 from pipeline.teachers.registry import entry_of
 from pipeline.teachers.teacher import Teacher
 from pipeline.teachers.weights import create_model
@@ -76,7 +77,7 @@ def random_teacher(name: str) -> Teacher:
     cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
     input_px = cfg.get("input_size", (3, 224, 224))[-1] if entry is None else entry.input_px
     mean, std = cfg.get("mean", (0.5,) * 3), cfg.get("std", (0.5,) * 3)
-    return Teacher(name, model, int(input_px), tuple(mean), tuple(std))
+    return Teacher(name, model, int(input_px), Preparation(tuple(mean), tuple(std)))
 
 
 def make_tiles(store: Store, n: int, side_px: int, folder: Path) -> tuple[TilesManifest, list[Path]]:
@@ -180,7 +181,8 @@ def measure(
 
     def plain() -> None:
         out = folder / "features.h5"
-        plain_loop.run(plain_model, device, plain_paths, size, side_px, teacher.mean, teacher.std, out)
+        colours = teacher.preparation.mean, teacher.preparation.std
+        plain_loop.run(plain_model, device, plain_paths, size, side_px, *colours, out)
 
     contenders = {"forward": forward, "stream": stream, "plain loop": plain}
     taken: dict[str, list[Spent]] = {name: [] for name in contenders}

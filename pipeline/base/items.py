@@ -17,6 +17,8 @@ from pipeline.base.types import Json
 
 TRAIN = "train"
 """The split that students learn from; every other one is held out."""
+WITH_TISSUE = ("pen", "blank", "blurred", "damaged")
+"""Reasons for which a tile with tissue on it is dropped; `glass` and `edge` are no loss."""
 Level = tuple[int, int, float]
 """Width and height in pixels, and the downsample."""
 
@@ -70,6 +72,7 @@ class TilesItem(OfSlide):
 
     `dropped` counts what was left out by reason, `labels` the tiles that have each label. `reader` is how pixels were
     read and `as_scanned` how many tiles are the file's own JPEG; a folder of images has neither, and no tissue area.
+    `remarks` are for people: what took much of its tissue, and what is odd about its mask or its coordinates.
     """
 
     tissue_mm2: float | None
@@ -77,6 +80,7 @@ class TilesItem(OfSlide):
     labels: Mapping[str, int] = Field(default={})
     reader: str | None = None
     as_scanned: int | None = None
+    remarks: tuple[str, ...] = ()
 
 
 class TokensItem(OfSlide):
@@ -175,7 +179,7 @@ class TilesManifest(Manifest[TilesItem, TilesSummary]):
     """artifacts/tiles.json."""
 
     stage: Literal["tiles"] = "tiles"
-    version: int = 2
+    version: int = 3
     summary: TilesSummary = TilesSummary()
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
 from pipeline.base.errors import EvaluationError
@@ -16,7 +17,7 @@ from pipeline.base.progress import Advance
 from pipeline.evaluate.selection import Sample
 from pipeline.student.exported import Dense, Encoder, architecture, batches
 from pipeline.tiles.item.reader import TileReader
-from pipeline.tiles.pixels import fit_square
+from pipeline.tiles.pixels import FILTER, fit_square
 from pipeline.tokens.item.reader import TokenReader
 
 
@@ -81,14 +82,17 @@ def dense_features(
 
 
 def answering(
-    model: Callable[[NDArray[np.uint8]], NDArray[np.float32]], side_px: int, batch_size: int
+    model: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    side_px: int,
+    batch_size: int,
+    resample: Image.Resampling = FILTER,
 ) -> Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]:
     """Images of any size to (N, D): the middle square, resized as tiles are when they are read."""
 
     def answer(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         parts = []
         for start in range(0, len(images), batch_size):
-            batch = [fit_square(rgb_HWC, side_px) for rgb_HWC in images[start : start + batch_size]]
+            batch = [fit_square(rgb_HWC, side_px, resample) for rgb_HWC in images[start : start + batch_size]]
             parts.append(model(np.stack(batch)))
         return np.concatenate(parts)
 

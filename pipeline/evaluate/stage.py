@@ -116,7 +116,7 @@ def _robustness(
     tiles = [reader.image(row) for s in chosen for reader in (TileReader(s.tiles),) for row in s.rows.tolist()]
     images = [fit_square(rgb_HWC, min(rgb_HWC.shape[:2])) for rgb_HWC in tiles]
     answers = {
-        "teacher": features.answering(teacher, teacher.side_px, params.batch_size),
+        "teacher": features.answering(teacher, teacher.side_px, params.batch_size, teacher.resample),
         "student": features.answering_student(run.models.student.model, params.batch_size),
     }
     check_same_teacher(answers["teacher"](images[:MIN_TILES]), features.teacher_features(chosen))

@@ -35,8 +35,8 @@ class TeacherSource:
 
     def load(self, tokens: TokensManifest, store: Store) -> LiveTeacher:
         """The teacher of these tokens. Raises `TeacherError` where it cannot be had, `EvaluationError` for another."""
-        teacher, known = load_teacher(self.params, store, self.demo_px), tokens.teacher
-        if teacher.weights_digest != known.weights_digest or teacher.input_px != known.input_px:
+        teacher = load_teacher(self.params, store, self.demo_px)
+        if teacher.describe() != tokens.recipe.get("teacher"):
             what = "the teacher that params.yaml names is not the one whose tokens are cached"
             raise EvaluationError(what, where=f"teacher {teacher.name}", fix=FIX)
         return LiveTeacher(teacher, tokens.precision)
@@ -67,7 +67,7 @@ class LiveTeacher:
 
     def __init__(self, teacher: Teacher, precision: str) -> None:
         self._teacher, self._engine = teacher, Eager(teacher, pick_device(), precision)
-        self.side_px = teacher.input_px
+        self.side_px, self.resample = teacher.input_px, teacher.preparation.resample
 
     @torch.inference_mode()
     def __call__(self, image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:

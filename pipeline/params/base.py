@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from pipeline.base.types import Json
+from pipeline.params.text import plain
 
 OnError = Literal["refuse", "fail"]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _arguments(value: object) -> object:
+    """`off` and its like as false; a number that no call can take is refused with its name."""
+    found = plain(value)
+    for key, told in found.items() if isinstance(found, dict) else ():
+        for number in told if isinstance(told, list) else [told]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{key} is {number}: no network is made of that")
+    return found
+
+
+Keywords = Annotated[dict[str, Json], BeforeValidator(_arguments)]
+"""Arguments of a call that Histill does not know."""
 
 
 class Frozen(BaseModel):

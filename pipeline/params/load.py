@@ -13,23 +13,11 @@ from typing import TypeVar
 import yaml
 
 from pipeline.base.errors import ParamsError
-from pipeline.params import STAGES
+from pipeline.params import STAGES, text
 from pipeline.params.site import SiteParams
 from pipeline.params.whole import check_params
 
 P = TypeVar("P", bound=SiteParams)
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would take the last without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if str(key.value) in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
 
 
 def load_params(wanted: type[P], path: Path | str = "params.yaml") -> P:
@@ -45,7 +33,7 @@ def load_params(wanted: type[P], path: Path | str = "params.yaml") -> P:
 def _read(path: Path) -> dict[Hashable, object]:
     """{section: its keys}; a section whose lines are all commented out is null, and means its defaults."""
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        raw = text.parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError("file not found", where=str(path), fix="run from the project's root") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import typing
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -71,7 +71,8 @@ def _type(field: FieldInfo) -> str:
     text = re.sub(r"typing\.|Annotated\[(\w+), FieldInfo.*?\]\)\]", lambda m: m.group(1) or "", text)
     text = re.sub(r"Optional\[(.*)\]", r"\1 or null", text)
     text = re.sub(r"Literal\[(.*?)\]", lambda m: m.group(1).replace("'", "").replace(", ", " or "), text)
-    bounds = ", ".join(re.sub(r"(\w+)\((\w+)=(.*)\)", _bound, str(rule)) for rule in field.metadata)
+    rules = [str(rule) for rule in field.metadata if not isinstance(rule, BeforeValidator)]
+    bounds = ", ".join(re.sub(r"(\w+)\((\w+)=(.*)\)", _bound, rule) for rule in rules)
     return f"{text} {bounds}".strip().replace("|", "or").replace("None", "null")
 
 

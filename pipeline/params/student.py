@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.base.types import Json
-from pipeline.params.base import Fraction, Frozen, Positive
+from pipeline.params.base import Fraction, Frozen, Keywords, Positive
 
 
 class ObjectiveParams(Frozen):
@@ -34,7 +33,7 @@ class StudentParams(Frozen):
 
     model: str = "efficientvit_b0"
     """Any timm name."""
-    model_kwargs: dict[str, Json] = {}
+    model_kwargs: Keywords = {}
     """Passed to timm.create_model, e.g. {head_widths: [256, 256]} for an EfficientViT with a narrower head."""
     input_px: Positive | None = None
     """Side the student sees; null takes the tile's."""

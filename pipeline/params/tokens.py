@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.base.types import Json
-from pipeline.params.base import Fraction, Frozen, OnError, Positive
+from pipeline.params.base import Fraction, Frozen, Keywords, OnError, Positive
+
+_Mean = tuple[Fraction, Fraction, Fraction]
+_Deviation = Annotated[float, Field(gt=0, le=1)]
 
 
 class AugmentParams(Frozen):
@@ -51,10 +53,16 @@ class TokensParams(Frozen):
     """`demo`, a name that `histill teachers` lists (uni, virchow2 …), any timm name, or `hf-hub:owner/name`."""
     weights: str | None = None
     """A local safetensors or PyTorch file for it, in place of the hub's."""
-    model_kwargs: dict[str, Json] = {}
+    model_kwargs: Keywords = {}
     """Passed to timm.create_model over what the registry says; mlp_layer, act_layer and norm_layer by their names."""
     input_px: Positive | None = None
     """Side the teacher sees; null takes the teacher's own."""
+    mean: _Mean | None = None
+    """Mean of red, green and blue (0 to 1); null = the registry's or timm's, under local weights too."""
+    std: tuple[_Deviation, _Deviation, _Deviation] | None = None
+    """Deviation of red, green and blue; null = the registry's or timm's, under local weights too."""
+    interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] | None = None
+    """By what filter tiles are resized to the teacher's side; null = bicubic, as the registry's teachers have it."""
     engine: Literal["auto", "eager", "compile", "tensorrt"] = "auto"
     """What runs the teacher; auto says what it chose and why."""
     precision: Literal["auto", "fp32", "bf16", "fp8"] = "auto"
@@ -75,6 +83,15 @@ class TokensParams(Frozen):
     """Training steps of the demo teacher."""
     on_error: OnError = "refuse"
     """refuse goes on without a bad slide and lists it; fail stops at the first."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TokensParams:
+        told = [name for name in ("mean", "std", "interpolation", "weights") if getattr(self, name) is not None]
+        if self.teacher == "demo" and told:
+            raise ValueError(f"{told[0]} is of other teachers: the demo's is made here")
+        if self.augment.views and self.interpolation not in (None, "bicubic"):
+            raise ValueError("crops are resized by the bicubic filter alone: set augment.views to 0, or interpolation")
+        return self
 
     @property
     def n_views(self) -> int:

@@ -16,7 +16,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from pipeline.base.files import write_atomic
-from pipeline.base.items import SlideItem, SlidesManifest, TilesItem, TilesManifest
+from pipeline.base.items import WITH_TISSUE, SlideItem, SlidesManifest, TilesItem, TilesManifest
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json
 from pipeline.report.pictures import small_jpeg
@@ -28,8 +28,6 @@ No slide id has a `~`: the tiles of the slide `a` are never written over the sli
 """
 MOST_BYTES = 60_000
 """Of one picture: a thousand slides are then at most 120 MB, and a screen of them loads at once."""
-WITH_TISSUE = ("pen", "blank", "blurred", "damaged")
-"""Reasons for which a tile with tissue on it is dropped; `glass` and `edge` are no loss."""
 
 
 def build_slides_page(
@@ -77,6 +75,7 @@ def _row(item: TilesItem, about: SlideItem | None, pictures: dict[str, str]) -> 
         "tiles": item.n,
         "tissue": item.tissue_mm2,
         "dropped": dropped,
+        "remarks": list(item.remarks),
         "lost": lost / (item.n + lost) if item.n + lost else 0.0,
         "mpp": about.mpp[0] if about and about.mpp else None,
         "width": about.width_px if about else None,

@@ -17,6 +17,7 @@ from pipeline.base.errors import EvaluationError
 from pipeline.sets.listing import Picture
 from pipeline.sets.tiles import Place, places
 from pipeline.tiles.item.reader import TileReader
+from pipeline.tiles.mask_values import stored_values
 
 ORIENTATION, LOSSY = 0x0112, ("JPEG", "MPO")
 """The EXIF tag by which viewers turn an image and decoders do not; formats that do not keep a pixel's value."""
@@ -73,10 +74,11 @@ def _mask(picture: Picture) -> NDArray[np.uint8]:
     """The values of a picture's mask, (H, W). Raises `EvaluationError` as `_opened` does, and where it is damaged."""
     with _opened(picture) as mask:
         try:
-            value_HW: NDArray[np.uint8] = np.asarray(mask.convert("L") if mask.mode == "1" else mask).astype(np.uint8)
+            value_HW = stored_values(mask)
         except OSError as error:
             raise _unreadable(picture, error) from None
-    return value_HW
+    assert value_HW is not None
+    return value_HW.astype(np.uint8)
 
 
 def _opened(picture: Picture) -> Image.Image:

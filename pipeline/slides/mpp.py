@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.base.errors import SlideRefused
+from pipeline.slides.ome import physical_size
 from pipeline.slides.table import MPP_RANGE, Mpp, sane_mpp
 
 TABLE_TOLERANCE = 0.05
@@ -14,17 +15,22 @@ UM_TIMES_POWER = 10.0
 _UM_PER_UNIT = {"centimeter": 10_000.0, "inch": 25_400.0}
 
 
-def resolve_mpp(properties: Mapping[str, str], table: Mpp, name: str) -> tuple[tuple[float, float], str]:
-    """um per level-0 pixel (x, y), and who says so: `slide`, `tiff` (resolution tags), `table` or `objective`.
+def resolve_mpp(
+    properties: Mapping[str, str], table: Mpp, name: str, size_px: tuple[int, int] = (0, 0)
+) -> tuple[tuple[float, float], str]:
+    """um per level-0 pixel (x, y), and who says so: `slide`, `ome`, `tiff` (resolution tags), `table` or `objective`.
 
-    The table is believed where the slide says nothing or nonsense, and where the two differ by more than 5 %. Where
-    the table says nothing either, `"objective"` in its place takes 10 um / power (20x: 0.5). Raises `SlideRefused`
-    where nobody says anything believable.
+    An OME-TIFF's own XML goes before the tags, which its writers leave at what their library puts there; `size_px` is
+    level 0's, and says which of its images is the slide. The table is believed where the slide says nothing or
+    nonsense, and where the two differ by more than 5 %. Where the table says nothing either, `"objective"` in its place
+    takes 10 um / power (20x: 0.5). Raises `SlideRefused` where nobody says anything believable.
     """
-    found = _pair(properties, "openslide.mpp-x", "openslide.mpp-y"), "slide"
-    if found[0] is None:
-        found = _tiff_resolution(properties), "tiff"
-    own, source = found
+    asked: tuple[tuple[tuple[float, float] | None, str], ...] = (
+        (physical_size(properties.get("tiff.ImageDescription", ""), size_px), "ome"),
+        (_pair(properties, "openslide.mpp-x", "openslide.mpp-y"), "slide"),
+        (_tiff_resolution(properties), "tiff"),
+    )
+    own, source = next(((pair, who) for pair, who in asked if pair is not None), (None, ""))
     given = None if table == "objective" else table
     if own is not None and all(map(sane_mpp, own)):
         if given is None or all(abs(mpp / given - 1) <= TABLE_TOLERANCE for mpp in own):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import timm
 import torch
@@ -20,6 +21,7 @@ from pipeline.base.errors import TrainingError
 from pipeline.base.items import AdapterArguments
 from pipeline.base.types import Json
 from pipeline.student.adapters import ADAPTERS, Adapter
+from pipeline.teachers.arguments import BadArgument, blame, require_possible, require_types
 
 N_STAGES = 2
 """Feature maps given to the adapter: of the two coarsest strides (16 and 32 for most nets)."""
@@ -52,13 +54,7 @@ class Student(nn.Module):
             **({"img_size": input_px} if self.fixed_input else {}),
             **(model_kwargs or {}),
         }
-        try:
-            self.backbone = timm.create_model(model, pretrained=False, num_classes=width, **self.model_args)
-        except TypeError as error:
-            fix = "see the arguments of its class in timm"
-            raise TrainingError(str(error), where=f"student.model_kwargs of {model}", fix=fix) from error
-        except (AssertionError, RuntimeError, ValueError, IndexError, KeyError) as error:
-            raise self._cannot_take(model, input_px, error) from error
+        self.backbone = self._made(model, width, model_kwargs or {})
         self.mean: Tensor
         self.std: Tensor
         for name in ("mean", "std"):
@@ -88,9 +84,32 @@ class Student(nn.Module):
         final, maps = self.backbone.forward_intermediates(image_NCHW, indices=indices, output_fmt="NCHW")
         return self.backbone.forward_head(final), list(maps)
 
-    @staticmethod
-    def _cannot_take(model: str, input_px: int, error: Exception) -> TrainingError:
-        fix = "choose another student.model (efficientvit_b0 …) or student.input_px, or look at student.model_kwargs"
+    def _made(self, model: str, width: int, told: Mapping[str, Json]) -> Any:
+        """timm's model. Raises `TrainingError` that names the argument which timm does not take."""
+
+        def build(kwargs: Mapping[str, object]) -> nn.Module:
+            made: nn.Module = timm.create_model(model, pretrained=False, num_classes=width, **{**own, **kwargs})
+            return made
+
+        own = {key: value for key, value in self.model_args.items() if key not in told}
+        try:
+            require_possible(told)
+            made = build(told)
+            require_types(made, told)
+        except Exception as error:
+            # What timm raises for an argument that it does not check is of any kind.
+            refused = error if isinstance(error, BadArgument) else blame(build, told, error)
+            if refused is None:
+                raise self._cannot_take(model, self.input_px, error) from error
+            where = f"student.model_kwargs of {model}"
+            raise TrainingError(refused.what, where=where, fix=refused.fix) from error
+        return made
+
+    def _cannot_take(self, model: str, input_px: int, error: Exception) -> TrainingError:
+        fix = "choose another student.model (efficientvit_b0 …) or student.input_px"
+        if self.model_args:
+            told = ", ".join(f"{key}: {value!r}" for key, value in self.model_args.items())
+            fix += f", or look at student.model_kwargs ({told})"
         what = str(error) or type(error).__name__
         return TrainingError(f"it does not answer for {input_px} px: {what}", where=model, fix=fix)
 

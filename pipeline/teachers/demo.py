@@ -29,6 +29,7 @@ from pipeline.base.types import Recipe
 from pipeline.demo.regions import CLASSES
 from pipeline.demo.slides import LABELS_FILE, SLIDE_FILE, demo_mpp, demo_ref, ensure_demo_slide
 from pipeline.params.tokens import TokensParams
+from pipeline.teachers.preparation import Preparation
 from pipeline.teachers.teacher import Teacher
 from pipeline.views import N_ELEMENTS, apply_view
 
@@ -105,7 +106,7 @@ def demo_teacher(params: TokensParams, store: Store, demo_px: int) -> Teacher:
             write_json(folder / "config.json", {**recipe, "input_px": INPUT_PX, "patch_px": PATCH_PX, "mpp": MPP})
     model = build()
     model.load_state_dict(load_file(store.path(ref) / "model.safetensors"))
-    return Teacher("demo", model, INPUT_PX, _HALVES, _HALVES, uses=(str(ref),))
+    return Teacher("demo", model, INPUT_PX, Preparation(_HALVES, _HALVES), uses=(str(ref),))
 
 
 def read_slide(number: int, demo_px: int, store: Store) -> Slide:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypedDict
 
 from torch import nn
 
@@ -13,6 +12,7 @@ from pipeline.base.store import Store, dvc_root
 from pipeline.base.types import Json
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.demo import demo_teacher
+from pipeline.teachers.preparation import PretrainedCfg, hints, preparation
 from pipeline.teachers.registry import TeacherEntry, entry_of
 from pipeline.teachers.teacher import Teacher
 from pipeline.teachers.weights import create_model, fetch, load_weights
@@ -29,25 +29,17 @@ def load_teacher(params: TokensParams, store: Store, demo_px: int) -> Teacher:
         return demo_teacher(params, store, demo_px)
     entry = entry_of(params.teacher)
     kwargs = {**(entry.model_kwargs if entry else {}), **params.model_kwargs}
-    model = _model(params, entry, kwargs)
+    model, remarks = _model(params, entry, kwargs)
     cfg: PretrainedCfg = getattr(model, "pretrained_cfg", None) or PretrainedCfg()
     own_px = entry.input_px if entry else cfg.get("input_size", (3, 224, 224))[-1]
-    given = params.model_kwargs.get("img_size")
-    input_px = params.input_px or (given if isinstance(given, int) else own_px)
-    mean = entry.mean if entry else cfg.get("mean", (0.5, 0.5, 0.5))
-    std = entry.std if entry else cfg.get("std", (0.5, 0.5, 0.5))
-    teacher = Teacher(params.teacher, model, int(input_px), _floats(mean), _floats(std), model_kwargs=kwargs)
-    if entry is not None:
+    input_px = params.input_px or _side(params, own_px)
+    prepared = preparation(params, entry, cfg)
+    teacher = Teacher(params.teacher, model, input_px, prepared, model_kwargs=kwargs, remarks=remarks)
+    if entry is None:
+        teacher.remarks += hints(params, teacher, cfg)
+    else:
         require_entry(teacher, entry)
     return teacher
-
-
-class PretrainedCfg(TypedDict, total=False):
-    """What is read of timm's `pretrained_cfg`."""
-
-    input_size: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 def require_entry(teacher: Teacher, entry: TeacherEntry) -> None:
@@ -64,8 +56,10 @@ def require_entry(teacher: Teacher, entry: TeacherEntry) -> None:
         raise TeacherError(f"does not match its registry entry: {'; '.join(wrong)}", where=where, fix=fix)
 
 
-def _model(params: TokensParams, entry: TeacherEntry | None, kwargs: Mapping[str, Json]) -> nn.Module:
-    """The model with its weights: from a local file, the hub in timm's form, or the hub in transformers' form."""
+def _model(
+    params: TokensParams, entry: TeacherEntry | None, kwargs: Mapping[str, Json]
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model with its weights, and what was done to fit them: from a local file, or the hub in either's form."""
     if entry is None or (params.weights is None and entry.state_names == "timm"):
         name = params.teacher if entry is None else f"hf-hub:{entry.hub}"
         model = create_model(name, kwargs, pretrained=params.weights is None)
@@ -75,17 +69,24 @@ def _model(params: TokensParams, entry: TeacherEntry | None, kwargs: Mapping[str
     else:
         model = create_model(entry.architecture, kwargs, pretrained=False)
     if params.weights is not None:
-        load_weights(model, _weights_path(params.weights), params.teacher)
-    elif entry is not None and entry.state_names != "timm":
-        load_weights(model, fetch(entry.hub, "model.safetensors", params.teacher), params.teacher)
-    return model
+        return model, load_weights(model, _weights_path(params.weights), params.teacher)
+    if entry is not None and entry.state_names != "timm":
+        return model, load_weights(model, fetch(entry.hub, "model.safetensors", params.teacher), params.teacher)
+    return model, ()
+
+
+def _side(params: TokensParams, own_px: int) -> int:
+    """The side that `model_kwargs.img_size` says, else the model's own. Raises `TeacherError` for no square."""
+    told = params.model_kwargs.get("img_size", own_px)
+    sides = set(told) if isinstance(told, list | tuple) else {told}
+    side = sides.pop() if len(sides) == 1 else None
+    if not isinstance(side, int) or side <= 0:
+        where, fix = f"teacher {params.teacher}, tokens.model_kwargs", "give one whole number of pixels"
+        raise TeacherError(f"img_size {told!r} is no square's side", where=where, fix=fix)
+    return side
 
 
 def _weights_path(text: str) -> Path:
     """Relative to here, or (a temporary experiment does not carry the file) to the project it was made from."""
     path = Path(text).expanduser()
     return path if path.is_absolute() or path.exists() else dvc_root() / path
-
-
-def _floats(values: tuple[float, ...] | list[float]) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from pipeline.base.errors import TeacherError
 from pipeline.base.types import Json, Recipe
 from pipeline.teachers.network import Network
+from pipeline.teachers.preparation import RESIZED_BY, Preparation
 from pipeline.teachers.weights import weights_digest
 
 _TOKEN = ("token", "")
@@ -55,9 +56,10 @@ class Trunk(nn.Module):
 class Teacher(Network):
     """A frozen encoder with its preprocessing.
 
-    `width` D; `grid` (h, w); `tokens` T; `n_prefix` P; `cls_is_token` whether CLS is token 0; `final_norm` the
-    LayerNorm that `finish` applies, None where trunk's answer is already normed; `convolutional` whether raw is a map;
-    `uses` the store items it was read from; `model_kwargs` what it was built with, as plain data.
+    `preparation` of a tile; `width` D; `grid` (h, w); `tokens` T; `n_prefix` P; `cls_is_token` whether CLS is token 0;
+    `final_norm` the LayerNorm that `finish` applies, None where trunk's answer is already normed; `convolutional`
+    whether raw is a map; `uses` the store items it was read from; `model_kwargs` what it was built with, as plain data;
+    `remarks` what was done to fit its weights, and hints.
     """
 
     trunk: Trunk
@@ -67,13 +69,15 @@ class Teacher(Network):
         name: str,
         model: nn.Module,
         input_px: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
+        preparation: Preparation,
+        *,
         uses: tuple[str, ...] = (),
         model_kwargs: Mapping[str, Json] | None = None,
+        remarks: tuple[str, ...] = (),
     ) -> None:
-        super().__init__(name, input_px, mean, std)
-        self.model_kwargs, self.uses = dict(model_kwargs or {}), uses
+        super().__init__(name, input_px, preparation.mean, preparation.std)
+        self.model_kwargs, self.uses, self.remarks = dict(model_kwargs or {}), uses, remarks
+        self.preparation = preparation
         self.model = model.eval().requires_grad_(False)
         self.weights_digest = weights_digest(model)
         self.n_prefix = int(getattr(model, "num_prefix_tokens", 0))
@@ -121,16 +125,18 @@ class Teacher(Network):
 
     def describe(self) -> Recipe:
         """What the teacher's answers depend on, for recipes and manifests."""
-        return {
+        filtered = self.preparation.interpolation
+        told: dict[str, Json] = {
             "name": self.name,
             "weights_digest": self.weights_digest,
             "width": self.width,
             "grid": list(self.grid),
             "input_px": self.input_px,
-            "mean": list(self.mean),
-            "std": list(self.std),
+            "mean": list(self.preparation.mean),
+            "std": list(self.preparation.std),
             "model_kwargs": self.model_kwargs,
         }
+        return told if filtered == RESIZED_BY else told | {"interpolation": filtered}
 
     def _probe(self) -> tuple[Tensor, bool]:
         """forward_features of one image, and whether a LayerNorm over its last dimension is the last thing it does."""
@@ -141,12 +147,17 @@ class Teacher(Network):
         try:
             with torch.inference_mode():
                 features = self.model.forward_features(image_NCHW)  # type: ignore[operator]
-        except (AssertionError, RuntimeError, ValueError) as error:
-            what = f"refuses images of {self.input_px} px: {str(error).splitlines()[0]}"
-            fix = "set `tokens.input_px`, or model_kwargs {dynamic_img_size: true} or {img_size: …}"
-            raise TeacherError(what, where=self.where, fix=fix) from None
-        except AttributeError:
-            raise self._refused("it has no forward_features") from None
+        except Exception as error:
+            # Whatever a model of timm's raises for a side or an argument that it cannot take.
+            if not hasattr(self.model, "forward_features"):
+                raise self._refused("it has no forward_features") from None
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            what = f"refuses images of {self.input_px} px: {said}"
+            fix = "set `tokens.input_px`, or `tokens.model_kwargs` {dynamic_img_size: true} or {img_size: …}"
+            if self.model_kwargs:
+                told = ", ".join(f"{key}: {value!r}" for key, value in self.model_kwargs.items())
+                fix += f"; it was made with {told}"
+            raise TeacherError(what, where=f"teacher {self.name}", fix=fix) from None
         finally:
             if hook is not None:
                 hook.remove()

@@ -6,26 +6,29 @@ it is never repeated without taking that out.
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import hashlib
+import math
 import pickle
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import timm
-import timm.layers
 import torch
 from torch import Tensor, nn
 
 from pipeline.base.errors import TeacherError
 from pipeline.base.types import Json
-from pipeline.teachers.dinov2_names import timm_names
+from pipeline.teachers.arguments import BadArgument, blame, require_possible, require_types, with_layers
+from pipeline.teachers.dinov2_names import dinov2_names
 from pipeline.teachers.registry import TEACHERS
+from pipeline.teachers.state_names import stripped, unwrapped
 
 _ACCESS = "ask for access on its page, accept its licence, then `huggingface-cli login` or set HF_TOKEN"
 _OFFLINE = "connect once so that the hub's cache holds it, or name a local file: `weights: path/to/model.safetensors`"
-_LAYERS = ("mlp_layer", "act_layer", "norm_layer")
 _CLASSIFIERS = ("head.", "fc.", "classifier.", "head_dist.")
 
 
@@ -39,14 +42,25 @@ def create_model(name: str, model_kwargs: Mapping[str, Json], *, pretrained: boo
         known = "`histill teachers` and timm.list_models() list them; `hf-hub:owner/name` too"
         fix = f"did you mean {', '.join(near)}?" if near else known
         raise TeacherError("neither a short name nor a model that timm knows", where=f"teacher {name}", fix=fix)
-    kwargs = {**model_kwargs, **{key: _layer(str(model_kwargs[key]), name) for key in _LAYERS if key in model_kwargs}}
-    try:
+
+    def build(kwargs: Mapping[str, object], pretrained: bool = False) -> nn.Module:
         model: nn.Module = timm.create_model(name, pretrained=pretrained, **{**kwargs, "num_classes": 0})
-    except TypeError as error:
-        fix = "mend `tokens.model_kwargs`"
-        raise TeacherError(f"timm refuses model_kwargs: {error}", where=f"teacher {name}", fix=fix) from None
-    except (OSError, RuntimeError, ValueError) as error:
-        raise _unavailable(name, error) from None
+        return model
+
+    where = f"teacher {name}, tokens.model_kwargs"
+    try:
+        require_possible(model_kwargs)
+        kwargs = with_layers(model_kwargs)
+        model = build(kwargs, pretrained)
+        require_types(model, model_kwargs)
+    except BadArgument as error:
+        raise TeacherError(error.what, where=where, fix=error.fix) from None
+    except Exception as error:
+        # What timm raises for an argument that it does not check is of any kind.
+        refused = blame(build, kwargs, error)
+        if refused is None:
+            raise _unavailable(name, error) from None
+        raise TeacherError(refused.what, where=where, fix=refused.fix) from None
     return model
 
 
@@ -60,15 +74,23 @@ def fetch(hub: str, filename: str, name: str) -> Path:
         raise _unavailable(name, error) from None
 
 
-def load_weights(model: nn.Module, path: Path, name: str) -> None:
-    """Fill the model from a local safetensors or PyTorch file, in timm's key names or in transformers' of a DINOv2.
+def load_weights(model: nn.Module, path: Path, name: str) -> tuple[str, ...]:
+    """Fill the model from a local safetensors or PyTorch file; what was taken off, left out and resampled for that.
 
-    The classifier's keys may be in the file; nothing else may be missing or left over.
+    Names are timm's, or those that timm's own filter for the architecture knows (DINOv2's among them), or
+    transformers' of a DINOv2, wrapped as training code wraps them (`state_names.py`). Position embeddings of another
+    side are resampled. The classifier's keys may be in the file; nothing else may be missing or left over.
     """
     where = f"teacher {name}, weights {path}"
-    state = timm_names(_read_state(path, where))
     known = model.state_dict()
+    state, said = _read_state(path, where)
+    state, taken_off = stripped(state, known.keys())
+    state = dinov2_names(state)
+    said += taken_off
     state = {key: value for key, value in state.items() if key in known or not key.startswith(_CLASSIFIERS)}
+    if not _fits(state, known):
+        state, resampled = _filtered(model, state)
+        said += resampled
     missing, unexpected = sorted(known.keys() - state.keys()), sorted(state.keys() - known.keys())
     if missing or unexpected:
         what = f"keys do not match: {_some('missing', missing)}; {_some('unexpected', unexpected)}"
@@ -81,6 +103,39 @@ def load_weights(model: nn.Module, path: Path, name: str) -> None:
     if wrong:
         raise TeacherError(_some("shapes differ", wrong), where=where, fix="see model_kwargs (img_size, patch_size …)")
     model.load_state_dict(state)
+    return tuple(said)
+
+
+def _fits(state: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> bool:
+    return state.keys() == known.keys() and all(state[key].shape == value.shape for key, value in known.items())
+
+
+def _filtered(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The state as timm's own filter for the architecture renames and resamples it, and what was resampled.
+
+    Nothing but position embeddings may change its size: a kernel of other patches is another network.
+    """
+    rename = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if rename is None:
+        return dict(state), []
+    dinov2 = "register_tokens" in state or any(name.endswith("mlp.w12.weight") for name in state)
+    # By the mask token timm's filter knows DINOv2's names, and files from which it was taken have them too.
+    marked = {**state, "mask_token": torch.empty(0)} if dinov2 else dict(state)
+    try:
+        found: dict[str, Tensor] = dict(rename(marked, model))
+    except Exception:
+        # A file of another architecture; that its names or shapes do not match is said with the names as they are.
+        return dict(state), []
+    said = []
+    for name, value in found.items():
+        before = state.get(name, value)
+        if "pos_embed" in name and before.ndim == 3:
+            old, new = (math.isqrt(of.shape[1]) for of in (before, value))
+            if old != new:
+                said.append(f"resampled {name} from {old} x {old} to {new} x {new} positions")
+        elif before.numel() != value.numel():
+            found[name] = before
+    return found, said
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -92,27 +147,30 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()[:32]
 
 
-def _read_state(path: Path, where: str) -> dict[str, Tensor]:
+def _read_state(path: Path, where: str) -> tuple[dict[str, Tensor], list[str]]:
+    """The file's state, and what was opened in it to get there. No file runs code when it is read."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
+            found: object = load_file(path)
+        else:
+            # Training code keeps its options beside the weights.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise TeacherError("no such file", where=where, fix="mend `tokens.weights`") from None
     except pickle.UnpicklingError:
         fix = "save its state_dict as safetensors; files that run code when loaded are not read"
         raise TeacherError("more than tensors in it, or damaged", where=where, fix=fix) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TeacherError(f"cannot be read: {first}", where=where, fix="fetch the file again") from None
-    if isinstance(state, dict) and isinstance(state.get("state_dict", state.get("model")), dict):
-        state = state.get("state_dict", state.get("model"))
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    state, said = unwrapped(found)
+    if not state:
         raise TeacherError("holds no state_dict", where=where, fix="save model.state_dict() as safetensors")
-    return state
+    return state, said
 
 
 def without_token(text: str) -> str:
@@ -121,15 +179,6 @@ def without_token(text: str) -> str:
 
     token = get_token()
     return re.sub(r"hf_\w+", "hf_…", text.replace(token, "hf_…") if token else text)
-
-
-def _layer(layer: str, name: str) -> type[nn.Module]:
-    """A layer's class by its name, timm's before torch's."""
-    found: type[nn.Module] | None = getattr(timm.layers, layer, None) or getattr(nn, layer, None)
-    if found is None:
-        fix = "take a name of timm.layers or torch.nn, such as SwiGLUPacked or SiLU"
-        raise TeacherError(f"no layer is called {layer!r}", where=f"teacher {name}, tokens.model_kwargs", fix=fix)
-    return found
 
 
 def _unavailable(name: str, error: Exception) -> TeacherError:

@@ -24,9 +24,23 @@ Unseen = Sequence[tuple[float, float, float, float]]
 """Boxes x0, y0, x1, y1, as fractions of the slide's width and height."""
 
 
+class NoTiles(Exception):
+    """No tile of the grid is worth reading; no_tiles.py finds out why, and refuses the slide with what would help.
+
+    Of the grid's tiles the one with most tissue has the share `coverage` of it; `blank` would have been kept but for
+    their stain, the strongest of which is `stain`.
+    """
+
+    def __init__(self, coverage: float, blank: int, stain: float) -> None:
+        super().__init__(coverage, blank, stain)
+        self.coverage, self.blank, self.stain = coverage, blank, stain
+
+
 @dataclass(frozen=True)
 class Choice:
-    """The tiles worth reading, in raster order: corners in level-0 pixels and share of tissue (N,), both stains (N, 2).
+    """The tiles worth reading: corners in level-0 pixels and share of tissue (N,), both stains (N, 2).
+
+    They are in raster order, those of a tiling made elsewhere in its own.
 
     `dropped` counts the others. `glass`: too little tissue; `pen`: tissue enough, but for the ink, or more than
     `MAX_INK` of it; `blank`: hardly any stain; `edge`: not whole; and what is counted by whoever reads their pixels:
@@ -43,7 +57,7 @@ class Choice:
 
 
 def choose(geometry: Geometry, mask: TissueMask, params: TilesParams, unseen: Unseen = ()) -> Choice:
-    """The tiles of the grid that have enough tissue. Raises `SlideRefused` where there is none.
+    """The tiles of the grid that have enough tissue. Raises `NoTiles` where there is none.
 
     Tiles that touch what the mask's picture could not show (`SlideReader.unseen`) are never `blank`: it is white there.
     """
@@ -59,11 +73,8 @@ def choose(geometry: Geometry, mask: TissueMask, params: TilesParams, unseen: Un
     blank_A = kept_A & (stain_A2.sum(1) < params.min_stain) & ~touching(geometry, x_l0_A, y_l0_A, unseen)
     kept = np.flatnonzero(kept_A & ~blank_A)
     if not len(kept):
-        what = "no tile has enough tissue" if mask.tissue.any() else "no tissue found"
-        fix = "if its thumbnail shows tissue, lower tiles.tissue.min_coverage or tiles.tissue.min_area_mm2"
-        if blank_A.any():
-            what, fix = f"all {blank_A.sum()} tiles with tissue are blank", "lower tiles.min_stain"
-        raise SlideRefused(what, fix=fix)
+        most = float(tissue_A.max(initial=0.0))
+        raise NoTiles(most, int(blank_A.sum()), float(stain_A2.sum(1)[blank_A].max(initial=0.0)))
     dropped = {
         "glass": int((~kept_A & ~inked_A).sum()),
         "pen": int(inked_A.sum()),
@@ -92,36 +103,27 @@ def geometry_given(levels: Sequence[tuple[int, int, float]], tiling: Tiling, par
     return geometry_of(levels, (1.0, 1.0), params.model_copy(update={"target_mpp": scale, "overlap_px": 0}))
 
 
-def choose_given(
-    geometry: Geometry, tiling: Tiling, mask: TissueMask, params: TilesParams, unseen: Unseen = ()
-) -> Choice:
-    """The tiles of a tiling made elsewhere, as they are: not judged by this mask, which only fills in their scores.
+def choose_given(geometry: Geometry, tiling: Tiling, mask: TissueMask) -> Choice:
+    """All tiles of a tiling made elsewhere, in its order: this mask does not judge them but gives their scores.
 
-    Those that are not wholly on the slide are dropped (`edge`), and blank ones as anywhere. Raises `SlideRefused` where
-    none is left.
+    Those that stick out of the slide too: features made elsewhere are of just these rows. Raises `SlideRefused` where
+    none touches the slide.
     """
+    x_l0_N, y_l0_N = tiling.corner_N2.T
+    box_N4 = fractions(geometry, x_l0_N, y_l0_N)
+    if not ((box_N4[:, :2] < 1).all(1) & (box_N4[:, 2:] > 0).all(1)).any():
+        what = f"of its {len(x_l0_N)} coordinates none is on the slide"
+        raise SlideRefused(what, fix="are they of this slide? else empty its coords cell")
+    box_N4 = _pixels(geometry, mask, x_l0_N, y_l0_N)
+    dropped = {"limit": 0, "blurred": 0, "damaged": 0}
+    return Choice(x_l0_N, y_l0_N, coverage(mask.tissue, box_N4), _stain(mask, box_N4), dropped, {})
+
+
+def sticking_out(geometry: Geometry, x_l0_N: NDArray[np.int64], y_l0_N: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which tiles are not wholly on the slide, (N,); a side that was rounded may stick out by a fraction of a pixel."""
     (width_l0, height_l0), (side_x, side_y) = geometry.slide_l0, geometry.size_l0
-    x_l0_A, y_l0_A = tiling.corner_N2.T
-    whole_A = (x_l0_A >= 0) & (y_l0_A >= 0) & (x_l0_A + side_x < width_l0 + 1) & (y_l0_A + side_y < height_l0 + 1)
-    # A side that was rounded may stick out by a fraction of a pixel.
-    x_l0_A = np.minimum(x_l0_A, int(width_l0 - side_x))[whole_A]
-    y_l0_A = np.minimum(y_l0_A, int(height_l0 - side_y))[whole_A]
-    box_A4 = _pixels(geometry, mask, x_l0_A, y_l0_A)
-    tissue_A, stain_A2 = coverage(mask.tissue, box_A4), _stain(mask, box_A4)
-    blank_A = (stain_A2.sum(1) < params.min_stain) & ~touching(geometry, x_l0_A, y_l0_A, unseen)
-    kept = np.flatnonzero(~blank_A)
-    if not len(kept):
-        what = f"of its {len(whole_A)} coordinates none is a whole tile with stain on it"
-        raise SlideRefused(what, fix="are they of this slide? else lower tiles.min_stain")
-    dropped = {
-        "blank": int(blank_A.sum()),
-        "edge": int((~whole_A).sum()),
-        "limit": 0,
-        "blurred": 0,
-        "damaged": 0,
-    }
-    lost = {"blank": np.stack([x_l0_A, y_l0_A], axis=1)[blank_A]}
-    return Choice(x_l0_A[kept], y_l0_A[kept], tissue_A[kept], stain_A2[kept], dropped, lost)
+    whole_N = (x_l0_N >= 0) & (y_l0_N >= 0) & (x_l0_N + side_x < width_l0 + 1) & (y_l0_N + side_y < height_l0 + 1)
+    return ~whole_N
 
 
 def fractions(geometry: Geometry, x_l0_N: NDArray[np.int64], y_l0_N: NDArray[np.int64]) -> NDArray[np.float64]:

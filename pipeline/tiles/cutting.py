@@ -6,6 +6,7 @@ encoded again, and there is no second loss. A tile that does not decode is given
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -18,10 +19,13 @@ from pipeline.tiles.grid import Geometry
 from pipeline.tiles.pixels import encode_jpeg
 from pipeline.tiles.resample import shrink
 from pipeline.tiles.scores import jpeg_sharpness, sharpness
-from pipeline.tiles.strips import Strip, strips
+from pipeline.tiles.strips import Strip, strips, to_l0
 
 MASK_TOLERANCE = 0.1
 """By how much of a tile the mask, a few pixels of which a tile has, may overstate its tissue."""
+
+
+_EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,24 @@ def cut(
                 yield found[row]
             else:
                 yield from _made(reader, geometry, strip.single(i, geometry), most_empty_N, jpeg_quality)
+
+
+def cut_padded(reader: SlideReader, geometry: Geometry, x_l0: int, y_l0: int, row: int, quality: int) -> Cut:
+    """A tile that sticks out of the slide: black beyond it, as TRIDENT and CLAM have it, which read by OpenSlide."""
+    side_x, side_y = (math.ceil(side - _EPSILON) for side in geometry.size_px)
+    x, y = geometry.at_level(x_l0), geometry.at_level(y_l0)
+    left, top = max(0, x), max(0, y)
+    right, bottom = min(geometry.level_px[0], x + side_x), min(geometry.level_px[1], y + side_y)
+    whole_HWC = np.zeros((side_y, side_x, 3), np.uint8)
+    if right > left and bottom > top:
+        corner_l0 = to_l0(geometry, left), to_l0(geometry, top)
+        try:
+            part_HWC = reader.read(geometry.level, *corner_l0, right - left, bottom - top)
+        except DamagedPixels:
+            return Cut(row, None)
+        whole_HWC[top - y : bottom - y, left - x : right - x] = part_HWC
+    tile_HWC = shrink(whole_HWC, geometry.size_px, geometry.tile_px)
+    return Cut(row, encode_jpeg(tile_HWC, quality), sharpness(tile_HWC))
 
 
 def _own(reader: SlideReader, geometry: Geometry, x_l0: int, y_l0: int, row: int) -> Cut | None:

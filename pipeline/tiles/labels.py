@@ -24,7 +24,7 @@ class LabelMap:
 
     def of(self, x_l0: int, y_l0: int) -> str | None:
         """The class of most of the tile at that corner; None where none has `MAJORITY`, or where it is glass."""
-        part_HW = self._label_HW[y_l0 : y_l0 + self._height, x_l0 : x_l0 + self._width]
+        part_HW = self._label_HW[max(0, y_l0) : y_l0 + self._height, max(0, x_l0) : x_l0 + self._width]
         counts = np.bincount(part_HW.ravel())
         best = int(counts.argmax())
         return CLASSES[best] if best and counts[best] >= MAJORITY * part_HW.size else None

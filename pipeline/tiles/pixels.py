@@ -22,7 +22,7 @@ def encode_jpeg(rgb_HWC: NDArray[np.uint8], jpeg_quality: int) -> bytes:
     return bytes(data)
 
 
-def decode_jpeg(data: bytes, side_px: int | None = None) -> NDArray[np.uint8]:
+def decode_jpeg(data: bytes, side_px: int | None = None, resample: Image.Resampling = FILTER) -> NDArray[np.uint8]:
     """RGB pixels of an encoded image (JPEG; whatever else Pillow reads), (H, W, 3) uint8.
 
     With `side_px` the answer is (side_px, side_px, 3): the middle square where the image is not square, resized with an
@@ -32,17 +32,17 @@ def decode_jpeg(data: bytes, side_px: int | None = None) -> NDArray[np.uint8]:
     rgb_HWC = _turbo(data) if data.startswith(_JPEG) else None
     if rgb_HWC is None:
         rgb_HWC = _pillow(data)
-    return rgb_HWC if side_px is None else fit_square(rgb_HWC, side_px)
+    return rgb_HWC if side_px is None else fit_square(rgb_HWC, side_px, resample)
 
 
-def fit_square(rgb_HWC: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+def fit_square(rgb_HWC: NDArray[np.uint8], side_px: int, resample: Image.Resampling = FILTER) -> NDArray[np.uint8]:
     """(side_px, side_px, 3): the middle square where the image is not square, resized where its side differs."""
     if rgb_HWC.shape[:2] == (side_px, side_px):
         return rgb_HWC
     height, width = rgb_HWC.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return resize(rgb_HWC[top : top + side, left : left + side], (side_px, side_px))
+    return resize(rgb_HWC[top : top + side, left : left + side], (side_px, side_px), resample=resample)
 
 
 def resize(

@@ -29,15 +29,20 @@ def draw(
     seed: int,
     folder: Path,
     min_sharpness: float = 0.0,
+    *,
+    in_order: bool = True,
 ) -> Iterator[Tile]:
     """Of n tiles at most `limit` that are good, in the order of their rows; and those that were lost on the way.
 
-    `cut_rows` cuts the tiles of the given rows, (M,) sorted. Without a limit, or where there are no more tiles, each is
-    cut and given out in turn. Else the good ones wait in an unnamed file in `folder` until all are known.
+    `cut_rows` cuts the tiles of the given rows, (M,) sorted, and `in_order` says whether it keeps their order. Where it
+    does, and there is no limit or there are no more tiles, each is cut and given out in turn. Else the good ones wait
+    in an unnamed file in `folder` until all are known.
     """
     if limit is None or n <= limit:
-        yield from cut_rows(np.arange(n))
-        return
+        if in_order:
+            yield from cut_rows(np.arange(n))
+            return
+        limit = n
     rows_left, kept = np.arange(n), list[tuple[Tile, int, int]]()
     with TemporaryFile(dir=folder) as waiting:
         while len(kept) < limit and len(rows_left):

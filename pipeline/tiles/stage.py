@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.base.errors import HistillError, SlideRefused
 from pipeline.base.items import SlideItem, SlidesManifest, TilesItem, TilesManifest, TilesSummary
 from pipeline.base.manifest import Refusal
-from pipeline.base.progress import track
+from pipeline.base.progress import console, track
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.types import Recipe
 from pipeline.cluster.spread import each
@@ -22,10 +22,15 @@ from pipeline.slides.sources import Source
 from pipeline.tiles.folder import write_folder_tiles
 from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.reader import TileReader
+from pipeline.tiles.losses import remarks
 from pipeline.tiles.whole_slide import write_slide_tiles
 
-RECIPE_VERSION = 5
+RECIPE_VERSION = 6
 """Count up when the same parameters give other bytes."""
+
+
+SAID, FIXES = 20, 3
+"""Lines of remarks, or of refusals, that are printed; refusals whose remedies are, where no slide has a tile."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,9 @@ def make_tiles(
     if refused and params.on_error == "fail":
         raise SlideRefused(refused[0].reason, where=refused[0].id, fix=refused[0].fix)
     items = tuple(_item(slide, refs[slide.id], store) for slide in slides.items if refs[slide.id] not in errors)
+    if not items:
+        raise _none(refused)
+    _say(items)
     return TilesManifest(
         recipe_key=recipe_key(tiles_recipe(params)),
         recipe=tiles_recipe(params),
@@ -109,6 +117,23 @@ def make_tiles(
             nbytes=sum(store.nbytes(ref) for ref in {refs[item.id] for item in items}),
         ),
     )
+
+
+def _none(refused: Sequence[Refusal]) -> SlideRefused:
+    """Of a run without any tile: there is nothing to go on with."""
+    said = "; ".join(f"{one.id}: {one.reason}" for one in refused[:SAID])
+    fixes = "; ".join(f"{one.id}: {one.fix}" for one in refused[:FIXES])
+    more = f"; and {len(refused) - SAID} more" if len(refused) > SAID else ""
+    return SlideRefused(f"no slide has a tile ({said}{more})", where="tiles", fix=fixes)
+
+
+def _say(items: Sequence[TilesItem]) -> None:
+    """Print what has to be said of slides; all of it is in tiles.json and in the report."""
+    said = [f"{item.id}: {remark}" for item in items for remark in item.remarks]
+    for line in said[:SAID]:
+        console.print(line)
+    if len(said) > SAID:
+        console.print(f"and {len(said) - SAID} more remarks: artifacts/tiles.json")
 
 
 def tile_slide(source: Source, slide: SlideItem, params: TilesParams, store: Store) -> TilesItem:
@@ -177,4 +202,5 @@ def _item(slide: SlideItem, ref: Ref, store: Store) -> TilesItem:
         labels=meta.labels,
         reader=meta.reader if isinstance(meta, SlideMeta) else None,
         as_scanned=meta.as_scanned if isinstance(meta, SlideMeta) else None,
+        remarks=tuple(remarks(meta.n, meta.dropped, meta.remarks if isinstance(meta, SlideMeta) else ())),
     )

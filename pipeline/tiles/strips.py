@@ -47,7 +47,7 @@ class Strip:
         """The read of the strip's tile i alone."""
         box = self.boxes[i]
         x, y = (geometry.at_level(at) for at in (self.x_l0, self.y_l0))
-        x_l0, y_l0 = (_l0(geometry, at) for at in (x + box.left, y + box.top))
+        x_l0, y_l0 = (to_l0(geometry, at) for at in (x + box.left, y + box.top))
         width, height = box.right - box.left, box.bottom - box.top
         return Strip(x_l0, y_l0, width, height, (self.rows[i],), (Box(0, 0, width, height),))
 
@@ -95,7 +95,7 @@ def _strip(geometry: Geometry, x_l0_N: NDArray[np.int64], y_l0_N: NDArray[np.int
         for (left, right), (top, bottom) in zip(spans_x, spans_y, strict=True)
     )
     width, height = max(box.right for box in boxes), max(box.bottom for box in boxes)
-    return Strip(_l0(geometry, x), _l0(geometry, y), width, height, tuple(run), boxes)
+    return Strip(to_l0(geometry, x), to_l0(geometry, y), width, height, tuple(run), boxes)
 
 
 def _span(geometry: Geometry, axis: int, at_l0: int) -> tuple[int, int]:
@@ -108,6 +108,6 @@ def _span(geometry: Geometry, axis: int, at_l0: int) -> tuple[int, int]:
     return first, min(first + count, geometry.level_px[axis])
 
 
-def _l0(geometry: Geometry, at: int) -> int:
+def to_l0(geometry: Geometry, at: int) -> int:
     """The level-0 coordinate whose nearest pixel of the level is `at`."""
     return math.floor(at * geometry.downsample + 0.5)

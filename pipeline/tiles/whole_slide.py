@@ -6,8 +6,9 @@ Legend: H, W, C = height, width, RGB.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +18,34 @@ from PIL import Image
 from pipeline.base.errors import SlideRefused
 from pipeline.params.tiles import TilesParams
 from pipeline.slides.read.opening import open_slide
-from pipeline.slides.read.reader import SlideReader
+from pipeline.slides.read.reader import DAMAGED_FIX, SlideReader
 from pipeline.slides.sources import Source
-from pipeline.tiles.choice import Choice, Unseen, choose, choose_given, fractions, geometry_given, touching
+from pipeline.tiles.choice import (
+    Choice,
+    NoTiles,
+    Unseen,
+    choose,
+    choose_given,
+    fractions,
+    geometry_given,
+    sticking_out,
+    touching,
+)
 from pipeline.tiles.coords.tiling import read_tiling
-from pipeline.tiles.cutting import Cut, cut
+from pipeline.tiles.cutting import Cut, cut, cut_padded
 from pipeline.tiles.grid import Geometry, geometry_of, lay
 from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.writer import Scores, TileWriter
 from pipeline.tiles.labels import LabelMap
+from pipeline.tiles.no_tiles import Picture, refusal
 from pipeline.tiles.pictures import THUMB_PX, write_mosaics, write_overlay, write_thumb
 from pipeline.tiles.pixels import resize
 from pipeline.tiles.quota import draw
 from pipeline.tiles.tissue import TissueMask, find_tissue
 from pipeline.tiles.tissue.own_mask import load_mask
 
+ALL = 0.999
+"""Share of a slide that a mask marks, from which on it is all of it."""
 MAX_LOOK_PX = 16_000_000
 """Pixels of the picture of a whole slide: 1000 mm2 at 8 um a pixel."""
 
@@ -48,17 +62,22 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
         levels = [(w, h, d) for (w, h), d in zip(reader.level_dimensions, reader.level_downsamples, strict=True)]
         tiling = read_tiling(source.coords, levels) if source.coords else None
         geometry = geometry_given(levels, tiling, params) if tiling else geometry_of(levels, reader.mpp_xy, params)
-        picture_HWC, mask = look(reader, params, source.mask)
-        unseen = reader.unseen
+        seen = look(reader, params, source.mask)
+        mask, unseen = seen.mask, reader.unseen
         if tiling:
-            choice = choose_given(geometry, tiling, mask, params, unseen)
+            choice = choose_given(geometry, tiling, mask)
         else:
-            choice = choose(geometry, mask, params, unseen)
+            try:
+                choice = choose(geometry, mask, params, unseen)
+            except NoTiles as nothing:
+                picture = Picture(levels, reader.mpp_xy, seen.small_HWC, seen.mpp_xy, seen.own_HW)
+                raise refusal(picture, params, nothing) from None
         dropped, unseen_N2 = dict(choice.dropped), np.empty((0, 2), np.int64)
         # A tiling or a mask made elsewhere knows what is glass without the thumbnail.
         if unseen and not tiling and not source.mask:
             unseen_N2 = _unseen(geometry, choice, params.edge, unseen)
             dropped["glass"] -= len(unseen_N2)
+        outside_N = sticking_out(geometry, choice.x_l0, choice.y_l0)
         labels = LabelMap(source.label_map, geometry) if source.label_map else None
         writer, kept_as_scanned = TileWriter(folder), 0
         kept_rows: list[int] = []
@@ -67,13 +86,21 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
         tissue_N = np.where(touching(geometry, choice.x_l0, choice.y_l0, unseen), 1.0, choice.tissue)
 
         def cut_rows(row_M: NDArray[np.int64], reader: SlideReader = reader) -> Iterator[Cut]:
-            places = choice.x_l0[row_M], choice.y_l0[row_M], tissue_N[row_M]
+            whole_M = row_M[~outside_N[row_M]]
+            # Neighbours are read together, so a tiling's are cut in raster order too.
+            whole_M = whole_M[np.lexsort((choice.x_l0[whole_M], choice.y_l0[whole_M]))]
+            places = choice.x_l0[whole_M], choice.y_l0[whole_M], tissue_N[whole_M]
             for tile in cut(reader, geometry, *places, params.jpeg_quality):
-                yield replace(tile, row=int(row_M[tile.row]))
+                yield replace(tile, row=int(whole_M[tile.row]))
+            for row in row_M[outside_N[row_M]].tolist():
+                at = int(choice.x_l0[row]), int(choice.y_l0[row])
+                yield cut_padded(reader, geometry, *at, row, params.jpeg_quality)
 
         n, limit = len(choice.x_l0), params.max_tiles_per_slide
-        for tile in draw(cut_rows, n, limit, params.seed, folder, params.min_sharpness):
-            reason = tile.lost(params.min_sharpness)
+        # A tiling made elsewhere is not judged.
+        sharpest, min_sharpness = 0.0, 0.0 if tiling else params.min_sharpness
+        for tile in draw(cut_rows, n, limit, params.seed, folder, min_sharpness, in_order=not tiling):
+            reason, sharpest = tile.lost(min_sharpness), max(sharpest, tile.sharpness)
             if tile.jpeg is None or reason is not None:
                 lost_rows[reason or "damaged"].append(tile.row)
                 continue
@@ -82,18 +109,18 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
             haematoxylin, eosin = choice.stain[tile.row].tolist()
             scores = Scores(float(choice.tissue[tile.row]), tile.sharpness, haematoxylin, eosin)
             label = labels.of(x_l0, y_l0) if labels else None
-            writer.append(tile.jpeg, x_l0=x_l0, y_l0=y_l0, scores=scores, label=label)
+            given = str(tile.row) if tiling else None
+            writer.append(tile.jpeg, x_l0=x_l0, y_l0=y_l0, scores=scores, label=label, source=given)
             kept_as_scanned += tile.as_scanned
         dropped.update({reason: len(rows) for reason, rows in lost_rows.items()})
         dropped["limit"] = n - len(writer) - sum(map(len, lost_rows.values()))
         dropped["damaged"] += len(unseen_N2)
         if not len(writer):
-            damaged, blurred = dropped["damaged"], dropped["blurred"]
-            fix = "look at it in a viewer; if it is whole and in focus, lower tiles.min_sharpness"
-            what = f"of its tiles with tissue {damaged} do not decode and {blurred} are out of focus: none is left"
-            raise SlideRefused(what, fix=fix)
-        writer.close(_meta(source, reader, geometry, mask, dropped, kept_as_scanned))
-    thumb_HWC = write_thumb(folder, picture_HWC)
+            raise _all_lost(dropped, sharpest)
+        said = _remarks(seen, choice, len(writer), int(outside_N.sum()))
+        meta = _meta(source, reader, geometry, mask, dropped, kept_as_scanned)
+        writer.close(meta.model_copy(update={"remarks": said}))
+    thumb_HWC = write_thumb(folder, seen.picture_HWC)
     corner_N2 = np.stack([choice.x_l0, choice.y_l0], axis=1)
     lost = choice.lost | {reason: corner_N2[rows] for reason, rows in lost_rows.items()}
     lost["damaged"] = np.concatenate([lost["damaged"], unseen_N2])
@@ -102,10 +129,21 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
     write_mosaics(folder)
 
 
-def look(
-    reader: SlideReader, params: TilesParams, own_mask: Path | None = None, max_px: int = MAX_LOOK_PX
-) -> tuple[NDArray[np.uint8], TissueMask]:
-    """A small picture of the whole slide, (h, w, 3), and the mask at `mask_mpp` (or the slide's own mpp, if coarser).
+@dataclass(frozen=True)
+class Look:
+    """A whole slide, small: `picture_HWC` for people, `small_HWC` at `mpp_xy`, which the mask is of; its own mask."""
+
+    picture_HWC: NDArray[np.uint8]
+    small_HWC: NDArray[np.uint8]
+    mpp_xy: tuple[float, float]
+    own_HW: NDArray[np.bool_] | None
+    mask: TissueMask
+    marks_all: bool
+    """Its own mask marks all that was scanned."""
+
+
+def look(reader: SlideReader, params: TilesParams, own_mask: Path | None = None, max_px: int = MAX_LOOK_PX) -> Look:
+    """A small picture of the whole slide, and the mask at `mask_mpp` (or the slide's own mpp, if coarser).
 
     One reading serves both: a slide without a pyramid is read whole for it. Where the picture would have more than
     `max_px` pixels, it and the mask are coarser: a mask takes 40 bytes a pixel.
@@ -121,8 +159,37 @@ def look(
     small_HWC = resize(picture_HWC, (width, height), resample=Image.Resampling.BOX)
     mpp_xy = (mpp_x * reader.width_px / width, mpp_y * reader.height_px / height)
     slide_l0 = (reader.width_px, reader.height_px)
-    own_HW = load_mask(own_mask, slide_l0, (width, height)) if own_mask else None
-    return picture_HWC, find_tissue(small_HWC, mpp_xy, params.tissue, own_HW)
+    own_HW = load_mask(own_mask, slide_l0, (width, height), reader.bounds) if own_mask else None
+    mask = find_tissue(small_HWC, mpp_xy, params.tissue, own_HW)
+    marks_all = False
+    if own_HW is not None:
+        _, _, scanned_x, scanned_y = reader.bounds or (0, 0, *slide_l0)
+        marks_all = float(own_HW.mean()) >= ALL * scanned_x * scanned_y / (slide_l0[0] * slide_l0[1])
+    return Look(picture_HWC, small_HWC, mpp_xy, own_HW, mask, marks_all)
+
+
+def _all_lost(dropped: Mapping[str, int], sharpest: float) -> SlideRefused:
+    """Of a slide none of whose chosen tiles is left once their pixels are known."""
+    damaged, blurred = dropped["damaged"], dropped["blurred"]
+    what = f"of its tiles with tissue {damaged} do not decode and {blurred} are out of focus: none is left"
+    if not blurred:
+        return SlideRefused(what, fix=DAMAGED_FIX)
+    least = math.floor(sharpest * 100) / 100
+    fix = f"look at it in a viewer; to keep its sharpest, lower tiles.min_sharpness to {least:g}"
+    return SlideRefused(what, fix=fix)
+
+
+def _remarks(seen: Look, choice: Choice, kept: int, padded: int) -> tuple[str, ...]:
+    """What a person should know of how the slide was tiled."""
+    said = []
+    if seen.marks_all:
+        said.append("its mask marks all of the slide, glass too: is 0 what it has for glass?")
+    if padded:
+        said.append(f"{padded} of its coordinates stick out of the slide, and their tiles are black there")
+    if kept < len(choice.x_l0) and "glass" not in choice.dropped:
+        what = f"{len(choice.x_l0) - kept} of its {len(choice.x_l0)} coordinates have no tile"
+        said.append(f"{what}: the column source of its tiles.parquet has the row of those that have one")
+    return tuple(said)
 
 
 def _unseen(geometry: Geometry, choice: Choice, edge: str, boxes: Unseen) -> NDArray[np.int64]:
@@ -164,4 +231,5 @@ def _meta(
         ),
         tissue_threshold=round(mask.threshold, 4),
         dropped=dropped,
+        bounds_l0_px=reader.bounds,
     )

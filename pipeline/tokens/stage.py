@@ -47,6 +47,7 @@ def make_tokens(
     outcome = Outcome()
     timings: dict[str, float] = {}
     if work or not all(store.has(Ref.parse(name)) for name in uses):
+        _tell(teacher)
         announce(tiles, work, teacher, store)
         picked = tuple(calibration.choose(tiles.items, params.calibration_tiles))
         total = sum(item.n for _, items in work for item in items)
@@ -71,6 +72,15 @@ def _missing(items: Sequence[TilesItem], job: Job) -> list[tuple[Job, list[Tiles
         if not job.store.has(part.ref(item.key)):
             work.setdefault(part.key, (part, {}))[1].setdefault(item.key, item)
     return [(part, list(found.values())) for part, found in work.values()]
+
+
+def _tell(teacher: Teacher) -> None:
+    """Print what the teacher's input is made by, and what was done to fit its weights; the demo's is its own."""
+    if teacher.name == "demo":
+        return
+    console.print(f"tokens: teacher {teacher.name}: {teacher.preparation.told(teacher.input_px)}", soft_wrap=True)
+    for remark in teacher.remarks:
+        console.print(f"tokens: {remark}", soft_wrap=True, style="yellow")
 
 
 def _warn_of_mpp(tiles: TilesManifest, teacher: Teacher) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.base.items import SlideItem, StudentFacts, StudentManifest, TilesItem, TokensItem
+from pipeline.base.items import FileItem, SlideItem, StudentFacts, StudentManifest, TilesItem, TokensItem
 
 TEACHER = {"name": "made", "weights_digest": "0" * 64, "width": 24, "grid": [7, 7], "input_px": 64}
 
@@ -37,6 +37,8 @@ def student_facts(**said: Any) -> StudentFacts:
     return StudentFacts.model_validate(given | said)
 
 
-def student_manifest(recipe: dict[str, Any] | None = None, **said: Any) -> StudentManifest:
-    """student.json of that training."""
-    return StudentManifest(recipe=recipe or {}, summary=student_facts(**said))
+def student_manifest(recipe: dict[str, Any] | None = None, weights: str | None = None, **said: Any) -> StudentManifest:
+    """student.json of that training; `weights` is the digest of its model.safetensors."""
+    file = {"id": "model.safetensors", "key": "student", "digest": weights, "nbytes": 1}
+    items = () if weights is None else (FileItem.model_validate(file),)
+    return StudentManifest(recipe=recipe or {}, items=items, summary=student_facts(**said))

@@ -63,6 +63,34 @@ def make_slide(
     return path
 
 
+def make_scn(path: Path, rgb_HWC: NDArray[np.uint8], whole_px: tuple[int, int], at: tuple[int, int]) -> Path:
+    """A Leica SCN of 0.5 um/px: `rgb_HWC` was scanned at (x, y) `at` of a glass of `whole_px`; so OpenSlide has it."""
+    height, width = rgb_HWC.shape[:2]
+    nm = 500
+    description = (
+        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01" uuid="urn:uuid:0">'
+        f'<collection name="made" uuid="urn:uuid:1" sizeX="{whole_px[0] * nm}" sizeY="{whole_px[1] * nm}"><barcode/>'
+        '<image name="main" uuid="urn:uuid:2"><creationDate>2026-01-01T00:00:00Z</creationDate>'
+        f'<device model="made" version="1"/><pixels sizeX="{width}" sizeY="{height}">'
+        f'<dimension sizeX="{width}" sizeY="{height}" r="0" ifd="0"/></pixels>'
+        f'<view sizeX="{width * nm}" sizeY="{height * nm}" offsetX="{at[0] * nm}" offsetY="{at[1] * nm}"/>'
+        "<scanSettings><objectiveSettings><objective>20</objective></objectiveSettings><illuminationSettings>"
+        "<numericalAperture>0.5</numericalAperture><illuminationSource>brightfield</illuminationSource>"
+        "</illuminationSettings></scanSettings></image></collection></scn>"
+    )
+    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
+        tiff.write(
+            rgb_HWC,
+            tile=(128, 128),
+            description=description,
+            metadata=None,
+            resolution=(20000, 20000),
+            resolutionunit="CENTIMETER",
+            **KINDS["jpeg-ycbcr-420"],
+        )
+    return path
+
+
 def spans(path: Path, page: int = 0) -> list[tuple[int, int]]:
     """Offset and length in the file of each tile of a page."""
     with tifffile.TiffFile(path) as tiff:

@@ -6,6 +6,7 @@ import torch
 from pipeline.base.errors import TeacherError
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.preparation import Preparation
 from pipeline.teachers.teacher import Teacher
 
 HALVES = (0.5, 0.5, 0.5)
@@ -13,7 +14,7 @@ HALVES = (0.5, 0.5, 0.5)
 
 def random_teacher(name, input_px, **model_kwargs):
     torch.manual_seed(0)
-    return Teacher(name, timm.create_model(name, num_classes=0, **model_kwargs), input_px, HALVES, HALVES)
+    return Teacher(name, timm.create_model(name, num_classes=0, **model_kwargs), input_px, Preparation(HALVES, HALVES))
 
 
 def images(n, side_px):
@@ -115,7 +116,7 @@ def test_normalising_maps_bytes_to_what_timm_would_feed(tiny_params, store):
     got = teacher.normalise(torch.from_numpy(image_HWC)[None])
     cfg = timm.data.resolve_data_config(model=teacher.model)
     expected_HWC = (image_HWC / 255 - np.array(cfg["mean"])) / np.array(cfg["std"])
-    assert teacher.mean == cfg["mean"] and teacher.input_px == 32
+    assert teacher.preparation.mean == cfg["mean"] and teacher.input_px == 32
     np.testing.assert_allclose(got[0].permute(1, 2, 0).numpy(), expected_HWC, atol=1e-6)
 
 
@@ -123,4 +124,4 @@ def test_real_weights_are_read_with_the_map_that_their_readme_states(real_data, 
     weights = real_data / "teachers" / "tf_efficientnet_lite2.safetensors"
     params = TokensParams(teacher="tf_efficientnet_lite2", weights=str(weights), input_px=224)
     teacher = load_teacher(params, store, 512)
-    assert (teacher.width, teacher.grid, teacher.mean) == (1280, (7, 7), HALVES)
+    assert (teacher.width, teacher.grid, teacher.preparation.mean) == (1280, (7, 7), HALVES)

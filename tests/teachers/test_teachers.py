@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from pipeline.base.errors import TeacherError
 from pipeline.params.tokens import TokensParams
-from pipeline.teachers.dinov2_names import timm_names
+from pipeline.teachers.dinov2_names import dinov2_names
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.registry import TEACHERS, entry_of, mpp_warning
 
@@ -40,7 +40,7 @@ def test_an_entry_builds_the_teacher_that_it_describes(name, store, tmp_path):
     params = TokensParams(teacher=name, weights=str(tmp_path / "w.safetensors"), model_kwargs={"depth": 1})
     teacher = load_teacher(params, store, 512)
     assert (teacher.width, teacher.grid, teacher.n_prefix) == (entry.width, entry.grid, 1 + entry.registers)
-    assert (teacher.mean, teacher.std, teacher.input_px) == (entry.mean, entry.std, entry.input_px)
+    assert teacher.preparation.same_colours(entry.mean, entry.std) and teacher.input_px == entry.input_px
     assert teacher.cls_is_token and teacher.final_norm is not None
     assert teacher.describe()["model_kwargs"] == {**entry.model_kwargs, "depth": 1}
 
@@ -107,8 +107,8 @@ def test_phikons_weights_as_transformers_saves_them_are_timms(store, tmp_path):
     state = shallow("phikon-v2")
     foreign = as_transformers_names(state)
     assert "encoder.layer.0.attention.attention.query.weight" in foreign
-    back = timm_names(foreign)
-    assert back.keys() == state.keys() and all(torch.equal(back[name], state[name]) for name in state)
+    back = dinov2_names(foreign)
+    assert back.keys() == {*state, "mask_token"} and all(torch.equal(back[name], state[name]) for name in state)
     save_file(foreign, tmp_path / "model.safetensors")
     params = TokensParams(teacher="phikon-v2", weights=str(tmp_path / "model.safetensors"), model_kwargs={"depth": 1})
     assert load_teacher(params, store, 512).width == 1024
@@ -116,4 +116,4 @@ def test_phikons_weights_as_transformers_saves_them_are_timms(store, tmp_path):
 
 def test_timms_own_names_stay():
     state = {"blocks.0.attn.qkv.weight": torch.zeros(3), "head.weight": torch.zeros(1)}
-    assert timm_names(state) == state
+    assert dinov2_names(state) == state

@@ -103,12 +103,12 @@ def test_a_white_slide_is_refused(tmp_path: Path, noise: int) -> None:
     white = np.clip(245 + rng.normal(0, noise, (600, 600, 3)), 0, 255).astype(np.uint8)
     with pytest.raises(SlideRefused, match="no tissue found") as refused:
         tile(make_slide(tmp_path / "slide.tif", white), tmp_path / "out")
-    assert "tiles.tissue." in refused.value.fix
+    assert refused.value.fix.startswith("leave it out")
 
 
 def test_a_slide_smaller_than_a_tile_is_refused(tmp_path: Path) -> None:
     slide = make_slide(tmp_path / "slide.tif", tissue_picture(60, 300)[:, 10:50])
-    with pytest.raises(SlideRefused, match="tissue"):
+    with pytest.raises(SlideRefused, match="smaller than a tile"):
         tile(slide, tmp_path / "out")
 
 

@@ -16,6 +16,7 @@ from kernels import available
 from kernels.hadamard.reference import block_of, transform
 from pipeline.params.tokens import AugmentParams
 from pipeline.teachers.engines import Eager
+from pipeline.teachers.preparation import Preparation
 from pipeline.teachers.teacher import Teacher
 from pipeline.tokens import calibration
 from pipeline.tokens.item.reader import TokenReader
@@ -55,7 +56,9 @@ def computed(device, model, params, store, watched=None):
     """(cls, patch tokens) of two slides, which share batches; two dihedral views and one of crop and stain."""
     torch.manual_seed(0)
     name, kwargs = MODELS[model]
-    teacher = Teacher(model, timm.create_model(name, num_classes=0, **kwargs), SIDE_PX, (0.5,) * 3, (0.5,) * 3)
+    teacher = Teacher(
+        model, timm.create_model(name, num_classes=0, **kwargs), SIDE_PX, Preparation((0.5,) * 3, (0.5,) * 3)
+    )
     tiles = tiles_json(store, {"a": 7, "b": 3})
     recipe = tokens_recipe(tiles, teacher, params, params.precision)
     choice = tuple(calibration.choose(tiles.items, 8))

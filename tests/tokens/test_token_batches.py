@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from made.tiles import SIDE_PX, put_slide
 
 from pipeline.teachers.engines import Eager
+from pipeline.teachers.preparation import Preparation
 from pipeline.teachers.teacher import Teacher
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.run.batches import ahead, decoded, packed
@@ -45,7 +46,11 @@ def test_a_rows_answer_depends_on_neither_its_neighbours_nor_its_place(kind, pre
     torch.manual_seed(0)
     name, kwargs = TEACHERS[kind]
     halves = (0.5, 0.5, 0.5)
-    engine = Eager(Teacher(kind, timm.create_model(name, num_classes=0, **kwargs), 64, halves, halves), CPU, precision)
+    engine = Eager(
+        Teacher(kind, timm.create_model(name, num_classes=0, **kwargs), 64, Preparation(halves, halves)),
+        CPU,
+        precision,
+    )
     image_NSSC = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), np.uint8))
     alone = torch.cat([engine(image_NSSC[i : i + 6]) for i in (0, 6)])
     mixed = torch.randperm(12)

@@ -1,6 +1,6 @@
 """SimpleShot: what a handful of labelled tiles is worth with each model's features.
 
-Wang et al. 2019 (arXiv:1911.04623), as UNI uses it: features are centred by the mean over the train tiles and brought
+Wang et al. 2019 (arXiv:1911.04623): features are centred by the mean over the train tiles and brought
 to length one; a class is the mean of its shots; a held-out tile takes the class whose centroid is nearest (Euclidean).
 An episode draws its shots for all classes; every model gets the same draws, and every held-out tile is a query.
 Shapes: N held-out tiles, D channels, K classes, E episodes, S shots.

@@ -15,6 +15,8 @@ from pipeline.evaluate.probes.mil import FEW_SLIDES
 from pipeline.evaluate.selection import Sample
 from pipeline.tokens.item.reader import TokenReader
 
+HANDFUL = 10
+"""Held-out tiles of a class below which one tile moves its recall by more than a tenth."""
 FLOORS = {"majority": "the majority class", "untrained": "an untrained network"}
 
 
@@ -37,6 +39,13 @@ def of_classes(what: str, train: Sequence[str], held: Sequence[str]) -> list[str
     if strange:
         n = sum(strange.values())
         found.append(f"{what}: {n} of {len(held)} were left out, since train has no such class ({', '.join(strange)})")
+    few = {name: n for name, n in sorted(asked.items()) if name in learnt and n < HANDFUL}
+    if few:
+        counts = ", ".join(f"{name} {n}" for name, n in few.items())
+        weight = (
+            f"weighs as much as any other in balanced accuracy, and each of its tiles 1 / {min(few.values())} of it"
+        )
+        found.append(f"{what}: a class of fewer than {HANDFUL} held-out tiles ({counts}) {weight}")
     missing = sorted(learnt.difference(asked))
     if missing:
         rest = f"balanced accuracy is of the other {len(learnt & set(asked))}"
@@ -82,12 +91,11 @@ def _loose_group(name: str) -> tuple[str, ...]:
 def of_weak_teacher(what: str, teacher: Figure) -> list[str]:
     """Of retention: where the teacher itself does no better than one of its figure's floors, keeping it is nothing."""
     span = teacher.span
-    if span is None:
-        return []
-    beaten = [f"{FLOORS[name]} ({teacher.floors[name]:.2f})" for name in FLOORS if span.low <= teacher.floors[name]]
+    low = span.low if span else teacher.value
+    beaten = [f"{FLOORS[name]} ({teacher.floors[name]:.2f})" for name in FLOORS if low <= teacher.floors[name]]
     if not beaten:
         return []
-    score = f"the teacher's {teacher.value:.2f} ({span.low:.2f} to {span.high:.2f})"
+    score = f"the teacher's {teacher.value:.2f}" + (f" ({span.low:.2f} to {span.high:.2f})" if span else "")
     return [f"{what}: {score} is not surely above {' and '.join(beaten)}; what a student keeps of it says little"]
 
 

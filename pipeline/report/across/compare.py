@@ -6,7 +6,7 @@ held-out slides or of another teacher stand there too, but the page says that th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,14 +118,14 @@ def settings(studies: Sequence[Study]) -> list[Setting]:
 
 def costs(studies: Sequence[Study]) -> list[Setting]:
     """The student's size and speed, as texts."""
-    speeds = [study.benchmark.summary for study in studies]
-    return [
-        Setting("parameters", [verdict.quantity(s.models["student"].params) for s in speeds]),
-        Setting("GMAC a tile", [verdict.digits(s.models["student"].gmacs) for s in speeds]),
-        Setting("tiles/s, best batch", [verdict.digits(s.lead("student").best.tiles_per_s) for s in speeds]),
-        Setting("time a tile, teacher = 1", [_share(s) for s in speeds]),
-        Setting("measured on", [study.timed_on for study in studies]),
+    rows: list[tuple[str, Callable[[Study], str]]] = [
+        ("parameters", lambda study: verdict.quantity(study.benchmark.summary.models["student"].params)),
+        ("GMAC a tile", lambda study: verdict.digits(study.benchmark.summary.models["student"].gmacs)),
+        ("tiles/s, best batch", lambda study: verdict.digits(study.benchmark.summary.lead("student").best.tiles_per_s)),
+        ("time a tile, teacher = 1", lambda study: _share(study.benchmark.summary)),
+        ("measured on", lambda study: study.timed_on),
     ]
+    return [Setting(name, [tell(study) if study.timed else "–" for study in studies]) for name, tell in rows]
 
 
 def _share(speed: Benchmark) -> str:
@@ -155,7 +155,7 @@ class FigureRow:
 
 def figures(studies: Sequence[Study]) -> list[FigureRow]:
     """Every figure of the students."""
-    found = [dict(_cells(study.evaluate.summary)) for study in studies]
+    found = [dict(_cells(study.evaluate.summary)) if study.evaluated else {} for study in studies]
     names = dict.fromkeys(name for cells in found for name in cells)
     return [FigureRow(name, [cells.get(name) for cells in found]) for name in names]
 

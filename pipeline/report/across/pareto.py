@@ -73,6 +73,9 @@ class Pareto:
         return (self.teacher, *self.students)
 
 
+_RUN_ON = "stopped before? `dvc exp apply` it, then `dvc repro evaluate benchmark`"
+
+
 def front(points: Sequence[tuple[float, float]]) -> list[bool]:
     """For each (cost, value) whether it is on the Pareto front: no other is as cheap and as good, and better in one.
 
@@ -89,7 +92,7 @@ def front(points: Sequence[tuple[float, float]]) -> list[bool]:
 
 def pareto(known: Known) -> Pareto:
     """The comparison of all studies with the first: its teacher is the reference, and its protocol counts."""
-    first = known.studies[0]
+    first = next((study for study in known.studies if study.evaluated and study.timed), known.studies[0])
     own = _accuracies(first.evaluate.summary, "student")
     measure = next((measure for measure in MEASURES if own[measure] is not None), None)
     reasons = [_incomparable(study, first, measure) for study in known.studies]
@@ -110,6 +113,10 @@ def pareto(known: Known) -> Pareto:
 
 def _incomparable(study: Study, first: Study, measure: Measure | None) -> str | None:
     """Why a study does not compare with the first one, or None."""
+    if not study.evaluated:
+        return f"its evaluation is of another student's weights, and not shown: {_RUN_ON}"
+    if not study.timed:
+        return f"its benchmark is of another student's weights, and not shown: {_RUN_ON}"
     if not study.of_one_student:
         return "its benchmark is of another student than its evaluation"
     if study.protocol != first.protocol:

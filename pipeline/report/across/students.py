@@ -20,6 +20,7 @@ from pipeline.report.verdict import measured_on
 from pipeline.upkeep.locks import cached_file, locked_manifests, locks
 
 WORKSPACE = "workspace"
+WEIGHTS_FILE = "model.safetensors"
 _EXPERIMENT = re.compile(r"exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
 """The ref of an experiment: the commit that it started from, and its name."""
 Kind = TypeVar("Kind", EvaluateManifest, BenchmarkManifest, StudentManifest)
@@ -34,6 +35,22 @@ class Study:
     benchmark: BenchmarkManifest
     student: StudentManifest | None = None
     """For what differs in how they were trained; the front does without it."""
+
+    @property
+    def weights(self) -> str | None:
+        """The digest of its student's weights; None where student.json is not known, or names none."""
+        files = self.student.items if self.student else ()
+        return next((file.digest for file in files if file.id == WEIGHTS_FILE), None)
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether its evaluation is of its own weights: an experiment stopped before has that of the student before."""
+        return self.weights in (None, self.evaluate.recipe.get("student"))
+
+    @property
+    def timed(self) -> bool:
+        """Whether its benchmark is of its own weights."""
+        return self.weights in (None, self.benchmark.recipe.get("student"))
 
     @property
     def of_one_student(self) -> bool:
@@ -70,8 +87,8 @@ class Known:
 def gather(root: Path, workspace: Study | None = None) -> Known:
     """The workspace's study where it has one, then those of all branches, tags and experiments of the checkout.
 
-    A pair of manifests that several places name is taken once, under the first name; the workspace goes first, and an
-    experiment that it was applied from is dropped for it. What DVC's cache does not hold is left out.
+    Results of one student that several places name are taken once, under the first name; the workspace goes first, and
+    an experiment that it was applied from is dropped for it. What DVC's cache does not hold is left out.
     """
     found = [] if workspace is None else [workspace]
     unread: dict[str, ManifestError] = {}
@@ -86,9 +103,15 @@ def gather(root: Path, workspace: Study | None = None) -> Known:
         except ManifestError as error:
             unread[name] = error
             continue
-        if study and not any((study.evaluate, study.benchmark) == (s.evaluate, s.benchmark) for s in found):
+        if study and not any(_same(study, other) for other in found):
             found.append(study)
     return Known(tuple(found), unread)
+
+
+def _same(one: Study, other: Study) -> bool:
+    """Whether two places name one student's results."""
+    same = (one.evaluate, one.benchmark) == (other.evaluate, other.benchmark)
+    return same and (None in (one.weights, other.weights) or one.weights == other.weights)
 
 
 def _study(name: str, root: Path, md5s: Mapping[str, str]) -> Study | None:

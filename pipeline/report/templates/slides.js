@@ -68,6 +68,7 @@ const card = (slide) => {
   }
   const rest = ["limit", "glass", "edge"].filter((reason) => slide.dropped[reason]);
   if (rest.length) article.append(make("p", `left out: ${rest.map((reason) => `${number.format(slide.dropped[reason])} ${reasons[reason]}`).join(", ")}`));
+  for (const remark of slide.remarks) article.append(make("p", remark, "bad"));
   if (slide.mosaic) {
     const more = make("button", "Sample tiles", "more");
     more.type = "button";

@@ -22,7 +22,7 @@ from PIL import Image
 from pipeline.base.errors import SlideRefused
 from pipeline.slides.mpp import resolve_mpp
 from pipeline.slides.read.levels import is_reduced, require_readable
-from pipeline.slides.read.tiff import find_lie
+from pipeline.slides.read.tiff import find_larger, find_lie
 from pipeline.slides.table import Mpp
 
 CACHE_NBYTES = 64 << 20
@@ -71,7 +71,11 @@ class SlideReader:
             lie = find_lie(path, self.level_dimensions) if self.vendor in TIFF_VENDORS else None
             if lie is not None:
                 raise SlideRefused(f"it lies about its size: {lie}", where=path.name, fix=DAMAGED_FIX)
-            self.mpp_xy, self.mpp_from = resolve_mpp(properties, mpp, path.name)
+            larger = find_larger(path, self.level_dimensions[0]) if self.vendor in TIFF_VENDORS else None
+            if larger is not None:
+                fix = "write it again with its largest page first, or leave it out: OpenSlide reads the first alone"
+                raise SlideRefused(larger, where=path.name, fix=fix)
+            self.mpp_xy, self.mpp_from = resolve_mpp(properties, mpp, path.name, self.level_dimensions[0])
             self.bounds = _bounds(properties)
             """x, y, width, height of the scanned part, level-0 px, where the file names one: QuPath counts from it."""
             self.own_levels = tuple(zip(self.level_dimensions, self.level_downsamples, strict=True))

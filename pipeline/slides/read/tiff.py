@@ -155,6 +155,29 @@ def find_lie(path: Path, levels: Sequence[tuple[int, int]]) -> str | None:
     return None
 
 
+def find_larger(path: Path, first: tuple[int, int]) -> str | None:
+    """What is wrong with a TIFF whose first page, (width, height) `first`, is not its largest, in words.
+
+    OpenSlide shows the first page alone where no later one says that it is reduced, so a thumbnail that comes first
+    hides the slide. A larger page in strips is the slide too where the first has its proportions; else it is a
+    photograph of the glass or its label. None also where tifffile does not parse the file.
+    """
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            for page in tiff.pages:
+                for part in [page, *(page.pages or ())] if isinstance(page, tifffile.TiffPage) else []:
+                    size = int(part.imagewidth), int(part.imagelength)
+                    # What says that it is reduced is no other picture, and is judged where it is read.
+                    if int(part.subfiletype) & 1:
+                        continue
+                    if size[0] * size[1] > first[0] * first[1] and (part.is_tiled or is_reduced(size, first)):
+                        return f"its first page is not its largest: {_by(first)} px, and another has {_by(size)}"
+    except Exception:
+        # As above.
+        return None
+    return None
+
+
 def _by(size_px: tuple[int, int]) -> str:
     return f"{size_px[0]} x {size_px[1]}"
 

@@ -120,12 +120,14 @@ def clam(tiled: Tiled, out: Path) -> Path:
 
 
 def qupath(tiled: Tiled, out: Path) -> Path:
-    """A FeatureCollection of tile objects: a square in level-0 pixels each, its scores as measurements."""
+    """A FeatureCollection of tile objects: a square each, in level-0 pixels as QuPath counts, its scores with it."""
     path = out / f"{tiled.slide_id}.geojson"
     width, height = tiled.meta.size_l0_px
+    # QuPath counts from the corner of what was scanned, and TRIDENT and CLAM, as OpenSlide, from the slide's.
+    corner_N2 = tiled.corner_N2 if tiled.meta.bounds_l0_px is None else tiled.corner_N2 - tiled.meta.bounds_l0_px[:2]
     score_N = {name: tiled.tiles.table[name].to_pylist() for name in SCORES}
     features = []
-    for row, ((x, y), label) in enumerate(zip(tiled.corner_N2.tolist(), tiled.tiles.labels, strict=True)):
+    for row, ((x, y), label) in enumerate(zip(corner_N2.tolist(), tiled.tiles.labels, strict=True)):
         right, bottom = round(x + width, 2), round(y + height, 2)
         ring = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]
         features.append(

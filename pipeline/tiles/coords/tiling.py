@@ -27,7 +27,7 @@ from pipeline.tiles.grid import MAX_TILES
 
 @dataclass(frozen=True)
 class Tiling:
-    """Corners in level-0 pixels, (N, 2) int64, in raster order and each once; `side_l0` of a tile, level-0 pixels."""
+    """Corners in level-0 pixels, (N, 2) int64, in the file's order; `side_l0` of a tile, level-0 pixels."""
 
     corner_N2: NDArray[np.int64]
     side_l0: float
@@ -59,9 +59,9 @@ def read_tiling(path: Path, levels: Sequence[tuple[int, int, float]]) -> Tiling:
         raise _refused(path, what)
     if not (np.isfinite(side_l0) and side_l0 >= 1):
         raise _refused(path, f"says that a tile is {side_l0:g} px wide")
-    whole_N2 = np.rint(corner_N2).astype(np.int64)
-    unique_N2 = np.unique(whole_N2[:, ::-1], axis=0)[:, ::-1]
-    return Tiling(np.ascontiguousarray(unique_N2), side_l0)
+    if not np.isfinite(corner_N2).all():
+        raise _refused(path, "has a coordinate that is no number")
+    return Tiling(np.rint(corner_N2).astype(np.int64), side_l0)
 
 
 def write_tiling(path: Path, corner_N2: NDArray[np.int64], attributes: Mapping[str, ArrayLike]) -> None:

@@ -33,7 +33,8 @@ class SlideMeta(Meta):
 
     `read_level` and `read_downsample` are of the level that was read, decoded at 1 / `dct_scale` by `reader`;
     `as_scanned` tiles are the file's own JPEG. `mask_mpp` is um per pixel of the tissue mask, and `tissue_threshold`
-    the saturation that it took (0: from the slide's own mask).
+    the saturation that it took (0: from the slide's own mask). `bounds_l0_px` is what was scanned, x, y, width and
+    height, where the slide says so; `remarks` are what is odd about its mask or coordinates.
     """
 
     mpp: tuple[float, float]
@@ -47,6 +48,8 @@ class SlideMeta(Meta):
     as_scanned: int
     mask_mpp: tuple[float, float]
     tissue_threshold: float
+    bounds_l0_px: tuple[int, int, int, int] | None = None
+    remarks: tuple[str, ...] = ()
 
 
 _ANY_META: TypeAdapter[Meta] = TypeAdapter(SlideMeta | Meta)

@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from PIL import Image
 
 from pipeline.base.arrays import MappedArray
 from pipeline.base.errors import CorruptItem
 from pipeline.tiles.item.meta import Meta, read_meta
 from pipeline.tiles.item.writer import JPEG_ARRAY, OFFSETS_ARRAY, TABLE_FILE
-from pipeline.tiles.pixels import decode_jpeg
+from pipeline.tiles.pixels import FILTER, decode_jpeg
 
 
 class TileReader:
@@ -52,10 +53,10 @@ class TileReader:
             raise CorruptItem(what, where=f"{self.folder}, row {row}", fix="histill store verify")
         return self._jpeg.slice(start, stop).tobytes()
 
-    def image(self, row: int, side_px: int | None = None) -> NDArray[np.uint8]:
+    def image(self, row: int, side_px: int | None = None, resample: Image.Resampling = FILTER) -> NDArray[np.uint8]:
         """The tile's pixels, (H, W, 3) uint8 RGB; with `side_px` (side_px, side_px, 3), see `decode_jpeg`."""
         try:
-            return decode_jpeg(self.jpeg(row), side_px)
+            return decode_jpeg(self.jpeg(row), side_px, resample)
         except ValueError as error:
             where, fix = f"{self.folder}, row {row}", "histill store verify"
             raise CorruptItem(f"the tile does not decode: {error}", where=where, fix=fix) from None

@@ -3,6 +3,7 @@
     stain     a method of `METHODS` says which pixels are stained: `otsu` or `hsv`; ink is taken out (pen.py)
     shape     small gaps are closed, dirt and small holes dropped (shape.py)
     fat       what the stain misses, but its web of membranes gives away, is added (web.py)
+    dark      on a dark background, as in fluorescence, nothing here means anything: there is no tissue (light.py)
     own mask  a slide's own mask, where the table names one, stands in for all of it (own_mask.py)
 
 A new method is one file with one function, and its name in `METHODS` and in `TissueParams.method`.
@@ -23,6 +24,7 @@ from pipeline.params.tiles import TissueParams
 from pipeline.tiles.stains import stains
 from pipeline.tiles.tissue.coverage import box_means, coverage
 from pipeline.tiles.tissue.hsv import stained_by_hsv
+from pipeline.tiles.tissue.light import dark_field
 from pipeline.tiles.tissue.otsu import stained_by_otsu
 from pipeline.tiles.tissue.pen import pen_marks
 from pipeline.tiles.tissue.shape import drop_small, grow, smooth
@@ -65,16 +67,23 @@ def find_tissue(
     """
     pixel_mm2 = mpp_xy[0] * mpp_xy[1] / 1e6
     min_px = params.min_area_mm2 / pixel_mm2
-    pen_HW = np.zeros(rgb_HWC.shape[:2], bool)
-    if params.exclude_pen:
-        pen_HW = grow(drop_small(pen_marks(rgb_HWC), min_px), PEN_MARGIN_UM / max(mpp_xy))
+    is_dark = dark_field(rgb_HWC)
     if own_HW is not None:
-        tissue_HW, threshold = own_HW & ~pen_HW, 0.0
+        stained_HW, threshold = own_HW, 0.0
     elif params.method == "mask":
         fix = "give it in the mask column of slides.csv, or set tiles.tissue.method to otsu"
         raise SlideRefused("tiles.tissue.method is mask, and the table names none for it", fix=fix)
     else:
         stained_HW, threshold = METHODS[params.method](rgb_HWC)
+        if is_dark:
+            stained_HW = np.zeros_like(stained_HW)
+    pen_HW = np.zeros(rgb_HWC.shape[:2], bool)
+    # Where all is dark, black is no ink.
+    if params.exclude_pen and not is_dark:
+        pen_HW = grow(pen_marks(rgb_HWC, stained_HW, min_px), PEN_MARGIN_UM / max(mpp_xy))
+    if own_HW is not None:
+        tissue_HW = own_HW & ~pen_HW
+    else:
         tissue_HW = smooth(stained_HW & ~pen_HW, max(mpp_xy), min_px) & ~pen_HW
         tissue_HW = drop_small(tissue_HW, min_px)
         if params.fat:

@@ -25,10 +25,12 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pipeline.base.errors import CorruptItem
 from pipeline.tiles.item.reader import TileReader
+from pipeline.tiles.pixels import FILTER
 
 _AHEAD = 2
 """Batches that are being decoded while one waits and one is in its forward pass."""
@@ -74,7 +76,13 @@ def packed(places: Iterable[P], size: int) -> Iterator[list[P]]:
 
 
 def decoded(
-    batches: Iterable[Sequence[P]], size: int, side_px: int, pool: ThreadPoolExecutor, *, pin: bool = False
+    batches: Iterable[Sequence[P]],
+    size: int,
+    side_px: int,
+    pool: ThreadPoolExecutor,
+    *,
+    pin: bool = False,
+    resample: Image.Resampling = FILTER,
 ) -> Iterator[Batch[P]]:
     """The batches in order, each as `size` images of side_px; `pin` puts them into page-locked memory.
 
@@ -88,7 +96,7 @@ def decoded(
             image_BSSC[len(places) :] = 0
             step = math.ceil(len(places) / (_PIECES * pool._max_workers))
             pieces = [
-                pool.submit(_decode, places, range(i, min(len(places), i + step)), image_BSSC)
+                pool.submit(_decode, places, range(i, min(len(places), i + step)), image_BSSC, resample)
                 for i in range(0, len(places), step)
             ]
             waiting.append((places, image_BSSC, pieces))
@@ -119,12 +127,12 @@ def ahead(source: Iterator[T], depth: int = 1) -> Generator[T, None, None]:
 _Piece = tuple[dict[int, CorruptItem], float]
 
 
-def _decode(places: Sequence[P], indices: range, image_BSSC: Tensor) -> _Piece:
+def _decode(places: Sequence[P], indices: range, image_BSSC: Tensor, resample: Image.Resampling) -> _Piece:
     began = time.perf_counter()
     out, errors = image_BSSC.numpy(), {}
     for i in indices:
         try:
-            out[i] = places[i].reader.image(places[i].row, out.shape[1])
+            out[i] = places[i].reader.image(places[i].row, out.shape[1], resample)
         except CorruptItem as error:
             out[i] = 0
             errors[i] = error

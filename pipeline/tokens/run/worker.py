@@ -107,7 +107,11 @@ class Worker:
         stream: Stream[SlidePlace] = Stream(self.engine, self._views, finish, outcome.spent)
         with ThreadPoolExecutor(decode_threads(self.device), thread_name_prefix="decode") as pool:
             pin = self.device.type == "cuda"
-            batches = ahead(decoded(packed(places(), size), size, side_px, pool, pin=pin))
+            batches = ahead(
+                decoded(
+                    packed(places(), size), size, side_px, pool, pin=pin, resample=self.teacher.preparation.resample
+                )
+            )
             try:
                 for batch, encoded in stream.answers(batches):
                     collector.put(batch, encoded)
@@ -152,7 +156,8 @@ class Worker:
         readers, size = {item.key: self.job.reader(item) for item, _ in picked}, self.job.params.batch_size
         places = [_Tile(readers[item.key], row) for item, row in picked]
         with ThreadPoolExecutor(decode_threads(self.device), thread_name_prefix="decode") as pool:
-            for batch in decoded(packed(places, size), size, self.teacher.input_px, pool):
+            resample = self.teacher.preparation.resample
+            for batch in decoded(packed(places, size), size, self.teacher.input_px, pool, resample=resample):
                 good = [i for i in range(len(batch.places)) if i not in batch.errors]
                 if good:
                     yield batch.image_BSSC[good]

@@ -11,12 +11,17 @@ from pipeline.evaluate.trust.cautions import of_classes, of_groups, of_weak_teac
 
 
 def test_classes_that_one_side_lacks_are_named():
-    found = of_classes("probes of test", ["a", "b", "c"], ["a", "a", "d", "d", "b"])
+    found = of_classes("probes of test", ["a", "b", "c"], [*"a" * 20, "d", "d", *"b" * 20])
     assert found == [
-        "probes of test: 2 of 5 were left out, since train has no such class (d)",
+        "probes of test: 2 of 42 were left out, since train has no such class (d)",
         "probes of test: none is of the class c; balanced accuracy is of the other 2",
     ]
-    assert of_classes("probes of test", ["a", "b"], ["b", "a"]) == []
+    assert of_classes("probes of test", ["a", "b"], ["b", "a"] * 10) == []
+
+
+def test_a_class_of_a_handful_of_tiles_is_named():
+    (found,) = of_classes("probes of test", ["a", "b", "rare"], [*"ab" * 20, "rare"])
+    assert "fewer than 10 held-out tiles (rare 1)" in found
 
 
 @pytest.mark.parametrize(
@@ -49,3 +54,8 @@ def test_a_teacher_that_does_no_better_than_a_floor_is_named(teacher: float, wor
     )
     found = of_weak_teacher("linear of test", beside)
     assert [words in text for text in found] == ([] if words is None else [True])
+
+
+def test_a_teacher_below_a_floor_is_named_without_an_interval_too():
+    beside = figure(0.55).model_copy(update={"floors": {"untrained": 0.6, "majority": 0.5}})
+    assert "an untrained network (0.60)" in of_weak_teacher("linear of test", beside)[0]

@@ -132,3 +132,52 @@ def test_what_is_plotted_stands_in_a_table_the_teacher_too(checkout, tmp_path):
     text = (tmp_path / "compare.html").read_text()
     assert '<th scope="row" class="id">teacher</th><td class="right">1</td><td class="right">0.900</td>' in text
     assert '<td class="right">0.125<small>0.23–0.263</small></td><td class="right">0.850</td><td>yes</td>' in text
+
+
+def of_weights(manifests: Manifests, digest: str, *stages: str) -> Manifests:
+    """The manifests, those of `stages` made of these weights."""
+    changed = dict(manifests)
+    if "student" in stages:
+        changed["student"] = student_manifest(weights=digest, student={"lr": 0.001})
+    for stage in {"evaluate", "benchmark"} & set(stages):
+        recipe = {**manifests[stage].recipe, "student": digest}
+        changed[stage] = manifests[stage].model_copy(update={"recipe": recipe})
+    return changed
+
+
+OF_BOTH = r'<th scope="row">[^<]+</th><td>(.+?)</td><td>(.+?)</td></tr>'
+
+
+@pytest.mark.parametrize(
+    ("stages", "said", "shown"),
+    [
+        (("student",), "its evaluation is of another student", (False, False)),
+        (("student", "evaluate"), "its benchmark is of another student", (True, False)),
+        (("student", "evaluate", "benchmark"), "", (True, True)),
+    ],
+    ids=["stopped before evaluate", "stopped before benchmark", "whole"],
+)
+def test_an_experiment_that_stopped_early_borrows_no_figures(checkout, manifests, tmp_path, stages, said, shown):
+    """Its dvc.lock has the evaluation and the benchmark of the student before it: the digest of the weights decides."""
+    before = of_weights(manifests, "a" * 32, "student", "evaluate", "benchmark")
+    experiment(checkout, "before", before)
+    experiment(checkout, "stopped", of_weights(before, "b" * 32, *stages))
+    assert compare_experiments(checkout, ["before", "stopped"], tmp_path / "c.html") == ["before", "stopped"]
+    text = (tmp_path / "c.html").read_text()
+    assert ("stopped: its" in text) == bool(said) and said in text
+    costs, figures = (text.split(f'aria-label="{part}"')[1].split("</table>")[0] for part in PARTS)
+    for part, is_shown in ((figures, shown[0]), (costs, shown[1])):
+        own = re.findall(OF_BOTH, part)
+        assert own and {cell != "–" for _, cell in own} == {is_shown} and all(cell != "–" for cell, _ in own)
+
+
+PARTS = ("Size and speed", "Figures of the students")
+
+
+def test_the_reference_of_a_plot_is_the_first_with_figures_of_its_own(checkout, manifests, tmp_path):
+    before = of_weights(manifests, "a" * 32, "student", "evaluate", "benchmark")
+    experiment(checkout, "before", before)
+    experiment(checkout, "stopped", of_weights(before, "b" * 32, "student"))
+    compare_experiments(checkout, ["stopped", "before"], tmp_path / "c.html")
+    text = (tmp_path / "c.html").read_text()
+    assert "stopped: its evaluation" in text and "before</text>" in text and "stopped</text>" not in text

@@ -8,6 +8,7 @@ from torch import nn
 
 from pipeline.base.errors import EngineError
 from pipeline.teachers.engines.export import export_trunk, require_convertible, violations
+from pipeline.teachers.preparation import Preparation
 from pipeline.teachers.teacher import Teacher
 
 UNI = {"init_values": 1e-5, "dynamic_img_size": True}
@@ -16,7 +17,7 @@ UNI = {"init_values": 1e-5, "dynamic_img_size": True}
 def trunk(name, input_px, **model_kwargs):
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=0, **model_kwargs)
-    return Teacher(name, model, input_px, (0.5,) * 3, (0.5,) * 3).trunk
+    return Teacher(name, model, input_px, Preparation((0.5,) * 3, (0.5,) * 3)).trunk
 
 
 @pytest.fixture(scope="module")

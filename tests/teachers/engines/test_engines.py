@@ -11,6 +11,7 @@ from pipeline.teachers.engines import Eager, build_engine, choose, pick_device, 
 from pipeline.teachers.engines.base import within_memory
 from pipeline.teachers.engines.compiled import Compiled
 from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.preparation import Preparation
 from pipeline.teachers.teacher import Teacher
 
 CPU = torch.device("cpu")
@@ -45,7 +46,7 @@ def test_bf16_is_near_and_comes_back_as_float32(tiny_params, store):
 def test_channels_last_changes_no_answer_of_a_cnn():
     torch.manual_seed(0)
     halves = (0.5, 0.5, 0.5)
-    teacher = Teacher("test_resnet", timm.create_model("test_resnet", num_classes=0), 64, halves, halves)
+    teacher = Teacher("test_resnet", timm.create_model("test_resnet", num_classes=0), 64, Preparation(halves, halves))
     with torch.inference_mode():
         expected = teacher(teacher.normalise(images(2, 64)))[1]
     got = teacher.finish(Eager(teacher, CPU, "fp32")(images(2, 64)))[1]

@@ -6,6 +6,7 @@ import torch
 from pipeline.base.errors import TeacherError
 from pipeline.params.tokens import GateParams
 from pipeline.teachers.engines import Eager, gate
+from pipeline.teachers.preparation import Preparation
 from pipeline.teachers.teacher import Teacher
 
 CPU = torch.device("cpu")
@@ -15,7 +16,7 @@ CPU = torch.device("cpu")
 def teacher() -> Teacher:
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64, depth=3)
-    return Teacher("tiny", model, 64, (0.5,) * 3, (0.5,) * 3)
+    return Teacher("tiny", model, 64, Preparation((0.5,) * 3, (0.5,) * 3))
 
 
 @pytest.fixture(scope="module")

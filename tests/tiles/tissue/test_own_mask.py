@@ -138,5 +138,95 @@ def test_a_slide_is_tiled_by_its_own_mask_and_kept_apart_by_it(tmp_path: Path) -
     assert keys[0] != keys[1] and all("-mask" in key for key in keys)
     table.write_text("path,slide_id\ns.tif,bare\n")
     slides = catalogue(slides_params, store, ClusterParams(workers=1))
-    manifest = make_tiles(slides, sources(table, store, slides_params), params, store, ClusterParams(workers=1))
-    assert "names none" in manifest.refused[0].reason
+    with pytest.raises(SlideRefused, match="names none"):
+        make_tiles(slides, sources(table, store, slides_params), params, store, ClusterParams(workers=1))
+
+
+def palette(want: np.ndarray) -> Image.Image:
+    """Glass is index 0 and shown white, tissue index 1 and black."""
+    image = Image.fromarray(want.astype(np.uint8)).convert("P")
+    image.putdata(want.astype(np.uint8).ravel().tolist())
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    return image
+
+
+def transparent(want: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
+    """One colour all over, transparent where there is glass."""
+    image = Image.new("RGB", want.shape[::-1], colour)
+    image.putalpha(Image.fromarray(want.astype(np.uint8) * 255))
+    return image
+
+
+@pytest.mark.parametrize("form", ["palette", "white", "black", "red", "grey and alpha", "colour"])
+def test_a_palettes_index_and_transparency_count_and_not_the_colour_shown(form: str, tmp_path: Path) -> None:
+    want = expected(20, 10, 60, 40)
+    images = {
+        "palette": palette(want),
+        "white": transparent(want, (255, 255, 255)),
+        "black": transparent(want, (0, 0, 0)),
+        "red": transparent(want, (200, 0, 0)),
+        "grey and alpha": transparent(want, (90, 90, 90)).convert("LA"),
+        "colour": Image.fromarray(want[..., None] * np.array([0, 0, 3], np.uint8)),
+    }
+    images[form].save(tmp_path / "m.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.png", SLIDE, SIZE), want)
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"classification": "Tissue"},
+        {"classification": None},
+        {"classification": {"names": ["Tissue", "CD3"]}},
+        {"classification": {"name": None}},
+        {"classification": ["Tissue"]},
+        {},
+        None,
+    ],
+)
+def test_a_class_in_any_form_is_read(properties: Any, tmp_path: Path) -> None:
+    found = feature("Polygon", [box(200, 100, 600, 400)]) | {"properties": properties}
+    np.testing.assert_array_equal(drawn(tmp_path, found), expected(20, 10, 60, 40))
+
+
+@pytest.mark.parametrize("ignored", ["Ignore*", {"name": "Ignore*"}, {"names": ["Tissue", "Ignore*"]}])
+def test_an_ignored_class_in_any_form_is_left_out(ignored: Any, tmp_path: Path) -> None:
+    left_out = feature("Polygon", [box(0, 0, 100, 100)]) | {"properties": {"classification": ignored}}
+    found = drawn(tmp_path, [left_out, feature("Polygon", [box(200, 100, 600, 400)])])
+    np.testing.assert_array_equal(found, expected(20, 10, 60, 40))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type": "FeatureCollection", "features": [7]}',
+        '{"type": "Feature", "geometry": 3, "properties": ["Tissue"]}',
+        '{"type": "Polygon", "coordinates": null}',
+        '{"type": "Polygon", "coordinates": [[[0, 0], [NaN, 10], [10, 10]]]}',
+        '{"type": "Polygon", "coordinates": [[[0, 0], ["a", 10], [10, 10]]]}',
+        '{"type": "Polygon", "coordinates": [[[0, 0], [1' + "0" * 400 + ", 10], [10, 10]]]}",
+        "[" * 5000 + "]" * 5000,
+        "null",
+    ],
+)
+def test_a_mask_that_makes_no_sense_refuses_its_slide_alone(text: str, tmp_path: Path) -> None:
+    (tmp_path / "m.geojson").write_text(text)
+    with pytest.raises(SlideRefused, match=r"m\.geojson cannot be read"):
+        load_mask(tmp_path / "m.geojson", SLIDE, SIZE)
+
+
+def test_polygons_and_pictures_of_what_was_scanned_lie_where_it_is(tmp_path: Path) -> None:
+    scanned, want = (300, 200, 400, 400), expected(40, 30, 60, 50)
+    (tmp_path / "m.geojson").write_text(json.dumps(feature("Polygon", [box(100, 100, 300, 300)])))
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.geojson", SLIDE, SIZE, scanned), want)
+    # A picture in the proportions of what was scanned, which the slide has not.
+    Image.fromarray(want[20:60, 30:70].astype(np.uint8) * 255).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.png", SLIDE, SIZE, scanned), want)
+    Image.fromarray(want.astype(np.uint8) * 255).save(tmp_path / "whole.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "whole.png", SLIDE, SIZE, scanned), want)
+
+
+def test_polygons_that_count_from_elsewhere_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.geojson").write_text(json.dumps(feature("Polygon", [box(400, 300, 600, 500)])))
+    with pytest.raises(SlideRefused, match="take 300, 200 off"):
+        load_mask(tmp_path / "m.geojson", SLIDE, SIZE, (300, 200, 400, 400))

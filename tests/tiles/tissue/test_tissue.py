@@ -98,7 +98,7 @@ def test_ink_is_not_tissue(ink: str) -> None:
 
 @pytest.mark.parametrize("stain", [(110, 70, 150), (230, 150, 190), (200, 90, 120), (60, 40, 90), (190, 60, 90)])
 def test_haematoxylin_eosin_and_blood_are_not_ink(stain: tuple[int, int, int]) -> None:
-    assert not pen_marks(np.full((4, 4, 3), stain, np.uint8)).any()
+    assert not pen_marks(np.full((4, 4, 3), stain, np.uint8), np.ones((4, 4), bool), 0).any()
 
 
 def test_ink_is_kept_where_asked() -> None:
