@@ -30,7 +30,7 @@ class Broken(Eager):
     name = "broken"
 
     def __call__(self, image_NHWC):
-        attention = self._network.model.blocks[-1].attn
+        attention = self._trunk.features.blocks[-1].attn
         right = attention.q_norm
         attention.q_norm = Times(attention.head_dim**0.5)
         try:
