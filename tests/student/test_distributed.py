@@ -115,5 +115,4 @@ def test_two_processes_train_what_one_does(launcher: str, tmp_path: Path) -> Non
     with in_float64():
         train_student(cache.tiles, cache.tokens, tiny(**params), cache.store, out=out, curve=curve)
     loss, weight = differences(one, two)
-    print("DIFF", loss, weight)
     assert loss < 1e-7 and weight < 1e-7, (loss, weight)

@@ -42,10 +42,8 @@ def of_classes(what: str, train: Sequence[str], held: Sequence[str]) -> list[str
     few = {name: n for name, n in sorted(asked.items()) if name in learnt and n < HANDFUL}
     if few:
         counts = ", ".join(f"{name} {n}" for name, n in few.items())
-        weight = (
-            f"weighs as much as any other in balanced accuracy, and each of its tiles 1 / {min(few.values())} of it"
-        )
-        found.append(f"{what}: a class of fewer than {HANDFUL} held-out tiles ({counts}) {weight}")
+        weight = "weighs as much as any other in balanced accuracy"
+        found.append(f"{what}: a class of which fewer than {HANDFUL} are held out ({counts}) {weight}")
     missing = sorted(learnt.difference(asked))
     if missing:
         rest = f"balanced accuracy is of the other {len(learnt & set(asked))}"

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-from timm.layers import Attention
 
 from pipeline.base.errors import TeacherError
 from pipeline.params.tokens import GateParams
@@ -31,8 +30,7 @@ class Broken(Eager):
     name = "broken"
 
     def __call__(self, image_NHWC):
-        # The engine's own: in bf16 it runs a copy whose weights are cast.
-        attention = [module for module in self._trunk.modules() if isinstance(module, Attention)][-1]
+        attention = self._trunk.features.blocks[-1].attn
         right = attention.q_norm
         attention.q_norm = Times(attention.head_dim**0.5)
         try:
