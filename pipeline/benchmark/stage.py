@@ -151,12 +151,9 @@ def onnx_file(lead: Contender, scratch: Path) -> OnnxFile | str:
 
     A process of its own exports it: what that takes is not the leading engine's memory, nor its end where it fails.
     """
-    facts = lead.facts
     if lead.spec.model == "student":
         path = lead.spec.student / "model.onnx"
-        if not path.is_file():
-            return "the student has no model.onnx"
-        return OnnxFile(path, facts.costs.input_px, facts.mean, facts.std)
+        return _described(path, lead) if path.is_file() else "the student has no model.onnx"
     path = scratch / "teacher.onnx"
     exporter = Contender(replace(lead.spec, device="cpu", precision="fp32", reference=False), lead.limit_s)
     try:
@@ -169,7 +166,12 @@ def onnx_file(lead: Contender, scratch: Path) -> OnnxFile | str:
         return f"it cannot be exported: {reason}"
     finally:
         exporter.stop()
-    return OnnxFile(path, facts.costs.input_px, facts.mean, facts.std)
+    return _described(path, lead)
+
+
+def _described(path: Path, lead: Contender) -> OnnxFile:
+    """The file with what its images are, which is what the lead's are."""
+    return OnnxFile(path, lead.facts.costs.input_px, lead.facts.mean, lead.facts.std)
 
 
 def require_cached(found: Facts, cached: TeacherFacts) -> None:

@@ -14,9 +14,11 @@ import pytest
 from imports import ROOT
 
 HOLD = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
 from pathlib import Path
 from bench.scratch import die_with_parent, scratch
+# What a shell starts in the background ignores Ctrl-C, and so do its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with scratch(Path(sys.argv[1])) as folder:
     (folder / "some").mkdir()
     (folder / "some" / "file").write_bytes(b"0" * 1000)

@@ -94,6 +94,7 @@ def test_every_cell_is_measured_or_says_why_not(tmp_path):
     tokens, store = TokensManifest(recipe={"teacher": CACHED}), Store(tmp_path / "store")
     subjects = Subjects(tmp_path / "student", teacher, store, 512)
     made = benchmark_models(tokens, subjects, params, tmp_path / "plots")
+    assert str(tmp_path) not in made.model_dump_json(), "a manifest holds no machine's path"
     made = BenchmarkManifest.model_validate_json(made.model_dump_json())
     found, numbers = made.summary, made.numbers()
     for name in MODELS:
@@ -217,8 +218,10 @@ def test_an_engine_of_one_batch_size_is_made_for_each(tmp_path):
 
 
 def test_an_engine_that_takes_too_long_costs_no_other_its_figures(tmp_path, capsys):
-    export_student(tmp_path / "student", seed=0)
-    spec = replace(spec_of(tmp_path / "student"), engine="eager", reference=True, onnx=None)
+    """In ONNX Runtime, whose process starts in a fifth of the time of PyTorch's."""
+    pytest.importorskip("onnxruntime")
+    export_onnx(export_student(tmp_path / "student", seed=0), tmp_path / "student" / "model.onnx")
+    spec = spec_of(tmp_path / "student")
     quick, slow, never = Contender(spec), Contender(spec, 300.0), Contender(spec, 0.01)
     try:
         for contender in (quick, slow, never):
@@ -234,11 +237,12 @@ def test_an_engine_that_takes_too_long_costs_no_other_its_figures(tmp_path, caps
         for contender in (quick, slow, never):
             contender.stop()
     assert [row.batch for row in quick.rows] == [1, 2] and slow.rows == never.rows == []
-    assert slow.why == "batch 1: it took more than 1e-06 s (benchmark.limit_s)"
+    # A machine that lets the engine run first has its first batch loaded in time.
+    assert re.fullmatch(r"(batch 1|in a pass): it took more than 1e-06 s \(benchmark\.limit_s\)", slow.why)
     # Who ends a long run has what was measured so far.
     told = capsys.readouterr().err
     assert "2 models in engines, 2 batch sizes: about" in told
-    assert "batch 1: student, eager fp32 on cpu" in told and "batch 2: student, eager fp32 on cpu" in told
+    assert all(f"batch {n}: student, onnxruntime fp32 on cpu" in told for n in (1, 2))
 
 
 def test_an_export_that_fails_leaves_the_leading_engine_running(tmp_path):
@@ -266,14 +270,8 @@ def test_a_cell_costs_its_time_and_slow_passes_are_few(pass_s, seconds, passes):
 
 
 def test_a_student_without_an_onnx_file_is_named(tmp_path):
-    export_student(tmp_path / "student", seed=0)
-    lead = Contender(replace(spec_of(tmp_path / "student"), engine="eager", onnx=None, reference=True))
-    try:
-        lead.start()
-        lead.greet()
-        assert onnx_file(lead, tmp_path) == "the student has no model.onnx"
-    finally:
-        lead.stop()
+    lead = Contender(replace(spec_of(tmp_path), engine="eager", onnx=None, reference=True))
+    assert onnx_file(lead, tmp_path) == "the student has no model.onnx"
 
 
 def test_another_teacher_than_the_cached_one_is_refused():

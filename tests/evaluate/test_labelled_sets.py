@@ -49,6 +49,12 @@ def test_the_manifest_that_is_read_back_is_the_one_that_was_written(made: Made, 
     assert EvaluateManifest.load(tmp_path / "evaluate.json") == manifest
 
 
+def test_no_manifest_holds_a_machines_path(made: Made, tmp_path: Path):
+    for manifest in (made.tiles, made.tokens, made.student, made.evaluate(tmp_path)):
+        text = manifest.model_dump_json()
+        assert str(made.folder.parents[1]) not in text and str(tmp_path) not in text, manifest.stage
+
+
 def test_every_accuracy_stands_beside_its_floors(made: Made, tmp_path: Path):
     images = DatasetParams(name="i", kind="folder", path=str(folder_set(tmp_path / "i", {"train": 8, "test": 6})))
     masks = DatasetParams(name="m", kind="masks", path=str(masks_set(tmp_path / "m")))

@@ -11,14 +11,17 @@ import timm
 import torch
 from made.cache import Cache
 from made.corpus import tiny
+from project import ROOT
 from safetensors.torch import load_file
+from torch import nn
 
+from pipeline.base.errors import TrainingError
 from pipeline.base.items import StudentFacts
 from pipeline.base.store import Ref
 from pipeline.student.adapters import ADAPTERS
 from pipeline.student.card import DEMO_LICENCE, OTHER_LICENCE, UNI_LICENCE, licence_note, model_card
 from pipeline.student.corpus import cls_statistics, open_corpus
-from pipeline.student.export import load_run
+from pipeline.student.export import load_run, write_student_onnx
 from pipeline.student.train import train_student
 
 MODELS = ["efficientvit_b0", "test_vit"]
@@ -73,14 +76,31 @@ def test_the_adapter_answers_in_the_patch_tokens_space(exported: tuple[Path, Pat
 
 
 @pytest.mark.parametrize("exported", ["efficientvit_b0"], indirect=True)
-def test_a_process_without_our_code_loads_it(exported: tuple[Path, Path], tmp_path: Path) -> None:
+def test_another_process_loads_it_without_our_code_and_with_it_writes_the_same_onnx_file(
+    exported: tuple[Path, Path], tmp_path: Path
+) -> None:
     code = (
         "import sys, timm, torch\n"
         f"m = timm.create_model('local-dir:{exported[0]}', pretrained=True).eval()\n"
         "assert m(torch.zeros(1, 3, 64, 64)).shape == (1, 24)\n"
         "assert not any(name.split('.')[0] == 'pipeline' for name in sys.modules)\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from pathlib import Path\n"
+        "from pipeline.student.export import write_student_onnx\n"
+        "from pipeline.student.exported import load_student\n"
+        f"write_student_onnx(load_student(Path({str(exported[0])!r})), 64, Path('again.onnx'))\n"
     )
     subprocess.run([sys.executable, "-I", "-c", code], check=True, cwd=tmp_path)
+    assert (tmp_path / "again.onnx").read_bytes() == (exported[0] / "model.onnx").read_bytes()
+
+
+def test_a_student_that_onnx_cannot_hold_is_refused(tmp_path: Path) -> None:
+    class Odd(nn.Module):
+        def forward(self, image_NCHW: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.eigvals(image_NCHW[:, 0]).real
+
+    with pytest.raises(TrainingError, match=r"student\.model: it cannot be written as ONNX(?s:.)*choose another"):
+        write_student_onnx(Odd(), 32, tmp_path / "model.onnx")
 
 
 def run_of(exported: tuple[Path, Path]) -> StudentFacts:
