@@ -87,4 +87,5 @@ def dense_loss_agrees(
 
 def norms_agree(kernel: Norm, stored_NTD: Tensor, scale_NT: Tensor) -> None:
     """Raises `AssertionError` where a token's length is not its reference's."""
-    torch.testing.assert_close(kernel(stored_NTD, scale_NT), loss_reference.token_norm(stored_NTD, scale_NT))
+    expected_NT = loss_reference.token_norm(stored_NTD, scale_NT)
+    torch.testing.assert_close(kernel(stored_NTD, scale_NT), expected_NT, rtol=LOSS_RTOL, atol=0.0)

@@ -34,7 +34,7 @@ def signs(block: int, device: torch.device | str = "cpu") -> Tensor:
     """(B,) float32 of 1 and -1: the Rudin-Shapiro sequence, -1 where i has an odd number of adjacent 11 in binary."""
     key = block, torch.device(device)
     if key not in _SIGNS:
-        _SIGNS[key] = torch.tensor([_sign(i & (i >> 1)) for i in range(block)], device=device)
+        _SIGNS[key] = torch.tensor([_sign(i & (i >> 1)) for i in range(block)], dtype=torch.float32, device=device)
     return _SIGNS[key]
 
 
@@ -44,7 +44,8 @@ def matrix(block: int, device: torch.device | str = "cpu") -> Tensor:
     if key not in _MATRICES:
         if block < 1 or block & (block - 1):
             raise ValueError(f"a rotation's block is a power of two, not {block}")
-        _MATRICES[key] = torch.tensor([[_sign(i & j) for j in range(block)] for i in range(block)], device=device)
+        rows = [[_sign(i & j) for j in range(block)] for i in range(block)]
+        _MATRICES[key] = torch.tensor(rows, dtype=torch.float32, device=device)
     return _MATRICES[key]
 
 

@@ -5,7 +5,9 @@ import scipy.linalg
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from made.training import in_float64
 
+from kernels.hadamard import reference
 from kernels.hadamard.reference import MAX_BLOCK, block_of, matrix, signs, signs_over, transform
 
 BLOCKS = [1, 2, 8, 16, 64]
@@ -21,6 +23,13 @@ def test_the_block_is_the_largest_power_of_two_that_divides_the_width_within_the
 @pytest.mark.parametrize("block", BLOCKS)
 def test_the_matrix_is_scipys(block):
     assert torch.equal(matrix(block), torch.from_numpy(scipy.linalg.hadamard(block)).float())
+
+
+def test_the_tables_are_float32_whatever_torch_makes_by_default(monkeypatch):
+    monkeypatch.setattr(reference, "_SIGNS", {})
+    monkeypatch.setattr(reference, "_MATRICES", {})
+    with in_float64():
+        assert matrix(8).dtype == signs(8).dtype == torch.float32
 
 
 @pytest.mark.parametrize("block", BLOCKS)

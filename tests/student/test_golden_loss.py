@@ -1,10 +1,8 @@
 """Twenty steps of the real trainer on a seeded corpus reproduce the recorded losses: a refactor changes no training.
 
-In float64, from the first weights to the exported ones. Training amplifies rounding, which differs from processor to
-processor: in fp32 1e-7 grows to 3e-2 within these steps, more than leaving out the weight decay does. In float64 it
-stays below 1e-9, which is what the curve is written to, and the bound sees a weight decay changed by a hundredth.
-Hence a student without EfficientViT's attention, which timm computes in fp32 whatever it is given, and a corpus of
-float16 tokens, since a token that is quantised in fp32 may fall on either side of a rounding tie.
+In float64, from the first weights to the exported ones (`made.training.in_float64`), so that no processor, library or
+number of threads moves the ninth digit of a loss, and the bound sees a weight decay changed by a hundredth. The tokens
+are float16, since what is quantised in fp32 may fall on either side of a rounding tie.
 
 Where a change of the recipe is meant, record anew: PYTHONPATH=tests python tests/student/test_golden_loss.py
 """
@@ -20,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from made.corpus import tiny, write_corpus
+from made.training import in_float64
 from safetensors.torch import load_file
 
 from pipeline.base.store import Store
@@ -37,15 +36,11 @@ def trained(root: Path, case: str) -> dict[str, list[float]]:
 
     Not of each tensor: a bias before a batch norm has a gradient that is zero but for rounding.
     """
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
+    with in_float64():
         store = Store(root / "store")
         tiles, tokens = write_corpus(store, views=2, patch="fp16")
         params = tiny(epochs=4, seed=7, **CASES[case])
         train_student(tiles, tokens, params, store, out=root / "student", curve=root / "curve.csv")
-    finally:
-        torch.set_default_dtype(before)
     with open(root / "curve.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     exported = load_file(root / "student" / "model.safetensors").values()

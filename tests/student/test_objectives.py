@@ -32,7 +32,7 @@ LOSSES = [
 def test_loss_is_the_mean_of_the_distances(loss: Loss, shape: tuple[int, ...]) -> None:
     a, b = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     each = [distance(p, t) for p, t in zip(a.reshape(-1, 5), b.reshape(-1, 5), strict=True)]
-    assert loss(a, b).item() == pytest.approx(sum(x.item() for x in each) / len(each), rel=1e-6)
+    assert loss(a, b).item() == pytest.approx(sum(x.item() for x in each) / len(each), rel=1e-5)
 
 
 @pytest.mark.parametrize(("loss", "shape"), LOSSES)
@@ -53,7 +53,7 @@ def test_half_precision_is_widened(loss: Loss, shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(("loss", "shape"), LOSSES)
 def test_perfect_answer_costs_nothing(loss: Loss, shape: tuple[int, ...]) -> None:
     a = torch.randn(shape, generator=torch.Generator().manual_seed(3))
-    assert abs(loss(a, a.clone()).item()) < 1e-6
+    assert abs(loss(a, a.clone()).item()) < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["cosine", "mse"])
@@ -76,19 +76,19 @@ def test_relation_by_hand() -> None:
 
 
 def test_relation_is_blind_to_length_and_to_what_the_bank_does_not_span() -> None:
-    bank_KD = F.normalize(torch.randn(3, 5, generator=torch.Generator().manual_seed(4)), dim=-1)
+    bank_KD = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     bank_KD[:, 4] = 0
     bank_KD = F.normalize(bank_KD, dim=-1)
-    cls_ND = torch.randn(2, 5, generator=torch.Generator().manual_seed(5))
+    cls_ND = torch.randn(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
     turned_ND = torch.cat([3 * cls_ND[:, :4], -3 * cls_ND[:, 4:]], 1)
-    assert relation_loss(turned_ND, cls_ND, bank_KD, 0.1).item() == pytest.approx(0, abs=1e-6)
+    assert relation_loss(turned_ND, cls_ND, bank_KD, 0.1).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_tokens_left_out_do_not_count_and_tiles_count_alike() -> None:
     a, b = torch.randn(2, 2, 3, 5, generator=torch.Generator().manual_seed(6))
     mask_NT = torch.tensor([[True, False, True], [False, False, True]])
     expected = ((distance(a[0, 0], b[0, 0]) + distance(a[0, 2], b[0, 2])) / 2 + distance(a[1, 2], b[1, 2])) / 2
-    assert patch_loss(a, b, mask_NT=mask_NT).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert patch_loss(a, b, mask_NT=mask_NT).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def norms(tokens: int = 196) -> Tensor:
