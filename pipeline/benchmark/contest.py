@@ -8,6 +8,8 @@ gradients under noise, since a model answers all noise alike. Shapes: N images (
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -34,10 +36,7 @@ from pipeline.benchmark.messages import (
 )
 from pipeline.benchmark.results import Costs
 from pipeline.benchmark.settle import settled_device, settled_precision
-from pipeline.student.exported import ExportedStudent
 from pipeline.teachers.engines import Eager, Engine, Setting, make_engine, make_file_engine
-from pipeline.teachers.engines.onnx_file import write_onnx
-from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.network import Embedder, Network, Preprocess
 
 GATE_IMAGES = 8
@@ -56,13 +55,15 @@ class Contest:
         precision = settled_precision(spec.engine, spec.precision, device)
         if spec.engine in OF_FILES:
             __import__(spec.engine)
+        load = _loader(spec) if spec.onnx is None else None
         # Libraries are in memory from here on; what comes on top is the model's.
         self._resident_mb, start = memory.resident_mb(), time.perf_counter()
         self._network: Network | None = None
         self._preprocess: Preprocess
-        if spec.onnx is None:
-            self._preprocess = self._network = _load(spec)
+        if load is not None:
+            self._preprocess = self._network = load()
         else:
+            assert spec.onnx is not None
             self._preprocess = Preprocess(spec.model, spec.onnx.input_px, spec.onnx.mean, spec.onnx.std)
         self._precision, self._device = precision, device
         self._engine: Engine | None = None
@@ -93,6 +94,8 @@ class Contest:
             case HowMuch():
                 return self._memory()
             case Export(path):
+                from pipeline.teachers.engines.onnx_file import write_onnx
+
                 assert self._network is not None
                 write_onnx(Embedder(self._network).cpu().eval(), self._network.input_px, path)
                 return Done()
@@ -174,11 +177,15 @@ class Contest:
         return Facts(counted, width, *normalisation, reference_ND, self._machine, machine.gpu_uuid())
 
 
-def _load(spec: Spec) -> Network:
-    """The model that PyTorch runs."""
+def _loader(spec: Spec) -> Callable[[], Network]:
+    """What loads the model that PyTorch runs; its libraries, which a file's engine needs not, are imported here."""
     if spec.model == "student":
-        return ExportedStudent(spec.student)
-    return load_teacher(spec.tokens, Store(spec.store), spec.demo_px)
+        from pipeline.student.exported import ExportedStudent
+
+        return partial(ExportedStudent, spec.student)
+    from pipeline.teachers.loading import load_teacher
+
+    return partial(load_teacher, spec.tokens, Store(spec.store), spec.demo_px)
 
 
 def gate_images(side_px: int) -> NDArray[np.uint8]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -30,7 +31,9 @@ from pipeline.params.tokens import TokensParams
 from pipeline.teachers.engines.base import Engine, pick_device, resolve_precision
 from pipeline.teachers.engines.eager import Eager
 from pipeline.teachers.network import Network, Preprocess
-from pipeline.teachers.teacher import Teacher
+
+if TYPE_CHECKING:
+    from pipeline.teachers.teacher import Teacher
 
 __all__ = [
     "Eager",
