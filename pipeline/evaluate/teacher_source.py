@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import EvaluationError
 from pipeline.base.items import TilesItem, TilesManifest, TokensManifest
-from pipeline.base.store import Ref, Store
+from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.engines import Eager, pick_device
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.teacher import Teacher
-from pipeline.tokens.recipe import one_view_key
+from pipeline.tokens.recipe import one_view_key, tokens_recipe
 from pipeline.tokens.stage import make_tokens
 
 FIX = "set `tokens` in params.yaml as it was when the tokens were made, or: dvc repro tokens student"
@@ -50,15 +50,16 @@ class TeacherSource:
         missing = [item for item, ref in zip(items, refs, strict=True) if not store.has(ref)]
         if not missing:
             return refs
-        self.load(tokens, store)
+        teacher = self.load(tokens, store).teacher
         # `auto` may mean another precision on this machine than on the one that made the tokens.
         update = {"precision": tokens.precision, "on_error": "fail"}
         params = self.params.one_view.model_copy(update=update)
         of_sets = TilesManifest(recipe_key=tiles.recipe_key, recipe=tiles.recipe, items=tuple(missing))
-        made = make_tokens(of_sets, params, store, self.demo_px)
-        if made.recipe_key != key:
+        # Ahead of the work: by another recipe the calibration would be another, and there may be no train tile for it.
+        if recipe_key(tokens_recipe(of_sets, teacher, params, tokens.precision)) != key:
             what = "the `tokens` section is not the one by which the cached tokens were made"
             raise EvaluationError(what, where="params.yaml", fix=FIX)
+        make_tokens(of_sets, params, store, self.demo_px)
         return refs
 
 
@@ -66,12 +67,12 @@ class LiveTeacher:
     """The teacher on the device, answering images with its global embedding."""
 
     def __init__(self, teacher: Teacher, precision: str) -> None:
-        self._teacher, self._engine = teacher, Eager(teacher, pick_device(), precision)
+        self.teacher, self._engine = teacher, Eager(teacher, pick_device(), precision)
         self.side_px, self.resample = teacher.input_px, teacher.preparation.resample
 
     @torch.inference_mode()
     def __call__(self, image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (N, side_px, side_px, 3) to (N, D) float32."""
-        cls_ND, _ = self._teacher.finish(self._engine(torch.from_numpy(image_NHWC).to(self._engine.device)))
+        cls_ND, _ = self.teacher.finish(self._engine(torch.from_numpy(image_NHWC).to(self._engine.device)))
         answer_ND: NDArray[np.float32] = cls_ND.float().cpu().numpy()
         return answer_ND
