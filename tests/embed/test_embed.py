@@ -68,7 +68,7 @@ def test_tiles_are_answered_as_timm_alone_answers_them(student: Path, slide: Pat
     with torch.no_grad():
         expected = model(image_NCHW).numpy()
     found = read(tmp_path / "out.h5")
-    np.testing.assert_allclose(found["embedding"], expected, atol=1e-5)
+    np.testing.assert_allclose(found["embedding"], expected, rtol=1e-4, atol=1e-4)
     assert found["row"].tolist() == list(range(5)) and set(found["source"]) == {str(slide)}
 
 
@@ -103,7 +103,7 @@ def test_folders_and_files_come_in_the_order_asked_for(student: Path, tmp_path: 
     found = read(tmp_path / "out.parquet")
     order = [str(tmp_path / "in" / name) for name in ("b/2.png", "a.jpg", "b/1.png", "b/2.png")]
     assert found["source"].tolist() == order and "patch" not in found
-    assert np.allclose(found["embedding"][0], found["embedding"][3], atol=1e-5)
+    assert np.allclose(found["embedding"][0], found["embedding"][3], atol=1e-4)
 
 
 def test_a_whole_slide_is_not_taken_for_a_tile(tmp_path: Path) -> None:
