@@ -91,6 +91,12 @@ class Chosen:
         for row in row_M[self.outside_N[row_M]].tolist():
             yield read_padded(reader, self.geometry, int(x_l0[row]), int(y_l0[row]), row).encoded(jpeg_quality)
 
+    def without_picture(self) -> Chosen:
+        """The same without what is only for people and for the mask: up to 640 MB."""
+        nothing_HWC, none_HW = np.empty((0, 0, 3), np.uint8), np.empty((0, 0), bool)
+        mask = replace(self.seen.mask, tissue=none_HW, pen=none_HW, stain=np.empty((0, 0, 2), np.float32))
+        return replace(self, seen=Look(nothing_HWC, nothing_HWC, self.seen.mpp_xy, None, mask, self.seen.marks_all))
+
     def _inside(self, row_M: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of the rows that are wholly on the slide; neighbours are read together, so in raster order."""
         whole_M = row_M[~self.outside_N[row_M]]
@@ -169,7 +175,7 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
         dropped["limit"] = n - len(writer) - sum(map(len, lost_rows.values()))
         dropped["damaged"] += len(unseen_N2)
         if not len(writer):
-            raise _all_lost(dropped, sharpest)
+            raise all_lost(dropped, sharpest)
         said = _remarks(seen, choice, len(writer), int(chosen.outside_N.sum()))
         meta = _meta(source, reader, geometry, mask, dropped, kept_as_scanned)
         writer.close(meta.model_copy(update={"remarks": said}))
@@ -221,7 +227,7 @@ def look(reader: SlideReader, params: TilesParams, own_mask: Path | None = None,
     return Look(picture_HWC, small_HWC, mpp_xy, own_HW, mask, marks_all)
 
 
-def _all_lost(dropped: Mapping[str, int], sharpest: float) -> SlideRefused:
+def all_lost(dropped: Mapping[str, int], sharpest: float) -> SlideRefused:
     """Of a slide none of whose chosen tiles is left once their pixels are known."""
     damaged, blurred = dropped["damaged"], dropped["blurred"]
     what = f"of its tiles with tissue {damaged} do not decode and {blurred} are out of focus: none is left"
