@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.base.arrays import MappedArray
 from pipeline.base.errors import CorruptItem
+from pipeline.tiles.item.content import Digests, as_digests, digest_of
 from pipeline.tiles.item.meta import Meta, read_meta
 from pipeline.tiles.item.writer import JPEG_ARRAY, OFFSETS_ARRAY, TABLE_FILE
 from pipeline.tiles.pixels import FILTER, decode_jpeg
@@ -73,6 +74,14 @@ class TileReader:
         """Each tile's label, None where it has none."""
         labels: list[str | None] = self.table["label"].to_pylist()
         return labels
+
+    @property
+    def digests(self) -> Digests:
+        """Of each tile's JPEG (content.py), (N,); made of the files themselves where the table has no such column."""
+        if "digest" in pq.read_schema(self.folder / TABLE_FILE).names:
+            column = pq.read_table(self.folder / TABLE_FILE, columns=["digest"])["digest"].combine_chunks()
+            return as_digests(memoryview(column.buffers()[1]))[column.offset : column.offset + len(column)]
+        return as_digests(b"".join(digest_of(self.jpeg(row)) for row in range(len(self))))
 
     @property
     def meta(self) -> Meta:

@@ -80,6 +80,8 @@ class Worker:
         job, outcome, opened = self.job, Outcome(), list[SlideInProgress]()
         collector = Collector(outcome, progress, strict=job.params.on_error == "fail")
         frozen = job.frozen()
+        missing = [item for item in items if not job.store.has(job.ref(item.key))]
+        known = job.known(missing)
 
         def report(cached: int, slide_id: str) -> None:
             outcome.cached += cached
@@ -92,7 +94,7 @@ class Worker:
                     continue
                 try:
                     reader = job.reader(item)
-                    slide = SlideInProgress(item, job, self.teacher.grid, self.teacher.width, frozen, reader)
+                    slide = SlideInProgress(item, job, self.teacher, frozen, reader, known.get(item.key))
                 except CorruptItem as error:
                     collector.refuse(item, error)
                     continue
@@ -100,6 +102,8 @@ class Worker:
                 report(slide.n_cached, item.id)
                 if slide.complete:
                     collector.commit(slide)
+                elif slide.copies:
+                    collector.copy(slide)
                 yield from slide.places()
 
         size, side_px = job.params.batch_size, source_px(job.params, job.tile_px, self.teacher.input_px)
@@ -126,8 +130,7 @@ class Worker:
         return outcome
 
     def _views(self, batch: Batch[SlidePlace], image_BSSC: Tensor) -> Iterator[Tensor]:
-        places = [(place.slide.item.key, place.row) for place in batch.places]
-        fields_BVP = batch_fields(self.job.params, places, len(image_BSSC))
+        fields_BVP = batch_fields(self.job.params, [place.drawn_by for place in batch.places], len(image_BSSC))
         for view in range(self.job.params.n_views):
             yield apply_views(image_BSSC, fields_BVP[:, view], self.teacher.input_px)
 
