@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from pipeline.base.cores import usable_cores
 from pipeline.base.errors import StoreFull, StoreReadOnly
 
 ITEM_FILE = "item.json"
 LOCK_FILE = ".lock"
-_HASH_THREADS = min(4, os.cpu_count() or 1)
+_HASH_THREADS = min(4, usable_cores())
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
