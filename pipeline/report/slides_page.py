@@ -15,6 +15,7 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 
+from pipeline.base.cores import usable_cores
 from pipeline.base.files import write_atomic
 from pipeline.base.items import WITH_TISSUE, SlideItem, SlidesManifest, TilesItem, TilesManifest
 from pipeline.base.store import Ref, Store
@@ -42,7 +43,7 @@ def build_slides_page(
         return _pictures(item, store.path(Ref.of(tiles, item)), folder)
 
     # Pillow lets go of the interpreter's lock while it decodes, resizes and encodes.
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         pictures = list(pool.map(pictures_of, tiles.items))
     rows = [_row(item, about.get(item.id), found) for item, found in zip(tiles.items, pictures, strict=True)]
     names = {name for found in pictures for name in found.values()}

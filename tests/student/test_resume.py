@@ -52,7 +52,7 @@ def test_killed_and_restarted_ends_with_the_same_bytes(tmp_path: Path) -> None:
         [sys.executable, "-c", CODE, str(killed)], env=environment, stderr=subprocess.PIPE, start_new_session=True
     ) as process:
         deadline = time.monotonic() + 600
-        while not list(killed.glob("store/checkpoints/*/.run.*.partial/checkpoint.pt")):
+        while not list(killed.glob("store/checkpoints/*/.partials/run/*/checkpoint.pt")):
             assert process.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGKILL)
@@ -64,7 +64,7 @@ def test_killed_and_restarted_ends_with_the_same_bytes(tmp_path: Path) -> None:
     )
     assert 0 < metrics["resumed_from"] < metrics["steps"] == 40
     assert run_folder(killed) == run_folder(whole)
-    assert not list(killed.glob("store/checkpoints/*/.run.*")), "a partial is left behind"
+    assert not list(killed.glob("store/checkpoints/*/.partials/*")), "a partial is left behind"
     out = killed / "out"
     assert {item.id for item in manifest.items} == {
         p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()

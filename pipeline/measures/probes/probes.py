@@ -30,11 +30,11 @@ from sklearn.linear_model import LogisticRegression
 from pipeline.base.figures import NotMeasured
 from pipeline.base.intervals import Resampler, Units
 from pipeline.base.types import Floats
-from pipeline.evaluate.fidelity.embedding import Scale
-from pipeline.evaluate.fidelity.neighbours import nearest
-from pipeline.evaluate.probes.logistic import near_optimum
-from pipeline.evaluate.probes.scoring import Scorer
-from pipeline.evaluate.split_figures import Probes
+from pipeline.measures.fidelity.embedding import Scale
+from pipeline.measures.fidelity.neighbours import nearest
+from pipeline.measures.probes.logistic import near_optimum
+from pipeline.measures.probes.scoring import Scorer
+from pipeline.measures.split_figures import Probes
 
 MAX_ITER = 5000
 

@@ -7,8 +7,8 @@ import pytest
 from made.labelled import labelled
 from sklearn.neighbors import NearestCentroid
 
-from pipeline.evaluate.probes.few_shot import few_shot, shots_possible
-from pipeline.evaluate.probes.probes import Labelled
+from pipeline.measures.probes.few_shot import few_shot, shots_possible
+from pipeline.measures.probes.probes import Labelled
 
 
 def test_a_student_equal_to_the_teacher_keeps_exactly_all():

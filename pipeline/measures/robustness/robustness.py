@@ -18,9 +18,9 @@ from pipeline.base.figures import Figure
 from pipeline.base.intervals import Resampler
 from pipeline.base.progress import Advance
 from pipeline.base.types import Floats
-from pipeline.evaluate.fidelity.embedding import Scale, cosine
-from pipeline.evaluate.robustness.perturbations import CHANGES, Image_HWC
-from pipeline.evaluate.summary import Robustness, Steadiness
+from pipeline.measures.fidelity.embedding import Scale, cosine
+from pipeline.measures.robustness.perturbations import CHANGES, Image_HWC
+from pipeline.measures.robustness.results import Robustness, Steadiness
 
 MIN_TILES = 8
 SAME = 0.99

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.base.figures import Figure, NotMeasured
 from pipeline.base.intervals import Resampler
 from pipeline.base.types import Floats
-from pipeline.evaluate.split_figures import Accuracies, Accuracy
+from pipeline.measures.split_figures import Accuracies, Accuracy
 
 NOTHING_RIGHT = NotMeasured(why="in some resamples the teacher itself gets nothing right")
 NO_WAY = NotMeasured(why="the teacher is no better than the untrained student")

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from pipeline.base.intervals import Resampler, interval
 from pipeline.base.types import Floats
-from pipeline.evaluate.probes.probes import Labelled
-from pipeline.evaluate.probes.scoring import Scorer
-from pipeline.evaluate.split_figures import FewShot
+from pipeline.measures.probes.probes import Labelled
+from pipeline.measures.probes.scoring import Scorer
+from pipeline.measures.split_figures import FewShot
 
 SHOTS = (1, 2, 4, 8, 16, 32)
 TOGETHER = 20

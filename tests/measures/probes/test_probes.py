@@ -11,9 +11,9 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from pipeline.base.intervals import Resampler, Units
-from pipeline.evaluate.fidelity.embedding import Scale
-from pipeline.evaluate.probes.probes import Labelled, linear_head, probe, unmeasurable, vote
-from pipeline.evaluate.probes.scoring import Scorer
+from pipeline.measures.fidelity.embedding import Scale
+from pipeline.measures.probes.probes import Labelled, linear_head, probe, unmeasurable, vote
+from pipeline.measures.probes.scoring import Scorer
 
 MODELS = {"teacher": 0.9, "student": 0.7, "untrained": 0.2}
 

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from pipeline.base.figures import Figure, NotMeasured
 from pipeline.base.intervals import Jackknife, Resampler, Units
 from pipeline.base.types import Floats
-from pipeline.evaluate.fidelity.neighbours import nearest
-from pipeline.evaluate.split_figures import OfModels, Structure
+from pipeline.measures.fidelity.neighbours import nearest
+from pipeline.measures.split_figures import OfModels, Structure
 
 NEIGHBOURS = 10
 MIN_TILES = NEIGHBOURS + 2

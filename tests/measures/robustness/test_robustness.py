@@ -11,8 +11,8 @@ from PIL import Image, ImageFilter
 
 from pipeline.base.errors import EvaluationError
 from pipeline.base.intervals import Resampler, Units
-from pipeline.evaluate.fidelity.embedding import cosine
-from pipeline.evaluate.robustness.perturbations import (
+from pipeline.measures.fidelity.embedding import cosine
+from pipeline.measures.robustness.perturbations import (
     CHANGES,
     blur,
     jpeg,
@@ -20,8 +20,8 @@ from pipeline.evaluate.robustness.perturbations import (
     smaller,
     stain,
 )
-from pipeline.evaluate.robustness.robustness import check_same_teacher, robustness
-from pipeline.evaluate.summary import Robustness
+from pipeline.measures.robustness.results import Robustness
+from pipeline.measures.robustness.robustness import check_same_teacher, robustness
 from pipeline.tiles.stains import RUIFROK_SC
 from pipeline.views.stain import restain
 

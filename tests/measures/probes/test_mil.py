@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.base.intervals import Units
-from pipeline.evaluate.probes.mil import Bags, GatedAttention, fit, slide_probe, unmeasurable_slides
+from pipeline.measures.probes.mil import Bags, GatedAttention, fit, slide_probe, unmeasurable_slides
 
 WIDTH = 16
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pipeline.base.intervals import Resampler, Units
-from pipeline.evaluate.fidelity.embedding import SlideCosine, cosine
-from pipeline.evaluate.fidelity.patch import patch_fidelity
-from pipeline.evaluate.split_figures import Likeness
+from pipeline.measures.fidelity.embedding import SlideCosine, cosine
+from pipeline.measures.fidelity.patch import patch_fidelity
+from pipeline.measures.split_figures import Likeness
 
 N, T, D = 12, 9, 6
 MU, SIGMA = np.full(D, 5.0, np.float32), np.linspace(0.5, 2, D).astype(np.float32)

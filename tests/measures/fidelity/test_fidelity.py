@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.base.intervals import Resampler, Units
-from pipeline.evaluate.fidelity.embedding import Scale, cosine, fidelity
+from pipeline.measures.fidelity.embedding import Scale, cosine, fidelity
 
 
 def features(n: int = 60, width: int = 8, seed: int = 0) -> np.ndarray:

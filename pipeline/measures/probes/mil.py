@@ -28,9 +28,9 @@ from pipeline.base.fitting import Fitting
 from pipeline.base.fitting import fit as fit_weights
 from pipeline.base.intervals import Resampler, Units
 from pipeline.base.types import Floats
-from pipeline.evaluate.fidelity.embedding import Scale
-from pipeline.evaluate.probes.scoring import Scorer
-from pipeline.evaluate.split_figures import SlideLabels
+from pipeline.measures.fidelity.embedding import Scale
+from pipeline.measures.probes.scoring import Scorer
+from pipeline.measures.split_figures import SlideLabels
 
 INNER, LR, WEIGHT_DECAY = 128, 1e-3, 1e-2
 FEW_SLIDES = 10

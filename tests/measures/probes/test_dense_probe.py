@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pipeline.base.intervals import Units
-from pipeline.evaluate.probes.dense import IGNORE, dense_probe, gather, overlap, token_labels
-from pipeline.evaluate.split_figures import Dense
+from pipeline.measures.probes.dense import IGNORE, dense_probe, gather, overlap, token_labels
+from pipeline.measures.split_figures import Dense
 
 N, GRID, D = 24, (8, 8), 128
 

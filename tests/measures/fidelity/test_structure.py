@@ -9,9 +9,9 @@ from sklearn.metrics.pairwise import cosine_distances
 from sklearn.neighbors import NearestNeighbors
 
 from pipeline.base.intervals import Jackknife, Units
-from pipeline.evaluate.fidelity.neighbours import BLOCK_ROWS, nearest
-from pipeline.evaluate.fidelity.structure import MIN_TILES, cka, mutual_neighbours, rankme, structure, too_few
-from pipeline.evaluate.split_figures import Structure
+from pipeline.measures.fidelity.neighbours import BLOCK_ROWS, nearest
+from pipeline.measures.fidelity.structure import MIN_TILES, cka, mutual_neighbours, rankme, structure, too_few
+from pipeline.measures.split_figures import Structure
 
 WIDTH = 12
 

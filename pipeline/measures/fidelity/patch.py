@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pipeline.base.figures import Figure
 from pipeline.base.intervals import Resampler
 from pipeline.base.types import Floats
-from pipeline.evaluate.fidelity.embedding import SlideCosine, by_slide, cosine
-from pipeline.evaluate.split_figures import Likeness
+from pipeline.measures.fidelity.embedding import SlideCosine, by_slide, cosine
+from pipeline.measures.split_figures import Likeness
 
 MOST_TOKENS = 100_000
 """Tokens behind the interval of the 5th percentile, evenly spread; the percentile itself takes all."""

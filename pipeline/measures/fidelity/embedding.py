@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.base.figures import Figure
 from pipeline.base.intervals import Resampler
 from pipeline.base.types import Floats
-from pipeline.evaluate.split_figures import Likeness
+from pipeline.measures.split_figures import Likeness
 
 TINY = 1e-12
 

@@ -25,10 +25,10 @@ from sklearn.linear_model import LogisticRegression
 from pipeline.base.figures import Figure
 from pipeline.base.intervals import Resampler, Units
 from pipeline.base.types import Floats
-from pipeline.evaluate.fidelity.embedding import Scale
-from pipeline.evaluate.probes.probes import linear_head
-from pipeline.evaluate.probes.scoring import Paired, share_kept, way_come
-from pipeline.evaluate.split_figures import Dense, Overlap, Overlaps
+from pipeline.measures.fidelity.embedding import Scale
+from pipeline.measures.probes.probes import linear_head
+from pipeline.measures.probes.scoring import Paired, share_kept, way_come
+from pipeline.measures.split_figures import Dense, Overlap, Overlaps
 from pipeline.sets.masks import IGNORE
 
 MOST_TOKENS = 20_000
