@@ -14,10 +14,11 @@ from pipeline.base.types import Recipe
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.statistics import Calibration
 from pipeline.tiles.item.content import Found
+from pipeline.tiles.item.meta import IMAGES
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens import calibration
 from pipeline.tokens.recipe import by_content, one_view
-from pipeline.tokens.run.answered import IMAGES, Answered
+from pipeline.tokens.run.answered import Answered
 from pipeline.tokens.run.spent import Spent
 
 Picked = tuple[tuple[TilesItem, int], ...]

@@ -22,12 +22,9 @@ from pipeline.base.items import TilesItem
 from pipeline.base.store import Ref, Store
 from pipeline.teachers.statistics import Calibration
 from pipeline.tiles.item.content import Digests, Found, look_for
-from pipeline.tiles.item.meta import read_meta
+from pipeline.tiles.item.meta import IMAGES, read_meta
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.reader import TokenReader
-
-IMAGES = ("folder", "images")
-"""Kinds of items that are pictures which somebody put together, and not one slide."""
 
 
 class Answered:
