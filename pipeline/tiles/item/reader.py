@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,32 +24,26 @@ class TileReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._jpeg: MappedArray | None = None
-        self._offsets: NDArray[np.int64] | None = None
         self._table: pa.Table | None = None
 
     def __reduce__(self) -> tuple[type[TileReader], tuple[Path]]:
         return TileReader, (self.folder,)
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self._offsets) - 1
 
     @property
     def offsets(self) -> NDArray[np.int64]:
         """Where each tile starts in the JPEG bytes, and the last one ends; (N + 1,)."""
-        if self._offsets is None:
-            array = MappedArray(self.folder / OFFSETS_ARRAY)
-            # A view of the map, not a copy: over 20 million tiles they are 160 MB that all processes share.
-            self._offsets = np.asarray(array.slice(0, len(array)))
-        return self._offsets
+        # A view of the map, not a copy: over 20 million tiles they are 160 MB that all processes share. It is not
+        # kept: the map could not be given up.
+        return np.asarray(self._offsets.slice(0, len(self._offsets)))
 
     def jpeg(self, row: int) -> bytes:
         """The tile's JPEG file."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} in {self.folder}")
-        if self._jpeg is None:
-            self._jpeg = MappedArray(self.folder / JPEG_ARRAY)
-        start, stop = int(self.offsets[row]), int(self.offsets[row + 1])
+        start, stop = self._offsets.slice(row, row + 2).tolist()
         if not 0 <= start < stop <= len(self._jpeg):
             what = f"its offsets {start}-{stop} lie outside {len(self._jpeg)} bytes"
             raise CorruptItem(what, where=f"{self.folder}, row {row}", fix="histill store verify")
@@ -87,3 +82,11 @@ class TileReader:
     def meta(self) -> Meta:
         """meta.json: what was dropped, and of a slide its geometry (`SlideMeta`)."""
         return read_meta(self.folder)
+
+    @cached_property
+    def _offsets(self) -> MappedArray:
+        return MappedArray(self.folder / OFFSETS_ARRAY)
+
+    @cached_property
+    def _jpeg(self) -> MappedArray:
+        return MappedArray(self.folder / JPEG_ARRAY)
