@@ -7,14 +7,16 @@ kernel gives the lock back when its owner dies, however it dies, so that the nex
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import EmbedError
-from pipeline.base.partials import LOCK_FILE, sync_tree, try_lock
+from pipeline.base.partials import sync_tree
 
+_LOCK_FILE = ".lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -32,14 +34,14 @@ class Claim:
         folder = final.with_name(f".{final.name}.partial")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = try_lock(folder)
+            lock = _lock(folder)
         except OSError as error:
             raise written(error, final) from error
         if lock is None:
             return None
         for path in folder.iterdir():
             # Of an owner that died.
-            if path.name != LOCK_FILE:
+            if path.name != _LOCK_FILE:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         return cls(finals, folder, lock)
 
@@ -69,6 +71,23 @@ class Claim:
         """Give the right back, and leave nothing."""
         shutil.rmtree(self._folder, ignore_errors=True)
         os.close(self._lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """An open, locked file descriptor, or None where somebody alive has it, or has just removed the folder."""
+    try:
+        handle = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    if os.fstat(handle).st_nlink == 0:
+        os.close(handle)
+        return None
+    return handle
 
 
 def written(error: OSError, where: Path) -> EmbedError:

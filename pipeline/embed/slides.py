@@ -5,11 +5,11 @@ No project is needed: without a params.yaml the defaults hold, and the student's
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.base.cores import usable_cores
 from pipeline.base.errors import EmbedError
 from pipeline.base.progress import console, seconds_text
 from pipeline.embed.asked import find_slides
@@ -84,11 +84,6 @@ def embed_slides(paths: Sequence[Path], wanted: Wanted) -> Outcome:
         outcome = job.run(asked, left_out, meter)
         _say(outcome, meter.slides_an_hour, meter.passed_s, wanted.out)
     return outcome
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 def _encoder(wanted: Wanted, params: EmbedParams, threads: int) -> tuple[Facts, Callable[[], Encoder]]:

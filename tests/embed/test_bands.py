@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def test_every_tile_is_in_one_portion_and_portions_end_with_a_row(
     portions = list(bands(order_N, y, readers))
     assert np.concatenate(portions).tolist() == order_N.tolist()
     assert sorted(order_N.tolist()) == list(range(columns * rows))
-    for before, after in zip(portions, portions[1:], strict=False):
+    for before, after in itertools.pairwise(portions):
         assert y[before[-1]] != y[after[0]]
         assert len(before) >= LEAST
 
