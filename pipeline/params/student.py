@@ -28,6 +28,58 @@ class ObjectiveParams(Frozen):
     """Of the softmax over similarities."""
 
 
+class MixParams(Frozen):
+    """Tiles shown in pairs and asked for both answers, against learning tiles by heart; costs the teacher nothing."""
+
+    kind: Literal["none", "mixup", "cutmix"] = "none"
+    """mixup blends two tiles and their targets; cutmix pastes a box of one, with its patch tokens, into the other."""
+    alpha: Annotated[float, Field(gt=0)] = 1.0
+    """Of the Beta distribution of the weight: 1 draws it evenly, less leaves most tiles nearly whole."""
+    share: Fraction = 1.0
+    """Of the tiles; the rest are shown as they are."""
+
+
+class InputParams(Frozen):
+    """What is done to the student's tile while its target stays that of the clean one: what it must not depend on.
+
+    Each tile draws its own amounts, evenly up to the largest named here; 0 (null) leaves a change out. Published: stain
+    0.05 (light) and 0.2 (strong), brightness 0.35, contrast 0.5 (Tellez et al. 2019, "Quantifying the effects of data
+    augmentation and stain color normalization", Medical Image Analysis 58).
+    """
+
+    share: Fraction = 1.0
+    """Of the tiles that are changed; the rest stay clean."""
+    stain_scale: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Largest change of each stain's factor from 1."""
+    stain_shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Largest shift of each stain, in natural optical density; it colours glass too."""
+    stain_transfer: Fraction = 0.0
+    """Share of the changed tiles that are stained as another slide of the run is."""
+    brightness: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """Largest change of its factor from 1."""
+    contrast: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """The same, about the tile's mean grey."""
+    saturation: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """The same, about each pixel's grey."""
+    blur_sigma: Annotated[float, Field(ge=0, le=3)] = 0.0
+    """Largest deviation of a Gaussian blur, pixels of the student's input."""
+    noise_sigma: Annotated[float, Field(ge=0, le=0.2)] = 0.0
+    """Largest deviation of Gaussian noise, as a share of the range from black to white."""
+    jpeg_quality: Annotated[int, Field(ge=10, le=100)] | None = None
+    """Lowest quality of a JPEG compression, drawn from it to 100; null compresses nothing."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is done to any tile."""
+        amounts = self.model_dump(exclude={"share", "jpeg_quality"}).values()
+        return self.share > 0 and (any(amounts) or self.jpeg_quality is not None)
+
+    @property
+    def stains_as_others(self) -> bool:
+        """Whether any tile is stained as another slide."""
+        return self.share > 0 and self.stain_transfer > 0
+
+
 class StudentParams(Frozen):
     """The student and its training."""
 
@@ -43,6 +95,10 @@ class StudentParams(Frozen):
     """CLS targets: each channel by its own deviation, or rotated so that all are alike (PHI-S)."""
     adapter: Literal["attention", "fuse", "bilinear", "pool"] = "attention"
     """From the student's feature maps to the teacher's token grid."""
+    mix: MixParams = MixParams()
+    """Tiles shown in pairs; see below."""
+    augment: InputParams = InputParams()
+    """Changes of the student's tile alone; see below."""
     train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of each slide's train tiles that is trained on, evenly spread (a smaller one is within a larger)."""
     epochs: Positive = 20

@@ -51,7 +51,9 @@ class Terms:
             mask_NT = None
             if self.params.token_weight == "norm":
                 mask_NT = unremarkable(token_norm(batch.patch_NTD, batch.scale_NT))
-            terms["patch"] = patch_loss(map_NTD, batch.patch_NTD, batch.scale_NT, mask_NT, self.rotation_block)
+            # Tokens without a scale, as those that were mixed, are not rotated.
+            block = 1 if batch.scale_NT is None else self.rotation_block
+            terms["patch"] = patch_loss(map_NTD, batch.patch_NTD, batch.scale_NT, mask_NT, block)
         if self.bank_KD is not None:
             terms["relation"] = relation_loss(embedding_ND, cls_ND, self.bank_KD, self.params.relation_temperature)
         return terms

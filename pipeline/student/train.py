@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ from pipeline.base.items import (
     TilesManifest,
     TokensManifest,
 )
+from pipeline.base.kept import Kept
 from pipeline.base.partials import file_sha256
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.types import Json, Recipe
@@ -43,6 +44,9 @@ from pipeline.student.checkpoint import drop_checkpoint
 from pipeline.student.corpus import Corpus, open_corpus
 from pipeline.student.device import autocast_dtype, make_accelerator
 from pipeline.student.export import export_student
+from pipeline.student.inputs import pairs_stay_together
+from pipeline.student.inputs.slide_stains import RECIPE_VERSION as STAIN_VERSION
+from pipeline.student.inputs.slide_stains import slide_stains
 from pipeline.student.loader import shared_batch
 from pipeline.student.loop import Training
 from pipeline.student.model import Distiller, build
@@ -76,6 +80,7 @@ def train_student(
     corpus = open_corpus(tiles, tokens, store, params.train_fraction)
     _require_objectives(params, corpus)
     accelerator = make_accelerator()
+    corpus, measured = _with_stains(corpus, tiles, params, store, accelerator)
     recipe = train_recipe(tokens, corpus, params, tiles.tile_px, accelerator.num_processes)
     subject = Subject(tiles, tokens, corpus, params)
     ref = Ref(KIND, recipe_key(recipe), ITEM)
@@ -98,20 +103,26 @@ def train_student(
         if path.is_file()
     )
     summary = StudentFacts.model_validate_json((folder / "run.json").read_bytes())
-    manifest = StudentManifest(recipe_key=ref.recipe, recipe=recipe, items=items, uses=(str(ref),), summary=summary)
+    uses = (str(ref), *measured)
+    manifest = StudentManifest(recipe_key=ref.recipe, recipe=recipe, items=items, uses=uses, summary=summary)
     return manifest, metrics
 
 
 def train_recipe(tokens: TokensManifest, corpus: Corpus, params: StudentParams, tile_px: int, world: int = 1) -> Recipe:
     """All that the weights depend on: parameters, input side, precision, the cached answers in their order.
 
-    The number of processes too, but where they train what one does: batch norm held, and the same batch.
+    The number of processes too, but where they train what one does: batch norm held, the same batch, and no pair of
+    mixed tiles parted.
     """
     one, many = (shared_batch(params.batch_size, corpus.kept_total, n) for n in (1, world))
-    special: dict[str, Json] = {} if world == 1 or (params.freeze_batch_norm and one == many) else {"world": world}
+    whole = params.mix.kind == "none" or pairs_stay_together(many // world)
+    as_one = world == 1 or (params.freeze_batch_norm and one == many and whole)
+    special: dict[str, Json] = {} if as_one else {"world": world}
     if params.train_fraction < 1:
         # Which rows a fraction keeps, and that the targets' statistics are of them alone.
         special["kept_rows"] = "bit-reversed"
+    if params.augment.stains_as_others:
+        special["slide_stain"] = STAIN_VERSION
     return {
         **special,
         "student": kept_params(params),
@@ -123,9 +134,23 @@ def train_recipe(tokens: TokensManifest, corpus: Corpus, params: StudentParams, 
     }
 
 
+def _with_stains(
+    corpus: Corpus, tiles: TilesManifest, params: StudentParams, store: Store, accelerator: Accelerator
+) -> tuple[Corpus, tuple[str, ...]]:
+    """The corpus with its slides' stains, where they are asked for, and the store's items that hold them."""
+    if not params.augment.stains_as_others:
+        return corpus, ()
+    kept = Kept(store, "student")
+    made = (slide_stains(corpus, tiles, kept), kept.uses) if accelerator.is_main_process else None
+    ((stain_L2S, uses),) = broadcast_object_list([made])
+    return replace(corpus, stain_L2S=stain_L2S), uses
+
+
 def kept_params(params: StudentParams) -> dict[str, Json]:
-    """Those on which the weights depend, as they are hashed."""
-    student: dict[str, Json] = params.model_dump(mode="json", exclude=SITE_PARAMS)
+    """Those on which the weights depend, as they are hashed; an option that is off is not among them."""
+    on = {"mix": params.mix.kind != "none", "augment": params.augment.changes}
+    off = {name for name, is_on in on.items() if not is_on}
+    student: dict[str, Json] = params.model_dump(mode="json", exclude=SITE_PARAMS | off)
     if not torch.cuda.is_available():
         # CPUs run eager whatever it says.
         student["compile"] = "auto"
