@@ -87,6 +87,8 @@ class StudentParams(Frozen):
     """Any timm name."""
     model_kwargs: Keywords = {}
     """Passed to timm.create_model, e.g. {head_widths: [256, 256]} for an EfficientViT with a narrower head."""
+    weights: str | None = None
+    """To start from: a timm name with its tag, a file, an exported student's folder, or checkpoints/KEY/run."""
     input_px: Positive | None = None
     """Side the student sees; null takes the tile's."""
     objective: ObjectiveParams = ObjectiveParams()
