@@ -18,12 +18,13 @@ class ObjectiveParams(Frozen):
     """The dense tokens, through the adapter."""
     relation: Annotated[float, Field(ge=0)] = 0.0
     """Which other tiles each tile is like."""
-    cls_kind: Literal["cosine", "mse"] = "cosine"
-    """How embeddings are compared; cosine: 0.9 (1 - cosine) + 0.1 smooth-L1."""
+    cls_kind: Literal["cosine", "mse", "smooth_l1", "kl", "contrastive"] = "cosine"
+    """How embeddings are compared; cosine: 0.9 (1 - cosine) + 0.1 smooth-L1. kl and contrastive compare similarities to
+    `relation_queue` tiles: they set an embedding's direction, not its length, which the teacher's heads may need."""
     token_weight: Literal["none", "norm"] = "none"
     """norm leaves out patch tokens of outlying norm, a large ViT's artefacts."""
     relation_queue: Positive = 4096
-    """Cached tiles with which each tile is compared."""
+    """Cached tiles with which each tile is compared, by `relation` and by the kinds kl and contrastive."""
     relation_temperature: Annotated[float, Field(gt=0)] = 0.1
     """Of the softmax over similarities."""
 
