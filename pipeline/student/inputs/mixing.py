@@ -115,7 +115,8 @@ def boxes(weight_N: NDArray[np.float64], place_N2: NDArray[np.float64], grid: tu
         at = np.arange(cells)
         inside.append((at >= first_N[:, None]) & (at < (first_N + side_N)[:, None]))
     down_Nh, across_Nw = inside
-    return (down_Nh[:, :, None] & across_Nw[:, None, :]).reshape(len(weight_N), -1)
+    cells_NT: NDArray[np.bool_] = (down_Nh[:, :, None] & across_Nw[:, None, :]).reshape(len(weight_N), -1)
+    return cells_NT
 
 
 def _blended(x: Tensor, partner_N: Tensor, weight_N: Tensor) -> Tensor:

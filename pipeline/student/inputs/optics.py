@@ -120,7 +120,8 @@ def jpeg_steps(quality_N: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _grey(plane_CNHW: Tensor) -> Tensor:
     red, green, blue = plane_CNHW
-    return GREY[0] * red + GREY[1] * green + GREY[2] * blue
+    grey_NHW: Tensor = GREY[0] * red + GREY[1] * green + GREY[2] * blue
+    return grey_NHW
 
 
 def _mapped(plane_KNHW: Tensor, matrix_NKC: Tensor, shift_NC: Tensor) -> Tensor:

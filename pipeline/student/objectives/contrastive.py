@@ -1,6 +1,6 @@
 """`cls_kind: contrastive`: which of many tiles an embedding is of.
 
-    loss = mean over N of -log( s(e_n, c_n) / (s(e_n, c_n) + sum over k of s(e_n, b_k)) ),   s(x, y) = exp(cos(x, y) / t)
+    loss = mean over N of -log( s(e_n, c_n) / (s(e_n, c_n) + sum over k of s(e_n, b_k)) ),  s(x, y) = exp(cos(x, y) / t)
 
 e_n the student's answer, c_n the teacher's to the same tile, b_k those to other tiles, t a temperature. Source: InfoNCE
 (van den Oord et al. 2018) between a student and its teacher: CRD (Tian et al., ICLR 2020), whose negatives come from a
