@@ -42,10 +42,14 @@ CHROMINANCE = (
 
 
 def stained(plane_CNHW: Tensor, matrix_NKC: Tensor, shift_NC: Tensor) -> Tensor:
-    """Under a map of optical densities (`views.stain.density_map`); a level counts as one more than it is, as there."""
-    density_KNHW = -torch.log((plane_CNHW.clamp(0, 255) + 1) / 256)
-    mixed_CNHW = _mapped(density_KNHW, matrix_NKC, shift_NC)
-    return 256 * torch.exp(-mixed_CNHW.clamp_(0, math.log(256))) - 1
+    """Under a map of optical densities (`views.stain.density_map`) of levels from 0 to 255.
+
+    A level counts as one more than it is, as there: with l = log(level + 1), which is log 256 less the density, the map
+    of densities is l' = l M + log 256 (1 - sum of M) - shift, cut to what a level can be.
+    """
+    most = math.log(256)
+    start_NC = most * (1 - matrix_NKC.sum(1)) - shift_NC
+    return _mapped(torch.log1p(plane_CNHW), matrix_NKC, start_NC).clamp_(0, most).expm1_()
 
 
 def blurred(plane_CNHW: Tensor, weight_NK: Tensor) -> Tensor:
@@ -96,11 +100,10 @@ def compressed(plane_CNHW: Tensor, step_CNU: Tensor) -> Tensor:
     down, right = -height % BLOCK, -width % BLOCK
     padded = F.pad(plane_CNHW, (0, right, 0, down), mode="replicate") if down or right else plane_CNHW
     ycc, transform_UU = padded.new_tensor(_YCC), _transform().to(padded)
-    # Taking 128 off each colour takes it off the brightness, and nothing off the two differences of colour.
-    ycc_CNHW = _mapped(padded - 128, ycc.T.expand(n, 3, 3), padded.new_zeros(n, 3)).round_()
+    ycc_CNHW = _mapped(padded, ycc.T.expand(n, 3, 3), padded.new_tensor([-128.0, 0, 0]).expand(n, 3)).round_()
     blocks = ycc_CNHW.view(c, n, (height + down) // BLOCK, BLOCK, (width + right) // BLOCK, BLOCK).transpose(3, 4)
     step_CN1U = step_CNU.unsqueeze(2)
-    level = torch.round(blocks.reshape(c, n, -1, BLOCK * BLOCK) @ transform_UU.T / step_CN1U) * step_CN1U
+    level = (blocks.reshape(c, n, -1, BLOCK * BLOCK) @ transform_UU.T).div_(step_CN1U).round_().mul_(step_CN1U)
     back = (level @ transform_UU).view(blocks.shape).transpose(3, 4).reshape(padded.shape)
     inverse = torch.linalg.inv(ycc.double()).to(padded)
     rgb_CNHW = _mapped(back, inverse.T.expand(n, 3, 3), padded.new_full((n, 3), 128.0))
@@ -126,13 +129,12 @@ def _grey(plane_CNHW: Tensor) -> Tensor:
 
 def _mapped(plane_KNHW: Tensor, matrix_NKC: Tensor, shift_NC: Tensor) -> Tensor:
     """Sums of planes: an affine map of each pixel's three values."""
-    colours = []
+    out_CNHW = torch.empty_like(plane_KNHW)
     for c in range(3):
-        sum_NHW = plane_KNHW[0] * matrix_NKC[:, 0, c, None, None] + shift_NC[:, c, None, None]
+        torch.addcmul(shift_NC[:, c, None, None], plane_KNHW[0], matrix_NKC[:, 0, c, None, None], out=out_CNHW[c])
         for k in (1, 2):
-            sum_NHW.addcmul_(plane_KNHW[k], matrix_NKC[:, k, c, None, None])
-        colours.append(sum_NHW)
-    return torch.stack(colours)
+            out_CNHW[c].addcmul_(plane_KNHW[k], matrix_NKC[:, k, c, None, None])
+    return out_CNHW
 
 
 def _transform() -> Tensor:
