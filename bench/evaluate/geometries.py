@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bench.printing import finish, show
 from pipeline.base.items import TRAIN, TilesManifest, TokensManifest
+from pipeline.base.progress import track
 from pipeline.base.store import Store
 from pipeline.evaluate.features import student_features, teacher_features
 from pipeline.evaluate.selection import count, splits, spread
@@ -55,7 +56,8 @@ def main() -> None:
     told: dict[str, dict[str, float]] = {}
     for split, samples in sorted(found.items()):
         chosen = spread(samples, asked.most)
-        answers = student_features([model], chosen, 64, lambda n, note="": None)
+        with track(split, count(chosen), "tiles") as advance:
+            answers = list(student_features([model], chosen, 64, advance))
         student_ND = np.concatenate([answer_nD for (answer_nD,) in answers])
         told[split] = {"tiles": count(chosen), **geometries(teacher_features(chosen), student_ND, train_MD)}
     rows = [(split, of["tiles"], of["channel"], of["phi-s"]) for split, of in told.items()]

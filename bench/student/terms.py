@@ -128,11 +128,11 @@ class Traffic:
     nbytes: int = 0
 
 
-class Counting(TorchDispatchMode):
+class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what an eager device would do: every operation but views, each with its tensors in and out."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen = Traffic()
 
     def __torch_dispatch__(

@@ -71,10 +71,10 @@ class Terms:
 
     def _cls(self, embedding_ND: Tensor, cls_ND: Tensor) -> Tensor:
         kind = self.params.cls_kind
-        if kind not in BY_BANK:
-            return cls_loss(embedding_ND, cls_ND, kind)
-        assert self.bank_KD is not None
-        return BY_BANK[kind](embedding_ND, cls_ND, self.bank_KD, self.params.relation_temperature)
+        if kind == "kl" or kind == "contrastive":
+            assert self.bank_KD is not None
+            return BY_BANK[kind](embedding_ND, cls_ND, self.bank_KD, self.params.relation_temperature)
+        return cls_loss(embedding_ND, cls_ND, kind)
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """The weighted sum that is minimised."""
