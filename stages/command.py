@@ -19,7 +19,8 @@ from pipeline.base.errors import HistillError
 from pipeline.base.files import write_json
 from pipeline.base.manifest import Item, Manifest, Outline, Refusal
 from pipeline.base.progress import console
-from pipeline.base.store import Store
+from pipeline.base.runs import announced
+from pipeline.base.store import Store, dvc_root
 from pipeline.params import STAGES
 from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
@@ -55,10 +56,12 @@ def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest[Item
     with errors(debug):
         params = load_params(wanted)
         start = time.monotonic()
-        manifest = run(params, Store.find(params.store.root))
-        if os.environ.get("RANK", "0") != "0":
-            return
-        manifest.save(ARTIFACTS / f"{stage}.json")
+        store = Store.find(params.store.root)
+        with announced(store.root, stage, dvc_root().absolute()):
+            manifest = run(params, store)
+            if os.environ.get("RANK", "0") != "0":
+                return
+            manifest.save(ARTIFACTS / f"{stage}.json")
         seconds = round(time.monotonic() - start, 2)
         measured = {**manifest.timings, "seconds": seconds, "refused": len(manifest.refused)}
         write_json(f"metrics/{stage}.json", {**manifest.numbers(), **measured})

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,3 +64,15 @@ def is_living(path: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def now_ns(folder: Path) -> int:
+    """The time by the clock of the file system that a folder is on, ns; by this machine's where it cannot be written.
+
+    What was written there is compared with this, so that no machine's clock has to be right.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime_ns
+    except OSError:
+        return time.time_ns()

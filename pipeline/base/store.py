@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -28,6 +28,7 @@ from pipeline.base.errors import CorruptItem, MissingItem, StoreError
 from pipeline.base.files import write_atomic, write_json
 from pipeline.base.manifest import ItemName, Outline
 from pipeline.base.partials import ITEM_FILE, describe, file_sha256, store_errors, sync_folder, sync_tree
+from pipeline.base.runs import hold
 from pipeline.base.types import Recipe
 
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
@@ -89,6 +90,7 @@ class Store:
 
     def path(self, ref: Ref) -> Path:
         """Where the item is, or would be."""
+        hold(self.root, f"{ref.kind}/{ref.recipe}")
         return self.root / ref.kind / ref.recipe / ref.item
 
     def has(self, ref: Ref) -> bool:
@@ -153,10 +155,6 @@ class Store:
         """Whether a living process, this one too, is writing the item."""
         return unfinished.being_written(self.path(ref).parent, ref.item)
 
-    def sweep(self) -> int:
-        """Delete partials that no living process owns, and what a killed `delete` left; returns how many."""
-        return unfinished.sweep(self.root)
-
     def refs(self) -> Iterator[Ref]:
         """Every committed item, sorted."""
         # `[!.]`: a folder that is being deleted has its item.json still.
@@ -201,13 +199,25 @@ class Store:
             wanted.setdefault(self.path(ref).parent, set()).add(ref.item)
         return sum(unfinished.nbytes(recipe, items) for recipe, items in wanted.items())
 
-    def delete(self, ref: Ref) -> None:
-        """Remove one item: renamed first, so that a reader or a kill never sees half of it."""
+    def committed_ns(self, ref: Ref) -> int:
+        """When the item was committed, by the file system's clock, ns."""
+        return (self.path(ref) / ITEM_FILE).stat().st_mtime_ns
+
+    def delete(self, ref: Ref, unless: Callable[[], object] = lambda: None) -> bool:
+        """Remove one item: renamed first, so that a reader or a kill never sees half of it.
+
+        `unless` is asked when the item is already out of sight: who announces that an item is held and then sees it is
+        asked about in time, and the item comes back. False where it did.
+        """
         folder = self.path(ref)
         with store_errors(folder):
             dying = folder.parent / f".{ref.item}.{uuid.uuid4().hex}.deleted"
             os.rename(folder, dying)
+            if unless():
+                os.rename(dying, folder)
+                return False
             shutil.rmtree(dying)
+        return True
 
     def _files(self, ref: Ref) -> dict[str, StoredFile]:
         try:

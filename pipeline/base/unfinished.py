@@ -76,18 +76,38 @@ def nbytes(recipe: Path, items: Collection[str]) -> int:
     return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
-def sweep(root: Path) -> int:
-    """Delete the partials of a store that no living process owns, and what a killed `delete` left; how many."""
-    swept = 0
-    for folder in root.glob(f"*/*/{PARTIALS}/*"):
-        for orphan in _orphans(folder):
-            swept += _delete(orphan)
-        _drop_if_empty(folder)
-    for left in [*root.glob(f"*/*/{_EARLIER}"), *root.glob("*/*/.*.deleted")]:
-        if not _locked(left):
-            shutil.rmtree(left, ignore_errors=True)
-            swept += 1
-    return swept
+@dataclass(frozen=True)
+class Partial:
+    """What a killed writer, or a killed deletion, has left of an item."""
+
+    name: str
+    """kind/recipe key/item key."""
+    path: Path
+    nbytes: int
+    last_ns: int
+    """When it was last written to, by the file system's clock; 0 where it was being deleted."""
+
+    def delete(self) -> bool:
+        """Delete it; False where a writer was the first to take it over."""
+        return _delete(self.path)
+
+
+def orphans(root: Path) -> list[Partial]:
+    """All partials of a store that no living process owns, and what killed deletions left."""
+    found = [(folder.name, orphan) for folder in root.glob(f"*/*/{PARTIALS}/*") for orphan in _orphans(folder)]
+    beside = [*root.glob(f"*/*/{_EARLIER}"), *root.glob(f"*/*/.*{_DELETED}")]
+    found += [(_item_of(path), path) for path in beside if not _locked(path)]
+    return [_partial("/".join([*path.relative_to(root).parts[:2], item]), path) for item, path in found]
+
+
+def _partial(name: str, path: Path) -> Partial:
+    nbytes = last_ns = 0
+    for file in (path, *path.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            status = file.lstat()
+            nbytes += status.st_size if file.is_file() else 0
+            last_ns = max(last_ns, status.st_mtime_ns)
+    return Partial(name, path, nbytes, 0 if path.name.endswith(_DELETED) else last_ns)
 
 
 def _own_in(folder: Path, name: str) -> Owner:

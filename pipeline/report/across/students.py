@@ -1,7 +1,7 @@
 """Every student made so far: the workspace's, and those of all branches, tags and DVC experiments.
 
-Their dvc.lock names the manifests of `evaluate` and `benchmark`, and DVC's cache holds them. Git and files are read,
-never DVC itself, whose locks the stage that asks may hold; `metrics/` would not do, since git does not track it.
+Their dvc.lock names the manifests of `evaluate` and `benchmark`, and DVC's cache holds them. `metrics/`
+would not do, since git does not track it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.base.errors import ManifestError
+from pipeline.base.errors import HistillError, ManifestError, UnknownNames
 from pipeline.base.items import StudentManifest
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.report.verdict import measured_on
-from pipeline.upkeep.locks import cached_file, locked_manifests, locks
+from pipeline.upkeep.checkout import Checkout, locked_manifests
 
 WORKSPACE = "workspace"
 WEIGHTS_FILE = "model.safetensors"
@@ -78,10 +78,10 @@ class Study:
 
 @dataclass(frozen=True)
 class Known:
-    """The students that are known; `unread` are the places whose manifests this version cannot read, with why."""
+    """The students that are known; `unread` are the places that cannot be read (`git`: all of them), with why."""
 
     studies: tuple[Study, ...]
-    unread: Mapping[str, ManifestError]
+    unread: Mapping[str, HistillError]
 
 
 def gather(root: Path, workspace: Study | None = None) -> Known:
@@ -91,15 +91,20 @@ def gather(root: Path, workspace: Study | None = None) -> Known:
     an experiment that it was applied from is dropped for it. What DVC's cache does not hold is left out.
     """
     found = [] if workspace is None else [workspace]
-    unread: dict[str, ManifestError] = {}
-    for place, lock in locks(root):
+    unread: dict[str, HistillError] = {}
+    checkout = Checkout(root)
+    try:
+        places = list(checkout.locks())
+    except UnknownNames as error:
+        places, unread["git"] = [], error
+    for place, lock in places:
         experiment = _EXPERIMENT.fullmatch(place)
         if place == WORKSPACE or (place.startswith("exps/") and not experiment):
             # Of DVC's own refs: what runs, what waits in a queue, what it put aside.
             continue
-        name, md5s = experiment[1] if experiment else place, dict(locked_manifests(lock))
+        name, md5s = experiment[1] if experiment else place, locked_manifests(lock)
         try:
-            study = _study(name, root, md5s)
+            study = _study(name, checkout, md5s)
         except ManifestError as error:
             unread[name] = error
             continue
@@ -114,25 +119,24 @@ def _same(one: Study, other: Study) -> bool:
     return same and (None in (one.weights, other.weights) or one.weights == other.weights)
 
 
-def _study(name: str, root: Path, md5s: Mapping[str, str]) -> Study | None:
+def _study(name: str, checkout: Checkout, md5s: Mapping[str, str]) -> Study | None:
     """None where the cache lacks a manifest. Raises `ManifestError` where one cannot be read."""
-    evaluate = _cached(EvaluateManifest, name, root, md5s)
-    benchmark = _cached(BenchmarkManifest, name, root, md5s)
+    evaluate = _cached(EvaluateManifest, name, checkout, md5s)
+    benchmark = _cached(BenchmarkManifest, name, checkout, md5s)
     if evaluate is None or benchmark is None:
         return None
     try:
-        return Study(name, evaluate, benchmark, _cached(StudentManifest, name, root, md5s))
+        return Study(name, evaluate, benchmark, _cached(StudentManifest, name, checkout, md5s))
     except ManifestError:
         return Study(name, evaluate, benchmark)
 
 
-def _cached(kind: type[Kind], name: str, root: Path, md5s: Mapping[str, str]) -> Kind | None:
+def _cached(kind: type[Kind], name: str, checkout: Checkout, md5s: Mapping[str, str]) -> Kind | None:
     """A manifest from DVC's cache; None where it is not there. Raises `ManifestError` for another form."""
     file = f"artifacts/{kind.made_by()}.json"
-    path = cached_file(root, md5s.get(file, ""))
-    if file not in md5s or not path.is_file():
+    if file not in md5s or not checkout.cached_file(md5s[file]).is_file():
         return None
     try:
-        return kind.load(path)
+        return kind.load(checkout.cached_file(md5s[file]))
     except ManifestError as error:
         raise ManifestError(error.what, where=f"{name}, {kind.made_by()}.json", fix=error.fix) from None
