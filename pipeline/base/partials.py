@@ -70,7 +70,10 @@ def store_errors(where: Path) -> Iterator[None]:
         if not at.is_relative_to(root) and not root.is_relative_to(at):
             raise
         if error.errno in _FULL:
-            fix = "free some space (`histill store prune`), or point HISTILL_STORE at a larger disk; then run again"
+            fix = (
+                "free some space (`histill store prune` shows what nobody names, and leaves what this run has made), "
+                "or point HISTILL_STORE at a larger disk; then run again"
+            )
             raise StoreFull(f"no room left: {error.strerror}", where=str(where), fix=fix) from error
         if error.errno in _READ_ONLY:
             fix = "make it writable, or point HISTILL_STORE at a store of your own"

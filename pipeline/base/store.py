@@ -27,6 +27,7 @@ from pipeline.base import unfinished
 from pipeline.base.errors import CorruptItem, MissingItem, StoreError
 from pipeline.base.files import write_atomic, write_json
 from pipeline.base.manifest import ItemName, Outline
+from pipeline.base.owners import LEASE_S
 from pipeline.base.partials import ITEM_FILE, describe, file_sha256, store_errors, sync_folder, sync_tree
 from pipeline.base.runs import hold
 from pipeline.base.types import Recipe
@@ -144,7 +145,11 @@ class Store:
                         raise
                     shutil.rmtree(partial, ignore_errors=True)
                 sync_folder(final.parent)
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, FileNotFoundError) and not partial.exists():
+                    fix = "run again: what is finished is kept"
+                    what = f"another machine took it over: this one had not been heard of for {LEASE_S:.0f} s"
+                    raise StoreError(what, where=str(ref), fix=fix) from error
                 if not resume:
                     shutil.rmtree(partial, ignore_errors=True)
                 raise

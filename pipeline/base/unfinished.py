@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.base.owners import OWNER_SUFFIX, Owner, is_living, own
+from pipeline.base.owners import OWNER_SUFFIX, Owner, is_living, own, settle
 
 PARTIALS = ".partials"
 _DELETED = ".deleted"
@@ -42,11 +42,18 @@ class Claim:
 
 
 def claim(recipe: Path, item: str, *, resume: bool) -> Claim:
-    """A partial folder of one's own: with `resume` an orphan of the same item, else an empty one. Other orphans go."""
+    """A partial folder of one's own: with `resume` an orphan of the same item, else an empty one. Other orphans go.
+
+    Nobody waits for an owner that lives. With `resume` one waits until it is known whether an owner on another machine
+    does, which is two minutes at most, since what a dead one had made would else be made again.
+    """
     partials = recipe / PARTIALS
     if not partials.is_dir():
         partials.mkdir(exist_ok=True)
         _take_in(recipe)
+    if resume:
+        for path in (partials / item).glob(f"[!.]*{OWNER_SUFFIX}"):
+            settle(path)
     name = uuid.uuid4().hex
     owner = _own_in(partials / item, name)
     folder = partials / item / name

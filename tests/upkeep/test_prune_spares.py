@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from made.checkout import KEY, RECIPE, project, put
 from made.partials import orphaned, partials
+from small_disk import small_disk
 from typer.testing import CliRunner, Result
 
+from pipeline.base.errors import StoreFull
 from pipeline.base.runs import announced, runs
 from pipeline.base.store import Ref, Store
 from stages.store import store_cli
@@ -118,3 +120,31 @@ def test_a_run_that_ended_well_is_forgotten_with_those_before_it_that_had_come_l
         assert [run.living for run in runs(store.root)].count(True) == 1
     left = {(run.begun.stage, len(run.held)) for run in runs(store.root)}
     assert left == {("tokens", 2), ("evaluate", 0)}
+
+
+def test_the_remedy_for_a_full_store_costs_nothing_of_what_the_run_has_made(
+    prune: Prune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_disk(tmp_path / "small", "1m") as mount:
+        monkeypatch.setenv("HISTILL_STORE", str(mount))
+        store, old = Store(mount), Ref("tiles", "another", "old")
+        named = put(store, "a")
+        with store.write(old, {}) as folder:
+            (folder / "data").write_bytes(bytes(500_000))
+
+        def run() -> None:
+            with announced(store.root, "tokens", tmp_path / "project"):
+                for n in range(9):
+                    ref = Ref("tokens", KEY, f"slide-{n}")
+                    if not store.has(ref):
+                        with store.write(ref, RECIPE, resume=True) as folder:
+                            (folder / "chunk").write_bytes(bytes(80_000))
+
+        with pytest.raises(StoreFull, match="leaves what this run has made"):
+            run()
+        made = [ref for ref in store.refs() if ref.kind == "tokens"]
+        assert 0 < len(made) < 9 and len(partials(store)) == 1
+        assert prune("--yes").exit_code == 0
+        assert list(store.refs()) == [named, *made] and len(partials(store)) == 1
+        run()
+        assert len(list(store.refs())) == 10 and not partials(store)
