@@ -15,6 +15,7 @@ from pipeline.base.files import human
 from pipeline.base.progress import track
 from pipeline.base.runs import forget as forget_checkout
 from pipeline.base.store import Store, dvc_root
+from pipeline.upkeep.group import advice, share
 from pipeline.upkeep.keys import KIND_STAGE, items_of_key
 from pipeline.upkeep.named import Named, named_items
 from pipeline.upkeep.prune import DAYS, Plan, all_named, prunable, prune
@@ -26,6 +27,22 @@ store_cli = typer.Typer(no_args_is_help=True, help="What the store holds, and wh
 Checkouts = Annotated[
     list[Path] | None, typer.Option("--checkout", help="Another checkout that shares the store (repeat for more).")
 ]
+
+
+@store_cli.command("init")
+def store_init(
+    group: Annotated[str, typer.Option("--group", help="The group of those who are to share it.")],
+    debug: Debug = False,
+) -> None:
+    """Make the store a group's, with all that is in it already: docs/sharing.md."""
+    with errors(debug):
+        store = find_store()
+        left = share(store.root, group)
+        typer.echo(f"{store.root}: group {group} reads and writes it")
+        if left:
+            typer.echo(f"{left} files are other users': have them say `histill store init --group {group}` too")
+        if advice():
+            typer.echo(advice())
 
 
 @store_cli.command("ls")

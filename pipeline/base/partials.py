@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.base.cores import usable_cores
 from pipeline.base.errors import StoreFull, StoreReadOnly
+from pipeline.base.files import open_to, umask
 
 ITEM_FILE = "item.json"
 _HASH_THREADS = min(4, usable_cores())
@@ -44,8 +45,10 @@ def describe(folder: Path) -> bytes:
 
 
 def sync_tree(folder: Path) -> None:
-    """Make everything in a folder, and the folder itself, survive a power cut."""
+    """Make everything in a folder, and the folder itself, survive a power cut, and readable to whom the umask lets."""
+    mask = umask()
     for path in sorted(folder.rglob("*"), reverse=True):
+        open_to(mask, path)
         sync_folder(path)
     sync_folder(folder)
 
@@ -76,6 +79,8 @@ def store_errors(where: Path) -> Iterator[None]:
             )
             raise StoreFull(f"no room left: {error.strerror}", where=str(where), fix=fix) from error
         if error.errno in _READ_ONLY:
-            fix = "make it writable, or point HISTILL_STORE at a store of your own"
+            fix = (
+                "make it writable (docs/sharing.md, for a group's store), or point HISTILL_STORE at a store of your own"
+            )
             raise StoreReadOnly(f"cannot write: {error.strerror}", where=str(where), fix=fix) from error
         raise

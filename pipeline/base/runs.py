@@ -50,8 +50,9 @@ class Run:
 
     def drop(self) -> None:
         """Forget a run that ended without a manifest."""
-        self.path.with_suffix(OWNER_SUFFIX).unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
+        for path in (self.path.with_suffix(OWNER_SUFFIX), self.path):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 class _Announcement:

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from pipeline.base import unfinished
-from pipeline.base.errors import CorruptItem, MissingItem, StoreError
-from pipeline.base.files import write_atomic, write_json
+from pipeline.base.errors import CorruptItem, MissingItem, StoreError, StoreReadOnly
+from pipeline.base.files import umask, write_atomic, write_json
 from pipeline.base.manifest import ItemName, Outline
 from pipeline.base.owners import LEASE_S
 from pipeline.base.partials import ITEM_FILE, describe, file_sha256, store_errors, sync_folder, sync_tree
@@ -126,6 +127,7 @@ class Store:
         """
         final = self.path(ref)
         with store_errors(final):
+            _require_group_umask(self.root)
             final.parent.mkdir(parents=True, exist_ok=True)
             if not (final.parent / "recipe.json").exists():
                 write_json(final.parent / "recipe.json", dict(recipe))
@@ -229,6 +231,17 @@ class Store:
             return dict(json.loads((self.path(ref) / ITEM_FILE).read_bytes()))
         except FileNotFoundError:
             raise MissingItem("the store does not hold this item", where=str(self.path(ref))) from None
+
+
+def _require_group_umask(root: Path) -> None:
+    """In a store that a group writes (docs/sharing.md), what is written has to be the group's to write too."""
+    try:
+        mode = root.stat().st_mode
+    except FileNotFoundError:
+        return
+    if mode & stat.S_ISGID and mode & stat.S_IWGRP and umask() & stat.S_IWGRP:
+        what = f"a group shares this store, and your umask {umask():03o} would keep what you write from them"
+        raise StoreReadOnly(what, where=str(root), fix="say `umask 002` first; in ~/.profile, for all that is to come")
 
 
 def dvc_root(here: Path | None = None) -> Path:

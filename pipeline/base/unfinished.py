@@ -61,8 +61,8 @@ def claim(recipe: Path, item: str, *, resume: bool) -> Claim:
         for orphan in _orphans(partials / item):
             if not resume or folder.exists():
                 _delete(orphan)
-            elif _renamed(orphan, folder):
-                _owner_of(orphan).unlink(missing_ok=True)
+            elif _writable(orphan) and _renamed(orphan, folder):
+                _unlink(_owner_of(orphan))
                 _drop_unfinished(folder)
         folder.mkdir(exist_ok=True)
     except BaseException:
@@ -130,12 +130,25 @@ def _owner_of(partial: Path) -> Path:
 
 
 def _renamed(partial: Path, to: Path) -> bool:
-    """Whether it was there to be renamed: somebody else may have been the first."""
+    """Whether it could be renamed: somebody else may have been the first, or does not let others."""
     try:
         os.rename(partial, to)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return False
     return True
+
+
+def _writable(partial: Path) -> bool:
+    """Whether one can go on in what may be another user's: their umask may have kept it for them alone."""
+    return all(
+        os.access(path, os.R_OK | os.W_OK | os.X_OK if path.is_dir() else os.R_OK)
+        for path in (partial, *partial.rglob("*"))
+    )
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _delete(orphan: Path) -> bool:
@@ -143,7 +156,7 @@ def _delete(orphan: Path) -> bool:
     dying = orphan.with_name(f"{orphan.name.removesuffix(_DELETED)}{_DELETED}")
     if not _renamed(orphan, dying):
         return False
-    _owner_of(orphan).unlink(missing_ok=True)
+    _unlink(_owner_of(orphan))
     shutil.rmtree(dying, ignore_errors=True)
     return True
 
@@ -159,7 +172,7 @@ def _orphans(folder: Path) -> Iterator[Path]:
         if is_living(_owner_of(partial)):
             continue
         if path != partial and partial.name not in names:
-            path.unlink(missing_ok=True)
+            _unlink(path)
         elif path == partial:
             yield partial
 
