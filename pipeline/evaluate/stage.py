@@ -147,9 +147,9 @@ def _manifest(
         "sets": {name: found.digests for name, found in sets.items()},
         "recipe_version": RECIPE_VERSION,
     }
-    items = []
+    items, answered = [], tokens.by_id()
     for slide, found in slides.slides.items():
-        cached = tokens.item(slide)
+        cached = answered[slide]
         item = EvaluateItem(
             id=slide,
             key=cached.key,

@@ -82,6 +82,8 @@ def load_run(item: Path) -> tuple[StudentFacts, Distiller, dict[str, Tensor]]:
         model_kwargs=params.model_kwargs,
     )
     distiller.load_state_dict(tensors)
+    if facts.start is not None:
+        distiller.student.normalise_by(facts.start.mean, facts.start.std)
     return facts, distiller.eval(), targets
 
 
