@@ -56,7 +56,7 @@ def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest[Item
     with errors(debug):
         params = load_params(wanted)
         start = time.monotonic()
-        store = Store.find(params.store.root)
+        store = store_of(params)
         with announced(store.root, stage, dvc_root().absolute()):
             manifest = run(params, store)
             if os.environ.get("RANK", "0") != "0":
@@ -78,7 +78,12 @@ def load(kind: type[Kind]) -> Kind:
 def find_store() -> Store:
     """The store of the project at hand, or where there is none, of the environment."""
     params = Path("params.yaml")
-    return Store.find(load_params(SiteParams, params).store.root if params.exists() else None)
+    return store_of(load_params(SiteParams, params)) if params.exists() else Store.find()
+
+
+def store_of(params: SiteParams) -> Store:
+    """The store that the section `store` names, with its bases."""
+    return Store.find(params.store.root, params.store.base, trust=params.store.trust)
 
 
 def show_refusals(manifest: Outline, told: Collection[Refusal] = ()) -> None:

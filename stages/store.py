@@ -14,7 +14,7 @@ from pipeline.base.errors import StoreError
 from pipeline.base.files import human
 from pipeline.base.progress import track
 from pipeline.base.runs import forget as forget_checkout
-from pipeline.base.store import Store, dvc_root
+from pipeline.base.store import Ref, Store, dvc_root
 from pipeline.upkeep.group import advice, share
 from pipeline.upkeep.keys import KIND_STAGE, items_of_key
 from pipeline.upkeep.named import Named, named_items
@@ -53,21 +53,21 @@ def store_ls(kind: Annotated[str | None, typer.Argument(help="tiles, tokens, …
         if kind in (None, ref.kind):
             places = ", ".join(named.by.get(str(ref), ["nobody"]))
             slide = named.slides.get(str(ref), "")
-            typer.echo(f"{ref}\t{human(store.nbytes(ref))}\t{places}\t{slide}".rstrip())
+            typer.echo(f"{ref}\t{human(store.nbytes(ref))}\t{places}\t{slide}\t{_base(store, ref)}".rstrip())
 
 
 @store_cli.command("du")
 def store_du() -> None:
     """Items and bytes of each recipe."""
     store = find_store()
-    totals: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    totals: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0])
     for ref in store.refs():
-        total = totals[ref.kind, ref.recipe]
+        total = totals[_base(store, ref), ref.kind, ref.recipe]
         total[0] += 1
         total[1] += store.nbytes(ref)
-    table = Table("kind", "recipe", "items", "size", title=str(store.root))
-    for (kind, recipe), (n, size) in sorted(totals.items()):
-        table.add_row(kind, recipe, str(n), human(size))
+    table = Table("kind", "recipe", "items", "size", "base", title=str(store.root))
+    for (base, kind, recipe), (n, size) in sorted(totals.items()):
+        table.add_row(kind, recipe, str(n), human(size), base)
     table.add_row("all", "", str(sum(t[0] for t in totals.values())), human(sum(t[1] for t in totals.values())))
     Console().print(table)
 
@@ -129,6 +129,12 @@ def store_prune(
         typer.echo(f"deleted {prune(store, found, days)} items, swept {len(found.partials)} unfinished ones")
 
 
+def _base(store: Store, ref: Ref) -> str:
+    """The base that an item is in; empty where it is in the store itself."""
+    holder = store.holder(ref)
+    return "" if holder == store.root else str(holder)
+
+
 def _names() -> Named:
     """What this checkout names; says what could not be asked."""
     named = named_items([dvc_root()])
@@ -159,4 +165,5 @@ def store_why(key: str, debug: Debug = False) -> None:
             for name, value in sorted(store.recipe(items[0]).items()):
                 typer.echo(f"  {name}: {value}")
             for ref in items:
-                typer.echo(f"  item {ref.item}: named by {', '.join(named.by.get(str(ref), ['nobody']))}")
+                base = f" in {_base(store, ref)}" if _base(store, ref) else ""
+                typer.echo(f"  item {ref.item}{base}: named by {', '.join(named.by.get(str(ref), ['nobody']))}")

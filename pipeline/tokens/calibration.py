@@ -53,9 +53,10 @@ def recovered(store: Store, ref: Ref) -> Calibration | None:
     Its own recipe's slides, and those of recipes that share it. Measured again on the slides of today it could differ,
     and they would lie in two spaces.
     """
-    own = store.path(ref).parent
-    sharing = [path.parent for path in own.parent.glob("*/recipe.json") if _calibrated_by(path) == ref.recipe]
-    for folder in (own, *sorted(sharing)):
+    folders = [folder for folder in store.recipes("tokens") if (folder / "recipe.json").is_file()]
+    own = [folder for folder in folders if folder.name == ref.recipe]
+    sharing = [folder for folder in folders if _calibrated_by(folder / "recipe.json") == ref.recipe]
+    for folder in (*own, *sharing):
         for metadata in sorted(folder.glob("*/patch/zarr.json")):
             frozen = PatchAttributes.model_validate(MappedArray(metadata.parent).attributes)
             return Calibration(np.array(frozen.mu, np.float32), np.array(frozen.sigma, np.float32))

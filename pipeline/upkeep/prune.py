@@ -59,7 +59,7 @@ def prunable(store: Store, named: Named, days: float = DAYS) -> Plan:
         shown = "; ".join(named.unknown[:5])
         fix = "get them (`dvc fetch --all-commits`), delete the refs that name them, or say --ignore-missing"
         raise StoreError(f"cannot tell what is still needed: DVC's cache lacks {shown}", where=str(store.root), fix=fix)
-    refs = [ref for ref in store.refs() if str(ref) not in named.by]
+    refs = [ref for ref in store.own_refs() if str(ref) not in named.by]
     if refs and not named.by:
         fix = (
             "run it where `dvc repro` has run, or give such a checkout with --checkout; to drop all, delete the folder"
