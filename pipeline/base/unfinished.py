@@ -141,7 +141,7 @@ def _renamed(partial: Path, to: Path) -> bool:
 def _writable(partial: Path) -> bool:
     """Whether one can go on in what may be another user's: their umask may have kept it for them alone."""
     return all(
-        os.access(path, os.R_OK | os.W_OK | os.X_OK if path.is_dir() else os.R_OK)
+        os.access(path, os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0))
         for path in (partial, *partial.rglob("*"))
     )
 
