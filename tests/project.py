@@ -23,7 +23,9 @@ TINY: dict[str, dict[str, Any]] = {
     "student": {"epochs": 1, "batch_size": 8, "input_px": 64},
     "evaluate": {"bootstrap": 100, "episodes": 5, "mil_epochs": 2, "robustness_tiles": 2, "max_dense_tiles": 50},
     "benchmark": {"batch_sizes": [1], "seconds": 0.05},
+    "cluster": {"workers": 1},
 }
+NOT_THE_USER_S = ("HISTILL_", "PYTEST_", "PYTHONDONTWRITEBYTECODE")
 
 
 class Project:
@@ -44,7 +46,7 @@ class Project:
         (root / "params.yaml").write_text(yaml.safe_dump(merged, sort_keys=False))
         (root / "slides.csv").write_text(rows)
         self.environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith(("HISTILL_", "PYTEST_"))},
+            **{key: value for key, value in os.environ.items() if not key.startswith(NOT_THE_USER_S)},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
         }

@@ -23,8 +23,8 @@ CACHED = ("slides", "tiles", "teachers", "tokens")
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A project whose pipeline has run once, its result committed."""
-    project = Project(tmp_path_factory.mktemp("clone"), TINY, ROWS)
+    """A project whose pipeline has run once, over two processes as by default on two cores, its result committed."""
+    project = Project(tmp_path_factory.mktemp("clone"), {**TINY, "cluster": {"workers": 2}}, ROWS)
     project.dvc("repro")
     project.commit("first run")
     yield project
@@ -116,7 +116,7 @@ class Study(NamedTuple):
 @pytest.fixture(scope="module")
 def study(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Study:
     out, before = tmp_path_factory.mktemp("study"), {kind: project.written(kind) for kind in CACHED}
-    plan = Plan(f"{ROWS}demo:2,train\n", (1,), {"student.epochs": 1}, {"one": {}})
+    plan = Plan(f"{ROWS}demo:2,train\n", (1,), {"student.epochs": 1, "cluster.workers": 1}, {"one": {}})
     results = run_study(plan, project.root, out, project.root / ".store", jobs=2)
     return Study(plan.at(project.root), out, results, before)
 
