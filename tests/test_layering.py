@@ -23,6 +23,7 @@ ROOMS = (
     "tokens",
     "student",
     "sets",
+    "measures",
     "evaluate",
     "benchmark",
     "report",

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import cProfile
-import os
 import pstats
 import resource
 from pathlib import Path
@@ -28,6 +27,7 @@ from bench.clock import clock, since
 from bench.printing import finish, show
 from bench.scratch import scratch
 from pipeline.base.arrays import ArrayWriter
+from pipeline.base.cores import usable_cores
 from pipeline.base.items import (
     TRAIN,
     StudentFacts,
@@ -96,7 +96,7 @@ def bench(root: Path, n: int, width: int) -> dict[str, Any]:
     return {
         "tiles": n,
         "width": width,
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "seconds": {part: round(s, 2) for part, s in seconds.items()}
         | {"all": round(whole.wall_s, 2), "again": round(again.wall_s, 2)},
         "cpu_seconds": round(whole.cpu_s, 2),

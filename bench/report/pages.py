@@ -11,7 +11,6 @@ Run: python -m bench.report.pages [--slides N] [--out DIR]; the last line is one
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 from bench.clock import spent
 from bench.printing import finish, show
 from bench.scratch import scratch
+from pipeline.base.cores import usable_cores
 from pipeline.base.items import SlidesManifest, StudentManifest, TilesManifest, TokensManifest
 from pipeline.base.manifest import Item
 from pipeline.base.store import Store
@@ -71,7 +71,7 @@ def measure(manifests: page.Manifests, params: ReportParams, store: Store, slide
     side = [path.stat().st_size for path in (out / "slides").iterdir()]
     return {
         "slides": len(tiles.items),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "seconds": round(whole.wall_s, 2),
         "cpu_seconds": round(whole.cpu_s, 2),
         "seconds_again": round(again.wall_s, 2),

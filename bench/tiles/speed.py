@@ -37,6 +37,7 @@ from PIL import Image
 from bench.clock import Spent, median, ratios, spent
 from bench.printing import finish, show
 from bench.scratch import die_with_parent, scratch
+from pipeline.base.cores import usable_cores
 from pipeline.demo.slides import SLIDE_FILE, make_demo_slide
 from pipeline.slides.read.reader import SlideReader
 
@@ -183,7 +184,7 @@ def main() -> None:
             "rescaled_ratio": round(rescaled.ratio["wall"], 2),
             "rescaled_ratio_cpu": rescaled.ratio["cpu"],
             "two_process_scaling": round(two, 2),
-            "cores": os.cpu_count(),
+            "cores": usable_cores(),
             "peak_rss_mb": round(max(aligned.peak_rss_mb, rescaled.peak_rss_mb)),
         }
     )

@@ -7,7 +7,6 @@ file is written when all is done. Autocast to float16 on a GPU, float32 on a CPU
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
+
+from pipeline.base.cores import usable_cores
 
 WORKERS_MAX = 8
 
@@ -49,7 +50,7 @@ def run(
     out: Path,
 ) -> None:
     """Features (N, L, D) of the tiles' files, from `forward_features`, into an h5 file."""
-    workers = min(WORKERS_MAX, os.cpu_count() or 1)
+    workers = min(WORKERS_MAX, usable_cores())
     loader = DataLoader(_Tiles(paths, side_px, mean, std), batch_size, num_workers=workers)
     autocast = torch.autocast("cuda", torch.float16) if device.type == "cuda" else contextlib.nullcontext()
     features = []

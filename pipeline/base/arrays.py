@@ -11,23 +11,15 @@ import itertools
 import json
 import math
 import os
-import weakref
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from pipeline.base.errors import CorruptItem
+from pipeline.base.maps import MapsOf, map_file
 from pipeline.base.types import Array, Json, Rows
-
-MAPS_MAX = 16_384
-"""Files that a process maps at a time; beyond, the map made first is given up.
-
-Linux allows 65,530 maps a process, and the patch tokens of 20 million tiles are 63,000 chunk files.
-"""
 
 
 def balanced_rows(n: int, target: int) -> int:
@@ -127,8 +119,6 @@ class BytesWriter:
 class MappedArray:
     """Reads an array through maps of its chunk files. Pickles only its path; each process maps lazily for itself."""
 
-    _made: ClassVar[deque[tuple[weakref.ref[MappedArray], int]]] = deque()
-
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
@@ -144,7 +134,7 @@ class MappedArray:
         self.attributes: dict[str, Json] = meta.get("attributes", {})
         if [codec["name"] for codec in meta["codecs"]] != ["bytes"]:
             raise CorruptItem("compressed arrays cannot be mapped", where=str(path), fix="read it with zarr.open")
-        self._maps: dict[int, Array] = {}
+        self._maps = MapsOf()
 
     def __reduce__(self) -> tuple[type[MappedArray], tuple[Path]]:
         return MappedArray, (self.path,)
@@ -189,17 +179,13 @@ class MappedArray:
         values = self._maps.get(chunk)
         if values is None:
             file = _chunk_file(self.path, chunk, len(self.shape))
+            shape = (self.chunk_rows, *self.shape[1:])
             try:
-                mapped = np.memmap(file, self.dtype, "r", shape=(self.chunk_rows, *self.shape[1:]))
+                mapped = map_file(file, math.prod(shape) * self.dtype.itemsize)
             except (FileNotFoundError, ValueError) as error:
                 raise CorruptItem(f"chunk {chunk}: {error}", where=str(self.path), fix="histill store verify") from None
-            # As a plain array, whose slices cost a tenth of a memmap's.
-            values = self._maps[chunk] = np.asarray(mapped)
-            self._made.append((weakref.ref(self), chunk))
-            while len(self._made) > MAPS_MAX:
-                owner, oldest = self._made.popleft()
-                if (array := owner()) is not None:
-                    array._maps.pop(oldest, None)
+            values = mapped.view(self.dtype).reshape(shape)
+            self._maps.keep(chunk, values)
         return values
 
 

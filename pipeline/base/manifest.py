@@ -130,12 +130,20 @@ class Manifest(Outline, Generic[ItemT, SummaryT]):
             what = f"another version of Histill wrote it: form {found.version}, not {cls.form()}"
             raise ManifestError(what, where=where, fix=f"dvc repro {cls.made_by()}")
 
+    def by_id(self) -> dict[str, ItemT]:
+        """The items by id; made anew at each call."""
+        return {item.id: item for item in self.items}
+
     def item(self, slide_id: str) -> ItemT:
-        """The item of that id. Raises `ManifestError`."""
+        """The item of that id, sought among all: whoever wants many takes `by_id`. Raises `ManifestError`."""
         for item in self.items:
             if item.id == slide_id:
                 return item
-        raise ManifestError("no such item", where=f"{self.stage}: {slide_id}", fix="see the manifest's `items`")
+        raise self.no_such_item(slide_id)
+
+    def no_such_item(self, slide_id: str) -> ManifestError:
+        """What is raised where it has no item of that id."""
+        return ManifestError("no such item", where=f"{self.stage}: {slide_id}", fix="see the manifest's `items`")
 
     def fact(self, name: str, kind: type[Fact]) -> Fact:
         """A number or a text of the recipe. Raises `ManifestError` where it has none of that name and type."""

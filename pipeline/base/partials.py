@@ -1,13 +1,9 @@
-"""The file system's side of the store: owning a folder that is being written, and making it last.
-
-Ownership is a lock (`flock`) on a file in the folder: the kernel releases it when its owner dies, however it dies.
-"""
+"""The file system's side of the store: an item's files, making them last, and what a refusal to write means."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -15,11 +11,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from pipeline.base.cores import usable_cores
 from pipeline.base.errors import StoreFull, StoreReadOnly
 
 ITEM_FILE = "item.json"
-LOCK_FILE = ".lock"
-_HASH_THREADS = min(4, os.cpu_count() or 1)
+_HASH_THREADS = min(4, usable_cores())
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
@@ -35,7 +31,7 @@ def describe(folder: Path) -> bytes:
     paths = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != LOCK_FILE and path.relative_to(folder).as_posix() != ITEM_FILE
+        if path.is_file() and path.relative_to(folder).as_posix() != ITEM_FILE
     ]
     # Hashing lets go of the GIL; an item of thousands of chunks would hold its writer up for as long on one thread.
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
@@ -45,23 +41,6 @@ def describe(folder: Path) -> bytes:
             for path, sha256 in zip(paths, sums, strict=True)
         }
     return json.dumps(files, indent=1, sort_keys=True).encode() + b"\n"
-
-
-def try_lock(partial: Path) -> int | None:
-    """An open, locked file descriptor, or None where a living process has it (or the folder is gone)."""
-    try:
-        handle = os.open(partial / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    if os.fstat(handle).st_nlink == 0:
-        os.close(handle)
-        return None
-    return handle
 
 
 def sync_tree(folder: Path) -> None:

@@ -3,11 +3,11 @@
     <root>/<kind>/<recipe key>/recipe.json            what the bytes depend on, for people and for `store why`
     <root>/<kind>/<recipe key>/<item key>/…           one committed item; its existence means it is complete
     <root>/<kind>/<recipe key>/<item key>/item.json   size and sha256 of each of its files
-    <root>/<kind>/<recipe key>/.<item key>.<uuid>.partial/   an item being written, locked by its living owner
+    <root>/<kind>/<recipe key>/.partials/             items being written, owned by their living writers (unfinished.py)
 
 An item is written into a partial folder, synced, and renamed. Two writers may race: the loser drops its copy. A
-killed writer leaves a partial whose lock the kernel has released: the next writer of that item goes on in it
-(`resume=True`) or sweeps it. Nothing ever waits for a lock, so a dead run blocks nobody.
+killed writer leaves a partial that it no longer owns: the next writer of that item goes on in it (`resume=True`) or
+sweeps it. Nothing ever waits for an owner, so a dead run blocks nobody.
 """
 
 from __future__ import annotations
@@ -23,19 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from pipeline.base import unfinished
 from pipeline.base.errors import CorruptItem, MissingItem, StoreError
 from pipeline.base.files import write_atomic, write_json
 from pipeline.base.manifest import ItemName, Outline
-from pipeline.base.partials import (
-    ITEM_FILE,
-    LOCK_FILE,
-    describe,
-    file_sha256,
-    store_errors,
-    sync_folder,
-    sync_tree,
-    try_lock,
-)
+from pipeline.base.partials import ITEM_FILE, describe, file_sha256, store_errors, sync_folder, sync_tree
 from pipeline.base.types import Recipe
 
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
@@ -134,7 +126,8 @@ class Store:
             final.parent.mkdir(parents=True, exist_ok=True)
             if not (final.parent / "recipe.json").exists():
                 write_json(final.parent / "recipe.json", dict(recipe))
-            partial, lock = self._claim(ref, resume)
+            claim = unfinished.claim(final.parent, ref.item, resume=resume)
+            partial = claim.folder
             try:
                 yield partial
                 if self.has(ref):
@@ -148,30 +141,25 @@ class Store:
                     if not self.has(ref):
                         raise
                     shutil.rmtree(partial, ignore_errors=True)
-                # Only after the rename: an unlocked partial is anyone's to sweep.
-                (final / LOCK_FILE).unlink(missing_ok=True)
                 sync_folder(final.parent)
             except BaseException:
                 if not resume:
                     shutil.rmtree(partial, ignore_errors=True)
                 raise
             finally:
-                os.close(lock)
+                claim.release()
+
+    def being_written(self, ref: Ref) -> bool:
+        """Whether a living process, this one too, is writing the item."""
+        return unfinished.being_written(self.path(ref).parent, ref.item)
 
     def sweep(self) -> int:
         """Delete partials that no living process owns, and what a killed `delete` left; returns how many."""
-        swept = 0
-        for partial in [*self.root.glob("*/*/.*.partial"), *self.root.glob("*/*/.*.deleted")]:
-            lock = try_lock(partial)
-            if lock is not None:
-                shutil.rmtree(partial, ignore_errors=True)
-                os.close(lock)
-                swept += 1
-        return swept
+        return unfinished.sweep(self.root)
 
     def refs(self) -> Iterator[Ref]:
         """Every committed item, sorted."""
-        # `[!.]`: a partial that is about to be renamed has its item.json already.
+        # `[!.]`: a folder that is being deleted has its item.json still.
         for path in sorted(self.root.glob(f"*/*/[!.]*/{ITEM_FILE}")):
             yield Ref(*path.parent.relative_to(self.root).parts)
 
@@ -207,17 +195,11 @@ class Store:
         return wrong
 
     def partial_nbytes(self, refs: Iterable[Ref]) -> int:
-        """Bytes that unfinished writers of these items have on the disk already; each recipe's folder is read once."""
+        """Bytes that unfinished writers of these items have on the disk already."""
         wanted: dict[Path, set[str]] = {}
         for ref in refs:
             wanted.setdefault(self.path(ref).parent, set()).add(ref.item)
-        partials = (
-            partial
-            for folder, items in wanted.items()
-            for partial in folder.glob(".*.*.partial")
-            if partial.name[1:].rsplit(".", 2)[0] in items
-        )
-        return sum(path.stat().st_size for partial in partials for path in partial.rglob("*") if path.is_file())
+        return sum(unfinished.nbytes(recipe, items) for recipe, items in wanted.items())
 
     def delete(self, ref: Ref) -> None:
         """Remove one item: renamed first, so that a reader or a kill never sees half of it."""
@@ -233,28 +215,6 @@ class Store:
         except FileNotFoundError:
             raise MissingItem("the store does not hold this item", where=str(self.path(ref))) from None
 
-    def _claim(self, ref: Ref, resume: bool) -> tuple[Path, int]:
-        """A locked partial folder: an orphan of the same item to go on in, else a fresh one. Other orphans go."""
-        folder = self.path(ref).parent
-        kept: tuple[Path, int] | None = None
-        for orphan in sorted(folder.glob(f".{ref.item}.*.partial")):
-            lock = try_lock(orphan)
-            if lock is None:
-                continue
-            if resume and kept is None:
-                _drop_unfinished(orphan)
-                kept = orphan, lock
-                continue
-            shutil.rmtree(orphan, ignore_errors=True)
-            os.close(lock)
-        while kept is None:
-            fresh = folder / f".{ref.item}.{uuid.uuid4().hex}.partial"
-            fresh.mkdir()
-            # Another process may sweep it before it is locked; then another one is made.
-            lock = try_lock(fresh)
-            kept = None if lock is None else (fresh, lock)
-        return kept
-
 
 def dvc_root(here: Path | None = None) -> Path:
     """The project's root: the nearest folder with `.dvc`; inside a temporary experiment, the root it was made from."""
@@ -267,10 +227,3 @@ def dvc_root(here: Path | None = None) -> Path:
                     return Path(*parts[:i])
             return folder
     return here
-
-
-def _drop_unfinished(partial: Path) -> None:
-    """Remove what a killed atomic write left: our dot-files and zarr's `.partial`; they would be committed with it."""
-    for path in partial.rglob("*"):
-        if path.is_file() and path.name != LOCK_FILE and (path.name.startswith(".") or path.name.endswith(".partial")):
-            path.unlink()

@@ -8,6 +8,7 @@ import os
 import platform
 from pathlib import Path
 
+from pipeline.base.cores import usable_cores
 from pipeline.benchmark.results import Machine
 
 PACKAGES = ("histill", "torch", "timm", "numpy", "scikit-learn", "onnxruntime", "onnxruntime-gpu", "openvino")
@@ -17,10 +18,9 @@ def describe() -> Machine:
     """The machine at hand."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Machine(
         cpu=_cpu_model(),
-        cores=cores,
+        cores=usable_cores(),
         threads=torch.get_num_threads(),
         memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,

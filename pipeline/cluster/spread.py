@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from pipeline.base.cores import usable_cores
 from pipeline.base.errors import HistillError, ParamsError, SlideRefused
 from pipeline.base.progress import console
 from pipeline.params.site import ClusterParams
@@ -30,7 +30,7 @@ def each(
     """
     if not tasks:
         return
-    workers = min(len(tasks), params.workers or os.cpu_count() or 1)
+    workers = processes(len(tasks), params)
     if params.scheduler is None and params.workers == 1:
         for task in tasks:
             yield task, _guarded(work, task)
@@ -70,6 +70,11 @@ def each(
             client.close()
             if cluster is not None:
                 cluster.close()
+
+
+def processes(n_tasks: int, params: ClusterParams) -> int:
+    """Worker processes that a local cluster has for so many tasks: one a core that may be used, unless told."""
+    return min(n_tasks, params.workers or usable_cores())
 
 
 def worker_count(scheduler: str) -> int:

@@ -1,4 +1,4 @@
 """Room evaluate: what the student is worth beside its teacher.
 
-Imports sets, student, tokens and the rooms above them.
+Imports measures, sets, student, tokens and the rooms above them.
 """

@@ -20,18 +20,19 @@ from pipeline.base.progress import Advance
 from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.embeddings import embeddings
-from pipeline.evaluate.fidelity.embedding import Scale, SlideCosine, fidelity
-from pipeline.evaluate.fidelity.patch import patch_fidelity
-from pipeline.evaluate.fidelity.structure import structure, too_few
 from pipeline.evaluate.labels.from_labels import Efficiency, LabelledTiles, against_labels, training_tiles
 from pipeline.evaluate.models import Models
-from pipeline.evaluate.probes.few_shot import few_shot
-from pipeline.evaluate.probes.mil import slide_probe, unmeasurable_slides
-from pipeline.evaluate.probes.probes import probe, unmeasurable
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.seen import Seen
 from pipeline.evaluate.selection import Sample
-from pipeline.evaluate.split_figures import (
+from pipeline.evaluate.trust.cautions import of_classes, of_slides, of_thin_bags, of_tiles, of_weak_teacher
+from pipeline.measures.fidelity.embedding import Scale, SlideCosine, fidelity
+from pipeline.measures.fidelity.patch import patch_fidelity
+from pipeline.measures.fidelity.structure import structure, too_few
+from pipeline.measures.probes.few_shot import few_shot
+from pipeline.measures.probes.mil import slide_probe, unmeasurable_slides
+from pipeline.measures.probes.probes import probe, unmeasurable
+from pipeline.measures.split_figures import (
     FewShot,
     Likeness,
     Probes,
@@ -40,7 +41,6 @@ from pipeline.evaluate.split_figures import (
     SplitFigures,
     Structure,
 )
-from pipeline.evaluate.trust.cautions import of_classes, of_slides, of_thin_bags, of_tiles, of_weak_teacher
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.tokens.item.reader import TokenReader
 

@@ -17,11 +17,11 @@ from pipeline.base.progress import Advance, track
 from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.comparison import Body, unmeasurable_patch
-from pipeline.evaluate.probes.dense import TokenSample, dense_probe, gather
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
-from pipeline.evaluate.split_figures import Dense
 from pipeline.evaluate.trust.cautions import of_weak_teacher
+from pipeline.measures.probes.dense import TokenSample, dense_probe, gather
+from pipeline.measures.split_figures import Dense
 from pipeline.sets.listing import Picture
 from pipeline.sets.masks import Masks, mask_values
 from pipeline.tokens.item.reader import TokenReader

@@ -5,7 +5,8 @@
 An item holds one model's answers to the chosen tiles of one slide (or of one split of a data set), a Zarr array (n, D)
 float32: no less, since a figure made of it must be the one made of the answers themselves. The untrained twin and nets
 trained on labels alone are models like any other, so students of one architecture and seed share their twin's answers.
-Batches are filled up with zeros: a row's bits then do not depend on which slides are there already.
+Batches are filled up with zeros: a row's bits then do not depend on which slides are there already. Images of folders
+and sets are found by content in other items of the same model (known_rows.py).
 Shapes: n tiles of a slide, N of all, D channels of an answer.
 """
 
@@ -16,18 +17,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.arrays import ArrayWriter, MappedArray, balanced_rows
+from pipeline.base.arrays import MappedArray
 from pipeline.base.kept import Kept
 from pipeline.base.progress import Advance
 from pipeline.base.store import Ref, recipe_key
 from pipeline.base.types import Json
 from pipeline.evaluate.features import student_features
+from pipeline.evaluate.known_rows import ARRAY, is_images, known, write_answers, write_digests
 from pipeline.evaluate.models import Net
 from pipeline.evaluate.selection import Sample
 
-KIND, ARRAY = "embeddings", "embedding"
+KIND = "embeddings"
 RECIPE_VERSION = 1
-CHUNK_ROWS = 4096
 
 
 def embeddings(
@@ -46,10 +47,14 @@ def embeddings(
         if not lacking:
             advance(sum(len(samples[i].rows) for i in chosen))
             continue
-        answers = student_features([nets[k].model for k in lacking], [samples[i] for i in chosen], batch_size, advance)
-        for i, of_sample in zip(chosen, answers, strict=True):
-            for k, answer_nD in zip(lacking, of_sample, strict=True):
-                _keep(kept, refs[k][i], _recipe(nets[k], samples[i]), answer_nD)
+        found = [known(samples[i], [refs[k][i] for k in lacking], kept.store) for i in chosen]
+        advance(sum(one.n_known for one in found))
+        asked = [sample for one in found if len((sample := one.asked).rows)]
+        answers = student_features([nets[k].model for k in lacking], asked, batch_size, advance)
+        for i, one in zip(chosen, found, strict=True):
+            fresh = next(answers) if len(one.asked.rows) else []
+            for k, answer_nD in zip(lacking, one.whole(fresh), strict=True):
+                _keep(kept, refs[k][i], _recipe(nets[k], samples[i]), samples[i], answer_nD)
     return [np.concatenate([_read(kept, ref) for ref in of_net]) for of_net in refs]
 
 
@@ -63,12 +68,11 @@ def _ref(net: Net, sample: Sample, kept: Kept) -> Ref:
     return Ref(KIND, recipe_key(_recipe(net, sample)), f"{sample.tiles.name}-{rows[:16]}")
 
 
-def _keep(kept: Kept, ref: Ref, recipe: Mapping[str, Json], answer_nD: NDArray[np.float32]) -> None:
+def _keep(kept: Kept, ref: Ref, recipe: Mapping[str, Json], sample: Sample, answer_nD: NDArray[np.float32]) -> None:
     with kept.store.write(ref, recipe) as partial:
-        writer = ArrayWriter(partial / ARRAY, answer_nD.shape, balanced_rows(len(answer_nD), CHUNK_ROWS), np.float32)
-        for chunk in range(writer.n_chunks):
-            rows = writer.rows(chunk)
-            writer.write(chunk, answer_nD[rows.start : rows.stop])
+        write_answers(partial, answer_nD)
+        if is_images(sample):
+            write_digests(partial, sample)
 
 
 def _read(kept: Kept, ref: Ref) -> NDArray[np.float32]:

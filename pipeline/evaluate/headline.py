@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pipeline.base.figures import Figure
-from pipeline.evaluate.split_figures import (
+from pipeline.evaluate.summary import EvaluateSummary
+from pipeline.measures.robustness.results import Robustness
+from pipeline.measures.split_figures import (
     MODELS,
     Accuracies,
     Dense,
@@ -17,7 +19,6 @@ from pipeline.evaluate.split_figures import (
     SplitFigures,
     Structure,
 )
-from pipeline.evaluate.summary import EvaluateSummary, Robustness
 
 HEADLINE_SHOTS = (1, 4, 16)
 

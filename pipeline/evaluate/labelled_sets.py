@@ -19,12 +19,12 @@ from pipeline.evaluate.comparison import Body, compare, spare_tiles
 from pipeline.evaluate.dense_sets import dense_of_masks
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
-from pipeline.evaluate.split_figures import Dense
 from pipeline.evaluate.summary import SetFigures
 from pipeline.evaluate.teacher_source import TeacherSource
 from pipeline.evaluate.trust.cautions import of_few_units, of_groups
 from pipeline.evaluate.trust.leaks import Copies, check_images, copies
 from pipeline.evaluate.upstream import Upstream
+from pipeline.measures.split_figures import Dense
 from pipeline.params.evaluate import DatasetParams, EvaluateParams
 from pipeline.sets.contents import list_set
 from pipeline.sets.listing import Picture

@@ -22,10 +22,10 @@ from pipeline.base.files import write_atomic
 from pipeline.base.kept import Basis
 from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
-from pipeline.evaluate.fidelity.embedding import TINY, cosine
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.summary import Maps, MapTile
+from pipeline.measures.fidelity.embedding import TINY, cosine
 from pipeline.student.exported import Dense
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import encode_jpeg, fit_square

@@ -13,9 +13,9 @@ import numpy as np
 from pipeline.base.types import Floats
 from pipeline.evaluate import selection
 from pipeline.evaluate.labels.from_labels import LabelledTiles
-from pipeline.evaluate.probes.mil import Bags
-from pipeline.evaluate.probes.probes import Labelled
 from pipeline.evaluate.selection import Sample
+from pipeline.measures.probes.mil import Bags
+from pipeline.measures.probes.probes import Labelled
 
 
 @dataclass(frozen=True)

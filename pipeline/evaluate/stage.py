@@ -25,16 +25,17 @@ from pipeline.evaluate.labelled_sets import SetResult, evaluate_set
 from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest
 from pipeline.evaluate.models import Models
 from pipeline.evaluate.pca_maps import write_maps
-from pipeline.evaluate.robustness.robustness import MIN_TILES, check_same_teacher, robustness
 from pipeline.evaluate.run import RECIPE_VERSION, Run
 from pipeline.evaluate.selection import Sample
-from pipeline.evaluate.split_figures import Likeness
-from pipeline.evaluate.summary import EvaluateSummary, Robustness
+from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.evaluate.tables import write_evaluate_plots
 from pipeline.evaluate.teacher_source import TeacherSource
 from pipeline.evaluate.trust.cautions import of_few_units, of_groups
 from pipeline.evaluate.trust.leaks import check_images, copies
 from pipeline.evaluate.upstream import Upstream
+from pipeline.measures.robustness.results import Robustness
+from pipeline.measures.robustness.robustness import MIN_TILES, check_same_teacher, robustness
+from pipeline.measures.split_figures import Likeness
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.student.exported import architecture
 from pipeline.tiles.item.reader import TileReader
@@ -141,9 +142,9 @@ def _manifest(
         "sets": {name: found.digests for name, found in sets.items()},
         "recipe_version": RECIPE_VERSION,
     }
-    items = []
+    items, answered = [], tokens.by_id()
     for slide, found in slides.slides.items():
-        cached = tokens.item(slide)
+        cached = answered[slide]
         item = EvaluateItem(
             id=slide,
             key=cached.key,

@@ -1,6 +1,7 @@
 """All that stage `evaluate` finds, as one tree: what artifacts/evaluate.json holds under `summary`.
 
-A part is a tree of figures, of one held-out split in split_figures.py. Without torch, since the report reads it.
+A part is a tree of figures, of one held-out split in pipeline/measures/split_figures.py. Without torch, since the
+report reads it.
 """
 
 from __future__ import annotations
@@ -8,32 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from pipeline.base.figures import Figure, NotMeasured, Number, Result
-from pipeline.evaluate.split_figures import Accuracies, Probes, SlideLabels, SplitFigures
-
-
-class Steadiness(Result):
-    """Agreement of each model with itself under one change, and student minus teacher."""
-
-    teacher: Figure
-    student: Figure
-    difference: Figure
-
-
-class Robustness(Result):
-    """By change; see robustness/robustness.py."""
-
-    changes: Mapping[str, Steadiness]
-
-    @property
-    def n(self) -> int:
-        """Tiles that were changed."""
-        return next(iter(self.changes.values())).student.n
-
-    @property
-    def any(self) -> Figure:
-        """One of the figures, all of which have their intervals over the same units."""
-        return next(iter(self.changes.values())).student
+from pipeline.base.figures import NotMeasured, Number, Result
+from pipeline.measures.robustness.results import Robustness
+from pipeline.measures.split_figures import Accuracies, Probes, SlideLabels, SplitFigures
 
 
 class MapTile(Result):

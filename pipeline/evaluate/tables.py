@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pipeline.base.files import write_csv
 from pipeline.evaluate.manifest import EvaluateManifest
-from pipeline.evaluate.split_figures import Accuracy, Probes
 from pipeline.evaluate.summary import EvaluateSummary
+from pipeline.measures.split_figures import Accuracy, Probes
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class ClusterParams(Frozen):
     scheduler: str | None = None
     """Address of a running Dask scheduler (tcp://host:8786); null = a local cluster. Workers want `--nthreads 1`."""
     workers: Positive | None = None
-    """Local worker processes; null = one a core; 1 = this process, which a crashing decoder then ends."""
+    """Local worker processes; null = one a core it may use; 1 = this process, which a crashing decoder then ends."""
 
 
 class SiteParams(Frozen):

@@ -67,8 +67,8 @@ class StudentParams(Frozen):
     """Neighbouring rows that the loader reads together."""
     buffer_rows: Positive = 4096
     """Rows among which blocks are mixed."""
-    checkpoint_every: Positive = 50
-    """Steps between checkpoints."""
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 2.0
+    """Between checkpoints: what a killed training loses at most."""
     workers: Annotated[int, Field(ge=0)] = 1
     """Threads that decode tiles and gather tokens."""
     log: Literal["none", "tensorboard"] = "none"

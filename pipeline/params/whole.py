@@ -22,6 +22,11 @@ from pipeline.params.student import StudentParams
 from pipeline.params.tiles import TilesParams
 from pipeline.params.tokens import TokensParams
 
+RENAMED = {
+    "student.checkpoint_every": "checkpoints go by time, not by steps: student.checkpoint_minutes, or leave it out"
+}
+"""What to write for keys that earlier versions had."""
+
 
 class WholeParams(SiteParams):
     """The sections of the stages, in their order, beside those of the site."""
@@ -56,6 +61,8 @@ def _advice(kind: str, loc: tuple[int | str, ...], got: object) -> str:
         return "docs/parameters.md says what each key is for"
     if kind != "extra_forbidden":
         return f"found {got!r}; docs/parameters.md lists what is allowed"
+    if (renamed := RENAMED.get(".".join(map(str, loc)))) is not None:
+        return renamed
     model: object = WholeParams
     for part in loc[:-1]:
         # A number is a place in a list of sections: tuple[Section, ...].

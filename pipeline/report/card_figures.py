@@ -13,8 +13,8 @@ from pipeline.base.figures import Figure
 from pipeline.base.files import write_atomic
 from pipeline.base.items import StudentManifest
 from pipeline.evaluate.manifest import EvaluateManifest
-from pipeline.evaluate.split_figures import PROBES, Probes, SplitFigures
 from pipeline.evaluate.summary import EvaluateSummary
+from pipeline.measures.split_figures import PROBES, Probes, SplitFigures
 from pipeline.report.details import ACCURACY_COLUMNS
 from pipeline.student.card import FIGURES, model_card
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.base.figures import Figure
-from pipeline.evaluate.split_figures import (
+from pipeline.evaluate.summary import EvaluateSummary
+from pipeline.measures.robustness.results import Robustness
+from pipeline.measures.split_figures import (
     MODELS,
     PROBES,
     Accuracies,
@@ -20,7 +22,6 @@ from pipeline.evaluate.split_figures import (
     SplitFigures,
     Structure,
 )
-from pipeline.evaluate.summary import EvaluateSummary, Robustness
 
 Section = Literal["fidelity", "downstream", "robustness"]
 ACCURACY_COLUMNS = (*MODELS, "majority")

@@ -21,7 +21,7 @@ from pipeline.base.manifest import Item, Manifest, Refusal
 from pipeline.base.store import Store
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.evaluate.manifest import EvaluateManifest
-from pipeline.evaluate.split_figures import MODELS, PROBES
+from pipeline.measures.split_figures import MODELS, PROBES
 from pipeline.params.report import ReportParams
 from pipeline.report import sections, tile_counts, verdict
 from pipeline.report.across.pareto import Pareto

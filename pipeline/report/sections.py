@@ -17,9 +17,10 @@ from pipeline.base.figures import Figure
 from pipeline.benchmark.results import MODELS as SIDES
 from pipeline.benchmark.results import Benchmark
 from pipeline.evaluate.manifest import EvaluateManifest
-from pipeline.evaluate.split_figures import PROBES, Accuracy, FromLabels, Probes
-from pipeline.evaluate.summary import EvaluateSummary, Robustness
+from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.evaluate.tables import SlideRow, fidelity_rows
+from pipeline.measures.robustness.results import Robustness
+from pipeline.measures.split_figures import PROBES, Accuracy, FromLabels, Probes
 from pipeline.report import charts
 from pipeline.report.details import Row, Section, detail_rows
 

@@ -1,12 +1,17 @@
 """reports/slides.html: every slide with what was taken of it and what was not, for hundreds of slides.
 
 The page holds no picture: its data is a JSON inside, a script pages, sorts and filters, and only the pictures on the
-screen are loaded, from small files beside it (slides/<slide>.jpg and slides/<slide>~tiles.jpg). It opens from a disk,
-without a network or a server. Everything that a table could have put there is set as text, never as markup.
+screen are loaded, from small files beside it. It opens from a disk, without a network or a server. Everything that a
+table could have put there is set as text, never as markup.
+
+A picture's file is called after what it was made of: slides/<slide>~<hash>.jpg and slides/<slide>~tiles~<hash>.jpg. One
+that is there is right, so that a report of ten thousand slides makes the pictures of those alone that are new; DVC
+leaves the folder where it is (`persist`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +20,7 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 
+from pipeline.base.cores import usable_cores
 from pipeline.base.files import write_atomic
 from pipeline.base.items import WITH_TISSUE, SlideItem, SlidesManifest, TilesItem, TilesManifest
 from pipeline.base.store import Ref, Store
@@ -28,6 +34,8 @@ No slide id has a `~`: the tiles of the slide `a` are never written over the sli
 """
 MOST_BYTES = 60_000
 """Of one picture: a thousand slides are then at most 120 MB, and a screen of them loads at once."""
+FORM = 1
+"""Of the pictures: count it up when `small_jpeg` makes others of the same."""
 
 
 def build_slides_page(
@@ -42,7 +50,7 @@ def build_slides_page(
         return _pictures(item, store.path(Ref.of(tiles, item)), folder)
 
     # Pillow lets go of the interpreter's lock while it decodes, resizes and encodes.
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         pictures = list(pool.map(pictures_of, tiles.items))
     rows = [_row(item, about.get(item.id), found) for item, found in zip(tiles.items, pictures, strict=True)]
     names = {name for found in pictures for name in found.values()}
@@ -86,16 +94,21 @@ def _row(item: TilesItem, about: SlideItem | None, pictures: dict[str, str]) -> 
 
 
 def _pictures(item: TilesItem, stored: Path, folder: Path) -> dict[str, str]:
-    """Write one slide's pictures; their names by ending. What the store does not hold is left out."""
+    """Write those of one slide's pictures that are not there; their names by ending.
+
+    What the store does not hold is left out.
+    """
     stem = re.sub(r"[^A-Za-z0-9._-]", "_", item.id)[:128]
+    made_of = hashlib.sha256(json.dumps([FORM, MOST_BYTES, item.digest]).encode()).hexdigest()[:12]
     written = {}
     for ending, name in PICTURES.items():
-        data = small_jpeg(stored / name, MOST_BYTES) or (
-            small_jpeg(stored / "thumb.jpg", MOST_BYTES) if not ending else b""
-        )
-        if data:
-            written[ending] = f"{stem}{ending}.jpg"
-            path = folder / written[ending]
-            if not path.is_file() or path.read_bytes() != data:
-                write_atomic(path, data)
+        file = f"{stem}{ending}~{made_of}.jpg"
+        if not (folder / file).is_file():
+            data = small_jpeg(stored / name, MOST_BYTES) or (
+                small_jpeg(stored / "thumb.jpg", MOST_BYTES) if not ending else b""
+            )
+            if not data:
+                continue
+            write_atomic(folder / file, data)
+        written[ending] = file
     return written

@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from pipeline.base.figures import Figure, Interval
 from pipeline.benchmark.results import MODELS, Benchmark
-from pipeline.evaluate.split_figures import Probes
 from pipeline.evaluate.summary import EvaluateSummary
+from pipeline.measures.split_figures import Probes
 from pipeline.report import charts
 from pipeline.report.across.pareto import MEASURES, Measure, Pareto, time_interval
 from pipeline.report.across.students import WORKSPACE

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pipeline.base.figures import Figure, Interval, NotMeasured
 from pipeline.benchmark.results import MODELS, Benchmark
-from pipeline.evaluate.split_figures import Probes
 from pipeline.evaluate.summary import EvaluateSummary
+from pipeline.measures.split_figures import Probes
 
 NOT_MEASURED = ("reading slides and decoding tiles (the speed is of the models alone)", "any clinical task")
 """What no run of this pipeline measures."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.base.cores import usable_cores
 from pipeline.base.errors import HistillError, SlideRefused, TableError
 from pipeline.base.items import SlideFile, SlideItem, SlidesManifest, SlidesSummary
 from pipeline.base.manifest import Refusal
@@ -94,7 +94,7 @@ def _all(tasks: Sequence[_Task], cluster: ClusterParams) -> Iterator[tuple[_Task
     if len(tasks) > _FEW:
         yield from each(_examine, tasks, cluster)
         return
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(min(4, usable_cores())) as threads:
         yield from zip(tasks, threads.map(_guarded, tasks), strict=True)
 
 

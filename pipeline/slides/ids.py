@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 DEMO = re.compile(r"demo:([1-9][0-9]{0,3})")
@@ -46,9 +46,10 @@ def unique_ids(paths: Sequence[str]) -> tuple[list[str], list[str]]:
 def numbered(ids: Sequence[str], paths: Sequence[str]) -> tuple[list[str], list[str]]:
     """The ids with `-2`, `-3` … after those that an earlier path has, and a line on each."""
     own, said, used = list[str](), list[str](), set[str]()
+    # A number that another path's own name has is not taken from it.
+    names = Names(ids)
     for slide_id, path in zip(ids, paths, strict=True):
-        # A number that another path's own name has is not taken from it.
-        name = slide_id if slide_id not in used else first_free(slide_id, used | set(ids))
+        name = slide_id if slide_id not in used else names.free(slide_id)
         own.append(name)
         used.add(name)
         if name != slide_id:
@@ -56,10 +57,22 @@ def numbered(ids: Sequence[str], paths: Sequence[str]) -> tuple[list[str], list[
     return own, said
 
 
-def first_free(slide_id: str, used: Collection[str]) -> str:
-    """The id, or with the lowest number from 2 on that nobody has."""
-    name, n = slide_id, 1
-    while name in used:
-        n += 1
-        name = f"{slide_id[: LONGEST - len(str(n)) - 1]}-{n}"
-    return name
+class Names:
+    """Names that are taken, and free ones like them."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = set(taken)
+        self._tried: dict[str, int] = {}
+
+    def free(self, slide_id: str) -> str:
+        """The id, or with the lowest number from 2 on that nobody has; it is taken from then on.
+
+        No number is tried twice: ten thousand paths may share one name.
+        """
+        name, n = slide_id, self._tried.get(slide_id, 1)
+        while name in self._taken:
+            n += 1
+            name = f"{slide_id[: LONGEST - len(str(n)) - 1]}-{n}"
+        self._taken.add(name)
+        self._tried[slide_id] = n
+        return name

@@ -23,7 +23,7 @@ from pipeline.base.errors import SlideRefused, TableError
 from pipeline.base.manifest import Refusal
 from pipeline.params.base import MISSING
 from pipeline.slides.cells import class_of, one_spelling, present, without_index
-from pipeline.slides.ids import DEMO, default_id, first_free
+from pipeline.slides.ids import DEMO, Names, default_id
 
 COLUMNS = ("path", "slide_id", "mpp", "label", "split", "patient", "mask", "coords")
 RARE = ("mask", "coords")
@@ -132,7 +132,7 @@ def _with_ids(rows: list[Row], given_ids: Mapping[str, int], refused: list[Refus
 
     A path that is there twice without an id is a copied line: the second is refused.
     """
-    found, remarks, used, first_line = list[Row](), list[str](), set(given_ids), dict[str, int]()
+    found, remarks, names, first_line = list[Row](), list[str](), Names(given_ids), dict[str, int]()
     for row in rows:
         if row.slide_id:
             found.append(row)
@@ -143,8 +143,7 @@ def _with_ids(rows: list[Row], given_ids: Mapping[str, int], refused: list[Refus
             refused.append(Refusal(id=name, reason=f"line {first_line[row.path]} has the same path", fix=fix))
             continue
         first_line[row.path] = row.line
-        slide_id = first_free(name, used)
-        used.add(slide_id)
+        slide_id = names.free(name)
         found.append(dataclasses.replace(row, slide_id=slide_id))
         if slide_id != name:
             remarks.append(f"{row.path} is called {slide_id}: another slide is called {name}")

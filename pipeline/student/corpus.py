@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.base.errors import TrainingError
 from pipeline.base.items import TilesManifest, TokensItem, TokensManifest
 from pipeline.base.store import Ref, Store
-from pipeline.student.order import kept_rows
+from pipeline.student.order import kept_count, kept_rows
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.reader import TokenReader
 from pipeline.views import view_of_tile
@@ -43,7 +44,7 @@ class Corpus:
         """How the cached patch tokens were rotated, which is the recipe's; 1 is not at all."""
         return self.tokens[0].rotation_block
 
-    @property
+    @cached_property
     def rows(self) -> tuple[int, ...]:
         """Tiles of each slide."""
         return tuple(item.n for item in self.items)
@@ -63,10 +64,10 @@ class Corpus:
         """The rows of that slide that are trained on, sorted."""
         return kept_rows(self.rows[slide], self.fraction)
 
-    @property
+    @cached_property
     def kept_total(self) -> int:
         """Tiles that are trained on."""
-        return sum(len(self.kept(slide)) for slide in range(len(self.items)))
+        return sum(kept_count(n, self.fraction) for n in self.rows)
 
     def cls_chunks(self, chunk_rows: int = CHUNK_ROWS) -> Iterator[tuple[int, NDArray[np.float16]]]:
         """The cached CLS of all tiles that are trained on, slide after slide, views as rows: (slide, cls_ND)."""
@@ -86,16 +87,16 @@ def open_corpus(tiles: TilesManifest, tokens: TokensManifest, store: Store, frac
     if not train:
         fix = "give slides the split `train` in the slide table, or add slides"
         raise TrainingError(f"none of {len(tokens.items)} slides with tiles is in the train split", fix=fix)
-    for item in train:
-        if tiles.item(item.id).n != item.n:
-            what = f"{tiles.item(item.id).n} tiles, but tokens of {item.n}"
-            raise TrainingError(what, where=item.id, fix="dvc repro tokens")
+    tiled = tiles.by_id()
     tile_readers, token_readers = [], []
     for item in train:
-        tile_ref = Ref.of(tiles, tiles.item(item.id))
-        token_ref = Ref.of(tokens, item)
-        tile_readers.append(TileReader(store.open(tile_ref, remedy="dvc repro tiles")))
-        token_readers.append(TokenReader(store.open(token_ref, remedy="dvc repro tokens")))
+        its_tiles = tiled.get(item.id)
+        if its_tiles is None:
+            raise tiles.no_such_item(item.id)
+        if its_tiles.n != item.n:
+            raise TrainingError(f"{its_tiles.n} tiles, but tokens of {item.n}", where=item.id, fix="dvc repro tokens")
+        tile_readers.append(TileReader(store.open(Ref.of(tiles, its_tiles), remedy="dvc repro tiles")))
+        token_readers.append(TokenReader(store.open(Ref.of(tokens, item), remedy="dvc repro tokens")))
     first = token_readers[0]
     return Corpus(
         tuple(train),

@@ -32,7 +32,7 @@ from pipeline.base.errors import TrainingError
 from pipeline.base.fitting import Fitting
 from pipeline.base.progress import track
 from pipeline.params.student import StudentParams
-from pipeline.student.checkpoint import State, load_checkpoint, save_checkpoint
+from pipeline.student.checkpoint import Checkpoints, State, load_checkpoint
 from pipeline.student.corpus import Corpus
 from pipeline.student.device import autocast_dtype
 from pipeline.student.loader import Batch, BatchShape, Loader, Share
@@ -114,8 +114,6 @@ class Training:
         """
         begun, first = time.perf_counter(), self._resume()
         every = max(1, math.ceil(self.steps / CURVE_ROWS))
-        # At the end of a row: what has been summed towards the next is of each process, and a checkpoint of all.
-        keep = math.ceil(self.params.checkpoint_every / every) * every
         size = self.loader.batch_size
         self._train_mode(fresh=first == 0)
         label, main = f"student {self.params.model}", self.accelerator.is_main_process
@@ -123,6 +121,7 @@ class Training:
         with (
             track(label, self.steps * size if main else 0, "tiles", done=first * size) as advance,
             scalar_log(watched, self.log, first) as write,
+            Checkpoints(self.folder, self.params.checkpoint_minutes) as checkpoints,
         ):
             for step, batch in enumerate(self.loader.batches(first, self.steps), start=first):
                 losses = self.step(step, batch)
@@ -131,8 +130,9 @@ class Training:
                 done = step + 1
                 if done % every == 0 or done == self.steps:
                     write(done, self._row(done, (done - 1) % every + 1))
-                if done % keep == 0 and main:
-                    self._save(done)
+                    # Not within a row: what is summed towards it is of each process, and a checkpoint of all.
+                    if main and done < self.steps and checkpoints.due():
+                        checkpoints.save(self._state(done))
                 advance(size, note=f"loss {losses['loss']:.4f}")
         seconds = time.perf_counter() - begun
         speed = (self.steps - first) * size / max(seconds, 1e-9)
@@ -181,15 +181,14 @@ class Training:
         self.sums = {}
         return row
 
-    def _save(self, done: int) -> None:
-        state: State = {
+    def _state(self, done: int) -> State:
+        return {
             "step": done,
             "model": self.raw.state_dict(),
             "average": None if self.average is None else self.average.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "curve": self.curve,
         }
-        save_checkpoint(self.folder, state)
 
     def _resume(self) -> int:
         """Load the checkpoint, if there is one; the step to go on with."""

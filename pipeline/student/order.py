@@ -39,21 +39,25 @@ class Places:
         return Places(self.slide[part], self.row[part], self.view[part])
 
 
+def kept_count(n: int, fraction: float) -> int:
+    """How many of a slide's n rows a fraction keeps: at least one, where there is one."""
+    # 100 * 0.07 is a little more than 7 in floating point, and would be rounded up to 8.
+    return n if fraction == 1 else min(n, max(1, math.ceil(n * fraction - 1e-9)))
+
+
 def kept_rows(n: int, fraction: float) -> Ints:
     """Which of a slide's n rows a fraction keeps: the first ceil(n * fraction) in bit-reversed order, sorted.
 
     Bit-reversed counting (van der Corput's sequence: 0, 4, 2, 6, 1, 5, 3, 7) spreads whatever share of it is taken, the
     largest gap at most twice the smallest, and a smaller fraction's rows are among a larger one's. Neighbouring rows
-    are neighbouring tiles, so a fraction is tissue from everywhere on the slide. At least one row, where there is one.
+    are neighbouring tiles, so a fraction is tissue from everywhere on the slide.
     """
     if fraction == 1:
         return np.arange(n)
-    # 100 * 0.07 is a little more than 7 in floating point, and would be rounded up to 8.
-    count = min(n, max(1, math.ceil(n * fraction - 1e-9)))
     bits = max(1, n - 1).bit_length()
     counted = np.arange(2**bits)
     reversed_ = np.sum([((counted >> bit) & 1) << (bits - 1 - bit) for bit in range(bits)], axis=0)
-    return np.sort(reversed_[reversed_ < n][:count])
+    return np.sort(reversed_[reversed_ < n][: kept_count(n, fraction)])
 
 
 class Order:

@@ -52,7 +52,7 @@ from pipeline.student.terms import Terms
 
 RECIPE_VERSION = 2
 KIND, ITEM = "checkpoints", "run"
-SITE_PARAMS = {"workers", "checkpoint_every", "log"}
+SITE_PARAMS = {"workers", "checkpoint_minutes", "log"}
 """Parameters that do not change the result."""
 CURVE_COLUMNS = ("step", "epoch", "loss", *OBJECTIVES, "lr", "tiles_seen")
 

@@ -34,6 +34,7 @@ from threading import Event
 
 import yaml
 
+from pipeline.base.cores import usable_cores
 from pipeline.base.errors import StudyError
 from pipeline.base.files import write_atomic
 from pipeline.base.progress import console
@@ -185,7 +186,7 @@ def _experiment(run: Run, clones: SimpleQueue[Path], results: Path, store: Path,
         # Written whole: what `dvc exp run -S` sets stays in the workspace, and the next arm would have it too.
         committed = _mapping(_call(["git", "show", "HEAD:params.yaml"], clone))
         write_atomic(clone / "params.yaml", _with(committed, run.overrides))
-        threads = str(max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) // jobs))
+        threads = str(max(1, int(os.environ.get("OMP_NUM_THREADS") or usable_cores()) // jobs))
         _call(
             ["dvc", "exp", "run", "--force", "--name", run.name, STAGE],
             clone,

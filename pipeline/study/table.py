@@ -17,7 +17,7 @@ from scipy import stats
 from pipeline.base.errors import ManifestError
 from pipeline.base.figures import Figure, Interval, NotMeasured
 from pipeline.evaluate.manifest import EvaluateManifest
-from pipeline.evaluate.split_figures import Accuracies, FromLabels, Probes, SplitFigures
+from pipeline.measures.split_figures import Accuracies, FromLabels, Probes, SplitFigures
 from pipeline.study.run import Plan
 
 Results = Mapping[str, Mapping[int, "Probed"]]

@@ -7,31 +7,32 @@ from collections.abc import Sequence
 
 from pipeline.base.errors import StoreFull
 from pipeline.base.files import free_bytes, human
-from pipeline.base.items import TilesItem, TilesManifest
+from pipeline.base.items import TilesManifest
 from pipeline.base.progress import Advance, console, seconds_text
 from pipeline.base.store import Store
 from pipeline.teachers.teacher import Teacher
 from pipeline.tokens.item.writer import tile_nbytes
-from pipeline.tokens.job import Job, Outcome
+from pipeline.tokens.job import Outcome
+from pipeline.tokens.run.copying import Work
 from pipeline.views import fields_nbytes
 
 _FIRST_BATCHES = 4
 """After one to warm up; an estimate from fewer would be a guess."""
 
 
-def announce(
-    tiles: TilesManifest, work: Sequence[tuple[Job, Sequence[TilesItem]]], teacher: Teacher, store: Store
-) -> None:
+def announce(tiles: TilesManifest, work: Sequence[Work], teacher: Teacher, store: Store) -> None:
     """Print tiles to compute, tiles cached, bytes to write and bytes free. Raises `StoreFull` where they do not fit."""
-    n_slides, n_all = sum(len(items) for _, items in work), sum(item.n for item in tiles.items)
-    n_todo, to_write, free = 0, 0, free_bytes(store.root)
-    for job, items in work:
-        n_tiles, layout = sum(item.n for item in items), job.params.patch
-        per_tile = tile_nbytes(layout, job.params.n_views, teacher.tokens, teacher.width) + fields_nbytes(job.params)
-        written = store.partial_nbytes([job.ref(item.key) for item in items])
-        n_todo, to_write = n_todo + n_tiles, to_write + max(0, n_tiles * per_tile - written)
+    n_slides, n_all = sum(len(part.items) for part in work), sum(item.n for item in tiles.items)
+    n_todo, n_known = sum(part.n_asked for part in work), sum(part.n_known for part in work)
+    to_write, free = 0, free_bytes(store.root)
+    for part in work:
+        params = part.job.params
+        per_tile = tile_nbytes(params.patch, params.n_views, teacher.tokens, teacher.width) + fields_nbytes(params)
+        written = store.partial_nbytes([part.job.ref(item.key) for item in part.items])
+        to_write += max(0, sum(item.n for item in part.items) * per_tile - written)
+    known = f", {n_known} of them as images of other folders" if n_known else ""
     console.print(
-        f"tokens: {n_todo} tiles of {n_slides} slides to compute ({n_all - n_todo} of {n_all} tiles cached), "
+        f"tokens: {n_todo} tiles of {n_slides} slides to compute ({n_all - n_todo} of {n_all} tiles cached{known}), "
         f"{human(to_write)} to write, {human(free)} free",
         soft_wrap=True,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from pipeline.base.errors import SlideRefused
 from pipeline.base.items import TilesItem
@@ -11,9 +13,12 @@ from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.types import Recipe
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.statistics import Calibration
+from pipeline.tiles.item.content import Found
+from pipeline.tiles.item.meta import IMAGES
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens import calibration
-from pipeline.tokens.recipe import one_view
+from pipeline.tokens.recipe import by_content, one_view
+from pipeline.tokens.run.answered import Answered
 from pipeline.tokens.run.spent import Spent
 
 Picked = tuple[tuple[TilesItem, int], ...]
@@ -52,9 +57,21 @@ class Job:
         """The same for slides that nothing is trained on: one view."""
         return replace(self, recipe=one_view(self.recipe), params=self.params.one_view)
 
+    @property
+    def of_images(self) -> Job:
+        """The same for folders of images that are trained on."""
+        return replace(self, recipe=by_content(self.recipe))
+
     def of(self, item: TilesItem) -> Job:
-        """This one for a train slide, else `held_out`, which may come to the same."""
-        return self if item.in_train or self.params.n_views == 1 else self.held_out
+        """This one for a train slide, `of_images` for such a folder, else `held_out`; they may come to the same."""
+        if not item.in_train and self.params.n_views > 1:
+            return self.held_out
+        return self.of_images if item.kind in IMAGES else self
+
+    @cached_property
+    def answered(self) -> Answered:
+        """What the store has of the recipe, by the content of the tiles."""
+        return Answered(self.store, self.key, recipe_key(self.tiles_recipe))
 
     def ref(self, item_key: str) -> Ref:
         """Where a slide's tokens are, or will be."""
@@ -68,6 +85,15 @@ class Job:
     def frozen(self) -> Calibration | None:
         """The calibration that the store holds; None where only CLS is kept."""
         return None if self.params.patch == "none" else calibration.load(self.store.path(self.calibration))
+
+    @property
+    def has_frozen(self) -> bool:
+        """Whether nothing is left to be calibrated."""
+        return self.params.patch == "none" or self.store.has(self.calibration)
+
+    def known(self, items: Sequence[TilesItem]) -> dict[str, Found]:
+        """Where the store has the answers to tiles of these items, by the items' keys (run/answered.py)."""
+        return self.answered.find(items, self.frozen()) if self.has_frozen else {}
 
 
 @dataclass

@@ -3,6 +3,9 @@
 Views are for training. A held-out slide, or a data set that only probes look at, needs the teacher's answer to the tile
 as it is: its recipe is the same with one view, whatever is trained on, so that studies of views share it. Both share
 the calibration, which is kept under the recipe of one view: tokens of train and held-out slides lie in one space.
+
+Random views of a slide's tiles are drawn by its key and their row; those of images of a folder, whose rows move when
+one image is added, by each image's content. That is a recipe of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from pipeline.teachers.teacher import Teacher
 from pipeline.tokens.calibration import CALIBRATED_BY
 from pipeline.views import stores_fields
 
+DRAWN_BY = "drawn_by"
+"""In a recipe of folders of images with random views: what these are drawn by."""
 RECIPE_VERSION = 2
 """Count up when the same parameters give other bytes."""
 
@@ -38,9 +43,15 @@ def tokens_recipe(tiles: TilesManifest, teacher: Teacher, params: TokensParams, 
     return recipe
 
 
+def by_content(recipe: Recipe) -> Recipe:
+    """The recipe of images whose random views are drawn by their content; without such views, the same."""
+    return {**recipe, DRAWN_BY: "content"} if "augment" in recipe else recipe
+
+
 def one_view(recipe: Recipe) -> Recipe:
     """The recipe with the tile as it is alone; of a recipe with one view, the same."""
-    return {name: value for name, value in recipe.items() if name not in ("augment", CALIBRATED_BY)} | {"views": 1}
+    of_views = ("augment", CALIBRATED_BY, DRAWN_BY)
+    return {name: value for name, value in recipe.items() if name not in of_views} | {"views": 1}
 
 
 def one_view_key(tokens: TokensManifest) -> str:

@@ -20,6 +20,7 @@ from pipeline.tokens import calibration
 from pipeline.tokens.estimate import Estimate, announce, conclude
 from pipeline.tokens.job import Job, Outcome
 from pipeline.tokens.recipe import tokens_recipe
+from pipeline.tokens.run.copying import Work, copy_whole
 from pipeline.tokens.run.scale_out import compute_all, precision_there
 
 
@@ -28,7 +29,8 @@ def make_tokens(
 ) -> TokensManifest:
     """The teacher's answers for every slide of tiles.json; only what the store lacks is computed.
 
-    Train slides in all views, the others as they are. A killed run goes on at the chunk where it was. A slide whose
+    Train slides in all views, the others as they are. Images of folders that another item has are not asked about
+    again. A killed run goes on at the chunk where it was. A slide whose
     tiles do not decode is refused, or with `on_error: fail` raises `SlideRefused`. Raises `TeacherError` where the
     teacher cannot be had, its engine does not pass the gate or it answers NaN, and `StoreFull` before anything is
     computed that would not fit.
@@ -50,28 +52,30 @@ def make_tokens(
         _tell(teacher)
         announce(tiles, work, teacher, store)
         picked = tuple(calibration.choose(tiles.items, params.calibration_tiles))
-        total = sum(item.n for _, items in work for item in items)
+        total = sum(item.n for part in work for item in part.items)
         began, energy, figures = time.monotonic(), Energy(), dict[str, float]()
         with track("tokens", total, "tiles") as advance:
             estimate = Estimate(total, advance)
-            for part, items in work or [(job, [])]:
-                done, of_gate = compute_all(items, part, picked, teacher, cluster, estimate)
-                outcome.add(done)
-                figures |= of_gate
-        made = [part.ref(item.key) for part, items in work for item in items if item.key not in outcome.refused]
+            for part in work or [Work(job, [])]:
+                left = copy_whole(part, teacher, estimate)
+                if left or not part.items:
+                    done, of_gate = compute_all(left, part.job, picked, teacher, cluster, estimate)
+                    outcome.add(done)
+                    figures |= of_gate
+        made = [part.job.ref(item.key) for part in work for item in part.items if item.key not in outcome.refused]
         nbytes = sum(store.nbytes(ref) for ref in made)
         timings = conclude(outcome, nbytes, time.monotonic() - began, energy.joules()) | figures
     return _manifest(tiles, job, teacher, outcome.refused, tuple(uses)).model_copy(update={"timings": timings})
 
 
-def _missing(items: Sequence[TilesItem], job: Job) -> list[tuple[Job, list[TilesItem]]]:
+def _missing(items: Sequence[TilesItem], job: Job) -> list[Work]:
     """What the store lacks, each slide once, by id: train slides first, then those with one view."""
-    work: dict[str, tuple[Job, dict[str, TilesItem]]] = {}
+    missing: dict[str, tuple[Job, dict[str, TilesItem]]] = {}
     for item in sorted(items, key=lambda item: (not item.in_train, item.id)):
         part = job.of(item)
         if not job.store.has(part.ref(item.key)):
-            work.setdefault(part.key, (part, {}))[1].setdefault(item.key, item)
-    return [(part, list(found.values())) for part, found in work.values()]
+            missing.setdefault(part.key, (part, {}))[1].setdefault(item.key, item)
+    return [Work(part, list(found.values()), part.known(list(found.values()))) for part, found in missing.values()]
 
 
 def _tell(teacher: Teacher) -> None:

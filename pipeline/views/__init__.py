@@ -17,11 +17,12 @@ time with numpy in the loader's threads (`view_of_tile`), or a batch at once on 
 from pipeline.views.array import StoredViews, fields_nbytes, source_px, stores_fields, write_fields
 from pipeline.views.batch import apply_views
 from pipeline.views.dihedral import N_ELEMENTS, apply_view
-from pipeline.views.fields import batch_fields, view_fields
+from pipeline.views.fields import Place, batch_fields, view_fields
 from pipeline.views.tile import view_of_tile
 
 __all__ = [
     "N_ELEMENTS",
+    "Place",
     "StoredViews",
     "apply_view",
     "apply_views",

@@ -7,6 +7,7 @@ array, and view v is element v of the tile as it is decoded at the side that is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from pipeline.base.errors import CorruptItem
 from pipeline.base.manifest import fact_of
 from pipeline.base.types import Json, Rows
 from pipeline.params.tokens import TokensParams
-from pipeline.views.fields import FIELDS, dihedral_fields, view_fields
+from pipeline.views.fields import FIELDS, Place, batch_fields, dihedral_fields
 
 ARRAY = "views"
 _CHUNK_ROWS = 65536
@@ -38,15 +39,19 @@ def source_px(params: TokensParams, tile_px: int, input_px: int) -> int:
     return tile_px if stores_fields(params) else input_px
 
 
-def write_fields(folder: Path, params: TokensParams, key: str, n: int, tile_px: int) -> None:
-    """Write the fields of a slide's n tiles into its item's folder, where they are to be stored. May be repeated."""
+def write_fields(folder: Path, params: TokensParams, drawn_by: Callable[[int], Place], n: int, tile_px: int) -> None:
+    """Write the fields of a slide's n tiles into its item's folder, where they are to be stored. May be repeated.
+
+    `drawn_by` gives of each row what its views are drawn by.
+    """
     if not stores_fields(params):
         return
     shape = (n, params.n_views, len(FIELDS))
     attributes: dict[str, Json] = {"fields": list(FIELDS), "source_px": tile_px}
     writer = ArrayWriter(folder / ARRAY, shape, balanced_rows(n, _CHUNK_ROWS), np.float32, attributes)
     for chunk in range(writer.n_chunks):
-        writer.write(chunk, view_fields(params, key, writer.rows(chunk)))
+        rows = writer.rows(chunk)
+        writer.write(chunk, batch_fields(params, [drawn_by(row) for row in rows], len(rows)))
 
 
 class StoredViews:

@@ -4,7 +4,8 @@ Shapes: n rows asked for, V views, P = len(FIELDS).
 
 They are drawn by Philox, keyed by the seed and the slide's own key, at a counter that is the view and the row (Salmon
 et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): so they depend on neither batches, the order of slides, an
-interruption nor the machine, and two slides' first tiles differ.
+interruption nor the machine, and two slides' first tiles differ. An image of a folder is keyed by its own content at
+row 0, so that its views stay the same when other images come or go.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ ALPHA = slice(FIELDS.index("alpha_h"), FIELDS.index("alpha_r") + 1)
 BETA = slice(FIELDS.index("beta_h"), FIELDS.index("beta_r") + 1)
 AS_IT_IS = np.array([0, 0, 0, 1, 1, 1, 1, 0, 0, 0], np.float32)
 """The fields of a tile that nothing is done to."""
+Place = tuple[str, int]
+"""What a tile's views are drawn by: the slide's item key and the row; of an image of a folder, its digest and 0."""
 _BLOCK = 4
 """Words of 64 bits that Philox gives for one count."""
 _BLOCKS = -(-len(FIELDS) // _BLOCK)
@@ -45,8 +48,8 @@ def view_fields(params: TokensParams, key: str, rows: range) -> NDArray[np.float
     return np.concatenate([fields_NVP, *[fields_NP[:, None] for fields_NP in drawn]], axis=1)
 
 
-def batch_fields(params: TokensParams, places: Sequence[tuple[str, int]], size: int) -> NDArray[np.float32]:
-    """The fields of a batch of `size` tiles at `places` (slide's item key, row), (size, V, P); the rest as it is."""
+def batch_fields(params: TokensParams, places: Sequence[Place], size: int) -> NDArray[np.float32]:
+    """The fields of a batch of `size` tiles at `places`, (size, V, P); the rest as it is."""
     fields_BVP = np.tile(AS_IT_IS, (size, params.n_views, 1))
     # Neighbouring rows of one slide are drawn together.
     for _, run in itertools.groupby(enumerate(places), lambda at: (at[1][0], at[1][1] - at[0])):

@@ -118,12 +118,10 @@ def test_appended_bytes_are_an_ordinary_array(parts: list[bytes], chunk_nbytes: 
 
 
 def test_maps_are_bounded_and_reading_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.base.arrays.MAPS_MAX", 3)
+    monkeypatch.setattr("pipeline.base.maps._most", lambda: 3)
     values, found = np.arange(40, dtype=np.int64).reshape(20, 2), []
     for name in ("a", "b"):
-        writer = ArrayWriter(tmp_path / name, values.shape, 2, np.int64)
-        for chunk in range(writer.n_chunks):
-            writer.write(chunk, values[2 * chunk : 2 * chunk + 2])
+        write(tmp_path / name, values, 2)
         found.append(MappedArray(tmp_path / name))
     for _ in range(2):
         for array in found:

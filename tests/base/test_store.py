@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from made.partials import partials
 from small_disk import small_disk
 
 from pipeline.base.errors import CorruptItem, MissingItem, StoreError, StoreFull, StoreReadOnly
@@ -23,10 +24,6 @@ def put(store: Store, content: bytes = b"pixels", ref: Ref = REF) -> None:
     with store.write(ref, RECIPE) as folder:
         (folder / "a").mkdir(exist_ok=True)
         (folder / "a" / "data").write_bytes(content)
-
-
-def partials(store: Store) -> list[Path]:
-    return list(store.root.glob("*/*/.*.partial"))
 
 
 def child(code: str, store: Store) -> subprocess.Popen[str]:
@@ -59,12 +56,13 @@ def test_a_failing_writer_leaves_nothing(tmp_path: Path) -> None:
     assert partials(store) == []
 
 
-def test_a_partial_that_was_about_to_be_renamed_is_no_item(tmp_path: Path) -> None:
+def test_what_is_unfinished_or_half_deleted_is_no_item(tmp_path: Path) -> None:
     store = Store(tmp_path)
     put(store)
-    orphan = store.path(REF).with_name(f".{REF.item}.0123.partial")
-    orphan.mkdir()
-    (orphan / "item.json").write_text("{}")
+    recipe = store.path(REF).parent
+    for folder in (recipe / ".partials" / "slide-2" / "0123", recipe / ".slide-2.0123.deleted"):
+        folder.mkdir(parents=True)
+        (folder / "item.json").write_text("{}")
     assert list(store.refs()) == [REF]
 
 
@@ -239,3 +237,67 @@ def test_bytes_of_unfinished_items_are_those_of_the_items_asked_for(tmp_path: Pa
             raise RuntimeError
     assert store.partial_nbytes([REF, other]) == 1010
     assert store.partial_nbytes([dotted]) == 100 and store.partial_nbytes([]) == 0
+
+
+def test_an_item_is_being_written_for_as_long_as_its_writer_lives(tmp_path: Path) -> None:
+    store, other = Store(tmp_path), Ref("tiles", REF.recipe, "slide-2")
+    assert not store.being_written(REF)
+    code = "with store.write(ref, recipe) as folder:\n    print('ready', flush=True); sys.stdin.readline()\n"
+    for end in ("commit", "kill"):
+        writer = child(code, store)
+        assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
+        assert store.being_written(REF) and not store.being_written(other)
+        if end == "kill":
+            writer.kill()
+        writer.communicate("go\n" if end == "commit" else None, timeout=30)
+        assert not store.being_written(REF)
+    assert store.has(REF) and len(partials(store)) == 1
+
+
+def test_a_writer_looks_at_its_own_items_partials_alone(tmp_path: Path) -> None:
+    """A listing of the recipe's folder for each of its items would make a run's time grow with their square."""
+    store = Store(tmp_path)
+    put(store)
+    recipe = store.path(REF).parent
+    code = (
+        "listed = []\nfrom pathlib import Path\n"
+        "sys.addaudithook(lambda event, given: listed.append(str(given[0])) if event == 'os.scandir' else None)\n"
+        "with store.write(Ref('tiles', ref.recipe, 'slide-2'), recipe): pass\nprint(*listed, sep='\\n')\n"
+    )
+    listed = child(code, store).communicate(timeout=30)[0].split()
+    assert listed and str(recipe) not in listed and str(recipe / ".partials") not in listed
+
+
+def test_partials_of_the_earlier_layout_are_gone_on_in(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    earlier = [store.path(REF).with_name(f".{item}.0123.partial") for item in (REF.item, f"{REF.item}.b")]
+    for folder in earlier:
+        folder.mkdir(parents=True)
+        (folder / ".lock").touch()
+        (folder / "chunk-0").write_bytes(folder.name.encode())
+    assert store.partial_nbytes([REF]) == len(earlier[0].name)
+    with store.write(REF, RECIPE, resume=True) as folder:
+        assert (folder / "chunk-0").read_bytes() == earlier[0].name.encode()
+    assert sorted(path.name for path in store.path(REF).iterdir()) == ["chunk-0", "item.json"]
+    assert store.sweep() == 1 and not partials(store)
+
+
+def test_of_several_who_take_an_orphan_over_one_goes_on_in_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    _kill_while_writing(store)
+    code = (
+        "sys.stdin.readline()\n"
+        "with store.write(ref, recipe, resume=True) as folder:\n"
+        "    print((folder / 'chunk-0').exists(), flush=True); sys.stdin.readline()\n"
+    )
+    racers = [child(code, store) for _ in range(3)]
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    said = [racer.stdout.readline() for racer in racers if racer.stdout is not None]
+    for racer in racers:
+        racer.communicate("go\n", timeout=30)
+        assert racer.returncode == 0
+    assert sorted(said) == ["False\n", "False\n", "True\n"]
+    assert not partials(store) and not list(tmp_path.glob("*/*/.partials/*"))

@@ -35,14 +35,17 @@ def nothing(n: int = 1, note: str = "") -> None:
     """Nobody watches."""
 
 
-def write(store: Store, key: str, seed: int, n: int) -> Sample:
+def write(store: Store, key: str, seed: int, n: int, kind: str = "file", without: int | None = None) -> Sample:
     random = np.random.default_rng(seed)
     ref = Ref("tiles", "t", key)
     with store.write(ref, {}) as folder:
         writer = TileWriter(folder)
-        for _ in range(n):
-            writer.append(encode_jpeg(random.integers(0, 256, (SIDE_PX, SIDE_PX, 3), np.uint8), 90))
-        writer.close(Meta(kind="file", tile_px=SIDE_PX))
+        for i in range(n):
+            image = random.integers(0, 256, (SIDE_PX, SIDE_PX, 3), np.uint8)
+            if i != without:
+                writer.append(encode_jpeg(image, 90))
+        writer.close(Meta.model_validate({"kind": kind, "tile_px": SIDE_PX}))
+        n = len(writer)
     return Sample(key, store.path(ref), store.path(ref), np.arange(n), (None,) * n)
 
 
@@ -129,3 +132,33 @@ def test_all_that_was_asked_for_is_named(made: Made) -> None:
 
 def _images(sample: Sample, n: int) -> np.ndarray:
     return np.stack([TileReader(sample.tiles).image(row, SIDE_PX) for row in range(n)])
+
+
+def test_of_a_folder_in_which_an_image_is_another_that_image_alone_is_looked_at(made: Made, tmp_path: Path) -> None:
+    """The images before and after it are another item's, at other rows; bit for bit as computed anew."""
+    before = write(made.store, "before", 7, 13, "images", without=4)
+    after = write(made.store, "after", 7, 13, "folder", without=9)
+    asked(made, made.nets, [before])
+    looked_at: list[int] = []
+    hooks = [net.model.register_forward_hook(lambda _, x, __: looked_at.append(len(x[0]))) for net in made.nets]
+    found = asked(made, made.nets, [made.samples[1], after])
+    assert looked_at == [BATCH, BATCH], "one batch of each model: three tiles of a slide and the fourth image"
+    for hook in hooks:
+        hook.remove()
+    other = Store(tmp_path / "other")
+    shutil.copytree(made.store.root / "tiles", other.root / "tiles")
+    anew = asked(made, made.nets, [made.samples[1], after], other)
+    assert all(np.array_equal(one, two) for one, two in zip(found, anew, strict=True))
+
+
+def test_an_answer_is_not_taken_from_a_damaged_item(made: Made) -> None:
+    before, after = (write(made.store, key, 7, 9, "folder", without=i) for key, i in (("before", 4), ("after", 5)))
+    (whole,) = asked(made, made.nets[:1], [after])
+    for ref in [ref for ref in made.store.refs() if ref.kind == KIND]:
+        made.store.delete(ref)
+    asked(made, made.nets[:1], [before])
+    files = [path for path in made.store.root.glob(f"{KIND}/*/*/embedding/**/*") if path.is_file()]
+    file = next(path for path in files if path.name != "zarr.json")
+    file.write_bytes(bytes(len(file.read_bytes())))
+    (found,) = asked(made, made.nets[:1], [after])
+    assert np.array_equal(found, whole)

@@ -32,7 +32,7 @@ def tiny(**changed: Any) -> StudentParams:
         "batch_size": 8,
         "block_rows": 4,
         "buffer_rows": 16,
-        "checkpoint_every": 3,
+        "checkpoint_minutes": 0,
         "workers": 2,
     }
     return StudentParams.model_validate(small | changed)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pipeline.base.figures import Figure, Interval, NotMeasured
-from pipeline.evaluate.split_figures import (
+from pipeline.evaluate.summary import EvaluateSummary, Maps, MapTile, SetFigures
+from pipeline.measures.robustness.results import Robustness, Steadiness
+from pipeline.measures.split_figures import (
     Accuracies,
     Accuracy,
     FewShot,
@@ -15,7 +17,6 @@ from pipeline.evaluate.split_figures import (
     SplitFigures,
     Structure,
 )
-from pipeline.evaluate.summary import EvaluateSummary, Maps, MapTile, Robustness, SetFigures, Steadiness
 
 NO_ADAPTER = NotMeasured(why="the student has no dense adapter (student.objective.patch is 0)")
 

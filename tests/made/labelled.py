@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.base.intervals import Units
-from pipeline.evaluate.probes.probes import Labelled
+from pipeline.measures.probes.probes import Labelled
 
 CLASSES = ("fat", "gland", "stroma")
 WIDTH = 256

@@ -29,7 +29,7 @@ def put_slide(store: Store, slide_id: str, n: int, split: str = "train", bad_row
                 jpeg = encode_jpeg(np.kron(coarse_HWC, np.ones((8, 8, 1), np.uint8)), 90)
                 writer.append(b"no image" if row == bad_row else jpeg)
             writer.close(Meta(kind="file", tile_px=1))
-    return tiles_item(slide_id, n, split, key=ref.item, digest=store.digest(ref), kind="folder")
+    return tiles_item(slide_id, n, split, key=ref.item, digest=store.digest(ref), kind="file")
 
 
 def tiles_json(store: Store, slides: Mapping[str, int], **options: int | str) -> TilesManifest:

@@ -46,6 +46,10 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("tiles: {tile_pix: 224}", r"(?s)unknown key 'tiles.tile_pix'.*did you mean 'tile_px'"),
+        (
+            "student: {checkpoint_every: 50}",
+            r"(?s)student.checkpoint_every.*go by time.*checkpoint_minutes",
+        ),
         ("tokenz: {}", r"(?s)unknown key 'tokenz'.*did you mean 'tokens'"),
         ("student: {objective: {clss: 1}}", r"(?s)student.objective.clss.*did you mean 'cls'"),
         ("tiles: {tile_px: -3}", r"tiles.tile_px.*greater than or equal to 16"),

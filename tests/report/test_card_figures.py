@@ -7,8 +7,8 @@ from made.items import student_manifest
 
 from pipeline.base.figures import NotMeasured
 from pipeline.evaluate.manifest import EvaluateManifest
-from pipeline.evaluate.split_figures import SplitFigures
 from pipeline.evaluate.summary import EvaluateSummary, SetFigures
+from pipeline.measures.split_figures import SplitFigures
 from pipeline.params.student import ObjectiveParams, StudentParams
 from pipeline.report.card_figures import figures, write_card
 

@@ -23,7 +23,8 @@ from pipeline.base.items import FileItem
 from pipeline.base.store import Store
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.benchmark.results import Speedup
-from pipeline.evaluate.summary import EvaluateSummary, Robustness, Steadiness
+from pipeline.evaluate.summary import EvaluateSummary
+from pipeline.measures.robustness.results import Robustness, Steadiness
 from pipeline.params.report import ReportParams
 from pipeline.report.across.pareto import Pareto
 from pipeline.report.page import Manifests, build_report

@@ -82,3 +82,25 @@ def test_the_same_run_writes_the_same_bytes(
     build_report(manifests, ReportParams(), store, compared, tmp_path / "again" / "report.html")
     for path in [folder / "slides.html", *(folder / "slides").iterdir()]:
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(folder)).read_bytes()
+
+
+def test_pictures_that_are_there_are_not_made_again_and_those_of_other_tiles_are(
+    folder: Path, manifests: Manifests, store: Store, compared: Pareto
+) -> None:
+    first = rows((folder / "slides.html").read_text())[0]
+    written = {path: path.stat().st_ino for path in (folder / "slides").iterdir()}
+    alpha, *others = manifests["tiles"].items
+    for name in ("overlay.jpg", "mosaic.jpg"):
+        (store.path(Ref.of(manifests["tiles"], alpha)) / name).unlink()
+    build_report(manifests, ReportParams(), store, compared, folder / "report.html")
+    assert rows((folder / "slides.html").read_text())[0] == first
+    assert {path: path.stat().st_ino for path in (folder / "slides").iterdir()} == written
+
+    again = (alpha.model_copy(update={"digest": "another"}), *others)
+    manifests["tiles"] = manifests["tiles"].model_copy(update={"items": again})
+    build_report(manifests, ReportParams(), store, compared, folder / "report.html")
+    # The store has a thumbnail of it left.
+    after = rows((folder / "slides.html").read_text())[0]
+    assert after["overlay"] not in (None, first["overlay"]) and after["mosaic"] is None
+    kept = {path.name for path in (folder / "slides").iterdir()}
+    assert after["overlay"] in kept and not kept & {first["overlay"], first["mosaic"]}

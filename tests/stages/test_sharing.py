@@ -93,13 +93,13 @@ def test_kill_9_during_tokens_loses_nothing_and_changes_nothing(project: Project
     manifest = project.artifact("tokens")
 
     def a_chunk_is_written() -> bool:
-        return any((store / "tokens").glob("*/.*.partial/cls/c/0/*/*")) if (store / "tokens").exists() else False
+        return any((store / "tokens").glob("*/.partials/*/*/cls/c/0/*/*")) if (store / "tokens").exists() else False
 
     project.kill_when(a_chunk_is_written, "repro", "-s", "-f", "tokens", HISTILL_STORE=str(store))
-    assert list((store / "tokens").glob("*/.*.partial")), "the kill came while an item was open"
+    assert list((store / "tokens").glob("*/.partials/*/*")), "the kill came while an item was open"
     output = project.dvc("repro", "-s", "-f", "tokens", HISTILL_STORE=str(store))
     assert "Running stage 'tokens'" in output and "'tiles'" not in output, "a stage runs alone by its name"
-    assert not list((store / "tokens").glob("*/.*.partial"))
+    assert not list((store / "tokens").glob("*/.partials/*/*"))
     assert project.artifact("tokens") == manifest
     assert project.store_files("tokens", store) == project.store_files("tokens")
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ from made.training import make_training
 
 from pipeline.base.errors import TrainingError
 from pipeline.student import loop
-from pipeline.student.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.student.checkpoint import Checkpoints, State, load_checkpoint, save_checkpoint
 from pipeline.student.loader import Batch
 from pipeline.student.loop import Training
 from pipeline.student.train import train_student
 
 TESTS = Path(__file__).parents[1]
-PARAMS = {"epochs": 8, "checkpoint_every": 2}
+PARAMS = {"epochs": 8, "checkpoint_minutes": 0}
 CODE = f"""
 import sys
 from pathlib import Path
@@ -52,7 +53,7 @@ def test_killed_and_restarted_ends_with_the_same_bytes(tmp_path: Path) -> None:
         [sys.executable, "-c", CODE, str(killed)], env=environment, stderr=subprocess.PIPE, start_new_session=True
     ) as process:
         deadline = time.monotonic() + 600
-        while not list(killed.glob("store/checkpoints/*/.run.*.partial/checkpoint.pt")):
+        while not list(killed.glob("store/checkpoints/*/.partials/run/*/checkpoint.pt")):
             assert process.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGKILL)
@@ -64,7 +65,7 @@ def test_killed_and_restarted_ends_with_the_same_bytes(tmp_path: Path) -> None:
     )
     assert 0 < metrics["resumed_from"] < metrics["steps"] == 40
     assert run_folder(killed) == run_folder(whole)
-    assert not list(killed.glob("store/checkpoints/*/.run.*")), "a partial is left behind"
+    assert not list(killed.glob("store/checkpoints/*/.partials/*")), "a partial is left behind"
     out = killed / "out"
     assert {item.id for item in manifest.items} == {
         p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()
@@ -92,23 +93,65 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
     variant: str, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Rows of three steps: what is summed towards a row is in no checkpoint, so the one due after 4 waits for the row.
+    # Rows of three steps: what is summed towards a row is in no checkpoint, so one that is due waits for the row.
     monkeypatch.setattr(loop, "CURVE_ROWS", 4)
-    params = {"checkpoint_every": 4, **VARIANTS[variant]}
+    params = VARIANTS[variant]
     whole = make_training(cache, tmp_path / "whole", **params)
     whole.run()
     with pytest.raises(InterruptedError):
         make_training(cache, tmp_path / "stopped", StopsAt7, **params).run()
     resumed = make_training(cache, tmp_path / "stopped", **params)
-    assert resumed.run()["resumed_from"] == 6
+    assert resumed.run()["resumed_from"] in (3, 6)
     assert resumed.curve == whole.curve
     expected, found = whole.final().state_dict(), resumed.final().state_dict()
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
 
 
 def test_a_checkpoint_that_cannot_be_read_says_which(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, {"step": 1})
+    save_checkpoint(tmp_path, state(1, torch.zeros(2)))
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(TrainingError, match=str(path)):
         load_checkpoint(tmp_path)
+
+
+def state(step: int, value: torch.Tensor) -> State:
+    return {"step": step, "model": {"a": value}, "average": None, "optimizer": {"state": {0: value}}, "curve": []}
+
+
+def test_what_is_written_is_the_state_at_that_moment_however_it_changes_after(tmp_path: Path) -> None:
+    value, curve = torch.zeros(5_000_000), [{"step": 1.0}]
+    with Checkpoints(tmp_path, minutes=0) as checkpoints:
+        checkpoints.save({**state(1, value), "curve": curve})
+        # While it is written, the training goes on.
+        value += 1
+        curve.append({"step": 2.0})
+    found = load_checkpoint(tmp_path)
+    assert found is not None and found["curve"] == [{"step": 1.0}]
+    assert not found["model"]["a"].any() and not found["optimizer"]["state"][0].any()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_checkpoints_keep_their_distance_and_are_written_one_at_a_time(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path, minutes=60) as checkpoints:
+        assert not checkpoints.due()
+    with Checkpoints(tmp_path, minutes=0) as checkpoints:
+        assert checkpoints.due()
+        goes_on = threading.Event()
+        checkpoints._thread.submit(goes_on.wait)
+        checkpoints.save(state(1, torch.zeros(2)))
+        assert not checkpoints.due()
+        goes_on.set()
+    assert load_checkpoint(tmp_path) is not None
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_training(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    with pytest.raises(FileNotFoundError, match="gone"), Checkpoints(gone, minutes=0) as checkpoints:
+        checkpoints.save(state(1, torch.zeros(2)))
+        deadline = time.monotonic() + 60
+        while not checkpoints.due():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    with pytest.raises(FileNotFoundError, match="gone"), Checkpoints(gone, minutes=0) as checkpoints:
+        checkpoints.save(state(1, torch.zeros(2)))

@@ -43,7 +43,7 @@ def test_the_loss_falls_and_the_curve_says_so(cache: Cache, tmp_path: Path) -> N
 
 def test_a_finished_run_is_only_exported_again(cache: Cache, tmp_path: Path) -> None:
     first, trained = train(cache, tmp_path / "a", tiny(seed=1))
-    second, again = train(cache, tmp_path / "b", tiny(seed=1, workers=0, checkpoint_every=50))
+    second, again = train(cache, tmp_path / "b", tiny(seed=1, workers=0, checkpoint_minutes=9))
     assert (trained["cached"], again) == (False, {"cached": True})
     assert first == second
     folders = [tmp_path / at / "models" / "student" for at in "ab"]
@@ -117,7 +117,7 @@ def test_the_recipe_holds_what_changes_the_weights(cache: Cache) -> None:
     def recipe(world: int = 1, **changed: Any) -> dict[str, Any]:
         return train_recipe(cache.tokens, corpus, tiny(**changed), 32, world)
 
-    assert recipe(workers=0) == recipe(checkpoint_every=9) == recipe()
+    assert recipe(workers=0) == recipe(checkpoint_minutes=9) == recipe()
     fraction, processes = recipe(train_fraction=0.3), recipe(world=2)
     assert "kept_rows" in fraction and "kept_rows" not in recipe() and processes["world"] == 2
     assert recipe(world=2, freeze_batch_norm=True) == recipe(freeze_batch_norm=True)

@@ -20,8 +20,8 @@ from scipy import stats
 from pipeline.base.errors import ManifestError, StudyError
 from pipeline.base.figures import NotMeasured
 from pipeline.evaluate.manifest import EvaluateManifest
-from pipeline.evaluate.split_figures import FromLabels, SplitFigures
 from pipeline.evaluate.summary import EvaluateSummary
+from pipeline.measures.split_figures import FromLabels, SplitFigures
 from pipeline.params import text
 from pipeline.params.load import load_params
 from pipeline.params.whole import WholeParams

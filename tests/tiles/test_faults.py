@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from made.partials import orphaned
 from made.slides import make_slide, overwrite, put, set_tag, spans, tissue_picture
 
 from pipeline.base.errors import HistillError, SlideRefused
-from pipeline.base.store import Store
+from pipeline.base.store import Ref, Store
 from pipeline.params.site import ClusterParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams, TissueParams
@@ -299,12 +300,8 @@ def test_a_killed_runs_leftovers_block_nothing(tmp_path: Path) -> None:
     store, one = Store(tmp_path / "store"), ClusterParams(workers=1)
     slides = catalogue(slides_params, store, one)
     made = make_tiles(slides, sources(path, store, slides_params), PARAMS, store, one)
-    item = store.root / "tiles" / made.recipe_key / made.items[0].key
     # Killed in the middle: a partial of a process that is gone, with a chunk in it, and no item.
-    partial = item.with_name(f".{'0' * 32}.partial")
-    shutil.copytree(item, partial)
-    (partial / "item.json").unlink()
-    shutil.rmtree(item)
+    orphaned(store, Ref("tiles", made.recipe_key, made.items[0].key))
     assert make_tiles(slides, sources(path, store, slides_params), PARAMS, store, one) == made
 
 

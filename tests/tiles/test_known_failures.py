@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dask.distributed import LocalCluster
+from made.partials import orphaned
 from made.slides import make_slide, put, spans, tissue_picture
 
 from pipeline.base.items import TilesManifest
@@ -104,12 +105,9 @@ def test_a_tile_of_a_slide_of_0293_um_covers_what_was_asked_for(run: Run) -> Non
 def test_a_killed_runs_lock_is_nobodys_and_its_slide_is_made(run: Run) -> None:
     make_slide(run.folder / "a.tif", tissue_picture(700, 500))
     made = run.tiles("a")
-    item = run.store.path(Ref("tiles", made.recipe_key, made.items[0].key))
-    # As kill -9 leaves it: a partial folder with its lock file and some of its files.
-    partial = item.with_name(f".{item.name}.{'0' * 32}.partial")
-    shutil.move(item, partial)
-    (partial / "item.json").unlink()
-    (partial / ".lock").touch()
+    # As kill -9 leaves it: a partial folder with its owner's file and some of its files.
+    partial = orphaned(run.store, Ref("tiles", made.recipe_key, made.items[0].key))
+    partial.with_name(f"{partial.name}.owner").touch()
     assert run.tiles("a") == made
     assert not partial.exists()
 

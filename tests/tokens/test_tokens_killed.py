@@ -6,6 +6,7 @@ import sys
 import time
 
 import torch
+from made.partials import partials
 from made.tiles import file_bytes, tiles_json
 from project import ROOT
 
@@ -39,12 +40,12 @@ def test_a_killed_run_goes_on_and_ends_byte_for_byte_as_an_uninterrupted_one(tin
     tiles = tiles_json(whole, SLIDES)
     tiles_json(killed, SLIDES)
     child = start(killed, params)
-    while not list(killed.root.glob("tokens/*/.*.partial/cls/c/0/0/0")):
+    while not list(killed.root.glob("tokens/*/.partials/*/*/cls/c/0/0/0")):
         assert child.poll() is None, child.communicate()[1].decode()
         time.sleep(0.002)
     child.send_signal(signal.SIGKILL)
     child.communicate()
-    (partial,) = killed.root.glob("tokens/*/.*.partial")
+    (partial,) = partials(killed)
     first_chunk = partial / "patch" / "c" / "0" / "0" / "0" / "0"
     made_at = first_chunk.stat().st_mtime_ns
     # What a write that the kill cut short leaves behind.

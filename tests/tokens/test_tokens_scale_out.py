@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from made.items import tiles_item
 from made.tiles import file_bytes, tiles_json
 
+from pipeline.base.cores import usable_cores
 from pipeline.base.errors import SlideRefused
 from pipeline.base.store import Store
 from pipeline.params.site import ClusterParams
@@ -31,7 +32,7 @@ def kill_an_owner(store: Store, killed: list[int], give_up: threading.Event) -> 
                 held = [file.path for file in child.open_files() if ".partial" in file.path]
             except psutil.Error:
                 continue
-            if held and list(store.root.glob("tokens/*/.*.partial/cls/c/0/0/0")):
+            if held and list(store.root.glob("tokens/*/.partials/*/*/cls/c/0/0/0")):
                 killed.append(child.pid)
                 os.kill(child.pid, signal.SIGKILL)
                 return
@@ -44,7 +45,7 @@ def test_a_lost_workers_slides_are_redone_and_the_bytes_are_one_processs(tiny_pa
     tiles = tiles_json(one, SLIDES)
     tiles_json(two, SLIDES)
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+    torch.set_num_threads(max(1, usable_cores() // 2))
     expected = make_tokens(tiles, params, one, 512)
     torch.set_num_threads(threads)
     killed, give_up = list[int](), threading.Event()

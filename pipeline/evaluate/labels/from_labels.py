@@ -27,15 +27,15 @@ from pipeline.base.intervals import Resampler
 from pipeline.base.kept import Basis
 from pipeline.base.progress import Advance
 from pipeline.evaluate.embeddings import embeddings
-from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.labels.rivals import Drawn, Rival, Tile, rival
 from pipeline.evaluate.labels.supervised import Recipe
 from pipeline.evaluate.models import Net
-from pipeline.evaluate.probes.probes import Labelled, linear_head
-from pipeline.evaluate.probes.scoring import Scorer
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
-from pipeline.evaluate.split_figures import FromLabels
+from pipeline.measures.fidelity.embedding import Scale
+from pipeline.measures.probes.probes import Labelled, linear_head
+from pipeline.measures.probes.scoring import Scorer
+from pipeline.measures.split_figures import FromLabels
 from pipeline.params.evaluate import EvaluateParams
 
 FROM_LABELS = TypeAdapter(FromLabels)

@@ -11,8 +11,8 @@ from pipeline.base.figures import Figure
 from pipeline.base.intervals import MIN_UNITS
 from pipeline.base.items import TRAIN
 from pipeline.evaluate import selection
-from pipeline.evaluate.probes.mil import FEW_SLIDES
 from pipeline.evaluate.selection import Sample
+from pipeline.measures.probes.mil import FEW_SLIDES
 from pipeline.tokens.item.reader import TokenReader
 
 HANDFUL = 10

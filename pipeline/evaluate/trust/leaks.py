@@ -23,10 +23,10 @@ from pipeline.base.items import TRAIN
 from pipeline.base.kept import Basis
 from pipeline.base.types import Floats
 from pipeline.evaluate.features import teacher_features
-from pipeline.evaluate.fidelity.embedding import Scale
-from pipeline.evaluate.fidelity.neighbours import nearest
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample, spread
+from pipeline.measures.fidelity.embedding import Scale
+from pipeline.measures.fidelity.neighbours import nearest
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import encode_jpeg, resize
 

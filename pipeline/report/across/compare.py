@@ -20,8 +20,8 @@ from pipeline.base.types import Json
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.benchmark.results import Benchmark
 from pipeline.evaluate.manifest import EvaluateManifest
-from pipeline.evaluate.split_figures import PROBES, Probes
 from pipeline.evaluate.summary import EvaluateSummary
+from pipeline.measures.split_figures import PROBES, Probes
 from pipeline.report import charts, verdict
 from pipeline.report.across.pareto import MEASURES, Pareto, pareto, time_interval
 from pipeline.report.across.students import WORKSPACE, Known, Study, gather

@@ -19,8 +19,8 @@ from typing import Literal
 
 from pipeline.base.files import write_csv
 from pipeline.benchmark.results import Benchmark, Costs, Role
-from pipeline.evaluate.split_figures import Probes
 from pipeline.evaluate.summary import EvaluateSummary
+from pipeline.measures.split_figures import Probes
 from pipeline.report.across.students import Known, Study
 
 Measure = Literal["linear_student", "knn_student", "cosine"]

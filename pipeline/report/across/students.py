@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from pipeline.base.errors import ManifestError
 from pipeline.base.items import StudentManifest
+from pipeline.base.manifest import Item, Manifest
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.report.verdict import measured_on
@@ -92,6 +93,7 @@ def gather(root: Path, workspace: Study | None = None) -> Known:
     """
     found = [] if workspace is None else [workspace]
     unread: dict[str, ManifestError] = {}
+    read = Cache(root)
     for place, lock in locks(root):
         experiment = _EXPERIMENT.fullmatch(place)
         if place == WORKSPACE or (place.startswith("exps/") and not experiment):
@@ -99,7 +101,7 @@ def gather(root: Path, workspace: Study | None = None) -> Known:
             continue
         name, md5s = experiment[1] if experiment else place, dict(locked_manifests(lock))
         try:
-            study = _study(name, root, md5s)
+            study = _study(name, read, md5s)
         except ManifestError as error:
             unread[name] = error
             continue
@@ -114,25 +116,37 @@ def _same(one: Study, other: Study) -> bool:
     return same and (None in (one.weights, other.weights) or one.weights == other.weights)
 
 
-def _study(name: str, root: Path, md5s: Mapping[str, str]) -> Study | None:
+class Cache:
+    """DVC's cache of a checkout; a manifest that fifty experiments name is read once, and is one object to all."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._read: dict[tuple[str, str], Manifest[Item, object] | ManifestError | None] = {}
+
+    def manifest(self, kind: type[Kind], name: str, md5s: Mapping[str, str]) -> Kind | None:
+        """The manifest of that kind; None where it is not there. Raises `ManifestError` for another form."""
+        file = f"artifacts/{kind.made_by()}.json"
+        key = file, md5s.get(file, "")
+        if key not in self._read:
+            path = cached_file(self._root, key[1])
+            try:
+                self._read[key] = kind.load(path) if key[1] and path.is_file() else None
+            except ManifestError as error:
+                self._read[key] = error
+        found = self._read[key]
+        if isinstance(found, ManifestError):
+            raise ManifestError(found.what, where=f"{name}, {kind.made_by()}.json", fix=found.fix)
+        assert found is None or isinstance(found, kind)
+        return found
+
+
+def _study(name: str, read: Cache, md5s: Mapping[str, str]) -> Study | None:
     """None where the cache lacks a manifest. Raises `ManifestError` where one cannot be read."""
-    evaluate = _cached(EvaluateManifest, name, root, md5s)
-    benchmark = _cached(BenchmarkManifest, name, root, md5s)
+    evaluate = read.manifest(EvaluateManifest, name, md5s)
+    benchmark = read.manifest(BenchmarkManifest, name, md5s)
     if evaluate is None or benchmark is None:
         return None
     try:
-        return Study(name, evaluate, benchmark, _cached(StudentManifest, name, root, md5s))
+        return Study(name, evaluate, benchmark, read.manifest(StudentManifest, name, md5s))
     except ManifestError:
         return Study(name, evaluate, benchmark)
-
-
-def _cached(kind: type[Kind], name: str, root: Path, md5s: Mapping[str, str]) -> Kind | None:
-    """A manifest from DVC's cache; None where it is not there. Raises `ManifestError` for another form."""
-    file = f"artifacts/{kind.made_by()}.json"
-    path = cached_file(root, md5s.get(file, ""))
-    if file not in md5s or not path.is_file():
-        return None
-    try:
-        return kind.load(path)
-    except ManifestError as error:
-        raise ManifestError(error.what, where=f"{name}, {kind.made_by()}.json", fix=error.fix) from None

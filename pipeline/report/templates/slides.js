@@ -2,6 +2,7 @@
 const slides = JSON.parse(document.getElementById("data").textContent);
 const control = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat("en");
+const order = new Intl.Collator("en", { numeric: true }).compare;
 const reasons = { pen: "under ink", blank: "blank", blurred: "out of focus", damaged: "damaged", limit: "over the limit", glass: "glass", edge: "over the edge" };
 let page = 0;
 
@@ -18,8 +19,8 @@ const value = (slide, key) => (key.startsWith("dropped.") ? slide.dropped[key.sl
 const compare = (key, sign) => (a, b) => {
   const [x, y] = [value(a, key), value(b, key)];
   if (x === null || y === null) return (x === null) - (y === null);
-  if (typeof x === "string") return sign * x.localeCompare(y, "en", { numeric: true });
-  return sign * (x - y) || a.id.localeCompare(b.id, "en", { numeric: true });
+  if (typeof x === "string") return sign * order(x, y);
+  return sign * (x - y) || order(a.id, b.id);
 };
 
 const shown = () => {

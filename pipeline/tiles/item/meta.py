@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 META_FILE = "meta.json"
+IMAGES = ("folder", "images")
+"""Kinds of items that are pictures which somebody put together, and not one slide."""
 
 
 class Meta(BaseModel):

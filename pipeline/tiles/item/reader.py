@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from pipeline.base.arrays import MappedArray
 from pipeline.base.errors import CorruptItem
+from pipeline.tiles.item.content import Digests, as_digests, digest_of
 from pipeline.tiles.item.meta import Meta, read_meta
 from pipeline.tiles.item.writer import JPEG_ARRAY, OFFSETS_ARRAY, TABLE_FILE
 from pipeline.tiles.pixels import FILTER, decode_jpeg
@@ -22,32 +24,26 @@ class TileReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._jpeg: MappedArray | None = None
-        self._offsets: NDArray[np.int64] | None = None
         self._table: pa.Table | None = None
 
     def __reduce__(self) -> tuple[type[TileReader], tuple[Path]]:
         return TileReader, (self.folder,)
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self._offsets) - 1
 
     @property
     def offsets(self) -> NDArray[np.int64]:
         """Where each tile starts in the JPEG bytes, and the last one ends; (N + 1,)."""
-        if self._offsets is None:
-            array = MappedArray(self.folder / OFFSETS_ARRAY)
-            # A view of the map, not a copy: over 20 million tiles they are 160 MB that all processes share.
-            self._offsets = np.asarray(array.slice(0, len(array)))
-        return self._offsets
+        # A view of the map, not a copy: over 20 million tiles they are 160 MB that all processes share. It is not
+        # kept: the map could not be given up.
+        return np.asarray(self._offsets.slice(0, len(self._offsets)))
 
     def jpeg(self, row: int) -> bytes:
         """The tile's JPEG file."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} in {self.folder}")
-        if self._jpeg is None:
-            self._jpeg = MappedArray(self.folder / JPEG_ARRAY)
-        start, stop = int(self.offsets[row]), int(self.offsets[row + 1])
+        start, stop = self._offsets.slice(row, row + 2).tolist()
         if not 0 <= start < stop <= len(self._jpeg):
             what = f"its offsets {start}-{stop} lie outside {len(self._jpeg)} bytes"
             raise CorruptItem(what, where=f"{self.folder}, row {row}", fix="histill store verify")
@@ -75,6 +71,22 @@ class TileReader:
         return labels
 
     @property
+    def digests(self) -> Digests:
+        """Of each tile's JPEG (content.py), (N,); made of the files themselves where the table has no such column."""
+        if "digest" in pq.read_schema(self.folder / TABLE_FILE).names:
+            column = pq.read_table(self.folder / TABLE_FILE, columns=["digest"])["digest"].combine_chunks()
+            return as_digests(memoryview(column.buffers()[1]))[column.offset : column.offset + len(column)]
+        return as_digests(b"".join(digest_of(self.jpeg(row)) for row in range(len(self))))
+
+    @property
     def meta(self) -> Meta:
         """meta.json: what was dropped, and of a slide its geometry (`SlideMeta`)."""
         return read_meta(self.folder)
+
+    @cached_property
+    def _offsets(self) -> MappedArray:
+        return MappedArray(self.folder / OFFSETS_ARRAY)
+
+    @cached_property
+    def _jpeg(self) -> MappedArray:
+        return MappedArray(self.folder / JPEG_ARRAY)

@@ -1,7 +1,8 @@
 """Writes one slide's tiles into an item folder of the store.
 
     tiles.parquet   row, x_l0, y_l0 (int64, level-0 pixels), tissue (float32, 0-1), sharpness, haematoxylin, eosin
-                    (float32, see scores.py, stains.py), label, source (string or null)
+                    (float32, see scores.py, stains.py), label, source (string or null), digest (16 bytes,
+                    see content.py; the reader makes it where the column is not there)
     jpeg/           uint8 (nbytes,): the tiles' JPEG files end to end
     offsets/        int64 (N + 1,): tile i is jpeg[offsets[i]:offsets[i + 1]]
     meta.json       geometry and what was dropped
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 
 from pipeline.base.arrays import ArrayWriter, BytesWriter
 from pipeline.base.files import write_json
+from pipeline.tiles.item.content import DIGEST_NBYTES, digest_of
 from pipeline.tiles.item.meta import META_FILE, Meta
 
 TABLE_FILE, JPEG_ARRAY, OFFSETS_ARRAY = "tiles.parquet", "jpeg", "offsets"
@@ -37,6 +39,7 @@ _SCHEMA = pa.schema(
         ("eosin", pa.float32()),
         ("label", pa.string()),
         ("source", pa.string()),
+        ("digest", pa.binary(DIGEST_NBYTES)),
     ]
 )
 
@@ -63,6 +66,7 @@ class TileWriter:
         self._offsets = array("q", [0])
         self._numbers = {field.name: array(_CODES[field.type]) for field in _SCHEMA if field.type in _CODES}
         self._texts: dict[str, list[str | None]] = {"label": [], "source": []}
+        self._digests = bytearray()
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -83,6 +87,7 @@ class TileWriter:
             column.append(number)
         self._texts["label"].append(label)
         self._texts["source"].append(source)
+        self._digests += digest_of(jpeg)
         self._jpeg.append(jpeg)
         self._offsets.append(len(self._jpeg))
 
@@ -91,7 +96,11 @@ class TileWriter:
         self._jpeg.close()
         offsets = np.frombuffer(self._offsets, np.int64)
         ArrayWriter(self.folder / OFFSETS_ARRAY, offsets.shape, len(offsets), np.int64).write(0, offsets)
-        columns = {name: np.asarray(cells) for name, cells in self._numbers.items()} | self._texts
+        columns: dict[str, object] = {name: np.asarray(cells) for name, cells in self._numbers.items()}
+        digests = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(DIGEST_NBYTES), len(self), [None, pa.py_buffer(bytes(self._digests))]
+        )
+        columns |= self._texts | {"digest": digests}
         pq.write_table(pa.table(columns, schema=_SCHEMA), self.folder / TABLE_FILE)
         labels = Counter(label for label in self._texts["label"] if label is not None)
         counted = meta.model_copy(update={"n": len(self), "labels": dict(labels)})

@@ -85,6 +85,11 @@ class TokenReader:
         """One scale a token, (n, T); layout int8 alone."""
         return self._scale.take(rows, at=self._view(view))
 
+    def stored(self, rows: Rows) -> tuple[NDArray[np.float16], Array | None, NDArray[np.float16] | None]:
+        """All that is kept of the rows, in all views: cls (n, V, D), patch (n, V, T, D), scale (n, V, T)."""
+        patch_nVTD = None if self.layout == "none" else self._patch.take(rows)
+        return self.cls(rows), patch_nVTD, self._scale.take(rows) if self.layout == "int8" else None
+
     def dequantised(self, rows: Rows, view: int = 0) -> NDArray[np.float32]:
         """Standardised patch tokens, (n, T, D) float32, whatever the layout."""
         stored_nTD = self.patch(rows, view)

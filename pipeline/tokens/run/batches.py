@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -28,6 +27,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipeline.base.cores import usable_cores
 from pipeline.base.errors import CorruptItem
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import FILTER
@@ -65,7 +65,7 @@ class Batch(Generic[P]):
 
 def decode_threads(device: torch.device) -> int:
     """A GPU is fed by all cores but two; on a CPU the cores are the teacher's, and two threads keep it fed."""
-    return max(2, min(16, (os.cpu_count() or 1) - 2)) if device.type == "cuda" else 2
+    return max(2, min(16, usable_cores() - 2)) if device.type == "cuda" else 2
 
 
 def packed(places: Iterable[P], size: int) -> Iterator[list[P]]:

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.errors import HistillError, SlideRefused, TeacherError
+from pipeline.base.errors import CorruptItem, HistillError, SlideRefused, TeacherError
 from pipeline.base.items import TilesItem
 from pipeline.tokens.item.encoding import Encoded
 from pipeline.tokens.job import Outcome
@@ -66,6 +66,10 @@ class Collector:
         """Commit a complete slide in the background."""
         self._committing.append(self._committer.submit(self._commit, slide))
 
+    def copy(self, slide: SlideInProgress) -> None:
+        """Write in the background what other items have of a slide, by the thread that writes all else of it."""
+        self._writing.append(self._writer.submit(self._copy, slide))
+
     def refuse(self, item: TilesItem, error: HistillError) -> None:
         """Count a slide as refused. Raises its `SlideRefused` where that ends the run."""
         refused = SlideRefused(error.what, where=item.id, fix=error.fix)
@@ -76,6 +80,25 @@ class Collector:
     def _commit(self, slide: SlideInProgress) -> None:
         with self._spent.during("commit"):
             slide.commit()
+
+    def _copy(self, slide: SlideInProgress) -> None:
+        began = time.perf_counter()
+        if not slide.refused:
+            try:
+                slide.copy()
+            except CorruptItem as error:
+                self._lost(slide, error)
+            else:
+                if slide.complete:
+                    self.commit(slide)
+        self._spent.add("write", time.perf_counter() - began)
+
+    def _lost(self, slide: SlideInProgress, error: CorruptItem) -> None:
+        """An item of which rows are copied has gone or was damaged since it was looked at."""
+        fix = "dvc repro -f -s tokens"
+        gone = CorruptItem(f"the tokens that its rows are copied from: {error.what}", where=error.where, fix=fix)
+        slide.refuse(gone)
+        self.refuse(slide.item, gone)
 
     def _take(self, batch: Batch[SlidePlace], encoded: Encoded) -> None:
         """One batch: each slide's rows of each chunk to where they belong."""
@@ -96,7 +119,11 @@ class Collector:
             if slide.refused:
                 continue
             _require_finite(batch, finite_NV, first, stop)
-            slide.add(chunk, tuple(value if value is None else value[first:stop] for value in arrays))
+            try:
+                slide.add(chunk, tuple(value if value is None else value[first:stop] for value in arrays))
+            except CorruptItem as error:
+                self._lost(slide, error)
+                continue
             self._outcome.tiles += len(own)
             self._progress(len(own), slide.item.id, False)
             if slide.complete:

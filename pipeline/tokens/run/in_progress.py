@@ -1,7 +1,8 @@
 """One slide whose answers are coming in: its partial folder in the store, its missing chunks, and their rows so far.
 
-Chunks are written whole, in order; the folder is committed after the last. A slide that is left unfinished keeps its
-finished chunks for the next run.
+Chunks are written whole; the folder is committed after the last. A slide that is left unfinished keeps its finished
+chunks for the next run. Rows that other items have (answered.py) are copied: into a chunk with its first row that comes
+in, or where none has to come, as a whole (`copy`).
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.base.errors import HistillError
 from pipeline.base.items import TilesItem
 from pipeline.base.types import Array
 from pipeline.teachers.statistics import Calibration
+from pipeline.teachers.teacher import Teacher
+from pipeline.tiles.item.content import NOWHERE, Found, hex_of
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.writer import TokenWriter
 from pipeline.tokens.job import Job
-from pipeline.views import write_fields
+from pipeline.tokens.recipe import DRAWN_BY
+from pipeline.views import Place, write_fields
 
 Answers = tuple[Array | None, ...]
 """The same rows of cls (N, V, D), patch (N, V, T, D) and scale (N, V, T); None where the layout has none."""
@@ -37,6 +42,22 @@ class SlidePlace:
     def reader(self) -> TileReader:
         return self.slide.reader
 
+    @property
+    def drawn_by(self) -> Place:
+        """What the tile's views are drawn by."""
+        return self.slide.drawn_by(self.row)
+
+
+@dataclass
+class _Chunk:
+    """A missing chunk: its rows, those of them that the teacher is asked about, and what is there so far."""
+
+    rows: range
+    asked: NDArray[np.int64]
+    filled: int = 0
+    """Of those that are asked about."""
+    values: Answers = ()
+
 
 class SlideInProgress:
     """Holds the slide's partial folder from its making to `commit`, `refuse` or `abandon`."""
@@ -45,58 +66,75 @@ class SlideInProgress:
         self,
         item: TilesItem,
         job: Job,
-        grid: tuple[int, int],
-        width: int,
+        teacher: Teacher,
         frozen: Calibration | None,
         reader: TileReader,
+        known: Found | None = None,
     ) -> None:
         """Raises `CorruptItem` where the tiles cannot be read, and what the store raises."""
         self.item, self.reader = item, reader
+        self._answered, self._known = job.answered, known
+        self._content = hex_of(reader.digests) if DRAWN_BY in job.recipe else None
         self.refused = False
         n = len(reader)
         self._folder = contextlib.ExitStack()
         folder = self._folder.enter_context(job.store.write(job.ref(item.key), job.recipe, resume=True))
         try:
-            write_fields(folder, job.params, item.key, n, job.tile_px)
-            self._writer = TokenWriter(folder, n, job.params.n_views, grid, width, frozen, job.params.patch)
-            self._missing = dict(self._writer.missing())
+            write_fields(folder, job.params, self.drawn_by, n, job.tile_px)
+            self._writer = TokenWriter(
+                folder, n, job.params.n_views, teacher.grid, teacher.width, frozen, job.params.patch
+            )
+            self._missing = {chunk: _Chunk(rows, self._asked(rows)) for chunk, rows in self._writer.missing()}
         except BaseException as error:
             raise self.abandon(error) from None
-        self.n_cached = n - sum(len(rows) for rows in self._missing.values())
+        self.n_cached = n - sum(len(chunk.asked) for chunk in self._missing.values())
         self._chunks_left = len(self._missing)
-        self._coming: dict[int, tuple[int, Answers]] = {}
 
     @property
     def complete(self) -> bool:
         """Whether every chunk is written."""
         return self._chunks_left == 0
 
+    @property
+    def copies(self) -> bool:
+        """Whether there are chunks of which no row has to come in."""
+        return any(not len(chunk.asked) for chunk in self._missing.values())
+
+    def drawn_by(self, row: int) -> Place:
+        """What the views of a row are drawn by."""
+        return (self.item.key, row) if self._content is None else (self._content[row], 0)
+
     def places(self) -> Iterator[SlidePlace]:
         """The tiles to ask the teacher about, in order; none after a refusal."""
-        for chunk, rows in self._missing.items():
-            for row in rows:
+        for number, chunk in self._missing.items():
+            for row in chunk.asked.tolist():
                 if self.refused:
                     return
-                yield SlidePlace(self, chunk, row)
+                yield SlidePlace(self, number, row)
 
-    def add(self, chunk: int, values: Answers) -> None:
-        """The next rows of a chunk, copied; writes the chunk with its last. Raises what writing raises."""
-        n, whole = next(len(value) for value in values if value is not None), len(self._missing[chunk])
-        if n < whole:
-            filled, buffers = self._coming.pop(chunk, (0, ()))
-            if not buffers:
-                buffers = tuple(v if v is None else np.empty((whole, *v.shape[1:]), v.dtype) for v in values)
-            for buffer, value in zip(buffers, values, strict=True):
+    def copy(self) -> None:
+        """Write the chunks of which other items have all rows. Raises what reading and writing raises."""
+        for number, chunk in self._missing.items():
+            if not len(chunk.asked):
+                self._write(number, self._copied(chunk, ()))
+
+    def add(self, number: int, values: Answers) -> None:
+        """The next rows of a chunk, copied; writes the chunk with its last. Raises what reading and writing raises."""
+        n, chunk = next(len(value) for value in values if value is not None), self._missing[number]
+        if n < len(chunk.rows):
+            if not chunk.filled:
+                whole = len(chunk.rows)
+                empty = tuple(v if v is None else np.empty((whole, *v.shape[1:]), v.dtype) for v in values)
+                chunk.values = self._copied(chunk, empty)
+            at = chunk.asked[chunk.filled : chunk.filled + n] - chunk.rows.start
+            for buffer, value in zip(chunk.values, values, strict=True):
                 if buffer is not None and value is not None:
-                    buffer[filled : filled + n] = value
-            if filled + n < whole:
-                self._coming[chunk] = filled + n, buffers
+                    buffer[at] = value
+            chunk.filled += n
+            if chunk.filled < len(chunk.asked):
                 return
-            values = buffers
-        cls_NVD, patch_NVTD, scale_NVT = values
-        assert cls_NVD is not None
-        self._writer.write(chunk, cls_NVD, patch_NVTD, scale_NVT)
-        self._chunks_left -= 1
+            values, chunk.values = chunk.values, ()
+        self._write(number, values)
 
     def commit(self) -> None:
         """Make the slide's tokens an item of the store."""
@@ -106,7 +144,8 @@ class SlideInProgress:
         """Give the slide up, and only it."""
         self.refused = True
         self.abandon(error)
-        self._coming.clear()
+        for chunk in self._missing.values():
+            chunk.values = ()
 
     def abandon(self, error: BaseException) -> BaseException:
         """Let go of the folder, finished chunks kept; the error as the store reads it (a full disk is `StoreFull`)."""
@@ -115,3 +154,35 @@ class SlideInProgress:
         except HistillError as read:
             return read
         return error
+
+    def _asked(self, rows: range) -> NDArray[np.int64]:
+        """Those of a chunk's rows that no other item has."""
+        every = np.arange(rows.start, rows.stop)
+        return every if self._known is None else every[~self._known.there[rows.start : rows.stop]]
+
+    def _copied(self, chunk: _Chunk, into: Answers) -> Answers:
+        """A chunk's values with the rows of other items put `into` them; made where there are none.
+
+        Raises `CorruptItem` where one of these items has gone meanwhile.
+        """
+        if self._known is None:
+            return into
+        source_W, row_W = (
+            all_W[chunk.rows.start : chunk.rows.stop] for all_W in (self._known.source_W, self._known.row_W)
+        )
+        for source in np.unique(source_W[source_W != NOWHERE]).tolist():
+            at = np.flatnonzero(source_W == source)
+            values = self._answered.reader(self._known.sources[source]).stored(row_W[at])
+            if not into:
+                whole = len(chunk.rows)
+                into = tuple(v if v is None else np.empty((whole, *v.shape[1:]), v.dtype) for v in values)
+            for buffer, value in zip(into, values, strict=True):
+                if buffer is not None and value is not None:
+                    buffer[at] = value
+        return into
+
+    def _write(self, number: int, values: Answers) -> None:
+        cls_NVD, patch_NVTD, scale_NVT = values
+        assert cls_NVD is not None
+        self._writer.write(number, cls_NVD, patch_NVTD, scale_NVT)
+        self._chunks_left -= 1

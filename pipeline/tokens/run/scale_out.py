@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import torch
 
+from pipeline.base.cores import usable_cores
 from pipeline.base.errors import HistillError, SlideRefused, TeacherError
 from pipeline.base.items import TilesItem
 from pipeline.cluster.spread import each, worker_count
@@ -74,7 +74,7 @@ def compute_all(
         # The compiled graphs hold its memory, CUDA graphs' pools included.
         torch.compiler.reset()
         torch.cuda.empty_cache()
-        job = dataclasses.replace(job, threads=max(1, (os.cpu_count() or 1) // workers))
+        job = dataclasses.replace(job, threads=max(1, usable_cores() // workers))
         cluster = cluster.model_copy(update={"workers": workers})
     else:
         figures = _first(each(functools.partial(_prepared, job=job), [picked], cluster))

@@ -7,6 +7,7 @@ Shapes: N tiles, B tiles a batch, S = side, V views.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from pipeline.base.errors import CorruptItem, TeacherError
 from pipeline.base.items import TilesItem
+from pipeline.base.limits import open_files_left
 from pipeline.base.progress import Advance, track
 from pipeline.teachers.engines import build_engine, gate
 from pipeline.teachers.engines.base import within_memory
@@ -31,6 +33,9 @@ from pipeline.tokens.run.collect import Collector, Progress
 from pipeline.tokens.run.in_progress import SlideInProgress, SlidePlace
 from pipeline.tokens.run.stream import Stream
 from pipeline.views import apply_views, batch_fields, source_px
+
+_OPEN_MAX = 1024
+"""Slides whose answers are coming in at a time, where descriptors allow as many."""
 
 
 @dataclass(frozen=True)
@@ -77,22 +82,25 @@ class Worker:
         A slide whose tiles do not decode is refused, or with `on_error: fail` raises its `SlideRefused`. Raises
         `TeacherError` for answers that are no numbers, and `StoreFull`; finished chunks stay for the next run.
         """
-        job, outcome, opened = self.job, Outcome(), list[SlideInProgress]()
+        job, outcome, todo = self.job, Outcome(), deque(items)
         collector = Collector(outcome, progress, strict=job.params.on_error == "fail")
         frozen = job.frozen()
+        missing = [item for item in items if not job.store.has(job.ref(item.key))]
+        known = job.known(missing)
 
         def report(cached: int, slide_id: str) -> None:
             outcome.cached += cached
             progress(cached, slide_id, True)
 
-        def places() -> Iterator[SlidePlace]:
-            for item in items:
+        def places(opened: list[SlideInProgress], most: int) -> Iterator[SlidePlace]:
+            while todo and len(opened) < most:
+                item = todo.popleft()
                 if job.store.has(job.ref(item.key)):
                     report(item.n, item.id)
                     continue
                 try:
                     reader = job.reader(item)
-                    slide = SlideInProgress(item, job, self.teacher.grid, self.teacher.width, frozen, reader)
+                    slide = SlideInProgress(item, job, self.teacher, frozen, reader, known.get(item.key))
                 except CorruptItem as error:
                     collector.refuse(item, error)
                     continue
@@ -100,34 +108,36 @@ class Worker:
                 report(slide.n_cached, item.id)
                 if slide.complete:
                     collector.commit(slide)
+                elif slide.copies:
+                    collector.copy(slide)
                 yield from slide.places()
 
         size, side_px = job.params.batch_size, source_px(job.params, job.tile_px, self.teacher.input_px)
         finish = Finish(self.teacher, job.params.patch, frozen, self.device)
         stream: Stream[SlidePlace] = Stream(self.engine, self._views, finish, outcome.spent)
+        pin, resample = self.device.type == "cuda", self.teacher.preparation.resample
         with ThreadPoolExecutor(decode_threads(self.device), thread_name_prefix="decode") as pool:
-            pin = self.device.type == "cuda"
-            batches = ahead(
-                decoded(
-                    packed(places(), size), size, side_px, pool, pin=pin, resample=self.teacher.preparation.resample
-                )
-            )
-            try:
-                for batch, encoded in stream.answers(batches):
-                    collector.put(batch, encoded)
-                collector.finish()
-            except BaseException as error:
-                # The threads first: none may write to a folder that is let go.
-                batches.close()
-                collector.close()
-                read = [slide.abandon(error) for slide in opened]
-                raise next((found for found in read if found is not error), error) from None
-            collector.close()
+            # A slide holds a descriptor, its folder's lock, from its first tile to its commit. The stream is drained
+            # where there would be too many, which slides of more than a handful of tiles never come to.
+            while todo:
+                opened: list[SlideInProgress] = []
+                tiles = packed(places(opened, min(_OPEN_MAX, open_files_left())), size)
+                batches = ahead(decoded(tiles, size, side_px, pool, pin=pin, resample=resample))
+                try:
+                    for batch, encoded in stream.answers(batches):
+                        collector.put(batch, encoded)
+                    collector.finish()
+                except BaseException as error:
+                    # The threads first: none may write to a folder that is let go.
+                    batches.close()
+                    collector.close()
+                    read = [slide.abandon(error) for slide in opened]
+                    raise next((found for found in read if found is not error), error) from None
+        collector.close()
         return outcome
 
     def _views(self, batch: Batch[SlidePlace], image_BSSC: Tensor) -> Iterator[Tensor]:
-        places = [(place.slide.item.key, place.row) for place in batch.places]
-        fields_BVP = batch_fields(self.job.params, places, len(image_BSSC))
+        fields_BVP = batch_fields(self.job.params, [place.drawn_by for place in batch.places], len(image_BSSC))
         for view in range(self.job.params.n_views):
             yield apply_views(image_BSSC, fields_BVP[:, view], self.teacher.input_px)
 

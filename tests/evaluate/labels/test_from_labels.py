@@ -15,10 +15,10 @@ from sklearn.metrics import balanced_accuracy_score
 
 from pipeline.base.store import Ref
 from pipeline.evaluate import features
-from pipeline.evaluate.fidelity.embedding import Scale
 from pipeline.evaluate.labels.from_labels import DRAWS, Drawing, draw, label_figures, too_few
 from pipeline.evaluate.labels.supervised import Recipe, train_from_labels
-from pipeline.evaluate.probes.probes import linear_head
+from pipeline.measures.fidelity.embedding import Scale
+from pipeline.measures.probes.probes import linear_head
 from pipeline.params.evaluate import DatasetParams, EvaluateParams
 from pipeline.student.exported import untrained_twin
 

@@ -18,8 +18,8 @@ from pipeline.base.figures import NotMeasured
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.benchmark.results import Benchmark, Costs
 from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest
-from pipeline.evaluate.split_figures import SplitFigures
 from pipeline.evaluate.summary import EvaluateSummary
+from pipeline.measures.split_figures import SplitFigures
 from pipeline.report.across.pareto import Pareto, front, pareto, write_pareto
 from pipeline.report.across.students import Known, Study, gather
 

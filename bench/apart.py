@@ -1,0 +1,64 @@
+"""Work in a process of its own, forked from one that has loaded the libraries: seconds and memory are its own.
+
+What it prints is thrown away. The server dies with this process, and what it forked with the server.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from bench.clock import clock, since
+from bench.scratch import die_with_parent
+
+
+@dataclass(frozen=True)
+class Told:
+    """What some work took, all of its own child processes included, and its peak memory; `error` where it failed."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+    error: str | None = None
+
+
+class Apart:
+    """Runs functions of modules that are loaded once."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(modules))
+
+    def run(self, work: Callable[..., object], *words: object) -> Told:
+        """What one call takes; `work` and `words` are pickled."""
+        mine, its = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_work, args=(its, work, words))
+        process.start()
+        its.close()
+        try:
+            told: Told = mine.recv()
+        except EOFError:
+            process.join()
+            told = Told(0.0, 0.0, 0.0, f"it ended with exit code {process.exitcode}")
+        process.join()
+        return told
+
+
+def _work(answer: Connection, work: Callable[..., object], words: Sequence[object]) -> None:
+    die_with_parent()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    began, error = clock(), None
+    try:
+        work(*words)
+    except BaseException:
+        error = traceback.format_exc()[-2000:]
+    taken = since(began)
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    answer.send(Told(taken.wall_s, taken.cpu_s, peak_mb, error))

@@ -1,0 +1,179 @@
+"""Items that are being written, or were when their writer was killed.
+
+    <recipe>/.partials/<item key>/<uuid>/         what a writer has made so far
+    <recipe>/.partials/<item key>/<uuid>.owner    the writer's, for as long as it lives (owners.py)
+    <recipe>/.partials/<item key>/<uuid>.deleted/ what is just being deleted
+
+An item's partials are in a folder of their own, so that a write looks at them alone, however many items a recipe has.
+A partial whose owner is dead is an orphan: the next writer of the item takes it over, to go on in it or to drop it.
+To take over is to rename: of several who try, one succeeds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.base.owners import OWNER_SUFFIX, Owner, is_living, own
+
+PARTIALS = ".partials"
+_DELETED = ".deleted"
+_EARLIER = ".*.partial"
+"""Stores of earlier versions have partials beside the items: `.<item key>.<uuid>.partial`, with a file `.lock`."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A partial folder and the ownership of it."""
+
+    folder: Path
+    owner: Owner
+
+    def release(self) -> None:
+        """Give it up: what is still there is an orphan, anyone's to go on in or to sweep."""
+        self.owner.release()
+        _drop_if_empty(self.folder.parent)
+
+
+def claim(recipe: Path, item: str, *, resume: bool) -> Claim:
+    """A partial folder of one's own: with `resume` an orphan of the same item, else an empty one. Other orphans go."""
+    partials = recipe / PARTIALS
+    if not partials.is_dir():
+        partials.mkdir(exist_ok=True)
+        _take_in(recipe)
+    name = uuid.uuid4().hex
+    owner = _own_in(partials / item, name)
+    folder = partials / item / name
+    try:
+        for orphan in _orphans(partials / item):
+            if not resume or folder.exists():
+                _delete(orphan)
+            elif _renamed(orphan, folder):
+                _owner_of(orphan).unlink(missing_ok=True)
+                _drop_unfinished(folder)
+        folder.mkdir(exist_ok=True)
+    except BaseException:
+        owner.release()
+        raise
+    return Claim(folder, owner)
+
+
+def being_written(recipe: Path, item: str) -> bool:
+    """Whether a living process, this one too, is writing the item."""
+    return any(is_living(path) for path in (recipe / PARTIALS / item).glob(f"*{OWNER_SUFFIX}"))
+
+
+def nbytes(recipe: Path, items: Collection[str]) -> int:
+    """Bytes that writers of these items have on the disk, whoever they are; the recipe's folder is read once."""
+    folders = [path for path in (recipe / PARTIALS).glob("*") if path.name in items]
+    folders += [path for path in recipe.glob(_EARLIER) if _item_of(path) in items]
+    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
+def sweep(root: Path) -> int:
+    """Delete the partials of a store that no living process owns, and what a killed `delete` left; how many."""
+    swept = 0
+    for folder in root.glob(f"*/*/{PARTIALS}/*"):
+        for orphan in _orphans(folder):
+            swept += _delete(orphan)
+        _drop_if_empty(folder)
+    for left in [*root.glob(f"*/*/{_EARLIER}"), *root.glob("*/*/.*.deleted")]:
+        if not _locked(left):
+            shutil.rmtree(left, ignore_errors=True)
+            swept += 1
+    return swept
+
+
+def _own_in(folder: Path, name: str) -> Owner:
+    """The owner's file in an item's folder of partials, which another writer that ends may just be removing."""
+    while True:
+        folder.mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return own(folder / f"{name}{OWNER_SUFFIX}")
+
+
+def _owner_of(partial: Path) -> Path:
+    return partial.with_name(f"{partial.name}{OWNER_SUFFIX}")
+
+
+def _renamed(partial: Path, to: Path) -> bool:
+    """Whether it was there to be renamed: somebody else may have been the first."""
+    try:
+        os.rename(partial, to)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _delete(orphan: Path) -> bool:
+    """Delete an orphan, by a name that nobody takes over; False where somebody was the first."""
+    dying = orphan.with_name(f"{orphan.name.removesuffix(_DELETED)}{_DELETED}")
+    if not _renamed(orphan, dying):
+        return False
+    _owner_of(orphan).unlink(missing_ok=True)
+    shutil.rmtree(dying, ignore_errors=True)
+    return True
+
+
+def _orphans(folder: Path) -> Iterator[Path]:
+    """An item's partials that nobody living owns, and what a killed deletion left.
+
+    An owner's file whose partial became the item goes by the way.
+    """
+    names = {path.name: path for path in sorted(folder.glob("*"))}
+    for name, path in names.items():
+        partial = path.with_name(name.removesuffix(OWNER_SUFFIX))
+        if is_living(_owner_of(partial)):
+            continue
+        if path != partial and partial.name not in names:
+            path.unlink(missing_ok=True)
+        elif path == partial:
+            yield partial
+
+
+def _drop_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _take_in(recipe: Path) -> None:
+    """Move a recipe's partials from where earlier versions of Histill had them, but those that live."""
+    for path in recipe.glob(_EARLIER):
+        if not _locked(path):
+            folder = recipe / PARTIALS / _item_of(path)
+            folder.mkdir(exist_ok=True)
+            _renamed(path, folder / uuid.uuid4().hex)
+
+
+def _item_of(earlier: Path) -> str:
+    return earlier.name[1:].rsplit(".", 2)[0]
+
+
+def _locked(partial: Path) -> bool:
+    """Whether an earlier version of Histill is writing it."""
+    try:
+        handle = os.open(partial / ".lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _drop_unfinished(partial: Path) -> None:
+    """Remove what a killed atomic write left: our dot-files and zarr's `.partial`; they would be committed with it."""
+    for path in partial.rglob("*"):
+        if path.is_file() and (path.name.startswith(".") or path.name.endswith(".partial")):
+            path.unlink()

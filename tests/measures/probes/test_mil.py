@@ -1,0 +1,127 @@
+"""Slide labels by attention: a needle in each positive slide, known answers, and the formula by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.base.intervals import Units
+from pipeline.measures.probes.mil import Bags, GatedAttention, fit, slide_probe, unmeasurable_slides
+
+WIDTH = 16
+
+
+def bags(n: int, seed: int) -> tuple[list[str], list[np.ndarray]]:
+    """Slides of 20 tiles of noise; in a tumour slide 4 of them lie elsewhere."""
+    random = np.random.default_rng(seed)
+    labels = ["tumour" if i % 2 else "normal" for i in range(n)]
+    slides = []
+    for label in labels:
+        tile_nD = random.normal(size=(20, WIDTH))
+        if label == "tumour":
+            tile_nD[:4, :3] += 4
+        slides.append(tile_nD)
+    return labels, slides
+
+
+def compared(n: int, seed: int) -> Bags:
+    labels, slides = bags(n, seed)
+    random = np.random.default_rng(seed + 100)
+    noise = [random.normal(size=(20, WIDTH)) for _ in labels]
+    return Bags(
+        labels,
+        Units([f"s{i:02}" for i in range(n)], "slide"),
+        {"teacher": slides, "student": [s.copy() for s in slides], "untrained": noise},
+    )
+
+
+def with_student(bags: Bags, change: Callable[[np.ndarray], np.ndarray]) -> Bags:
+    """The bags with the teacher's embeddings, changed, as the student's."""
+    student = [change(x_nD) for x_nD in bags.features["teacher"]]
+    return Bags(bags.labels, bags.units, {**bags.features, "student": student})
+
+
+def test_attention_finds_the_few_tiles_that_decide_and_equal_features_keep_all():
+    found = slide_probe(compared(24, 0), compared(40, 1), 15, 200, 0)
+    own, moved = found.attention, found.head_transfer
+    assert own.teacher.balanced.value > 0.9
+    assert own.student == own.teacher and moved.student == moved.teacher
+    assert moved.student.balanced.value == own.teacher.balanced.value
+    for table in (own, moved):
+        assert (table.retention.value, table.retention.span.low, table.retention.span.high) == (1.0, 1.0, 1.0)
+    assert own.untrained.balanced.value == pytest.approx(0.5, abs=0.2)
+    assert own.majority.balanced.value == found.chance == 0.5
+    assert (found.n, found.n_train) == (40, 24)
+    assert (own.student.balanced.span.unit, own.student.balanced.span.units) == ("slide", 40)
+
+
+def test_the_teachers_head_on_a_student_in_another_space_knows_nothing():
+    """The student's channels are the teacher's in another order: its own head learns all, the teacher's reads noise."""
+    train, held = compared(24, 0), compared(60, 1)
+    turned = [with_student(b, lambda x_nD: x_nD[:, ::-1]) for b in (train, held)]
+    found = slide_probe(*turned, 15, 200, 0)
+    transfer = found.head_transfer
+    assert found.attention.student.balanced.value > 0.9
+    assert transfer.teacher.balanced.value == found.attention.teacher.balanced.value
+    assert transfer.student.balanced.value == pytest.approx(0.5, abs=0.2)
+    assert transfer.untrained.balanced.value == pytest.approx(0.5, abs=0.2)
+    kept = transfer.retention
+    assert kept.span.low < kept.value < kept.span.high < 0.8
+
+
+def test_the_teachers_head_keeps_the_teachers_statistics():
+    """A student that is the teacher ten deviations off: standardised by its own tiles it would be the teacher again."""
+    train, held = compared(24, 0), compared(40, 1)
+    off = [
+        Bags(b.labels, b.units, {**b.features, "student": [x + 10 for x in b.features["teacher"]]})
+        for b in (train, held)
+    ]
+    found = slide_probe(*off, 15, 200, 0)
+    assert found.attention.student == found.attention.teacher
+    assert found.head_transfer.student.balanced.value < 0.7
+
+
+def test_gated_attention_is_equation_9():
+    torch.manual_seed(0)
+    model, h_nD = GatedAttention(WIDTH, 2), torch.randn(7, WIDTH)
+    gate = torch.tanh(h_nD @ model.value.weight.T + model.value.bias) * (
+        1 / (1 + torch.exp(-(h_nD @ model.gate.weight.T + model.gate.bias)))
+    )
+    score_n = gate @ model.weigh.weight[0] + model.weigh.bias
+    weight_n = torch.exp(score_n) / torch.exp(score_n).sum()
+    expected = model.head.weight @ (weight_n @ h_nD) + model.head.bias
+    torch.testing.assert_close(model(h_nD), expected)
+
+
+def test_the_seed_decides_and_torchs_own_stays():
+    labels, slides = bags(10, 0)
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first, again = (fit(slides, labels, ["normal", "tumour"], 2, 3)(slides) for _ in range(2))
+    assert (first == again).all() and torch.rand(1) == expected
+
+
+def test_a_held_out_class_that_no_train_slide_has_is_left_out():
+    held = compared(6, 1)
+    strange = Bags(["other", *held.labels[1:]], held.units, held.features)
+    assert slide_probe(compared(6, 0), strange, 2, 100, 0).n == 5
+
+
+@pytest.mark.parametrize(
+    ("train", "held", "words"),
+    [
+        ([None, None], ["a"], "no train slide has a label"),
+        (["a", "a", None], ["a", "b"], "one class only"),
+        (["a", "b"], ["a", None], "fewer than two"),
+    ],
+)
+def test_what_cannot_be_learnt_says_why(train: list[str | None], held: list[str | None], words: str):
+    assert words in unmeasurable_slides(train, held).why
+
+
+def test_slides_without_a_label_do_not_stand_in_the_way():
+    assert unmeasurable_slides(["a", "b", None], ["a", None, "b"]) is None

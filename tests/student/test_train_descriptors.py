@@ -1,0 +1,33 @@
+"""A training reads hundreds of slides at once with few descriptors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from made.cache import make_cache
+from made.corpus import tiny
+from made.many import few_descriptors, repeated
+
+from pipeline.base.store import Ref
+from pipeline.student.train import train_student
+
+SLIDES = 300
+
+
+def test_three_hundred_slides_are_trained_on_with_256_descriptors(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path)
+    tile, token = cache.tiles.item("delta"), cache.tokens.item("delta")
+    tiles = repeated(cache.store, Ref.of(cache.tiles, tile), tile, SLIDES)
+    tokens = repeated(cache.store, Ref.of(cache.tokens, token), token, SLIDES)
+    params = tiny(epochs=1, batch_size=700, block_rows=1, buffer_rows=2100)
+    with few_descriptors():
+        manifest, _ = train_student(
+            cache.tiles.model_copy(update={"items": tiles}),
+            cache.tokens.model_copy(update={"items": tokens}),
+            params,
+            cache.store,
+            out=tmp_path / "student",
+            curve=tmp_path / "training.csv",
+        )
+    assert (manifest.summary.train_slides, manifest.summary.train_tiles) == (SLIDES, 7 * SLIDES)
+    assert manifest.summary.tiles_seen == 7 * SLIDES
