@@ -29,6 +29,8 @@ LONGEST = (
 """Files of tests that take longest, which begin first: a process that began one last would leave the others idle."""
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# Some forty processes are started: without it each would compile every module that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -25,7 +25,6 @@ TINY: dict[str, dict[str, Any]] = {
     "benchmark": {"batch_sizes": [1], "seconds": 0.05},
     "cluster": {"workers": 1},
 }
-NOT_THE_USER_S = ("HISTILL_", "PYTEST_", "PYTHONDONTWRITEBYTECODE")
 
 
 class Project:
@@ -46,7 +45,7 @@ class Project:
         (root / "params.yaml").write_text(yaml.safe_dump(merged, sort_keys=False))
         (root / "slides.csv").write_text(rows)
         self.environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith(NOT_THE_USER_S)},
+            **{key: value for key, value in os.environ.items() if not key.startswith(("HISTILL_", "PYTEST_"))},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
         }
