@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,9 @@ LONGEST = (
 """Files of tests that take longest, which begin first: a process that began one last would leave the others idle."""
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-# Some forty processes are started: without it each would compile every module that it imports.
+# Some forty processes are started, each of which would compile every module that it imports, as would the next run.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
