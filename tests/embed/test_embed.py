@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import tifffile
 import timm
 import torch
 from made.cache import Cache
+from made.command import histill
 from made.corpus import GRID, TILE_PX, WIDTH, tiny
 from PIL import Image
 from typer.testing import CliRunner
@@ -168,7 +167,7 @@ def test_the_command_names_what_it_left_out_and_fails(student: Path, tmp_path: P
 
 def test_the_command_embeds(student: Path, slide: Path, tmp_path: Path) -> None:
     words = ["embed", str(slide), "--student", str(student), "--out", str(tmp_path / "e.npz"), "--dense"]
-    done = subprocess.run([sys.executable, "-m", "stages", *words], capture_output=True, text=True)
+    done = histill(tmp_path, *words)
     assert done.returncode == 0 and "5 images embedded" in done.stdout, done.stderr
 
 
