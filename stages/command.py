@@ -17,9 +17,9 @@ from rich.table import Table
 
 from pipeline.base.errors import HistillError
 from pipeline.base.files import write_json
+from pipeline.base.living.runs import announced
 from pipeline.base.manifest import Item, Manifest, Outline, Refusal
 from pipeline.base.progress import console
-from pipeline.base.runs import announced
 from pipeline.base.store import Store, dvc_root
 from pipeline.params import STAGES
 from pipeline.params.load import load_params

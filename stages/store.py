@@ -12,8 +12,8 @@ from rich.table import Table
 
 from pipeline.base.errors import StoreError
 from pipeline.base.files import human
+from pipeline.base.living.runs import forget as forget_checkout
 from pipeline.base.progress import track
-from pipeline.base.runs import forget as forget_checkout
 from pipeline.base.store import Ref, Store, dvc_root
 from pipeline.upkeep.group import advice, share
 from pipeline.upkeep.keys import KIND_STAGE, items_of_key

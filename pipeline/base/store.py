@@ -3,7 +3,7 @@
     <root>/<kind>/<recipe key>/recipe.json            what the bytes depend on, for people and for `store why`
     <root>/<kind>/<recipe key>/<item key>/…           one committed item; its existence means it is complete
     <root>/<kind>/<recipe key>/<item key>/item.json   size and sha256 of each of its files
-    <root>/<kind>/<recipe key>/.partials/             items being written, owned by their living writers (unfinished.py)
+    <root>/<kind>/<recipe key>/.partials/             items being written, owned by their living writers (living/unfinished.py)
 
 An item is written into a partial folder, synced, and renamed. Two writers may race: the loser drops its copy. A
 killed writer leaves a partial that it no longer owns: the next writer of that item goes on in it (`resume=True`) or
@@ -24,13 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from pipeline.base import unfinished
 from pipeline.base.errors import CorruptItem, MissingItem, StoreError, StoreReadOnly
 from pipeline.base.files import umask, write_atomic, write_json
+from pipeline.base.living import unfinished
+from pipeline.base.living.owners import LEASE_S
+from pipeline.base.living.runs import hold
 from pipeline.base.manifest import ItemName, Outline
-from pipeline.base.owners import LEASE_S
 from pipeline.base.partials import ITEM_FILE, describe, file_sha256, store_errors, sync_folder, sync_tree
-from pipeline.base.runs import hold
 from pipeline.base.types import Recipe
 
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")

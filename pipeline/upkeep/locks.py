@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.base.owners import LEASE_S
+from pipeline.base.living.owners import LEASE_S
 
 SHARED = (
     "nfs",

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from pipeline.base.errors import StoreError, UnknownNames
 from pipeline.base.files import human
-from pipeline.base.owners import now_ns
-from pipeline.base.runs import Run, checkouts, runs
+from pipeline.base.living.owners import now_ns
+from pipeline.base.living.runs import Run, checkouts, runs
+from pipeline.base.living.unfinished import Partial, orphans
 from pipeline.base.store import Ref, Store
-from pipeline.base.unfinished import Partial, orphans
 from pipeline.upkeep.named import Named, named_items
 
 DAYS = 7.0

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from made.partials import partials
 
-from pipeline.base import owners
 from pipeline.base.errors import StoreError
-from pipeline.base.owners import LEASE_S, Process, State, me, own, settle, state
+from pipeline.base.living import owners
+from pipeline.base.living.owners import LEASE_S, Process, State, me, own, settle, state
 from pipeline.base.store import Ref, Store
 
 REF = Ref("tokens", "recipe", "slide")
@@ -48,7 +48,7 @@ def test_a_process_of_this_machine_is_looked_for_whatever_locks_say(tmp_path: Pa
 
 def test_a_child_that_was_killed_is_dead_before_its_parent_has_noticed(tmp_path: Path) -> None:
     code = (
-        "import time\nfrom pathlib import Path\nfrom pipeline.base.owners import own\n"
+        "import time\nfrom pathlib import Path\nfrom pipeline.base.living.owners import own\n"
         f"own(Path({str(tmp_path)!r}) / 'a.owner')\nprint(flush=True)\ntime.sleep(60)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)

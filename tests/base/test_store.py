@@ -13,9 +13,9 @@ from made.partials import partials
 from small_disk import small_disk
 
 from pipeline.base.errors import CorruptItem, MissingItem, StoreError, StoreFull, StoreReadOnly
+from pipeline.base.living.unfinished import orphans
 from pipeline.base.partials import store_errors
 from pipeline.base.store import Ref, Store, recipe_key
-from pipeline.base.unfinished import orphans
 
 RECIPE = {"tile_px": 224}
 REF = Ref("tiles", recipe_key(RECIPE), "slide-1")

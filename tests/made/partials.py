@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.base.owners import me
+from pipeline.base.living.owners import me
 from pipeline.base.store import Ref, Store
 
 

@@ -12,9 +12,9 @@ import typer
 
 from pipeline.base.errors import StoreFull
 from pipeline.base.items import SlidesManifest, TilesManifest
+from pipeline.base.living.runs import runs
 from pipeline.base.manifest import Refusal
 from pipeline.base.progress import console
-from pipeline.base.runs import runs
 from pipeline.base.store import Ref, Store
 from stages.command import execute, show_refusals
 from stages.slides import Params as SlidesParams

@@ -12,7 +12,7 @@ from made.checkout import KEY, git, project, put, remember
 from typer.testing import CliRunner
 
 from pipeline.base.errors import StoreError, UnknownNames
-from pipeline.base.runs import announced, checkouts
+from pipeline.base.living.runs import announced, checkouts
 from pipeline.base.store import Store
 from pipeline.upkeep.named import named_items
 from pipeline.upkeep.prune import all_named, prunable

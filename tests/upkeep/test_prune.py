@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
+import made.command
 import pytest
 from made.checkout import KEY, git, put, remember
 
@@ -34,9 +33,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def histill(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HISTILL_STORE": str(project / ".store")}
-    command = [sys.executable, "-m", "stages", "store", *words]
-    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    return made.command.histill(project, "store", *words, HISTILL_STORE=str(project / ".store"))
 
 
 def test_prune_keeps_what_branch_experiment_and_workspace_name(project: Path) -> None:

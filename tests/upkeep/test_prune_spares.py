@@ -15,7 +15,7 @@ from small_disk import small_disk
 from typer.testing import CliRunner, Result
 
 from pipeline.base.errors import StoreFull
-from pipeline.base.runs import announced, runs
+from pipeline.base.living.runs import announced, runs
 from pipeline.base.store import Ref, Store
 from stages.store import store_cli
 
@@ -40,7 +40,7 @@ def held(store: Store) -> list[str]:
 def stage(store: Store, code: str) -> subprocess.Popen[str]:
     """A stage that runs in a process of its own: it does what it is told, says so, and waits for a line."""
     prelude = (
-        "import sys\nfrom pathlib import Path\nfrom pipeline.base.runs import announced\n"
+        "import sys\nfrom pathlib import Path\nfrom pipeline.base.living.runs import announced\n"
         "from pipeline.base.store import Ref, Store\n"
         f"store, key = Store({str(store.root)!r}), {KEY!r}\n"
         f"with announced(store.root, 'tokens', Path({str(store.root.parent / 'project')!r})):\n"

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.base.owners import OWNER_SUFFIX, Owner, is_living, own, settle
+from pipeline.base.living.owners import OWNER_SUFFIX, Owner, is_living, own, settle
 
 PARTIALS = ".partials"
 _DELETED = ".deleted"

@@ -22,7 +22,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.base.files import write_json
-from pipeline.base.owners import OWNER_SUFFIX, is_living, own
+from pipeline.base.living.owners import OWNER_SUFFIX, is_living, own
 
 RUNS, CHECKOUTS, _HOLDS = ".runs", ".checkouts", ".holds"
 
