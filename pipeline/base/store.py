@@ -3,7 +3,7 @@
     <root>/<kind>/<recipe key>/recipe.json            what the bytes depend on, for people and for `store why`
     <root>/<kind>/<recipe key>/<item key>/…           one committed item; its existence means it is complete
     <root>/<kind>/<recipe key>/<item key>/item.json   size and sha256 of each of its files
-    <root>/<kind>/<recipe key>/.partials/             items being written, owned by living writers (living/unfinished.py)
+    <root>/<kind>/<recipe key>/.partials/             items being written, by living owners (living/unfinished.py)
 
 An item is written into a partial folder, synced, and renamed. Two writers may race: the loser drops its copy. A
 killed writer leaves a partial that it no longer owns: the next writer of that item goes on in it (`resume=True`) or
