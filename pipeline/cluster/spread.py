@@ -84,7 +84,7 @@ def _results(
             except KilledWorker:
                 fix = "had its machine the memory? if its decoder crashes (see another viewer), leave it out"
                 yield task, WorkerLost("the worker process was lost on it, twice", fix=fix)
-            except CancelledError:
+            except (CancelledError, OSError):
                 raise watch.lost() from None
             except Exception as error:
                 # Not what the work raised, which is a result: the task itself did not get there.
