@@ -93,7 +93,7 @@ def test_kill_9_during_tokens_loses_nothing_and_changes_nothing(project: Project
     manifest = project.artifact("tokens")
 
     def a_chunk_is_written() -> bool:
-        return any((store / "tokens").glob("*/.partials/*/*/cls/c/0/*/*")) if (store / "tokens").exists() else False
+        return any((store / "tokens").glob("*/.partials/*/*/cls/c.0.*")) if (store / "tokens").exists() else False
 
     project.kill_when(a_chunk_is_written, "repro", "-s", "-f", "tokens", HISTILL_STORE=str(store))
     assert list((store / "tokens").glob("*/.partials/*/*")), "the kill came while an item was open"

@@ -32,7 +32,7 @@ def kill_an_owner(store: Store, killed: list[int], give_up: threading.Event) -> 
                 held = [file.path for file in child.open_files() if ".partial" in file.path]
             except psutil.Error:
                 continue
-            if held and list(store.root.glob("tokens/*/.partials/*/*/cls/c/0/0/0")):
+            if held and list(store.root.glob("tokens/*/.partials/*/*/cls/c.0.0.0")):
                 killed.append(child.pid)
                 os.kill(child.pid, signal.SIGKILL)
                 return
