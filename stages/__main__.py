@@ -14,13 +14,14 @@ from rich.table import Table
 from pipeline.base.errors import TableError
 from pipeline.base.files import free_bytes, human, write_atomic
 from pipeline.base.items import SlidesManifest, TilesManifest
-from pipeline.base.store import Ref, dvc_root
+from pipeline.base.store import dvc_root
 from pipeline.params import STAGES
 from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
 from pipeline.params.whole import WholeParams
 from pipeline.slides.picture_folders import Grouping
-from stages.command import ARTIFACTS, Debug, errors, find_store, load
+from stages.command import Debug, errors, find_store, load
+from stages.embed import embed
 from stages.store import store_cli
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Distil a pathology encoder from a feature cache.")
@@ -163,21 +164,7 @@ def teachers() -> None:
     list_teachers()
 
 
-@cli.command()
-def embed(
-    what: Annotated[list[str], typer.Argument(help="Images, folders of images, tiles items, or slide ids with tiles.")],
-    out: Annotated[Path, typer.Option(help="The file to write: .h5, .npz or .parquet.")],
-    student: Annotated[Path, typer.Option(help="An exported student.")] = Path("models/student"),
-    dense: Annotated[bool, typer.Option("--dense", help="Patch tokens in the teacher's space as well.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass.")] = 64,
-    debug: Debug = False,
-) -> None:
-    """Embed images or tiles with the exported student: histill embed FOLDER --out embeddings.h5."""
-    with errors(debug):
-        from pipeline.embed.images import embed as embed_all
-
-        n = embed_all([_images_or_tiles(name) for name in what], student, out, dense=dense, batch_size=batch_size)
-        typer.echo(f"{n} images embedded in {out}")
+cli.command()(embed)
 
 
 @cli.command()
@@ -228,16 +215,6 @@ def doctor() -> None:
     table.add_row("compute threads", str(torch.get_num_threads()))
     table.add_row("store", f"{store.root} ({space} free)")
     Console().print(table)
-
-
-def _images_or_tiles(name: str) -> Path:
-    """A path as it is; a slide id of artifacts/tiles.json as its item in the store."""
-    path = Path(name)
-    if path.exists() or not (ARTIFACTS / "tiles.json").exists():
-        return path
-    tiles = load(TilesManifest)
-    refs = [Ref.of(tiles, item) for item in tiles.items if item.id == name]
-    return find_store().open(refs[0], remedy="dvc repro tiles") if refs else path
 
 
 if __name__ == "__main__":

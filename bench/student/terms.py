@@ -1,8 +1,13 @@
-"""What each objective and adapter adds to a step: `python -m bench.student.terms [--batch N] [--repeats N]`.
+"""What objectives, adapters and changed inputs add to a step: python -m bench.student.terms [--arms TEXT].
 
-A step is forward, losses and backward on one resident batch of a made corpus (224 px, ViT-L's tokens of 14 x 14 x 1024,
-int8), without optimiser and loader. Arms are interleaved within a repeat. The best of each is stated, since whatever
-else the machine does only adds, and its difference from the step with `cls` alone. The last line is one JSON object.
+A step is what is done to the batch (mixing, changes), forward, losses and backward, on one resident batch of a made
+corpus (224 px, ViT-L's tokens of 14 x 14 x 1024, int8), without optimiser and loader. Arms are interleaved within a
+repeat. The best of each is stated, since whatever else the machine does only adds, and its difference from the step
+with `cls` alone. The last line is one JSON object.
+
+Of what is done to the batch the kernels are counted too that an eager device starts, and the bytes that they read and
+write, as a share of those of the whole step: on a GPU such work is memory traffic. (Counted in fp32; in bf16 the step's
+own is about half, so the share nearly doubles.)
 
 What this does not cover: what an arm does to the student's fidelity.
 """
@@ -11,10 +16,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from bench.clock import ratios, turns
 from bench.printing import finish, show
@@ -23,6 +33,8 @@ from bench.student.corpus import TILE_PX, make_corpus
 from pipeline.params.student import StudentParams
 from pipeline.student.adapters import ADAPTERS
 from pipeline.student.corpus import Corpus
+from pipeline.student.inputs import Inputs
+from pipeline.student.inputs.slide_stains import measured
 from pipeline.student.loader import Batch, BatchShape, Loader
 from pipeline.student.model import build
 from pipeline.student.order import Order
@@ -31,6 +43,15 @@ from pipeline.student.terms import Terms
 from pipeline.teachers.engines import pick_device
 
 BASE = "cls"
+CHANGES: dict[str, dict[str, float]] = {
+    "stain jitter": {"stain_scale": 0.2, "stain_shift": 0.05},
+    "stain of other slides": {"stain_transfer": 1.0},
+    "colour": {"brightness": 0.35, "contrast": 0.5, "saturation": 0.2},
+    "blur": {"blur_sigma": 1.0},
+    "noise": {"noise_sigma": 0.02},
+    "JPEG": {"jpeg_quality": 50},
+}
+CHANGES["every change"] = {name: value for changed in CHANGES.values() for name, value in changed.items()}
 ARMS = {
     BASE: {"objective": {"patch": 0}},
     "cls by mse": {"objective": {"patch": 0, "cls_kind": "mse"}},
@@ -38,6 +59,14 @@ ARMS = {
     "cls + relation": {"objective": {"patch": 0, "relation": 1}},
     **{f"cls + patch, {name}": {"adapter": name} for name in ADAPTERS},
     "cls + patch, attention, artefacts masked": {"objective": {"token_weight": "norm"}},
+    "cls by smooth-L1": {"objective": {"patch": 0, "cls_kind": "smooth_l1"}},
+    "cls by KL": {"objective": {"patch": 0, "cls_kind": "kl"}},
+    "cls by contrast": {"objective": {"patch": 0, "cls_kind": "contrastive"}},
+    "cls, mixup": {"objective": {"patch": 0}, "mix": {"kind": "mixup"}},
+    "cls, cutmix": {"objective": {"patch": 0}, "mix": {"kind": "cutmix"}},
+    "cls + patch, attention, mixup": {"mix": {"kind": "mixup"}},
+    "cls + patch, attention, cutmix": {"mix": {"kind": "cutmix"}},
+    **{f"cls, {name}": {"objective": {"patch": 0}, "augment": changed} for name, changed in CHANGES.items()},
 }
 
 
@@ -46,36 +75,90 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--arms", default="", help="only those whose name holds this text")
     options = parser.parse_args()
+    arms = {name: changed for name, changed in ARMS.items() if name == BASE or options.arms in name}
     device = pick_device()
     with scratch() as root:
-        corpus = make_corpus(root, slides=1, tiles_per_slide=max(64, options.batch))
+        corpus = make_corpus(root, slides=2, tiles_per_slide=max(32, options.batch))
+        corpus = replace(corpus, stain_L2S=np.array([[*_stain(corpus, slide)] for slide in range(2)]))
         order = Order(corpus.rows, block_rows=16, buffer_rows=64, views=corpus.views, seed=0)
         loader = Loader(corpus, order, BatchShape(options.batch, TILE_PX, dense=True), workers=0)
         batch = next(iter(loader.batches(0, 1))).to(device)
-        made = {name: _step(StudentParams.model_validate(changed), corpus, batch) for name, changed in ARMS.items()}
+        made = {name: _step(StudentParams.model_validate(changed), loader, batch) for name, changed in arms.items()}
 
     def finished(step: Callable[[], None]) -> None:
         step()
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    taken = turns({name: partial(finished, step) for name, (step, _) in made.items()}, options.repeats)
+    taken = turns({name: partial(finished, arm.step) for name, arm in made.items()}, options.repeats)
     best_s = {name: min(one.wall_s for one in each) for name, each in taken.items()}
     added = {name: ratios(each, taken[BASE]) for name, each in taken.items()}
     rows = [
-        (name, 1000 * best_s[name], best_s[name] / best_s[BASE], added[name]["cpu"], parameters or "")
-        for name, (_, parameters) in made.items()
-    ]
+        (name, 1000 * best_s[name], best_s[name] / best_s[BASE], added[name]["cpu"], arm.parameters or "",
+         arm.inputs.kernels or "", arm.inputs.nbytes / arm.whole.nbytes)
+        for name, arm in made.items()
+    ]  # fmt: skip
     where = f"{device.type}, {torch.get_num_threads()} thread(s), batch {options.batch}, best of {options.repeats}"
-    columns = ("arm", "ms a step", f"times {BASE}", "by CPU seconds", "adapter's parameters")
+    columns = (
+        "arm", "ms a step", f"times {BASE}", "by CPU seconds", "adapter's weights", "input's kernels", "share of bytes"
+    )  # fmt: skip
     show(f"What objectives and adapters add to a step: {where}", columns, rows)
-    finish({"batch": options.batch, **{name: round(1000 * s, 1) for name, s in best_s.items()}, f"over_{BASE}": added})
+    traffic = {name: {"inputs": vars(arm.inputs), "step": vars(arm.whole)} for name, arm in made.items()}
+    told = {"batch": options.batch, **{name: round(1000 * s, 1) for name, s in best_s.items()}}
+    finish({**told, f"over_{BASE}": added, "traffic": traffic})
 
 
-def _step(params: StudentParams, corpus: Corpus, batch: Batch) -> tuple[Callable[[], None], int]:
-    """(a step without the optimiser's, parameters of the adapter)."""
-    device = batch.image_NHWC.device
+@dataclass(frozen=True)
+class Arm:
+    """A step without the optimiser's, the adapter's parameters, and the traffic of its inputs and of all of it."""
+
+    step: Callable[[], None]
+    parameters: int
+    inputs: Traffic
+    whole: Traffic
+
+
+@dataclass
+class Traffic:
+    """Kernels that are started, and the bytes that they read and write."""
+
+    kernels: int = 0
+    nbytes: int = 0
+
+
+class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts what an eager device would do: every operation but views, each with its tensors in and out."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen = Traffic()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        # What only looks at memory differently moves none of it.
+        if not func.is_view and "empty" not in str(func):
+            tensors = [each for each in tree_leaves([args, kwargs, found]) if isinstance(each, torch.Tensor)]
+            self.seen.kernels += 1
+            self.seen.nbytes += sum(_nbytes(each) for each in tensors)
+        return found
+
+
+def _nbytes(tensor: torch.Tensor) -> int:
+    """Of a view that overlaps itself no more than there is."""
+    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
+
+
+def _stain(corpus: Corpus, slide: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    found = measured(corpus, slide)
+    return found.mean, found.deviation
+
+
+def _step(params: StudentParams, loader: Loader, batch: Batch) -> Arm:
+    device, corpus = batch.image_NHWC.device, loader.corpus
     distiller, _ = build(
         model=params.model,
         width=corpus.width,
@@ -90,12 +173,21 @@ def _step(params: StudentParams, corpus: Corpus, batch: Batch) -> tuple[Callable
         # The made corpus holds fewer tiles than the bank of a real one.
         drawn_KD = torch.randn(params.objective.relation_queue, corpus.width, device=device)
         terms.bank_KD = F.normalize(drawn_KD, dim=-1)
+    shown = batch if params.objective.patch > 0 else replace(batch, patch_NTD=None, scale_NT=None)
+    inputs = Inputs(params, corpus, loader)
 
     def step() -> None:
         model.zero_grad()
-        terms.total(terms(batch, *model(batch.image_NHWC))).backward()  # type: ignore[no-untyped-call]
+        made = inputs(0, shown)
+        terms.total(terms(made, *model(made.image_NHWC))).backward()  # type: ignore[no-untyped-call]
 
-    return step, sum(p.numel() for p in model.adapter.parameters()) if model.adapter else 0
+    parameters = sum(p.numel() for p in model.adapter.parameters()) if model.adapter else 0
+    step()
+    with Counting() as of_inputs:
+        inputs(0, shown)
+    with Counting() as of_all:
+        step()
+    return Arm(step, parameters, of_inputs.seen, of_all.seen)
 
 
 if __name__ == "__main__":

@@ -140,11 +140,26 @@ class AdapterArguments(Frozen):
     width: int
 
 
+class StartFacts(Frozen):
+    """From what weights a student started: where they are from, their digest, and what of them was taken.
+
+    `mean` and `std` are those of the input that they were trained on, which the student keeps; `head` says whether the
+    last layer was taken too, `adapter` whether the dense adapter was.
+    """
+
+    origin: str
+    digest: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    head: bool
+    adapter: bool
+
+
 class StudentFacts(Frozen):
     """run.json: enough to build the student again, to describe it, and to say how training ended.
 
     `student` are the parameters it was trained by, without those of the site; `adapter` is None where no patch tokens
-    were learnt; `loss` is each loss's mean over the last epoch.
+    were learnt; `loss` is each loss's mean over the last epoch; `start` is None of a student from scratch.
     """
 
     model: str
@@ -165,6 +180,7 @@ class StudentFacts(Frozen):
     batch_size: int
     tiles_seen: int
     loss: dict[str, float]
+    start: StartFacts | None = None
 
 
 class SlidesManifest(Manifest[SlideItem, SlidesSummary]):

@@ -18,14 +18,67 @@ class ObjectiveParams(Frozen):
     """The dense tokens, through the adapter."""
     relation: Annotated[float, Field(ge=0)] = 0.0
     """Which other tiles each tile is like."""
-    cls_kind: Literal["cosine", "mse"] = "cosine"
-    """How embeddings are compared; cosine: 0.9 (1 - cosine) + 0.1 smooth-L1."""
+    cls_kind: Literal["cosine", "mse", "smooth_l1", "kl", "contrastive"] = "cosine"
+    """How embeddings are compared; cosine: 0.9 (1 - cosine) + 0.1 smooth-L1. kl and contrastive compare similarities to
+    `relation_queue` tiles: they set an embedding's direction, not its length, which the teacher's heads may need."""
     token_weight: Literal["none", "norm"] = "none"
     """norm leaves out patch tokens of outlying norm, a large ViT's artefacts."""
     relation_queue: Positive = 4096
-    """Cached tiles with which each tile is compared."""
+    """Cached tiles with which each tile is compared, by `relation` and by the kinds kl and contrastive."""
     relation_temperature: Annotated[float, Field(gt=0)] = 0.1
     """Of the softmax over similarities."""
+
+
+class MixParams(Frozen):
+    """Tiles shown in pairs and asked for both answers, against learning tiles by heart; costs the teacher nothing."""
+
+    kind: Literal["none", "mixup", "cutmix"] = "none"
+    """mixup blends two tiles and their targets; cutmix pastes a box of one, with its patch tokens, into the other."""
+    alpha: Annotated[float, Field(gt=0)] = 1.0
+    """Of the Beta distribution of the weight: 1 draws it evenly, less leaves most tiles nearly whole."""
+    share: Fraction = 1.0
+    """Of the tiles; the rest are shown as they are."""
+
+
+class InputParams(Frozen):
+    """What is done to the student's tile while its target stays that of the clean one: what it must not depend on.
+
+    Each tile draws its own amounts, evenly up to the largest named here; 0 (null) leaves a change out. Published: stain
+    0.05 (light) and 0.2 (strong), brightness 0.35, contrast 0.5 (Tellez et al. 2019, "Quantifying the effects of data
+    augmentation and stain color normalization", Medical Image Analysis 58).
+    """
+
+    share: Fraction = 1.0
+    """Of the tiles that are changed; the rest stay clean."""
+    stain_scale: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Largest change of each stain's factor from 1."""
+    stain_shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Largest shift of each stain, in natural optical density; it colours glass too."""
+    stain_transfer: Fraction = 0.0
+    """Share of the changed tiles that are stained as another slide of the run is."""
+    brightness: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """Largest change of its factor from 1."""
+    contrast: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """The same, about the tile's mean grey."""
+    saturation: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """The same, about each pixel's grey."""
+    blur_sigma: Annotated[float, Field(ge=0, le=3)] = 0.0
+    """Largest deviation of a Gaussian blur, pixels of the student's input."""
+    noise_sigma: Annotated[float, Field(ge=0, le=0.2)] = 0.0
+    """Largest deviation of Gaussian noise, as a share of the range from black to white."""
+    jpeg_quality: Annotated[int, Field(ge=10, le=100)] | None = None
+    """Lowest quality of a JPEG compression, drawn from it to 100; null compresses nothing."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is done to any tile."""
+        amounts = self.model_dump(exclude={"share", "jpeg_quality"}).values()
+        return self.share > 0 and (any(amounts) or self.jpeg_quality is not None)
+
+    @property
+    def stains_as_others(self) -> bool:
+        """Whether any tile is stained as another slide."""
+        return self.share > 0 and self.stain_transfer > 0
 
 
 class StudentParams(Frozen):
@@ -35,6 +88,8 @@ class StudentParams(Frozen):
     """Any timm name."""
     model_kwargs: Keywords = {}
     """Passed to timm.create_model, e.g. {head_widths: [256, 256]} for an EfficientViT with a narrower head."""
+    weights: str | None = None
+    """To start from: a timm name with its tag, a file, an exported student's folder, or checkpoints/KEY/run."""
     input_px: Positive | None = None
     """Side the student sees; null takes the tile's."""
     objective: ObjectiveParams = ObjectiveParams()
@@ -43,6 +98,10 @@ class StudentParams(Frozen):
     """CLS targets: each channel by its own deviation, or rotated so that all are alike (PHI-S)."""
     adapter: Literal["attention", "fuse", "bilinear", "pool"] = "attention"
     """From the student's feature maps to the teacher's token grid."""
+    mix: MixParams = MixParams()
+    """Tiles shown in pairs; see below."""
+    augment: InputParams = InputParams()
+    """Changes of the student's tile alone; see below."""
     train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of each slide's train tiles that is trained on, evenly spread (a smaller one is within a larger)."""
     epochs: Positive = 20

@@ -55,6 +55,12 @@ def scan(folder: Path, grouping: Grouping = Grouping.AUTO) -> str:
     return text + "".join(f"# {line}\n" for line in [*_said(tree), *decision.notes, *numbered])
 
 
+def slides_below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The slides below a folder, each once, and the files that are called like one and OpenSlide does not recognise."""
+    tree = _look(folder)
+    return sorted(tree.slides), sorted(tree.unknown)
+
+
 def _look(folder: Path) -> _Tree:
     """Sort all files below a folder."""
     tree = _Tree()

@@ -79,14 +79,14 @@ float32, normalised with the mean and std of `config.json`; output `embedding` (
 | --- | --- |
 | tiles | square, {tile_px} x {tile_px} px, slides cut at {mpp}; of another image the middle square |
 | teacher | `{teacher}`, weights {digest}, input {teacher_px} px, {grid} patch tokens of {width} |
-| student | `{model}`, input {input_px} px, from scratch |
+| student | `{model}`, input {input_px} px, {start} |
 | trained on | {train_tiles} tiles of {train_slides} slides (split `train` alone), {views} cached view(s) of each\
 {share} |
 | objectives | {objectives} (embeddings by {cls_kind}), on targets standardised by {standardise} |
 | adapter | {adapter} |
 | recipe | AdamW, learning rate {lr:g}, weight decay {weight_decay:g}, batch {batch_size}, \
-{epochs} epochs = {steps} steps, seed {seed}, {precision}; warm-up {warmup_fraction:g} of the steps, then cosine; \
-gradient clipped at {clip_norm:g}; {average}; batch norm {batch_norm} |
+{epochs} epochs = {steps} steps, seed {seed}, {precision}{inputs}; warm-up {warmup_fraction:g} of the steps, then \
+cosine; gradient clipped at {clip_norm:g}; {average}; batch norm {batch_norm} |
 | training loss at the end | {losses} |
 
 {dense}
@@ -119,6 +119,17 @@ def licence_note(teacher: str) -> str:
     return DEMO_LICENCE if name == "demo" else OTHER_LICENCE.format(teacher=teacher)
 
 
+def _inputs(params: StudentParams) -> str:
+    """What was done to the tiles before they were shown."""
+    told = []
+    if params.augment.changes:
+        amounts = params.augment.model_dump(exclude_defaults=True).items()
+        told.append("tiles changed, targets not (" + ", ".join(f"{name} {value:g}" for name, value in amounts) + ")")
+    if params.mix.kind != "none":
+        told.append(f"{params.mix.kind} of {params.mix.share:.0%} of the tiles, alpha {params.mix.alpha:g}")
+    return "".join(f", {each}" for each in told)
+
+
 def model_card(facts: StudentFacts, figures: str = NOT_YET) -> str:
     """README.md of the exported folder, from a run's run.json; the same run gives the same text.
 
@@ -138,6 +149,7 @@ def model_card(facts: StudentFacts, figures: str = NOT_YET) -> str:
         adapter=f"{params.adapter}, for the patch tokens" if facts.adapter else "none: no patch tokens",
         average=f"moving average of the weights, decay {params.ema_decay:g}" if params.ema_decay else "last weights",
         batch_norm=BATCH_NORM[params.freeze_batch_norm],
+        start=f"started from {facts.start.origin}" if facts.start else "from scratch",
         teacher=teacher.name,
         digest=teacher.weights_digest[:16],
         teacher_px=teacher.input_px,
@@ -147,6 +159,7 @@ def model_card(facts: StudentFacts, figures: str = NOT_YET) -> str:
             f"{name} x {getattr(weights, name):g}" for name in facts.loss if getattr(weights, name, 0) > 0
         ),
         batch_size=facts.batch_size,
+        inputs=_inputs(params),
         steps=facts.steps,
         precision=facts.precision,
         losses=", ".join(f"{name} {value:.4f}" for name, value in facts.loss.items()),

@@ -38,6 +38,8 @@ class Corpus:
     """Whether patch tokens are cached (layout `none` has none)."""
     fraction: float = 1.0
     """Share of each slide's tiles that is trained on; nothing that training sees comes from the others."""
+    stain_L2S: NDArray[np.float64] | None = None
+    """Mean and deviation of each slide's stains (`inputs.slide_stains`), where tiles are stained as another slide's."""
 
     @property
     def rotation_block(self) -> int:

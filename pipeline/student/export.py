@@ -28,7 +28,9 @@ from pipeline.base.items import StudentFacts
 from pipeline.base.types import Json
 from pipeline.params.student import StudentParams
 from pipeline.student.card import KEEP_THE_HEAD, model_card
-from pipeline.student.exported import (
+from pipeline.student.exported import AdapterConfig
+from pipeline.student.model import Distiller, Student, build
+from pipeline.student.shipped import (
     ADAPTER_FILE,
     ADAPTER_FOLDER,
     ADAPTER_WEIGHTS_FILE,
@@ -36,9 +38,7 @@ from pipeline.student.exported import (
     CONFIG_FILE,
     ONNX_FILE,
     WEIGHTS_FILE,
-    AdapterConfig,
 )
-from pipeline.student.model import Distiller, Student, build
 from pipeline.student.targets import Standardiser
 from pipeline.teachers.engines.onnx_file import write_onnx
 
@@ -82,6 +82,8 @@ def load_run(item: Path) -> tuple[StudentFacts, Distiller, dict[str, Tensor]]:
         model_kwargs=params.model_kwargs,
     )
     distiller.load_state_dict(tensors)
+    if facts.start is not None:
+        distiller.student.normalise_by(facts.start.mean, facts.start.std)
     return facts, distiller.eval(), targets
 
 

@@ -23,20 +23,24 @@ from safetensors.torch import load_file
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from pipeline.base.errors import StudentError
 from pipeline.base.items import AdapterArguments
 from pipeline.base.partials import file_sha256
 from pipeline.base.types import Json, Recipe
 from pipeline.student.adapters import ADAPTERS
+from pipeline.student.shipped import (
+    ADAPTER_FILE,
+    ADAPTER_WEIGHTS_FILE,
+    CONFIG_FILE,
+    ONNX_FILE,
+    WEIGHTS_FILE,
+    adapter_folder,
+    require_student,
+)
 from pipeline.teachers.engines import pick_device
 from pipeline.teachers.engines.base import convolutions_in
 from pipeline.teachers.layout import to_channels_last
 from pipeline.teachers.network import Network
 
-CONFIG_FILE, WEIGHTS_FILE, ONNX_FILE, CARD_FILE = "config.json", "model.safetensors", "model.onnx", "README.md"
-ADAPTER_FILE, ADAPTER_WEIGHTS_FILE = "adapter.json", "adapter.safetensors"
-ADAPTER_FOLDER = "adapter"
-"""Of these two: timm 1.0.16 to 1.0.28 fail on a folder with a second .safetensors in it (a NameError)."""
 DECODERS = 2
 """Threads that decode the next batch while the model is at work on this one."""
 
@@ -54,11 +58,6 @@ class AdapterConfig(BaseModel):
         """Of an exported student; None where it has no adapter."""
         path = adapter_folder(folder) / ADAPTER_FILE
         return cls.model_validate_json(path.read_bytes()) if path.is_file() else None
-
-
-def adapter_folder(folder: Path) -> Path:
-    """Where an exported student has its adapter: below it, and beside its weights if an earlier Histill exported it."""
-    return folder if (folder / ADAPTER_FILE).is_file() else folder / ADAPTER_FOLDER
 
 
 class ExportedStudent(Network):
@@ -206,9 +205,7 @@ def _numpy(answer: Tensor) -> NDArray[np.float32]:
 
 
 def _create(folder: Path, *, pretrained: bool, classes: int | None) -> nn.Module:
-    if not (folder / CONFIG_FILE).is_file():
-        fix = "dvc repro student, or name another folder"
-        raise StudentError("no exported student here", where=str(folder), fix=fix)
+    require_student(folder)
     arguments = {} if classes is None else {"num_classes": classes}
     model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=pretrained, **arguments)
     return model.eval().requires_grad_(False)

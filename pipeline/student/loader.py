@@ -34,11 +34,11 @@ class Batch:
     """What one step needs, as stored: targets are dequantised where they are used, on the device."""
 
     image_NHWC: Tensor
-    """uint8."""
+    """uint8; floating, 0 to 255, once `inputs` have changed or blended it."""
     cls_ND: Tensor
-    """float16, as the teacher answered."""
+    """float16, as the teacher answered; wider where it is mixed."""
     patch_NTD: Tensor | None
-    """int8, or float16 without a scale; standardised."""
+    """int8, or floating without a scale; standardised."""
     scale_NT: Tensor | None
     """float16."""
     slide_N: NDArray[np.int64]

@@ -35,6 +35,7 @@ from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import Checkpoints, State, load_checkpoint
 from pipeline.student.corpus import Corpus
 from pipeline.student.device import autocast_dtype
+from pipeline.student.inputs import Inputs
 from pipeline.student.loader import Batch, BatchShape, Loader, Share
 from pipeline.student.model import Distiller
 from pipeline.student.order import Order
@@ -85,6 +86,7 @@ class Training:
             workers=params.workers,
             pin=accelerator.device.type == "cuda",
         )
+        self.inputs = Inputs(params, corpus, self.loader)
         self.steps = params.epochs * self.loader.steps_per_epoch
         self.raw = distiller.to(accelerator.device)
         self.average = ModelEmaV3(self.raw, decay=params.ema_decay, use_warmup=True) if params.ema_decay else None
@@ -141,7 +143,7 @@ class Training:
     def step(self, step: int, batch: Batch) -> dict[str, float]:
         """One optimiser step; every objective's value on this process's share of the batch."""
         torch.manual_seed((self.params.seed % 2**20 * 2**30 + step) * 2**12 + self.accelerator.process_index)
-        batch = batch.to(self.accelerator.device)
+        batch = self.inputs(step, batch.to(self.accelerator.device))
         terms = self.terms(batch, *self.model(batch.image_NHWC))
         loss = self.terms.total(terms)
         self.accelerator.backward(loss)

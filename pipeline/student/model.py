@@ -9,7 +9,7 @@ Shapes: N tiles, H = W = `input_px`, C channels of a stage, T teacher positions,
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class Stage:
 
 
 class Student(nn.Module):
-    """A timm model from scratch that answers in the teacher's (standardised) space.
+    """A timm model that answers in the teacher's (standardised) space.
 
     Raises `TrainingError` for a name timm does not know, and for a model that cannot take `input_px`, shows no feature
     map or does not end in a linear layer.
@@ -59,8 +59,8 @@ class Student(nn.Module):
         self.mean: Tensor
         self.std: Tensor
         for name in ("mean", "std"):
-            value = torch.tensor(self.backbone.pretrained_cfg[name]).view(1, 3, 1, 1)
-            self.register_buffer(name, value, persistent=False)
+            self.register_buffer(name, torch.empty(1, 3, 1, 1), persistent=False)
+        self.normalise_by(self.backbone.pretrained_cfg["mean"], self.backbone.pretrained_cfg["std"])
         last = self.last
         self.stages = self._stages(model, width, input_px)
         if last.bias is None:
@@ -77,8 +77,14 @@ class Student(nn.Module):
             raise TrainingError(what, where=name, fix="choose another student.model (efficientvit_b0 …)")
         return layer
 
+    def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Take the mean and deviation of red, green and blue, 0 to 1, from what weights were trained with."""
+        self.backbone.pretrained_cfg = {**self.backbone.pretrained_cfg, "mean": tuple(mean), "std": tuple(std)}
+        for buffer, values in ((self.mean, mean), (self.std, std)):
+            buffer.copy_(torch.tensor(values).view(1, 3, 1, 1))
+
     def forward(self, image_NHWC: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """uint8 images to (embedding_ND, the maps of `stages` as (N, C, h, w)), in one pass."""
+        """Images, 0 to 255 in any type, to (embedding_ND, the maps of `stages` as (N, C, h, w)), in one pass."""
         # Permuting NHWC leaves it in memory as it is, which is what torch calls channels_last.
         image_NCHW = (image_NHWC.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
         indices = [stage.index for stage in self.stages]
@@ -146,7 +152,7 @@ class Distiller(nn.Module):
         self.autocast: torch.dtype | None = None
 
     def forward(self, image_NHWC: Tensor) -> tuple[Tensor, Tensor | None]:
-        """uint8 images to (embedding_ND, map_NTD or None without an adapter)."""
+        """Images, 0 to 255, to (embedding_ND, map_NTD or None without an adapter)."""
         with torch.autocast(image_NHWC.device.type, self.autocast, enabled=self.autocast is not None):
             embedding_ND, maps = self.student(image_NHWC)
             return embedding_ND, None if self.adapter is None else self.adapter(maps)

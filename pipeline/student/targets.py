@@ -59,6 +59,18 @@ class Standardiser:
         linear.bias.copy_((weight_DD @ linear.bias.double() + bias_D).float())
         linear.weight.copy_((weight_DD @ linear.weight.double()).float())
 
+    @torch.no_grad()
+    def unfold_from(self, linear: nn.Linear) -> None:
+        """Make a layer that answers x answer z, in place: what `fold_into` undoes."""
+        scale_D1 = self.scale_D.double()[:, None]
+        weight_DD = linear.weight.double() / scale_D1
+        bias_D = (linear.bias.double() - self.mean_D.double()) / self.scale_D.double()
+        if self.rotation_DD is not None:
+            rotation_DD = self.rotation_DD.double()
+            weight_DD, bias_D = rotation_DD @ weight_DD, rotation_DD @ bias_D
+        linear.weight.copy_(weight_DD.float())
+        linear.bias.copy_(bias_D.float())
+
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """As they lie in weights.safetensors: `{prefix}_mean`, `{prefix}_scale`, and `{prefix}_rotation` if any."""
         found = {f"{prefix}_mean": self.mean_D, f"{prefix}_scale": self.scale_D}

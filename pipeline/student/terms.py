@@ -16,8 +16,19 @@ from kernels.dense_loss import token_norm
 from pipeline.params.student import ObjectiveParams
 from pipeline.student.corpus import Corpus
 from pipeline.student.loader import Batch
-from pipeline.student.objectives import OBJECTIVES, cls_loss, patch_loss, relation_loss, unremarkable
+from pipeline.student.objectives import (
+    OBJECTIVES,
+    cls_loss,
+    contrastive_loss,
+    patch_loss,
+    relation_loss,
+    unremarkable,
+)
 from pipeline.student.targets import Standardiser, draw_cls
+
+BY_BANK = {"kl": relation_loss, "contrastive": contrastive_loss}
+"""Kinds of `cls` that compare an embedding with the bank, by relation's temperature. kl: KL of similarities, as SEED
+(Fang et al., ICLR 2021) and LightlyTrain's first distillation have it as their only loss."""
 
 
 class Terms:
@@ -35,7 +46,7 @@ class Terms:
         self.cls = cls.to(device)
         self.rotation_block = corpus.rotation_block if corpus.dense else 1
         self.bank_KD: Tensor | None = None
-        if params.relation > 0:
+        if params.relation > 0 or params.cls_kind in BY_BANK:
             drawn_KD = torch.from_numpy(draw_cls(corpus, params.relation_queue, seed)).to(device)
             self.bank_KD = F.normalize(self.cls.forward(drawn_KD), dim=-1)
 
@@ -46,15 +57,24 @@ class Terms:
         where it has a weight.
         """
         cls_ND = self.cls.forward(batch.cls_ND)
-        terms = {"cls": cls_loss(embedding_ND, cls_ND, self.params.cls_kind)}
+        terms = {"cls": self._cls(embedding_ND, cls_ND)}
         if map_NTD is not None and batch.patch_NTD is not None:
             mask_NT = None
             if self.params.token_weight == "norm":
                 mask_NT = unremarkable(token_norm(batch.patch_NTD, batch.scale_NT))
-            terms["patch"] = patch_loss(map_NTD, batch.patch_NTD, batch.scale_NT, mask_NT, self.rotation_block)
-        if self.bank_KD is not None:
+            # Tokens without a scale, as those that were mixed, are not rotated.
+            block = 1 if batch.scale_NT is None else self.rotation_block
+            terms["patch"] = patch_loss(map_NTD, batch.patch_NTD, batch.scale_NT, mask_NT, block)
+        if self.bank_KD is not None and self.params.relation > 0:
             terms["relation"] = relation_loss(embedding_ND, cls_ND, self.bank_KD, self.params.relation_temperature)
         return terms
+
+    def _cls(self, embedding_ND: Tensor, cls_ND: Tensor) -> Tensor:
+        kind = self.params.cls_kind
+        if kind == "kl" or kind == "contrastive":
+            assert self.bank_KD is not None
+            return BY_BANK[kind](embedding_ND, cls_ND, self.bank_KD, self.params.relation_temperature)
+        return cls_loss(embedding_ND, cls_ND, kind)
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """The weighted sum that is minimised."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +30,13 @@ from pipeline.base.files import write_atomic, write_json
 from pipeline.base.items import (
     AdapterArguments,
     FileItem,
+    StartFacts,
     StudentFacts,
     StudentManifest,
     TilesManifest,
     TokensManifest,
 )
+from pipeline.base.kept import Kept
 from pipeline.base.partials import file_sha256
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.types import Json, Recipe
@@ -43,10 +45,14 @@ from pipeline.student.checkpoint import drop_checkpoint
 from pipeline.student.corpus import Corpus, open_corpus
 from pipeline.student.device import autocast_dtype, make_accelerator
 from pipeline.student.export import export_student
+from pipeline.student.inputs import pairs_stay_together
+from pipeline.student.inputs.slide_stains import RECIPE_VERSION as STAIN_VERSION
+from pipeline.student.inputs.slide_stains import slide_stains
 from pipeline.student.loader import shared_batch
 from pipeline.student.loop import Training
 from pipeline.student.model import Distiller, build
 from pipeline.student.objectives import OBJECTIVES
+from pipeline.student.start import Start, load_start
 from pipeline.student.targets import cls_standardiser, patch_standardiser
 from pipeline.student.terms import Terms
 
@@ -76,8 +82,10 @@ def train_student(
     corpus = open_corpus(tiles, tokens, store, params.train_fraction)
     _require_objectives(params, corpus)
     accelerator = make_accelerator()
-    recipe = train_recipe(tokens, corpus, params, tiles.tile_px, accelerator.num_processes)
-    subject = Subject(tiles, tokens, corpus, params)
+    corpus, measured = _with_stains(corpus, tiles, params, store, accelerator)
+    start = load_start(params, store)
+    recipe = train_recipe(tokens, corpus, params, tiles.tile_px, accelerator.num_processes, start)
+    subject = Subject(tiles, tokens, corpus, params, start)
     ref = Ref(KIND, recipe_key(recipe), ITEM)
     main = accelerator.is_main_process
     (cached,) = broadcast_object_list([store.has(ref)])
@@ -98,20 +106,35 @@ def train_student(
         if path.is_file()
     )
     summary = StudentFacts.model_validate_json((folder / "run.json").read_bytes())
-    manifest = StudentManifest(recipe_key=ref.recipe, recipe=recipe, items=items, uses=(str(ref),), summary=summary)
+    uses = (str(ref), *measured, *(start.uses if start else ()))
+    manifest = StudentManifest(recipe_key=ref.recipe, recipe=recipe, items=items, uses=uses, summary=summary)
     return manifest, metrics
 
 
-def train_recipe(tokens: TokensManifest, corpus: Corpus, params: StudentParams, tile_px: int, world: int = 1) -> Recipe:
-    """All that the weights depend on: parameters, input side, precision, the cached answers in their order.
+def train_recipe(
+    tokens: TokensManifest,
+    corpus: Corpus,
+    params: StudentParams,
+    tile_px: int,
+    world: int = 1,
+    start: Start | None = None,
+) -> Recipe:
+    """All that the weights depend on: parameters, input side, precision, the cached answers in their order, the start.
 
-    The number of processes too, but where they train what one does: batch norm held, and the same batch.
+    The number of processes too, but where they train what one does: batch norm held, the same batch, and no pair of
+    mixed tiles parted.
     """
     one, many = (shared_batch(params.batch_size, corpus.kept_total, n) for n in (1, world))
-    special: dict[str, Json] = {} if world == 1 or (params.freeze_batch_norm and one == many) else {"world": world}
+    whole = params.mix.kind == "none" or pairs_stay_together(many // world)
+    as_one = world == 1 or (params.freeze_batch_norm and one == many and whole)
+    special: dict[str, Json] = {} if as_one else {"world": world}
     if params.train_fraction < 1:
         # Which rows a fraction keeps, and that the targets' statistics are of them alone.
         special["kept_rows"] = "bit-reversed"
+    if params.augment.stains_as_others:
+        special["slide_stain"] = STAIN_VERSION
+    if start is not None:
+        special["start"] = start.recipe
     return {
         **special,
         "student": kept_params(params),
@@ -123,9 +146,26 @@ def train_recipe(tokens: TokensManifest, corpus: Corpus, params: StudentParams, 
     }
 
 
+def _with_stains(
+    corpus: Corpus, tiles: TilesManifest, params: StudentParams, store: Store, accelerator: Accelerator
+) -> tuple[Corpus, tuple[str, ...]]:
+    """The corpus with its slides' stains, where they are asked for, and the store's items that hold them."""
+    if not params.augment.stains_as_others:
+        return corpus, ()
+    kept = Kept(store, "student")
+    made = (slide_stains(corpus, tiles, kept), kept.uses) if accelerator.is_main_process else None
+    ((stain_L2S, uses),) = broadcast_object_list([made])
+    return replace(corpus, stain_L2S=stain_L2S), uses
+
+
 def kept_params(params: StudentParams) -> dict[str, Json]:
-    """Those on which the weights depend, as they are hashed."""
-    student: dict[str, Json] = params.model_dump(mode="json", exclude=SITE_PARAMS)
+    """Those on which the weights depend, as they are hashed; an option that is off is not among them.
+
+    Nor is where a student starts: that is in the recipe by its content.
+    """
+    on = {"mix": params.mix.kind != "none", "augment": params.augment.changes, "weights": False}
+    off = {name for name, is_on in on.items() if not is_on}
+    student: dict[str, Json] = params.model_dump(mode="json", exclude=SITE_PARAMS | off)
     if not torch.cuda.is_available():
         # CPUs run eager whatever it says.
         student["compile"] = "auto"
@@ -160,6 +200,7 @@ class Subject:
     tokens: TokensManifest
     corpus: Corpus
     params: StudentParams
+    start: Start | None = None
 
     @property
     def input_px(self) -> int:
@@ -184,6 +225,10 @@ def _run(folder: Path, subject: Subject, accelerator: Accelerator, log: Path | N
         seed=params.seed,
         model_kwargs=params.model_kwargs,
     )
+    began = None
+    if subject.start is not None:
+        patch = patch_standardiser(corpus) if corpus.dense else None
+        began = subject.start.into(distiller, params.adapter, cls, patch)
     terms = Terms(params.objective, corpus, cls, accelerator.device, params.seed)
     training = Training(distiller, corpus, params, terms=terms, folder=folder, accelerator=accelerator, log=log)
     metrics = training.run()
@@ -195,7 +240,7 @@ def _run(folder: Path, subject: Subject, accelerator: Accelerator, log: Path | N
         _refuse_not_finite(tensors)
         save_file(tensors, folder / "weights.safetensors")
         write_atomic(folder / "curve.csv", _curve(training.curve))
-        write_json(folder / "run.json", _facts(subject, training, final, arguments).model_dump(mode="json"))
+        write_json(folder / "run.json", _facts(subject, training, final, arguments, began).model_dump(mode="json"))
         drop_checkpoint(folder)
     return metrics
 
@@ -209,7 +254,13 @@ def _refuse_not_finite(tensors: dict[str, Tensor]) -> None:
         raise TrainingError(f"trained to weights that are not finite: {shown}", where="the last step", fix=fix)
 
 
-def _facts(subject: Subject, training: Training, final: Distiller, arguments: AdapterArguments | None) -> StudentFacts:
+def _facts(
+    subject: Subject,
+    training: Training,
+    final: Distiller,
+    arguments: AdapterArguments | None,
+    began: StartFacts | None,
+) -> StudentFacts:
     """run.json: enough to build the student again, to describe it, and to say how training ended."""
     tiles, tokens, corpus, params = subject.tiles, subject.tokens, subject.corpus, subject.params
     return StudentFacts(
@@ -231,6 +282,7 @@ def _facts(subject: Subject, training: Training, final: Distiller, arguments: Ad
         batch_size=training.loader.batch_size,
         tiles_seen=training.steps * training.loader.batch_size,
         loss=_last_epoch(training.curve),
+        start=began,
     )
 
 

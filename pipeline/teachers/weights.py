@@ -83,13 +83,13 @@ def load_weights(model: nn.Module, path: Path, name: str) -> tuple[str, ...]:
     """
     where = f"teacher {name}, weights {path}"
     known = model.state_dict()
-    state, said = _read_state(path, where)
+    state, said = read_state(path, where)
     state, taken_off = stripped(state, known.keys())
     state = dinov2_names(state)
     said += taken_off
     state = {key: value for key, value in state.items() if key in known or not key.startswith(_CLASSIFIERS)}
     if not _fits(state, known):
-        state, resampled = _filtered(model, state)
+        state, resampled = resampled_by_timm(model, state)
         said += resampled
     missing, unexpected = sorted(known.keys() - state.keys()), sorted(state.keys() - known.keys())
     if missing or unexpected:
@@ -110,7 +110,7 @@ def _fits(state: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> bool:
     return state.keys() == known.keys() and all(state[key].shape == value.shape for key, value in known.items())
 
 
-def _filtered(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def resampled_by_timm(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """The state as timm's own filter for the architecture renames and resamples it, and what was resampled.
 
     Nothing but position embeddings may change its size: a kernel of other patches is another network.
@@ -139,15 +139,20 @@ def _filtered(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[dict[str, 
 
 
 def weights_digest(model: nn.Module) -> str:
+    """The digest of a model's state."""
+    return state_digest(model.state_dict())
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
     """32 hex digits of the sha256 over the state's tensors by name: name, dtype, shape, bytes."""
     digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
+    for name, value in sorted(state.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
 
 
-def _read_state(path: Path, where: str) -> tuple[dict[str, Tensor], list[str]]:
+def read_state(path: Path, where: str) -> tuple[dict[str, Tensor], list[str]]:
     """The file's state, and what was opened in it to get there. No file runs code when it is read."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file

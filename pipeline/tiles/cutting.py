@@ -1,4 +1,5 @@
-"""The chosen tiles of a slide, one after another, as JPEG: kept as they are in the file, or read, shrunk and encoded.
+"""The chosen tiles of a slide, one after another: as pixels, read and shrunk; or as JPEG, kept as they are in the file
+where they can be, else encoded.
 
 Where a tile is one of the scanner's own JPEG tiles, pixel for pixel, that one is stored: nothing is decoded to be
 encoded again, and there is no second loss. A tile that does not decode is given out as damaged, and the others go on.
@@ -45,6 +46,20 @@ class Cut:
         return "blurred" if self.sharpness < min_sharpness else None
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """Tile `row` of the chosen ones: (tile_px, tile_px, 3) uint8 RGB, or None where it is damaged."""
+
+    row: int
+    tile_HWC: NDArray[np.uint8] | None
+
+    def encoded(self, jpeg_quality: int) -> Cut:
+        """As a JPEG file, with its sharpness."""
+        if self.tile_HWC is None:
+            return Cut(self.row, None)
+        return Cut(self.row, encode_jpeg(self.tile_HWC, jpeg_quality), sharpness(self.tile_HWC))
+
+
 def cut(
     reader: SlideReader,
     geometry: Geometry,
@@ -58,21 +73,36 @@ def cut(
     A file may leave out tiles of glass, which are white. Where more of a tile is left out than what is no tissue by
     `tissue_N`, the file has lost it, and it is damaged.
     """
-    most_empty_N = 1 - tissue_N + np.minimum(MASK_TOLERANCE, tissue_N / 2)
+    most_empty_N = _most_empty(tissue_N)
     for strip in strips(geometry, x_l0_N, y_l0_N, exact=reader.exact(geometry.level)):
         own = [_own(reader, geometry, int(x_l0_N[row]), int(y_l0_N[row]), row) for row in strip.rows]
         found = {part.row: part for part in own if part is not None}
         if not found:
-            yield from _made(reader, geometry, strip, most_empty_N, jpeg_quality)
+            for tile in _read(reader, geometry, strip, most_empty_N):
+                yield tile.encoded(jpeg_quality)
             continue
         for i, row in enumerate(strip.rows):
             if row in found:
                 yield found[row]
             else:
-                yield from _made(reader, geometry, strip.single(i, geometry), most_empty_N, jpeg_quality)
+                for tile in _read(reader, geometry, strip.single(i, geometry), most_empty_N):
+                    yield tile.encoded(jpeg_quality)
 
 
-def cut_padded(reader: SlideReader, geometry: Geometry, x_l0: int, y_l0: int, row: int, quality: int) -> Cut:
+def read_tiles(
+    reader: SlideReader,
+    geometry: Geometry,
+    x_l0_N: NDArray[np.int64],
+    y_l0_N: NDArray[np.int64],
+    tissue_N: NDArray[np.float64],
+) -> Iterator[Pixels]:
+    """The N tiles in order as pixels, damaged ones included, as `cut` tells them."""
+    most_empty_N = _most_empty(tissue_N)
+    for strip in strips(geometry, x_l0_N, y_l0_N, exact=reader.exact(geometry.level)):
+        yield from _read(reader, geometry, strip, most_empty_N)
+
+
+def read_padded(reader: SlideReader, geometry: Geometry, x_l0: int, y_l0: int, row: int) -> Pixels:
     """A tile that sticks out of the slide: black beyond it, as TRIDENT and CLAM have it, which read by OpenSlide."""
     side_x, side_y = (math.ceil(side - _EPSILON) for side in geometry.size_px)
     x, y = geometry.at_level(x_l0), geometry.at_level(y_l0)
@@ -84,10 +114,9 @@ def cut_padded(reader: SlideReader, geometry: Geometry, x_l0: int, y_l0: int, ro
         try:
             part_HWC = reader.read(geometry.level, *corner_l0, right - left, bottom - top)
         except DamagedPixels:
-            return Cut(row, None)
+            return Pixels(row, None)
         whole_HWC[top - y : bottom - y, left - x : right - x] = part_HWC
-    tile_HWC = shrink(whole_HWC, geometry.size_px, geometry.tile_px)
-    return Cut(row, encode_jpeg(tile_HWC, quality), sharpness(tile_HWC))
+    return Pixels(row, shrink(whole_HWC, geometry.size_px, geometry.tile_px))
 
 
 def _own(reader: SlideReader, geometry: Geometry, x_l0: int, y_l0: int, row: int) -> Cut | None:
@@ -103,24 +132,26 @@ def _own(reader: SlideReader, geometry: Geometry, x_l0: int, y_l0: int, row: int
         return Cut(row, None)
 
 
-def _made(
-    reader: SlideReader, geometry: Geometry, strip: Strip, most_empty_N: NDArray[np.float64], jpeg_quality: int
-) -> Iterator[Cut]:
+def _most_empty(tissue_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Which share of each tile the file may leave out as glass, (N,)."""
+    return 1 - tissue_N + np.minimum(MASK_TOLERANCE, tissue_N / 2)
+
+
+def _read(reader: SlideReader, geometry: Geometry, strip: Strip, most_empty_N: NDArray[np.float64]) -> Iterator[Pixels]:
     """The strip's tiles from its pixels; one by one where some of them do not decode."""
     try:
         strip_HWC = reader.read(geometry.level, strip.x_l0, strip.y_l0, strip.width_px, strip.height_px)
     except DamagedPixels:
         if len(strip.rows) == 1:
-            yield Cut(strip.rows[0], None)
+            yield Pixels(strip.rows[0], None)
             return
         for i in range(len(strip.rows)):
-            yield from _made(reader, geometry, strip.single(i, geometry), most_empty_N, jpeg_quality)
+            yield from _read(reader, geometry, strip.single(i, geometry), most_empty_N)
         return
     empty_HW = reader.empty_HW
     for row, box in zip(strip.rows, strip.boxes, strict=True):
         if empty_HW is not None and empty_HW[box.top : box.bottom, box.left : box.right].mean() > most_empty_N[row]:
-            yield Cut(row, None)
+            yield Pixels(row, None)
             continue
         whole_HWC = strip_HWC[box.top : box.bottom, box.left : box.right]
-        tile_HWC = shrink(whole_HWC, geometry.size_px, geometry.tile_px)
-        yield Cut(row, encode_jpeg(tile_HWC, jpeg_quality), sharpness(tile_HWC))
+        yield Pixels(row, shrink(whole_HWC, geometry.size_px, geometry.tile_px))

@@ -1,5 +1,7 @@
 """Tiles one slide file: looks at it small, chooses tiles by their tissue, then reads, resizes and stores them.
 
+What is chosen, and how it is read, is apart (`choose_tiles`), for those who want the pixels alone.
+
 Legend: H, W, C = height, width, RGB.
 """
 
@@ -32,7 +34,7 @@ from pipeline.tiles.choice import (
     touching,
 )
 from pipeline.tiles.coords.tiling import read_tiling
-from pipeline.tiles.cutting import Cut, cut, cut_padded
+from pipeline.tiles.cutting import Cut, Pixels, cut, read_padded, read_tiles
 from pipeline.tiles.grid import Geometry, geometry_of, lay
 from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.writer import Scores, TileWriter
@@ -50,6 +52,86 @@ MAX_LOOK_PX = 16_000_000
 """Pixels of the picture of a whole slide: 1000 mm2 at 8 um a pixel."""
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Of an open slide the tiles worth reading: `choice` on `geometry`, and what is known of them before they are read.
+
+    `given`: they are of a tiling made elsewhere, which is not judged. `tissue_N`: the share of each that is no glass as
+    far as the file's gaps go; `outside_N`: which stick out of the slide; `unseen_N2`: corners of those that the
+    thumbnail could not show.
+    """
+
+    geometry: Geometry
+    choice: Choice
+    seen: Look
+    given: bool
+    tissue_N: NDArray[np.float64]
+    outside_N: NDArray[np.bool_]
+    unseen_N2: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.choice.x_l0)
+
+    def read(self, reader: SlideReader, row_M: NDArray[np.int64]) -> Iterator[Pixels]:
+        """The tiles of the given rows: those inside the slide in raster order, then those that stick out."""
+        x_l0, y_l0 = self.choice.x_l0, self.choice.y_l0
+        inside_M = self._inside(row_M)
+        for tile in read_tiles(reader, self.geometry, x_l0[inside_M], y_l0[inside_M], self.tissue_N[inside_M]):
+            yield replace(tile, row=int(inside_M[tile.row]))
+        for row in row_M[self.outside_N[row_M]].tolist():
+            yield read_padded(reader, self.geometry, int(x_l0[row]), int(y_l0[row]), row)
+
+    def cut(self, reader: SlideReader, row_M: NDArray[np.int64], jpeg_quality: int) -> Iterator[Cut]:
+        """The same as JPEG."""
+        x_l0, y_l0 = self.choice.x_l0, self.choice.y_l0
+        inside_M = self._inside(row_M)
+        places = x_l0[inside_M], y_l0[inside_M], self.tissue_N[inside_M]
+        for tile in cut(reader, self.geometry, *places, jpeg_quality):
+            yield replace(tile, row=int(inside_M[tile.row]))
+        for row in row_M[self.outside_N[row_M]].tolist():
+            yield read_padded(reader, self.geometry, int(x_l0[row]), int(y_l0[row]), row).encoded(jpeg_quality)
+
+    def without_picture(self) -> Chosen:
+        """The same without what is only for people and for the mask: up to 640 MB."""
+        nothing_HWC, none_HW = np.empty((0, 0, 3), np.uint8), np.empty((0, 0), bool)
+        mask = replace(self.seen.mask, tissue=none_HW, pen=none_HW, stain=np.empty((0, 0, 2), np.float32))
+        return replace(self, seen=Look(nothing_HWC, nothing_HWC, self.seen.mpp_xy, None, mask, self.seen.marks_all))
+
+    def _inside(self, row_M: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the rows that are wholly on the slide; neighbours are read together, so in raster order."""
+        whole_M = row_M[~self.outside_N[row_M]]
+        raster_M: NDArray[np.int64] = whole_M[np.lexsort((self.choice.x_l0[whole_M], self.choice.y_l0[whole_M]))]
+        return raster_M
+
+
+def choose_tiles(reader: SlideReader, source: Source, params: TilesParams) -> Chosen:
+    """The tiles of an open slide that are worth reading: of its own tiling, or of the grid by its tissue.
+
+    Raises `SlideRefused`: the slide is coarser than the target, or has no tissue.
+    """
+    levels = [(w, h, d) for (w, h), d in zip(reader.level_dimensions, reader.level_downsamples, strict=True)]
+    tiling = read_tiling(source.coords, levels) if source.coords else None
+    geometry = geometry_given(levels, tiling, params) if tiling else geometry_of(levels, reader.mpp_xy, params)
+    seen = look(reader, params, source.mask)
+    mask, unseen = seen.mask, reader.unseen
+    if tiling:
+        choice = choose_given(geometry, tiling, mask)
+    else:
+        try:
+            choice = choose(geometry, mask, params, unseen)
+        except NoTiles as nothing:
+            picture = Picture(levels, reader.mpp_xy, seen.small_HWC, seen.mpp_xy, seen.own_HW)
+            raise refusal(picture, params, nothing) from None
+    unseen_N2 = np.empty((0, 2), np.int64)
+    # A tiling or a mask made elsewhere knows what is glass without the thumbnail.
+    if unseen and not tiling and not source.mask:
+        unseen_N2 = _unseen(geometry, choice, params.edge, unseen)
+    # Where the thumbnail shows nothing, what the file leaves out is not known to be glass.
+    tissue_N = np.where(touching(geometry, choice.x_l0, choice.y_l0, unseen), 1.0, choice.tissue)
+    outside_N = sticking_out(geometry, choice.x_l0, choice.y_l0)
+    return Chosen(geometry, choice, seen, tiling is not None, tissue_N, outside_N, unseen_N2)
+
+
 def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader: SlideReader | None = None) -> None:
     """Tile one slide into `folder` (see writer.py), read through `reader` where it is already open.
 
@@ -59,47 +141,24 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
     """
     opened = reader or open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct)
     with contextlib.nullcontext(reader) if reader else opened as reader:
-        levels = [(w, h, d) for (w, h), d in zip(reader.level_dimensions, reader.level_downsamples, strict=True)]
-        tiling = read_tiling(source.coords, levels) if source.coords else None
-        geometry = geometry_given(levels, tiling, params) if tiling else geometry_of(levels, reader.mpp_xy, params)
-        seen = look(reader, params, source.mask)
-        mask, unseen = seen.mask, reader.unseen
-        if tiling:
-            choice = choose_given(geometry, tiling, mask)
-        else:
-            try:
-                choice = choose(geometry, mask, params, unseen)
-            except NoTiles as nothing:
-                picture = Picture(levels, reader.mpp_xy, seen.small_HWC, seen.mpp_xy, seen.own_HW)
-                raise refusal(picture, params, nothing) from None
-        dropped, unseen_N2 = dict(choice.dropped), np.empty((0, 2), np.int64)
-        # A tiling or a mask made elsewhere knows what is glass without the thumbnail.
-        if unseen and not tiling and not source.mask:
-            unseen_N2 = _unseen(geometry, choice, params.edge, unseen)
+        chosen = choose_tiles(reader, source, params)
+        geometry, choice, seen = chosen.geometry, chosen.choice, chosen.seen
+        mask, unseen_N2 = seen.mask, chosen.unseen_N2
+        dropped = dict(choice.dropped)
+        if len(unseen_N2):
             dropped["glass"] -= len(unseen_N2)
-        outside_N = sticking_out(geometry, choice.x_l0, choice.y_l0)
         labels = LabelMap(source.label_map, geometry) if source.label_map else None
         writer, kept_as_scanned = TileWriter(folder), 0
         kept_rows: list[int] = []
         lost_rows: dict[str, list[int]] = {"blurred": [], "damaged": []}
-        # Where the thumbnail shows nothing, what the file leaves out is not known to be glass.
-        tissue_N = np.where(touching(geometry, choice.x_l0, choice.y_l0, unseen), 1.0, choice.tissue)
 
         def cut_rows(row_M: NDArray[np.int64], reader: SlideReader = reader) -> Iterator[Cut]:
-            whole_M = row_M[~outside_N[row_M]]
-            # Neighbours are read together, so a tiling's are cut in raster order too.
-            whole_M = whole_M[np.lexsort((choice.x_l0[whole_M], choice.y_l0[whole_M]))]
-            places = choice.x_l0[whole_M], choice.y_l0[whole_M], tissue_N[whole_M]
-            for tile in cut(reader, geometry, *places, params.jpeg_quality):
-                yield replace(tile, row=int(whole_M[tile.row]))
-            for row in row_M[outside_N[row_M]].tolist():
-                at = int(choice.x_l0[row]), int(choice.y_l0[row])
-                yield cut_padded(reader, geometry, *at, row, params.jpeg_quality)
+            return chosen.cut(reader, row_M, params.jpeg_quality)
 
         n, limit = len(choice.x_l0), params.max_tiles_per_slide
         # A tiling made elsewhere is not judged.
-        sharpest, min_sharpness = 0.0, 0.0 if tiling else params.min_sharpness
-        for tile in draw(cut_rows, n, limit, params.seed, folder, min_sharpness, in_order=not tiling):
+        sharpest, min_sharpness = 0.0, 0.0 if chosen.given else params.min_sharpness
+        for tile in draw(cut_rows, n, limit, params.seed, folder, min_sharpness, in_order=not chosen.given):
             reason, sharpest = tile.lost(min_sharpness), max(sharpest, tile.sharpness)
             if tile.jpeg is None or reason is not None:
                 lost_rows[reason or "damaged"].append(tile.row)
@@ -109,15 +168,15 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
             haematoxylin, eosin = choice.stain[tile.row].tolist()
             scores = Scores(float(choice.tissue[tile.row]), tile.sharpness, haematoxylin, eosin)
             label = labels.of(x_l0, y_l0) if labels else None
-            given = str(tile.row) if tiling else None
+            given = str(tile.row) if chosen.given else None
             writer.append(tile.jpeg, x_l0=x_l0, y_l0=y_l0, scores=scores, label=label, source=given)
             kept_as_scanned += tile.as_scanned
         dropped.update({reason: len(rows) for reason, rows in lost_rows.items()})
         dropped["limit"] = n - len(writer) - sum(map(len, lost_rows.values()))
         dropped["damaged"] += len(unseen_N2)
         if not len(writer):
-            raise _all_lost(dropped, sharpest)
-        said = _remarks(seen, choice, len(writer), int(outside_N.sum()))
+            raise all_lost(dropped, sharpest)
+        said = _remarks(seen, choice, len(writer), int(chosen.outside_N.sum()))
         meta = _meta(source, reader, geometry, mask, dropped, kept_as_scanned)
         writer.close(meta.model_copy(update={"remarks": said}))
     thumb_HWC = write_thumb(folder, seen.picture_HWC)
@@ -168,7 +227,7 @@ def look(reader: SlideReader, params: TilesParams, own_mask: Path | None = None,
     return Look(picture_HWC, small_HWC, mpp_xy, own_HW, mask, marks_all)
 
 
-def _all_lost(dropped: Mapping[str, int], sharpest: float) -> SlideRefused:
+def all_lost(dropped: Mapping[str, int], sharpest: float) -> SlideRefused:
     """Of a slide none of whose chosen tiles is left once their pixels are known."""
     damaged, blurred = dropped["damaged"], dropped["blurred"]
     what = f"of its tiles with tissue {damaged} do not decode and {blurred} are out of focus: none is left"

@@ -19,8 +19,10 @@ from pipeline.tiles.stains import RUIFROK_SC, STAINS_SC, UNMIX_CS
 from pipeline.views.fields import ALPHA, BETA
 
 _DENSITY_BITS, MIX_BITS = 11, 14
-DENSITY = np.round(-np.log(np.arange(1, 257) / 256) * 2**_DENSITY_BITS).astype(np.int32)
-"""Optical density of each byte, (256,); a byte counts as one more than it is, so that black has one too."""
+LN_DENSITY = -np.log(np.arange(1, 257) / 256)
+"""Natural optical density of each byte, (256,); a byte counts as one more than it is, so that black has one too."""
+DENSITY = np.round(LN_DENSITY * 2**_DENSITY_BITS).astype(np.int32)
+"""The same in units of 2^-11."""
 DARKEST = int(DENSITY[0])
 LEVEL = np.clip(np.round(256 * np.exp(-np.arange(DARKEST + 1) / 2**_DENSITY_BITS) - 1), 0, 255).astype(np.uint8)
 """The byte of each density, 0 … DARKEST; the inverse of DENSITY."""
@@ -31,11 +33,18 @@ def mixes(fields_NP: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np
 
     new_C = (sum over K of density_K * matrix_KC + shift_C) / 2^MIX_BITS, rounded.
     """
-    alpha_NS, beta_NS = fields_NP[:, ALPHA].astype(np.float64), fields_NP[:, BETA].astype(np.float64)
-    matrix_NKC = np.einsum("ks,ns,sc->nkc", UNMIX_CS, alpha_NS, STAINS_SC)
-    shift_NC = np.einsum("ns,sc->nc", beta_NS, STAINS_SC) * 2**_DENSITY_BITS
-    matrix_NKC, shift_NC = (np.round(values * 2**MIX_BITS).astype(np.int32) for values in (matrix_NKC, shift_NC))
-    return matrix_NKC, shift_NC + (1 << MIX_BITS - 1)
+    matrix_NKC, shift_NC = density_map(fields_NP[:, ALPHA].astype(np.float64), fields_NP[:, BETA].astype(np.float64))
+    shift_NC = shift_NC * 2**_DENSITY_BITS
+    units_NKC, units_NC = (np.round(values * 2**MIX_BITS).astype(np.int32) for values in (matrix_NKC, shift_NC))
+    return units_NKC, units_NC + (1 << MIX_BITS - 1)
+
+
+def density_map(
+    gain_NS: NDArray[np.float64], shift_NS: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What scaling and shifting each stain does to a pixel's natural densities: matrix (N, K, C) and shift (N, C)."""
+    matrix_NKC = np.einsum("ks,ns,sc->nkc", UNMIX_CS, gain_NS, STAINS_SC)
+    return matrix_NKC, np.einsum("ns,sc->nc", shift_NS, STAINS_SC)
 
 
 def jitter(image_HWC: NDArray[np.uint8], fields_P: NDArray[np.float32]) -> NDArray[np.uint8]:

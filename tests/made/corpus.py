@@ -23,6 +23,20 @@ from pipeline.views import apply_view
 TILE_PX, GRID, WIDTH = 32, (4, 4), 24
 SLIDES = {"alpha": ("train", 13), "beta": ("train", 20), "gamma": ("test", 5), "delta": ("train", 7)}
 
+ALL_CHANGES: dict[str, Any] = {
+    "stain_scale": 0.2,
+    "stain_shift": 0.05,
+    "stain_transfer": 0.5,
+    "share": 0.8,
+    "blur_sigma": 1.0,
+    "noise_sigma": 0.02,
+    "brightness": 0.2,
+    "contrast": 0.2,
+    "saturation": 0.2,
+    "jpeg_quality": 50,
+}
+"""Of the student's tiles, every one there is (`student.augment`)."""
+
 
 def tiny(**changed: Any) -> StudentParams:
     """Parameters for a training of seconds."""

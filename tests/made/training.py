@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 from made.cache import Cache
 from made.corpus import TILE_PX, tiny
 
+from pipeline.base.kept import Kept
 from pipeline.student.corpus import open_corpus
 from pipeline.student.device import make_accelerator
+from pipeline.student.inputs.slide_stains import slide_stains
 from pipeline.student.loop import Training
 from pipeline.student.model import build
 from pipeline.student.targets import cls_standardiser
@@ -23,6 +26,8 @@ def make_training(cache: Cache, folder: Path, kind: type[Training] = Training, *
     """Of `tiny(**changed)`, dense where the patch objective is on, with its checkpoints in `folder`."""
     params = tiny(**changed)
     corpus, accelerator = open_corpus(cache.tiles, cache.tokens, cache.store, params.train_fraction), make_accelerator()
+    if params.augment.stains_as_others:
+        corpus = replace(corpus, stain_L2S=slide_stains(corpus, cache.tiles, Kept(cache.store, "student")))
     distiller, _ = build(
         model=params.model,
         width=corpus.width,

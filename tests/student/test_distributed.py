@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from made.cache import make_cache
-from made.corpus import tiny
+from made.corpus import ALL_CHANGES, tiny
 from made.training import in_float64
 from safetensors.torch import load_file
 
@@ -60,7 +60,12 @@ LAUNCHERS = {
 }  # fmt: skip
 # Batch norm that follows each process's own batches is the one thing in which two processes differ from one.
 PARAMS: dict[str, dict[str, Any]] = {
-    "torchrun": {"model": "test_efficientnet", "freeze_batch_norm": True},
+    "torchrun": {
+        "model": "test_efficientnet",
+        "freeze_batch_norm": True,
+        "mix": {"kind": "mixup"},
+        "augment": ALL_CHANGES,
+    },
     "accelerate": {"model": "test_vit"},
 }
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from kernels.dense_loss.reference import distance
-from pipeline.student.objectives import cls_loss, patch_loss, relation_loss, unremarkable
+from pipeline.student.objectives import cls_loss, contrastive_loss, patch_loss, relation_loss, unremarkable
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 BANK_KD = F.normalize(torch.randn(7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(9)), dim=-1)
@@ -19,6 +19,7 @@ DISTANCES = [pytest.param(cls_loss, (3, 5), id="cls"), pytest.param(patch_loss, 
 LOSSES = [
     *DISTANCES,
     pytest.param(partial(cls_loss, kind="mse"), (3, 5), id="mse"),
+    pytest.param(partial(cls_loss, kind="smooth_l1"), (3, 5), id="smooth-L1"),
     pytest.param(lambda a, b: relation_loss(a, b, BANK_KD, 0.1), (3, 5), id="relation"),
     pytest.param(
         lambda a, b: patch_loss(a, b, mask_NT=torch.tensor([[True, False, True], [False, False, True]])),
@@ -56,7 +57,7 @@ def test_perfect_answer_costs_nothing(loss: Loss, shape: tuple[int, ...]) -> Non
     assert abs(loss(a, a.clone()).item()) < 1e-5
 
 
-@pytest.mark.parametrize("kind", ["cosine", "mse"])
+@pytest.mark.parametrize("kind", ["cosine", "mse", "smooth_l1"])
 def test_shapes_are_not_broadcast(kind: str) -> None:
     with pytest.raises(ValueError, match="differ in shape"):
         cls_loss(torch.zeros(3, 5), torch.zeros(1, 5), kind)
@@ -65,6 +66,33 @@ def test_shapes_are_not_broadcast(kind: str) -> None:
 def test_mse_by_hand() -> None:
     embedding_ND, cls_ND = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[3.0, 2.0], [0.0, -1.0]])
     assert cls_loss(embedding_ND, cls_ND, "mse").item() == pytest.approx((4 + 0 + 0 + 1) / 4)
+
+
+def test_smooth_l1_by_hand() -> None:
+    embedding_ND, cls_ND = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[4.0, 2.0], [0.0, -0.5]])
+    assert cls_loss(embedding_ND, cls_ND, "smooth_l1").item() == pytest.approx((2.5 + 0 + 0 + 0.125) / 4)
+
+
+def test_contrastive_by_hand() -> None:
+    bank_KD = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    embedding_ND, cls_ND = torch.tensor([[0.0, 5.0]]), torch.tensor([[2.0, 0.0]])
+    # The bank's first is the tile itself, so only the other two are others; they have cosines of 1 and 0.
+    expected = -math.log(1 / (1 + math.exp(2) + 1))
+    assert contrastive_loss(embedding_ND, cls_ND, bank_KD, 0.5).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_contrastive_is_least_where_an_answer_is_the_teachers_and_has_its_gradient() -> None:
+    generator = torch.Generator().manual_seed(8)
+    bank_KD = F.normalize(torch.randn(64, 5, dtype=torch.float64, generator=generator), dim=-1)
+    cls_ND = torch.randn(4, 5, dtype=torch.float64, generator=generator)
+    perfect = contrastive_loss(cls_ND, cls_ND, bank_KD, 0.05)
+    swapped = contrastive_loss(cls_ND.roll(1, 0), cls_ND, bank_KD, 0.05)
+    assert perfect < 0.5 * swapped
+    assert contrastive_loss(7 * cls_ND, cls_ND, bank_KD, 0.05).item() == pytest.approx(perfect.item())
+    answer_ND = torch.randn(4, 5, dtype=torch.float64, generator=generator).requires_grad_()
+    assert gradcheck(lambda a: contrastive_loss(a, cls_ND, bank_KD, 0.1), (answer_ND,))
+    half_ND = answer_ND.detach().to(torch.bfloat16)
+    assert contrastive_loss(half_ND, cls_ND, bank_KD, 0.1).dtype == torch.float32
 
 
 def test_relation_by_hand() -> None:

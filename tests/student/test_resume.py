@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from made.cache import Cache, make_cache
-from made.corpus import tiny
+from made.corpus import ALL_CHANGES, tiny
 from made.training import make_training
 
 from pipeline.base.errors import TrainingError
@@ -85,6 +85,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "standardise": "phi-s",
         "objective": {"relation": 1.0, "token_weight": "norm"},
     },
+    "changed and mixed": {"mix": {"kind": "mixup"}, "augment": ALL_CHANGES},
     "dropout": {"model": "test_vit", "model_kwargs": {"drop_path_rate": 0.2, "proj_drop_rate": 0.1}},
 }
 

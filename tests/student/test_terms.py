@@ -12,7 +12,7 @@ from kernels.dequantise import dequantise
 from pipeline.params.student import ObjectiveParams
 from pipeline.student.corpus import Corpus, open_corpus
 from pipeline.student.loader import Batch, BatchShape, Loader
-from pipeline.student.objectives import OBJECTIVES, cls_loss, patch_loss
+from pipeline.student.objectives import OBJECTIVES, cls_loss, contrastive_loss, patch_loss, relation_loss
 from pipeline.student.order import Order
 from pipeline.student.targets import cls_standardiser
 from pipeline.student.terms import Terms
@@ -85,6 +85,17 @@ def test_mse_is_a_key(corpus: Corpus, batch: Batch) -> None:
     assert found["cls"].item() == pytest.approx((embedding_ND - target_ND).square().mean().item())
 
 
+@pytest.mark.parametrize("kind", ["kl", "contrastive"])
+def test_kinds_that_need_a_bank_have_one_and_add_no_objective(kind: str, corpus: Corpus, batch: Batch) -> None:
+    embedding_ND, _ = answers(corpus)
+    made = terms(corpus, cls_kind=kind, patch=0, relation_queue=16)
+    found = made(batch, embedding_ND, None)
+    assert list(found) == ["cls"] and made.bank_KD is not None
+    loss = {"kl": relation_loss, "contrastive": contrastive_loss}[kind]
+    expected = loss(embedding_ND, made.cls.forward(batch.cls_ND), made.bank_KD, 0.1)
+    assert torch.equal(found["cls"], expected) and expected > 0.01
+
+
 def test_an_artefact_is_left_out_where_params_say_so(corpus: Corpus, batch: Batch) -> None:
     embedding_ND, map_NTD = answers(corpus)
     assert batch.scale_NT is not None
@@ -99,7 +110,11 @@ def test_an_artefact_is_left_out_where_params_say_so(corpus: Corpus, batch: Batc
         assert torch.equal(before, after) == same
 
 
-@pytest.mark.parametrize("params", [{}, {"relation": 1.0, "token_weight": "norm"}], ids=["default", "all"])
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"relation": 1.0, "token_weight": "norm"}, {"cls_kind": "contrastive"}],
+    ids=["default", "all", "contrastive"],
+)
 def test_a_batch_is_the_mean_of_its_halves(corpus: Corpus, batch: Batch, params: dict[str, Any]) -> None:
     made, (embedding_ND, map_NTD) = terms(corpus, **params), answers(corpus)
     assert batch.patch_NTD is not None and batch.scale_NT is not None

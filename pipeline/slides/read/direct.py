@@ -51,6 +51,7 @@ class DirectReader(SlideReader):
 
     def __init__(self, path: Path, mpp: Mpp = None, how: Literal["auto", "direct"] = "auto") -> None:
         super().__init__(path, mpp)
+        self.cache_nbytes = CACHE_NBYTES
         self._how = how
         self._tiff: TiledTiff | None = None
         self._why = f"{self.vendor} is read by OpenSlide"
@@ -222,7 +223,7 @@ class DirectReader(SlideReader):
         It is no larger than a grid's row needs, which leaves it in the processor's own caches and its memory in use.
         """
         shape = (tiff_level.tile_h, tiff_level.tile_w, 3)
-        limit = max(1, min(CACHE_NBYTES // int(np.prod(shape)), len(tiff_level.nbytes)))
+        limit = max(1, min(self.cache_nbytes // int(np.prod(shape)), len(tiff_level.nbytes)))
         if self._cached is None or self._cached[0] != level:
             self._cached = None
             self._cached = level, _Cache(np.empty((limit, *shape), np.uint8), OrderedDict(), 1)

@@ -16,19 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from pipeline.base.files import write_atomic
 from pipeline.base.items import Level, SlidesManifest, TilesManifest
 from pipeline.base.store import Ref, Store
-from pipeline.tiles.coords.tiling import write_tiling
+from pipeline.tiles.coords.tiling import clam_attributes, trident_attributes, write_tiling
 from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.reader import TileReader
 
-UM_TIMES_POWER = 10.0
-"""Magnification as both tools count it: 20x is 0.5 um/px."""
-WHOLE_WITHIN = 0.0025
-"""A magnification this near to a whole number is written as it: 20.04 is 20."""
 SQUARE, SQUARE_WITHIN = frozenset({"trident", "clam"}), 0.01
 """Formats that know one side of a tile, and by how much the other may differ: scanners' two axes differ by less."""
 SCORES = ("tissue", "sharpness", "haematoxylin", "eosin")
@@ -78,44 +74,21 @@ def export_coords(
 
 
 def trident(tiled: Tiled, out: Path) -> Path:
-    """TRIDENT reads `patch_size` * `level0_magnification` / `target_magnification` pixels of level 0 and resizes them.
-
-    So the ratio of the two is the true scale, and not that of the magnifications' names: a slide of 0.293 um/px is
-    34.13x here, since as "40x" it would be read 17 % too large.
-    """
+    """By the true scale: see `trident_attributes`."""
     meta, path = tiled.meta, out / "patches" / f"{tiled.slide_id}_patches.h5"
-    width, height = meta.slide_l0_px
-    target = _power(meta.mpp[0] * meta.size_l0_px[0] / meta.tile_px)
-    attributes = {
-        "patch_size": meta.tile_px,
-        "patch_size_level0": round(meta.size_l0_px[0]),
-        "level0_magnification": _power(meta.mpp[0]),
-        "target_magnification": target,
-        "overlap": tiled.overlap_px,
-        "name": tiled.slide_id,
-        "savetodir": str(out),
-        "level0_width": width,
-        "level0_height": height,
-    }
-    write_tiling(path, tiled.corner_N2, attributes)
+    attributes = trident_attributes(
+        meta.tile_px, meta.size_l0_px[0], meta.mpp[0], tiled.overlap_px, (meta.slide_l0_px[0], meta.slide_l0_px[1])
+    )
+    write_tiling(path, tiled.corner_N2, {**attributes, "name": tiled.slide_id, "savetodir": str(out)})
     return path
 
 
 def clam(tiled: Tiled, out: Path) -> Path:
-    """CLAM reads `patch_size` pixels of `patch_level`, so where tiles are rescaled that is not `tile_px`."""
+    """In pixels of the level that is read: see `clam_attributes`."""
     meta, path = tiled.meta, out / "patches" / f"{tiled.slide_id}.h5"
-    width, height, downsample = tiled.levels[meta.read_level]
-    level_dim = np.array([width, height], np.int64)
-    attributes: dict[str, ArrayLike] = {
-        "patch_size": round(meta.size_l0_px[0] / downsample),
-        "patch_level": meta.read_level,
-        "downsample": np.array([downsample, downsample]),
-        "downsampled_level_dim": level_dim,
-        "level_dim": level_dim,
-        "name": tiled.slide_id,
-        "save_path": str(out / "patches"),
-    }
-    write_tiling(path, tiled.corner_N2, attributes)
+    attributes = clam_attributes(meta.size_l0_px[0], meta.read_level, tiled.levels[meta.read_level])
+    named = {"name": tiled.slide_id, "save_path": str(out / "patches")}
+    write_tiling(path, tiled.corner_N2, {**attributes, **named})
     return path
 
 
@@ -146,8 +119,3 @@ def qupath(tiled: Tiled, out: Path) -> Path:
 
 
 FORMS: dict[str, Callable[[Tiled, Path], Path]] = {"trident": trident, "clam": clam, "qupath": qupath}
-
-
-def _power(mpp: float) -> float | int:
-    power = UM_TIMES_POWER / mpp
-    return round(power) if abs(round(power) / power - 1) <= WHOLE_WITHIN else power

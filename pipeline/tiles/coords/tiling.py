@@ -24,6 +24,11 @@ from pipeline.base.errors import SlideRefused
 from pipeline.base.types import Array
 from pipeline.tiles.grid import MAX_TILES
 
+UM_TIMES_POWER = 10.0
+"""Magnification as both tools count it: 20x is 0.5 um/px."""
+WHOLE_WITHIN = 0.0025
+"""A magnification this near to a whole number is written as it: 20.04 is 20."""
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -72,6 +77,47 @@ def write_tiling(path: Path, corner_N2: NDArray[np.int64], attributes: Mapping[s
     with h5py.File(path, "w") as file:
         coords = file.create_dataset("coords", data=corner_N2.astype(np.int64), maxshape=(None, 2), chunks=(1024, 2))
         coords.attrs.update(dict(attributes))
+
+
+def trident_attributes(
+    tile_px: int, side_l0: float, mpp: float, overlap_px: int, slide_l0: tuple[int, int]
+) -> dict[str, ArrayLike]:
+    """TRIDENT reads `patch_size` * `level0_magnification` / `target_magnification` pixels of level 0 and resizes them.
+
+    So the ratio of the two is the true scale, and not that of the magnifications' names: a slide of 0.293 um/px is
+    34.13x here, since as "40x" it would be read 17 % too large.
+    """
+    return {
+        "patch_size": tile_px,
+        "patch_size_level0": round(side_l0),
+        "level0_magnification": power(mpp),
+        "target_magnification": power(mpp * side_l0 / tile_px),
+        "overlap": overlap_px,
+        "level0_width": slide_l0[0],
+        "level0_height": slide_l0[1],
+    }
+
+
+def clam_attributes(side_l0: float, level: int, size: tuple[int, int, float]) -> dict[str, ArrayLike]:
+    """CLAM reads `patch_size` pixels of `patch_level`, so where tiles are rescaled that is not `tile_px`.
+
+    `size` is the level's width, height and downsample.
+    """
+    width, height, downsample = size
+    level_dim = np.array([width, height], np.int64)
+    return {
+        "patch_size": round(side_l0 / downsample),
+        "patch_level": level,
+        "downsample": np.array([downsample, downsample]),
+        "downsampled_level_dim": level_dim,
+        "level_dim": level_dim,
+    }
+
+
+def power(mpp: float) -> float | int:
+    """The magnification of a resolution, as TRIDENT and CLAM count it; whole where it is nearly so."""
+    found = UM_TIMES_POWER / mpp
+    return round(found) if abs(round(found) / found - 1) <= WHOLE_WITHIN else found
 
 
 def _side(attributes: Mapping[str, Array], levels: Sequence[tuple[int, int, float]]) -> float:

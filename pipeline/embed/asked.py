@@ -1,0 +1,151 @@
+"""Which slides are asked for: files, folders of them, or slide tables; and what each is called in the output.
+
+A table's slide has the table's own id where it gives one. Any other is called as the tools call it, by its file's stem
+(of which `.ome.tif` is one suffix, as in TRIDENT); where two would share a name, by the folders above it too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+
+from pipeline.base.errors import EmbedError, HistillError, SlideRefused
+from pipeline.params.slides import SlidesParams
+from pipeline.slides.files import files_of
+from pipeline.slides.ids import stem_of
+from pipeline.slides.scan import slides_below
+from pipeline.slides.sources import Source
+from pipeline.slides.table import Mpp, Row, read_table
+from pipeline.tiles.coords.importing import with_coords
+
+TABLE_SUFFIXES = (".csv", ".tsv")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One slide: what it is called in the output, where its pixels are, and its path below the folder that was given
+    (STAMP's files lie as the slides do)."""
+
+    source: Source
+    below: PurePath
+
+    @property
+    def name(self) -> str:
+        return self.source.slide_id
+
+    @property
+    def nbytes(self) -> int:
+        """Of all its files. Raises `SlideRefused` where one of them is not there."""
+        try:
+            return sum(file.stat().st_size for file in files_of(self.source.path))
+        except OSError as error:
+            fix = "check the path; is the disk it lies on mounted?"
+            raise SlideRefused(f"it cannot be read: {error.strerror}", where=self.name, fix=fix) from None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What no file is written of: the slide's name, or its path, why, and what to do."""
+
+    slide: str
+    reason: str
+    fix: str
+
+    @classmethod
+    def of(cls, slide: str, error: HistillError) -> LeftOut:
+        return cls(slide, error.what, error.fix)
+
+
+def find_slides(
+    paths: Sequence[Path], params: SlidesParams, coords: Path | None = None
+) -> tuple[list[Asked], list[LeftOut]]:
+    """The slides of all paths, in order, and the rows of tables that cannot be used.
+
+    `coords` is a job folder of TRIDENT or CLAM: a slide that it has no tiling of is left out. Raises `EmbedError` for a
+    path that is none of what can be given, `TableError` for a table that cannot be read.
+    """
+    rows: list[tuple[Row, Path, PurePath]] = []
+    left_out: list[LeftOut] = []
+    for path in paths:
+        if path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
+            table = read_table(path, params.missing)
+            rows += [(row, path.absolute().parent, PurePath(row.path)) for row in table.rows]
+            left_out += [LeftOut(refusal.id, refusal.reason, refusal.fix) for refusal in table.refused]
+        elif path.is_dir():
+            slides, unknown = slides_below(path)
+            if not slides and not unknown:
+                fix = "give the folder that holds the slides; of images: histill embed FOLDER --out FILE.h5"
+                raise EmbedError("nothing here that OpenSlide recognises", where=str(path), fix=fix)
+            rows += [(Row(0, str(slide), ""), Path.cwd(), slide.relative_to(path)) for slide in slides]
+            fix = "is the copy complete? is the format one OpenSlide reads?"
+            left_out += [LeftOut(str(file), "not recognised by OpenSlide", fix) for file in unknown]
+        elif path.exists():
+            rows.append((Row(0, str(path), ""), Path.cwd(), PurePath(path.name)))
+        else:
+            fix = "give slides, folders of slides, or a slide table (slides.csv)"
+            raise EmbedError("neither a file nor a folder", where=str(path), fix=fix)
+    named = _named(rows)
+    if coords is not None:
+        named, without = _with_coords(named, coords)
+        left_out += without
+    found: list[Asked] = []
+    for row, base, below in named:
+        try:
+            found.append(Asked(_source(row, base, params), below))
+        except SlideRefused as error:
+            left_out.append(LeftOut.of(row.slide_id, error))
+    return found, left_out
+
+
+def _named(rows: Sequence[tuple[Row, Path, PurePath]]) -> list[tuple[Row, Path, PurePath]]:
+    """The rows, each with an id of its own."""
+    names = [row.slide_id or stem_of(row.path) for row, _, _ in rows]
+    shared = {name for name, n in Counter(names).items() if n > 1}
+    used: set[str] = set()
+    named = []
+    for name, (row, base, below) in zip(names, rows, strict=True):
+        if name in shared:
+            name = "_".join([*below.parts[:-1], name]) if len(below.parts) > 1 else name
+        first, n = name, 1
+        while name in used:
+            n += 1
+            name = f"{first}-{n}"
+        used.add(name)
+        named.append((replace(row, slide_id=name), base, below))
+    return named
+
+
+def _with_coords(
+    named: Sequence[tuple[Row, Path, PurePath]], coords: Path
+) -> tuple[list[tuple[Row, Path, PurePath]], list[LeftOut]]:
+    """The slides that the job has a tiling of, with it."""
+    root = Path("/")
+    filled, _ = with_coords([replace(row, coords=None) for row, _, _ in named], coords.absolute(), root)
+    fix = "tile it there too, or leave out --coords: its own grid is then laid"
+    kept, left_out = [], []
+    for row, (_, base, below) in zip(filled, named, strict=True):
+        if row.coords is None:
+            left_out.append(LeftOut(row.slide_id, f"no coordinates for it under {coords}", fix))
+        else:
+            kept.append((replace(row, coords=str(root / row.coords)), base, below))
+    return kept, left_out
+
+
+def _source(row: Row, base: Path, params: SlidesParams) -> Source:
+    """Where the slide is. Raises `SlideRefused` where it or what the table names beside it is not."""
+    path = base / Path(row.path).expanduser()
+    beside = {name: base / Path(given).expanduser() for name, given in _beside(row)}
+    for file in (path, *beside.values()):
+        if not file.exists():
+            raise SlideRefused(f"file not found: {file}", where=row.slide_id, fix="check the path")
+    if path.is_dir():
+        what, fix = "a folder of images has no coordinates", "histill embed FOLDER --out FILE.h5 embeds its images"
+        raise SlideRefused(what, where=row.slide_id, fix=fix)
+    mpp: Mpp = "objective" if row.mpp is None and params.mpp_from_objective else row.mpp
+    return Source(row.slide_id, "file", path, mpp, None, beside.get("mask"), beside.get("coords"))
+
+
+def _beside(row: Row) -> Iterable[tuple[str, str]]:
+    return [(name, given) for name, given in (("mask", row.mask), ("coords", row.coords)) if given]

@@ -1,0 +1,43 @@
+"""What every encoder is to those that feed it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Of N images: `embedding_ND` float32, and `patch_NTD` float32 where patch tokens were asked for."""
+
+    embedding_ND: NDArray[np.float32]
+    patch_NTD: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an encoder's answers depend on, known before it is loaded.
+
+    `name` is what it is called in files, `digest` tells its weights; images are `input_px` a side, of tiles resized by
+    Pillow's filter of the name `resample`; `grid` (h, w) of the patch tokens, None where none are asked for.
+    """
+
+    name: str
+    digest: str
+    width: int
+    input_px: int
+    resample: str = "bicubic"
+    grid: tuple[int, int] | None = None
+
+
+class Encoder(Protocol):
+    """Answers at most `batch_size` images a call, from any number of threads; `engine` is what runs it."""
+
+    facts: Facts
+    engine: str
+    batch_size: int
+
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> Answer: ...

@@ -1,0 +1,31 @@
+"""The tools' own files: which there are of a slide, called what, and what is in them.
+
+A format is a module with two functions: `paths`, relative to the output folder, of which the last holds the stamp (see
+stamps.py) and is put in place last; and `write`, which writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from pipeline.embed.features import Features
+from pipeline.embed.formats import clam, trident
+from pipeline.embed.formats.place import Place
+
+__all__ = ["FORMATS", "Format", "Place"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """Where a slide's files are, and what writes them: (features, a path for each, where each will be)."""
+
+    paths: Callable[[Place], tuple[PurePath, ...]]
+    write: Callable[[Features, Sequence[Path], Sequence[Path]], None]
+
+
+FORMATS = {
+    "trident": Format(trident.paths, trident.write),
+    "clam": Format(clam.paths, clam.write),
+}

@@ -1,0 +1,239 @@
+"""The whole job: slides in, one file a slide out, several threads that each read tiles and answer them.
+
+Reading, the model and writing overlap because every worker does all three: it takes a portion of a slide, reads its
+tiles, answers each batch on its own core, and whoever answers the last tile writes the file while the others go on with
+the next slide. So no core waits for another however dear reading or the model is. On a GPU workers read, and their
+batches are answered one at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.base.errors import SlideRefused
+from pipeline.base.progress import console
+from pipeline.embed.asked import Asked, LeftOut
+from pipeline.embed.claim import Claim, written
+from pipeline.embed.encoders.encoder import Encoder, Facts
+from pipeline.embed.formats import FORMATS, Format, Place
+from pipeline.embed.left_out import leave_out, take_back
+from pipeline.embed.meter import Meter
+from pipeline.embed.queue import Portion, Queue, State
+from pipeline.embed.slide import Slide
+from pipeline.embed.stamps import Settings, read_stamp, stamp
+from pipeline.slides.read.reader import SlideReader
+from pipeline.tiles.opencv import cv2
+from pipeline.tiles.pixels import fit_square
+
+
+@dataclass
+class Outcome:
+    """What became of the slides; `tiles` are those answered in this run."""
+
+    made: int = 0
+    there: int = 0
+    tiles: int = 0
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+class Job:
+    """Slides to embed into the folder `out`, with an encoder that is loaded while the first slide is looked at."""
+
+    def __init__(self, facts: Facts, settings: Settings, out: Path, load: Callable[[], Encoder], threads: int) -> None:
+        self._facts, self._settings, self._out, self._load, self._threads = facts, settings, out, load, threads
+        self._format: Format = FORMATS[settings.form]
+        self._outcome, self._lock, self._looking = Outcome(), threading.Lock(), threading.Lock()
+        self._remarks: list[str] = []
+
+    def run(self, asked: Sequence[Asked], left_out: Sequence[LeftOut], meter: Meter) -> Outcome:
+        """Make what is not there yet; `left_out` is known from the start. Raises `EmbedError` where nothing can be
+        written."""
+        # Its own threads would be one a core for each of ours.
+        cv2.setNumThreads(1)
+        self._meter = meter
+        for one in left_out:
+            self.leave_out(one)
+        queue = Queue(deque(asked), self._begin, self._refuse, self._there, self._threads)
+        with ThreadPoolExecutor(1) as loader, ThreadPoolExecutor(self._threads) as pool:
+            encoder: Future[Encoder] = loader.submit(self._load)
+            workers = [pool.submit(_Worker(self, queue, encoder).run) for _ in range(self._threads)]
+            try:
+                for worker in workers:
+                    worker.result()
+            except BaseException:
+                queue.stop()
+                raise
+            finally:
+                for worker in workers:
+                    worker.exception()
+                for slide in queue.left():
+                    slide.claim.release()
+        return self._outcome
+
+    def leave_out(self, one: LeftOut) -> None:
+        """Say and note that no file is written of it."""
+        with self._lock:
+            self._outcome.left_out.append(one)
+        console.print(f"left out: {one.slide}: {one.reason}\n  -> {one.fix}", soft_wrap=True)
+        leave_out(self._out, one)
+        self._meter.over(one.slide)
+
+    def close(self, slide: Slide) -> None:
+        """Write what is complete, or leave it out."""
+        try:
+            if slide.error is not None:
+                raise slide.error
+            features = slide.features()
+            for partial in slide.claim.partials:
+                partial.parent.mkdir(exist_ok=True)
+            self._format.write(features, slide.claim.partials, slide.claim.finals)
+            slide.claim.commit()
+        except SlideRefused as error:
+            slide.claim.release()
+            self._refuse(slide.asked, error)
+            return
+        except OSError as error:
+            slide.claim.release()
+            raise written(error, slide.claim.finals[-1]) from error
+        take_back(self._out, slide.name)
+        for remark in slide.remarks:
+            console.print(f"{slide.name}: {remark}", soft_wrap=True)
+        with self._lock:
+            self._outcome.made += 1
+            self._outcome.tiles += len(features)
+        self._meter.over(slide.name, made=True)
+
+    def answered(self, slide: Slide, n: int) -> None:
+        self._meter.answered(slide.name, n)
+
+    def _begin(self, asked: Asked) -> Slide | State:
+        """Open a slide whose file is not there yet. Raises `SlideRefused`."""
+        place = Place.of(asked, self._facts, self._settings)
+        finals = tuple(self._out / path for path in self._format.paths(place))
+        made_of = stamp(asked, self._facts, self._settings)
+        if self._finished(finals, made_of["digest"]):
+            return State.FINISHED
+        claim = Claim.take(finals)
+        if claim is None:
+            return State.ELSEWHERE
+        try:
+            if self._finished(finals, made_of["digest"]):
+                # Another process made it between the two looks.
+                claim.release()
+                return State.FINISHED
+            # A look takes up to 640 MB, once.
+            with self._looking:
+                slide = Slide(asked, claim, made_of, self._settings, self._facts)
+        except BaseException:
+            claim.release()
+            raise
+        slide.share_out(self._threads)
+        self._meter.opened(slide.name, slide.n)
+        return slide
+
+    def _finished(self, finals: Sequence[Path], digest: object) -> bool:
+        """Whether the files are there and of the same making. Raises `SlideRefused` where they are somebody else's."""
+        if not finals[-1].exists():
+            return False
+        found = read_stamp(finals[-1])
+        if found is None:
+            fix = "move it away, or give another --out, or --as another name: what others made is not overwritten"
+            raise SlideRefused(f"{finals[-1]} is there and was not written by `histill embed`", fix=fix)
+        return found.get("digest") == digest and all(final.exists() for final in finals)
+
+    def _refuse(self, asked: Asked, error: SlideRefused) -> None:
+        self.leave_out(LeftOut.of(asked.name, error))
+
+    def _there(self, asked: Asked) -> None:
+        with self._lock:
+            self._outcome.there += 1
+        take_back(self._out, asked.name)
+        self._meter.over(asked.name)
+
+
+class _Worker:
+    """One thread: it reads portions of slides and answers them, its batches going on from portion to portion."""
+
+    def __init__(self, job: Job, queue: Queue, encoder: Future[Encoder]) -> None:
+        self._job, self._queue, self._load = job, queue, encoder
+        self._resample = Image.Resampling.BICUBIC
+        self._rows: list[int] = []
+        self._slide: Slide | None = None
+        self._reader: SlideReader | None = None
+
+    def run(self) -> None:
+        """Until nothing is left."""
+        try:
+            while True:
+                rows = self._slide.take() if self._slide is not None and not self._queue.stopped else None
+                if rows is None:
+                    self._leave()
+                    portion = self._queue.next()
+                    if portion is None:
+                        return
+                    self._enter(portion)
+                    rows = portion.rows
+                self._read(rows)
+        except BaseException:
+            self._queue.stop()
+            raise
+        finally:
+            if self._reader is not None:
+                self._reader.close()
+
+    def _enter(self, portion: Portion) -> None:
+        self._slide = portion.slide
+        encoder = self._load.result()
+        self._encoder, side = encoder, encoder.facts.input_px
+        self._resample = Image.Resampling[encoder.facts.resample.upper()]
+        self._batch_NHWC: NDArray[np.uint8] = np.empty((encoder.batch_size, side, side, 3), np.uint8)
+
+    def _read(self, rows: NDArray[np.int64]) -> None:
+        """The rows' tiles, each full batch answered; the rest waits for the next portion."""
+        slide, side = self._slide, self._encoder.facts.input_px
+        assert slide is not None
+        try:
+            if self._reader is None:
+                self._reader = slide.read(self._queue.workers)
+            before = len(rows)
+            for tile in slide.tiles.read(self._reader, rows):
+                if self._queue.stopped:
+                    return
+                if slide.worth_answering(tile.row, tile.tile_HWC):
+                    assert tile.tile_HWC is not None
+                    self._batch_NHWC[len(self._rows)] = fit_square(tile.tile_HWC, side, self._resample)
+                    self._rows.append(tile.row)
+                    if len(self._rows) == self._encoder.batch_size:
+                        self._flush()
+            self._job.answered(slide, before)
+        except SlideRefused as error:
+            slide.fail(error)
+
+    def _flush(self) -> None:
+        assert self._slide is not None
+        if self._rows:
+            self._slide.answer(self._rows, self._encoder(self._batch_NHWC[: len(self._rows)]))
+            self._rows = []
+
+    def _leave(self) -> None:
+        """Answer what is left of the slide, and write it where it was the last."""
+        slide = self._slide
+        if slide is None or self._queue.stopped:
+            return
+        if slide.error is None:
+            self._flush()
+        self._rows, self._slide = [], None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        if (slide.complete or slide.error is not None) and self._queue.close(slide):
+            self._job.close(slide)

@@ -1,0 +1,140 @@
+"""One slide while its tiles are read and answered by several threads: what is left to do, and what is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base.errors import SlideRefused
+from pipeline.base.types import Recipe
+from pipeline.embed.asked import Asked
+from pipeline.embed.bands import bands, order
+from pipeline.embed.claim import Claim
+from pipeline.embed.encoders.encoder import Answer, Facts
+from pipeline.embed.features import Features, SlideFacts
+from pipeline.embed.stamps import Settings
+from pipeline.slides.read.direct import DirectReader
+from pipeline.slides.read.opening import open_slide
+from pipeline.slides.read.reader import SlideReader
+from pipeline.tiles.losses import remarks
+from pipeline.tiles.scores import sharpness
+from pipeline.tiles.whole_slide import all_lost, choose_tiles
+
+CACHE_NBYTES = 384 << 20
+"""Decoded tiles of the slides, of all readers together."""
+
+
+class Slide:
+    """An open slide of N chosen tiles. `take` gives out portions of them; `answer` and `lose` say what became of each.
+
+    Any thread may call these. `name` and `n` are for messages.
+    """
+
+    def __init__(self, asked: Asked, claim: Claim, stamp: Recipe, settings: Settings, encoder: Facts) -> None:
+        """Raises `SlideRefused`."""
+        self.asked, self.claim, self.name, self.settings = asked, claim, asked.name, settings
+        self._stamp, self._encoder, self._lock = stamp, encoder, Lock()
+        source, params = asked.source, settings.tiles
+        with self.read() as reader:
+            chosen = choose_tiles(reader, source, params)
+            self._facts = SlideFacts(
+                name=asked.name,
+                file=source.path,
+                below=asked.below,
+                mpp_xy=reader.mpp_xy,
+                levels=tuple((w, h, d) for (w, h), d in reader.own_levels),
+                coords=source.coords,
+            )
+        self.tiles = chosen.without_picture()
+        self.n, self._given = len(chosen), chosen.given
+        self._min_sharpness = 0.0 if chosen.given else params.min_sharpness
+        self._bands: Iterator[NDArray[np.int64]] = iter(())
+        self._embedding_ND = np.empty((self.n, encoder.width), np.float32)
+        self._kept_N, self._sharpest = np.ones(self.n, bool), 0.0
+        self._lost: Counter[str] = Counter()
+        self._left = self.n
+        self.error: SlideRefused | None = None
+
+    def read(self, readers: int = 1) -> SlideReader:
+        """A handle of the slide for one of so many readers."""
+        params, source = self.settings.tiles, self.asked.source
+        reader = open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct)
+        if isinstance(reader, DirectReader):
+            reader.cache_nbytes = CACHE_NBYTES // readers
+        return reader
+
+    def share_out(self, readers: int) -> None:
+        """Make the portions for so many readers."""
+        x_l0, y_l0 = self.tiles.choice.x_l0, self.tiles.choice.y_l0
+        order_N = order(self.tiles.geometry, x_l0, y_l0, CACHE_NBYTES // readers)
+        self._bands = bands(order_N, y_l0, readers)
+
+    def take(self) -> NDArray[np.int64] | None:
+        """The rows to read next; None where nothing is left, or the slide has failed."""
+        with self._lock:
+            return None if self.error else next(self._bands, None)
+
+    def worth_answering(self, row: int, tile_HWC: NDArray[np.uint8] | None) -> bool:
+        """Whether a tile that was read is to be answered; else it counts as done."""
+        score = 0.0 if tile_HWC is None or not self._min_sharpness else sharpness(tile_HWC)
+        with self._lock:
+            self._sharpest = max(self._sharpest, score)
+            if tile_HWC is not None and score >= self._min_sharpness:
+                return True
+            self._lost["damaged" if tile_HWC is None else "blurred"] += 1
+            self._kept_N[row] = False
+            self._left -= 1
+            return False
+
+    def answer(self, rows: Sequence[int], answer: Answer) -> None:
+        """What the encoder says to those rows."""
+        self._embedding_ND[rows] = answer.embedding_ND
+        with self._lock:
+            self._left -= len(rows)
+
+    def fail(self, error: SlideRefused) -> None:
+        """No more of it is given out."""
+        with self._lock:
+            self.error = self.error or error
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tile is answered or lost."""
+        with self._lock:
+            return self._left == 0
+
+    def features(self) -> Features:
+        """All of it, once complete. Raises `SlideRefused` where no tile is left, or one of a given tiling is lost."""
+        if self._given and self._lost["damaged"]:
+            what = f"{self._lost['damaged']} tiles of its coordinates do not decode, and the file wants a row for each"
+            fix = "copy the slide again, or leave out --coords: its own grid goes without them"
+            raise SlideRefused(what, where=self.name, fix=fix)
+        dropped = {**self.tiles.choice.dropped, **self._lost}
+        if not self._kept_N.any():
+            raise all_lost({"damaged": 0, "blurred": 0, **dropped}, self._sharpest)
+        choice, kept = self.tiles.choice, self._kept_N
+        return Features(
+            slide=self._facts,
+            geometry=self.tiles.geometry,
+            overlap_px=0 if self._given else self.settings.tiles.overlap_px,
+            corner_N2=np.stack([choice.x_l0, choice.y_l0], axis=1)[kept],
+            tissue_N=choice.tissue[kept].astype(np.float32),
+            answer=Answer(self._embedding_ND if kept.all() else self._embedding_ND[kept]),
+            encoder=self._encoder,
+            stands_for=self.settings.stands_for,
+            stamp=self._stamp,
+        )
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a person should know of how it was tiled."""
+        return remarks(int(self._kept_N.sum()), {**self.tiles.choice.dropped, **self._lost})
+
+    def partial(self, name: str) -> Path:
+        """A file for the time that the slide is made."""
+        return self.claim.folder / name

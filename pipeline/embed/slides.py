@@ -1,0 +1,116 @@
+"""`histill embed SLIDES --out DIR`: from what is asked for on the command line to a job that is done.
+
+No project is needed: without a params.yaml the defaults hold, and the student's folder says the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.base.cores import usable_cores
+from pipeline.base.errors import EmbedError
+from pipeline.base.progress import console, seconds_text
+from pipeline.embed.asked import find_slides
+from pipeline.embed.encoders.choose import ENGINES, student_encoder
+from pipeline.embed.encoders.encoder import Encoder, Facts
+from pipeline.embed.formats import FORMATS
+from pipeline.embed.job import Job, Outcome
+from pipeline.embed.meter import metered
+from pipeline.embed.stamps import Settings
+from pipeline.params.load import load_params
+from pipeline.params.site import SiteParams
+from pipeline.params.slides import SlidesParams
+from pipeline.params.tiles import TilesParams
+from pipeline.params.tokens import TokensParams
+from pipeline.student.shipped import Shipped
+
+
+class EmbedParams(SiteParams):
+    """The sections of params.yaml that hold for slides that are embedded in a project."""
+
+    slides: SlidesParams = SlidesParams()
+    tiles: TilesParams = TilesParams()
+    tokens: TokensParams = TokensParams()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line asks for; `teacher` in place of the student; `threads` None is one a core."""
+
+    out: Path
+    form: str = "trident"
+    student: Path = Path("models/student")
+    teacher: str | None = None
+    coords: Path | None = None
+    stands_for: str | None = None
+    dense: bool = False
+    engine: str = "auto"
+    device: str | None = None
+    threads: int | None = None
+    target_mpp: float | None = None
+    tile_px: int | None = None
+
+
+def project_params(path: Path = Path("params.yaml")) -> EmbedParams:
+    """Of the project at hand, else the defaults."""
+    return load_params(EmbedParams, path) if path.exists() else EmbedParams()
+
+
+def embed_slides(paths: Sequence[Path], wanted: Wanted) -> Outcome:
+    """Write one file a slide to `wanted.out`; what cannot be is in left_out.csv there.
+
+    Raises `EmbedError` for what cannot be asked, `StudentError`, `TeacherError` or `EngineError` for an encoder that
+    cannot be used.
+    """
+    if wanted.form not in FORMATS:
+        raise EmbedError(f"no such format: {wanted.form}", where="--format", fix=f"one of {', '.join(FORMATS)}")
+    if wanted.engine not in ENGINES:
+        raise EmbedError(f"no such engine: {wanted.engine}", where="--engine", fix=f"one of {', '.join(ENGINES)}")
+    params, threads = project_params(), wanted.threads or usable_cores()
+    facts, load = _encoder(wanted, params, threads)
+    tiles = params.tiles.model_copy(
+        update={
+            name: value
+            for name, value in (("target_mpp", wanted.target_mpp), ("tile_px", wanted.tile_px))
+            if value is not None
+        }
+    )
+    settings = Settings(wanted.form, TilesParams.model_validate(tiles.model_dump()), wanted.stands_for, wanted.dense)
+    asked, left_out = find_slides(paths, params.slides, wanted.coords)
+    with metered(len(asked) + len(left_out)) as meter:
+        job = Job(facts, settings, wanted.out, load, threads)
+        outcome = job.run(asked, left_out, meter)
+        _say(outcome, meter.slides_an_hour, meter.passed_s, wanted.out)
+    return outcome
+
+
+def _encoder(wanted: Wanted, params: EmbedParams, threads: int) -> tuple[Facts, Callable[[], Encoder]]:
+    """What answers, and how to load it: a student while the first slide is looked at, a teacher at once."""
+    if wanted.teacher is not None:
+        from pipeline.embed.encoders.modules import device_of, load_teacher_module
+
+        same = wanted.teacher == params.tokens.teacher
+        told = params.tokens if same else TokensParams(teacher=wanted.teacher)
+        device = device_of(wanted.device)
+        encoder = load_teacher_module(told, wanted.engine, device, params.slides.demo_px, wanted.dense)
+        return encoder.facts, lambda: encoder
+    shipped = Shipped.of_folder(wanted.student)
+    facts = Facts(
+        name=f"histill-{shipped.architecture}-{shipped.digest[:8]}",
+        digest=shipped.digest,
+        width=shipped.width,
+        input_px=shipped.input_px,
+    )
+    return facts, lambda: student_encoder(shipped, facts, wanted.engine, wanted.device, threads)
+
+
+def _say(outcome: Outcome, slides_an_hour: float, passed_s: float, out: Path) -> None:
+    told = [f"{outcome.made} slide{'s' * (outcome.made != 1)} made ({outcome.tiles} tiles in {seconds_text(passed_s)}"]
+    told[0] += f", {slides_an_hour:.0f} slides/h)" if outcome.made else ")"
+    if outcome.there:
+        told.append(f"{outcome.there} were there")
+    if outcome.left_out:
+        told.append(f"{len(outcome.left_out)} left out, named in {out / 'left_out.csv'}")
+    console.print(f"embed: {', '.join(told)}", style="bold", soft_wrap=True)

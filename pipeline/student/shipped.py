@@ -1,0 +1,61 @@
+"""What an exported student's folder says of itself, read without torch: its files, its input, its width, its digest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.base.errors import StudentError
+from pipeline.base.partials import file_sha256
+
+CONFIG_FILE, WEIGHTS_FILE, ONNX_FILE, CARD_FILE = "config.json", "model.safetensors", "model.onnx", "README.md"
+ADAPTER_FILE, ADAPTER_WEIGHTS_FILE = "adapter.json", "adapter.safetensors"
+ADAPTER_FOLDER = "adapter"
+"""Of these two: timm 1.0.16 to 1.0.28 fail on a folder with a second .safetensors in it (a NameError)."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """An exported student: its folder, timm's name of it, the side of its square input, mean and deviation of inputs in
+    0..1, the teacher's width D, and `digest`, 32 hex digits of its weights' sha256."""
+
+    folder: Path
+    architecture: str
+    input_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    width: int
+    digest: str
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> Shipped:
+        """Raises `StudentError` where there is none, or what is there says too little."""
+        require_student(folder)
+        try:
+            config = json.loads((folder / CONFIG_FILE).read_bytes())
+            cfg = config["pretrained_cfg"]
+            mean, std = (tuple(float(value) for value in cfg[name]) for name in ("mean", "std"))
+            side, width = int(cfg["input_size"][-1]), int(config["num_classes"])
+            digest = file_sha256(folder / WEIGHTS_FILE)[:32]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            fix = "export it again: dvc repro student"
+            raise StudentError(f"not an exported student: {error!r}", where=str(folder), fix=fix) from None
+        return cls(folder, str(config["architecture"]), side, _three(mean), _three(std), width, digest)
+
+
+def require_student(folder: Path) -> None:
+    """Raises `StudentError` where the folder holds no exported student."""
+    if not (folder / CONFIG_FILE).is_file():
+        fix = "dvc repro student, or name another folder"
+        raise StudentError("no exported student here", where=str(folder), fix=fix)
+
+
+def adapter_folder(folder: Path) -> Path:
+    """Where an exported student has its adapter: below it, and beside its weights if an earlier Histill exported it."""
+    return folder if (folder / ADAPTER_FILE).is_file() else folder / ADAPTER_FOLDER
+
+
+def _three(values: tuple[float, ...]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from bench.evaluate.geometries import geometries
+from pipeline.student.phi_s import phi_s
+from pipeline.student.targets import Standardiser
+
+
+def test_each_geometry_is_that_of_its_standardised_targets() -> None:
+    rng = np.random.default_rng(0)
+    mix_DD = rng.normal(size=(12, 12)) * np.geomspace(0.1, 10, 12)
+    train_MD, teacher_ND = (rng.normal(size=(n, 12)) @ mix_DD + 3 for n in (400, 50))
+    student_ND = teacher_ND + rng.normal(size=teacher_ND.shape) * 2
+    found = geometries(*(x.astype(np.float32) for x in (teacher_ND, student_ND, train_MD)))
+    rotation_DD, scale = phi_s(np.cov(train_MD.T, bias=True))
+    mean_D = torch.from_numpy(train_MD.mean(0)).float()
+    by = {
+        "channel": Standardiser(mean_D, torch.from_numpy(train_MD.std(0)).float()),
+        "phi-s": Standardiser(mean_D, torch.full((12,), scale).float(), torch.from_numpy(rotation_DD).float()),
+    }
+    for name, standardiser in by.items():
+        z_ND, s_ND = (standardiser.forward(torch.from_numpy(x)) for x in (teacher_ND, student_ND))
+        assert abs(found[name] - float(F.cosine_similarity(z_ND, s_ND).mean())) < 1e-4
+    assert abs(found["channel"] - found["phi-s"]) > 0.01
