@@ -62,7 +62,7 @@ def space_of(patch: MappedArray) -> Space:
 
 @lru_cache(maxsize=64)
 def _space(mu: bytes, sigma: bytes, rotation_block: int) -> Space:
-    return Space(np.frombuffer(mu, np.float32), np.frombuffer(sigma, np.float32), rotation_block)
+    return Space(np.frombuffer(mu, np.float32).copy(), np.frombuffer(sigma, np.float32).copy(), rotation_block)
 
 
 def place_arrays(reader: TileReader) -> dict[str, tuple[ArrayForm, Array]]:

@@ -21,6 +21,7 @@ from pipeline.base.arrays import MappedArray
 from pipeline.base.errors import CorruptItem
 from pipeline.base.types import Array, Rows
 from pipeline.tokens.item.attributes import ClsAttributes, Space, space_of
+from pipeline.tokens.item.sums import read_sums
 from pipeline.views import StoredViews
 
 
@@ -77,6 +78,11 @@ class TokenReader:
     def cls(self, rows: Rows) -> NDArray[np.float16]:
         """The teacher's global embeddings in its own space, (n, V, D)."""
         return self._cls.take(rows)
+
+    @property
+    def sums(self) -> NDArray[np.float64] | None:
+        """Of CLS and its squares, (C, 2, D), see sums.py; None where the item has none."""
+        return read_sums(self.folder, len(self), self.width)
 
     def patch(self, rows: Rows, view: int = 0) -> Array:
         """Patch tokens as they are stored, (n, T, D) int8 or float16."""

@@ -20,6 +20,7 @@ from pipeline.base.arrays import ArrayForm, GroupWriter, balanced_rows
 from pipeline.base.types import Array, Json
 from pipeline.teachers.statistics import Calibration
 from pipeline.tokens.item.attributes import ClsAttributes, PatchAttributes
+from pipeline.tokens.item.sums import write_sums
 
 CHUNK_NBYTES = 64_000_000
 """Of a `patch` chunk: large enough to be written at the disk's speed, small enough to lose."""
@@ -98,7 +99,7 @@ class TokenWriter:
             self._arrays["patch"] = array(dims, shape, _PATCH_DTYPE[form.layout], frozen)
         if form.layout == "int8":
             self._arrays["scale"] = array(("tile", "view", "token"), (form.tokens,), np.float16)
-        self._group = GroupWriter(folder, self._arrays, whole, told)
+        self._folder, self._group = folder, GroupWriter(folder, self._arrays, whole, told)
 
     def missing(self) -> list[tuple[int, range]]:
         """(chunk, its rows) of every chunk that is not complete."""
@@ -116,8 +117,9 @@ class TokenWriter:
         self._group.write(chunk, {name: array for name, array in values.items() if array is not None})
 
     def close(self) -> None:
-        """All chunks are written: make the group whole."""
+        """All chunks are written: make the group whole, and add up its CLS."""
         self._group.close()
+        write_sums(self._folder)
 
 
 def _chunks_a_file(form: TokensForm, rows: int) -> int:
