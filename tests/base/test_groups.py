@@ -95,7 +95,7 @@ def test_a_killed_writer_goes_on_after_the_chunks_that_its_journal_names(tmp_pat
     values = values_of(arrays)
     write(writer_of(tmp_path, arrays), arrays, values, [0, 2])
     with open(tmp_path / "journal", "ab") as journal:
-        journal.write(b"3")
+        journal.write(b"3 12 1")
     again = writer_of(tmp_path, arrays)
     assert again.missing() == [1, 3], "a line without its end is none"
     write(again, arrays, values, [1, 3])
@@ -129,6 +129,9 @@ def test_the_rows_of_a_file_are_those_of_its_shard_and_a_damaged_index_is_said(t
     assert rows_of_file(tmp_path, "x_l0/c.0") == range(11) and rows_of_file(tmp_path, "patch/zarr.json") is None
     file = tmp_path / "patch" / "c.0.0.0.0"
     data = bytearray(file.read_bytes())
+    data[3 * 24 + 5] ^= 1
+    file.write_bytes(data)
+    assert rows_of_file(tmp_path, "patch/c.0.0.0.0") == range(3, 6)
     data[-25] ^= 1
     file.write_bytes(data)
     with pytest.raises(CorruptItem, match="index is damaged"):

@@ -53,7 +53,8 @@ def test_layout_none_keeps_the_global_embedding_alone(tiny_params, store):
     params = tiny_params.model_copy(update={"patch": "none"})
     manifest = make_tokens(tiles_json(store, {"a": 5}), params, store, 512)
     folder = reader_of(store, manifest, "a").folder
-    assert sorted(path.name for path in folder.iterdir()) == ["cls", "item.json", "sums.npy", "x_l0", "y_l0", "zarr.json"]
+    names = ["cls", "item.json", "sums.npy", "x_l0", "y_l0", "zarr.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
     assert not store.has(Ref("tokens", manifest.recipe_key, "calibration")) and not manifest.uses
 
 

@@ -28,6 +28,8 @@ from pipeline.base.errors import CorruptItem
 from pipeline.base.types import Json
 
 METADATA_FILE = "zarr.json"
+CHUNK_SUMS = "chunk_crc32"
+"""Attribute of an array in shards: the CRC-32 of each chunk's rows."""
 _LITTLE: dict[str, Json] = {"name": "bytes", "configuration": {"endian": "little"}}
 _EMPTY = (1 << 64) - 1
 """Offset and size, in a shard's index, of a chunk that is not there."""

@@ -2,17 +2,20 @@
 
 Chunks are written in place, each to where it lies in its shard: a slide's answers are one file an array, and not one a
 chunk and folders around it. What is whole is known by a journal: a line a chunk, written when the chunk's bytes have
-been synced, so that it says the same after a power cut and on another machine. A group of one chunk needs none.
+been synced, so that it says the same after a power cut and on another machine. A group of one chunk needs none. The
+CRC-32 of each chunk of a shard becomes an attribute (`CHUNK_SUMS`), by which a flipped byte is found in a large file.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.base.arrays.form import METADATA_FILE, ArrayForm, metadata_text
+from pipeline.base.arrays.form import CHUNK_SUMS, METADATA_FILE, ArrayForm, metadata_text
 from pipeline.base.arrays.writers import flat, write_file, write_metadata
 from pipeline.base.partials import ITEM_FILE, describe
 from pipeline.base.types import Array, Json
@@ -35,9 +38,11 @@ class GroupWriter:
         (self.n_chunks,) = {form.n_chunks for form in arrays.values()}
         forms = dict(arrays) | {name: form for name, (form, _) in whole.items()}
         metadata = _group({name: form.metadata() for name, form in sorted(forms.items())}, attributes)
-        self._done: set[int] = set()
+        self._done: dict[int, list[int]] = {}
+        self._was_whole = False
         if _text(folder / METADATA_FILE) == metadata_text(metadata, None):
-            self._done = set(range(self.n_chunks)) if _is_whole(folder) else _journal(folder)
+            self._was_whole = _is_whole(folder)
+            self._done = _journal(folder, len(arrays))
             return
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -52,12 +57,14 @@ class GroupWriter:
 
     def missing(self) -> list[int]:
         """The chunks that are not whole."""
-        return [chunk for chunk in range(self.n_chunks) if chunk not in self._done]
+        return [chunk for chunk in range(self.n_chunks) if chunk not in self._done and not self._was_whole]
 
     def write(self, chunk: int, values: Mapping[str, Array]) -> None:
         """A chunk's rows of every array."""
+        sums = []
         for name, form in self._arrays.items():
             data, nbytes = flat(form, chunk, values[name], self.folder / name)
+            sums.append(zlib.crc32(data))
             number, place = divmod(chunk, form.chunks_a_file)
             handle = os.open(self.folder / name / form.file(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
@@ -66,15 +73,21 @@ class GroupWriter:
                     os.fsync(handle)
             finally:
                 os.close(handle)
-        self._done.add(chunk)
+        self._done[chunk] = sums
         if self.n_chunks > 1:
-            _append(self.folder / JOURNAL, f"{chunk}\n")
+            _append(self.folder / JOURNAL, f"{' '.join(map(str, (chunk, *sums)))}\n")
 
     def close(self) -> None:
         """Put each shard's index behind it. The group is whole then, and synced with its item."""
         if self.missing():
             raise ValueError(f"{self.folder}: chunks {self.missing()} are not written")
-        for name, form in self._arrays.items():
+        if self._was_whole:
+            return
+        for i, (name, form) in enumerate(self._arrays.items()):
+            if form.chunks_a_file > 1:
+                sums: list[Json] = [self._done[chunk][i] for chunk in range(self.n_chunks)]
+                summed = dataclasses.replace(form, attributes={**form.attributes, CHUNK_SUMS: sums})
+                write_metadata(self.folder / name, summed.metadata(), None)
             for number in range(form.n_files):
                 nbytes, index = form.data_nbytes(number), form.index(number)
                 file = self.folder / name / form.file(number)
@@ -102,10 +115,12 @@ def _is_whole(folder: Path) -> bool:
     return (text := _text(folder / ITEM_FILE)) is not None and text == describe(folder)
 
 
-def _journal(folder: Path) -> set[int]:
-    """The chunks that it names; a line that a power cut left unfinished is none."""
+def _journal(folder: Path, arrays: int) -> dict[int, list[int]]:
+    """The chunks that it names, and each array's sum; a line that a power cut left unfinished is none."""
     text = _text(folder / JOURNAL) or b""
-    return {int(line) for line in text.split(b"\n")[:-1] if line.isdigit()}
+    lines = [line.split() for line in text.split(b"\n")[:-1]]
+    whole = [line for line in lines if len(line) == 1 + arrays and all(word.isdigit() for word in line)]
+    return {int(chunk): [int(word) for word in sums] for chunk, *sums in whole}
 
 
 def _text(file: Path) -> bytes | None:

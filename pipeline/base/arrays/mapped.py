@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import zlib
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.base.arrays.form import VERIFY, read_form
+from pipeline.base.arrays.form import CHUNK_SUMS, VERIFY, ArrayForm, read_form
 from pipeline.base.errors import CorruptItem
 from pipeline.base.maps import MapsOf, map_file
 from pipeline.base.types import Array, Json, Rows
@@ -97,11 +98,28 @@ def rows_of_file(item: Path, name: str) -> range | None:
     if not key.startswith(("c/", "c.")):
         return None
     form = read_form(item / array)
-    start = form.number(key) * form.file_rows
-    stop = min(form.shape[0], start + form.file_rows)
+    start, stop = _differing(form, form.number(key), item / name)
     if array == "jpeg" and (item / "offsets").is_dir():
         offsets = MappedArray(item / "offsets")
         ends = offsets.slice(1, len(offsets))
         first, last = np.searchsorted(ends, (start, stop - 1), side="right")
         return range(int(first), int(last) + 1)
     return range(start, stop)
+
+
+def _differing(form: ArrayForm, number: int, file: Path) -> tuple[int, int]:
+    """First and last row of a file, or of those chunks of a shard that are not what they were."""
+    first = number * form.chunks_a_file
+    chunks = range(first, first + form.chunks_in(number))
+    sums = form.attributes.get(CHUNK_SUMS)
+    if isinstance(sums, list) and len(sums) == form.n_chunks and file.is_file():
+        with open(file, "rb") as data:
+            read = [data.read(form.chunk_rows * form.row_nbytes) for _ in chunks]
+        own = [
+            zlib.crc32(part[: len(form.rows(chunk)) * form.row_nbytes])
+            for chunk, part in zip(chunks, read, strict=True)
+        ]
+        # Damage that no chunk shows is in the padding or the index: of all rows.
+        chunks_there = [chunk for chunk, crc in zip(chunks, own, strict=True) if crc != sums[chunk]] or chunks
+        return form.rows(chunks_there[0]).start, form.rows(chunks_there[-1]).stop
+    return form.rows(chunks[0]).start, form.rows(chunks[-1]).stop

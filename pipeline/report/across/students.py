@@ -63,9 +63,9 @@ class Study:
 
     @property
     def protocol(self) -> str:
-        """What has to be equal for accuracies to be comparable: teacher, held-out tiles and the split they are of."""
-        held_out = sorted((item.key, item.n) for item in self.evaluate.items)
-        return repr((self.benchmark.recipe.get("teacher"), self.evaluate.summary.primary, held_out))
+        """What has to be equal for accuracies to be comparable: teacher, held-out tiles, split and protocol."""
+        held_out, found = sorted((item.key, item.n) for item in self.evaluate.items), self.evaluate.summary
+        return repr((self.benchmark.recipe.get("teacher"), found.primary, found.protocol, held_out))
 
     @property
     def timed_on(self) -> str:

@@ -101,7 +101,7 @@ def test_other_held_out_slides_are_named_and_kept_out_of_the_plot(checkout: Path
     experiment(checkout, "other-slides", manifests)
     compare_experiments(checkout, ["slow", "other-slides"], tmp_path / "compare.html")
     text = (tmp_path / "compare.html").read_text()
-    assert 'class="alarm"' in text and "other-slides: another teacher, or other held-out tiles" in text
+    assert 'class="alarm"' in text and "other-slides: another teacher, other held-out tiles or another protocol" in text
     assert text.count("other-slides</text>") == 0 and "slow</text>" in text
 
 
