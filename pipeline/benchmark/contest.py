@@ -178,7 +178,7 @@ class Contest:
 
 
 def _loader(spec: Spec) -> Callable[[], Network]:
-    """What loads the model that PyTorch runs; its libraries, which a file's engine needs not, are imported here."""
+    """What loads the model that PyTorch runs; the server that processes are forked from has its libraries."""
     if spec.model == "student":
         from pipeline.student.exported import ExportedStudent
 

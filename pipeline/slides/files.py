@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from pathlib import Path
-
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_partial
-from pydicom.tag import BaseTag
+from typing import TYPE_CHECKING
 
 from pipeline.base.errors import SlideRefused
+
+if TYPE_CHECKING:
+    from pydicom.tag import BaseTag
 
 MIRAX, HAMAMATSU = ".mrxs", (".vms", ".vmu")
 """Suffixes of index files beside a folder of the same name, and of ones that name the images beside them."""
@@ -48,7 +48,14 @@ def series_of(path: Path) -> str | None:
         with open(path, "rb") as file:
             if file.read(_PREAMBLE + 4)[_PREAMBLE:] != b"DICM":
                 return None
-            file.seek(0)
+    except OSError:
+        return None
+    # Here, since most slides are of other formats.
+    from pydicom.errors import InvalidDicomError
+    from pydicom.filereader import read_partial
+
+    try:
+        with open(path, "rb") as file:
             # The series comes early; the functional groups of every frame, which come later, are long.
             found = read_partial(file, stop_when=_beyond_series)
     except (InvalidDicomError, OSError, EOFError, ValueError, NotImplementedError):

@@ -174,8 +174,11 @@ def test_an_engine_that_dies_leaves_its_reason_and_no_error(tmp_path):
 
 def alive(pid: int) -> bool:
     """Whether it runs: one that ended and that nobody has asked after yet does not."""
-    status = Path(f"/proc/{pid}/stat")
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc who runs")

@@ -1,13 +1,11 @@
 """`histill store verify` after a byte of the store has flipped: it names the slide and the rows."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from made.command import histill
 from made.tiles import tiles_json
-from project import ROOT
 
 from pipeline.base.store import Ref
 from pipeline.tokens.item import writer
@@ -33,9 +31,7 @@ def project(tiny_params, store, tmp_path, monkeypatch):
 
 
 def verify(project: Path, store) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"HISTILL_STORE": str(store.root), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "stages", "store", "verify"]
-    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    return histill(project, "store", "verify", HISTILL_STORE=str(store.root))
 
 
 def test_a_flipped_byte_is_named_by_slide_and_rows(project, store):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
-import sys
 from pathlib import Path
 
+import made.command
 import pytest
 import yaml
 from made.items import tiles_item
@@ -64,9 +63,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def histill(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HISTILL_STORE": str(project / ".store")}
-    command = [sys.executable, "-m", "stages", "store", *words]
-    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    return made.command.histill(project, "store", *words, HISTILL_STORE=str(project / ".store"))
 
 
 def test_prune_keeps_what_branch_experiment_and_workspace_name(project: Path) -> None:
