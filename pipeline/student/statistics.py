@@ -18,9 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.cores import usable_cores
 from pipeline.base.errors import TrainingError
 from pipeline.base.files import write_atomic
+from pipeline.base.limits import usable_cores
 from pipeline.base.store import Ref, recipe_key
 from pipeline.base.types import Json
 from pipeline.student.corpus import CHUNK_ROWS, Corpus
