@@ -15,17 +15,20 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table
 
-from pipeline.base.errors import HistillError
+from pipeline.base.errors import HistillError, Unfinished
 from pipeline.base.files import write_json
+from pipeline.base.living.runs import announced
 from pipeline.base.manifest import Item, Manifest, Outline, Refusal
 from pipeline.base.progress import console
-from pipeline.base.store import Store
+from pipeline.base.store import Store, dvc_root
 from pipeline.params import STAGES
 from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 ARTIFACTS = Path("artifacts")
+FEW = 8
+"""Slides that an error names."""
 Kind = TypeVar("Kind", bound=Manifest[Item, object])
 P = TypeVar("P", bound=SiteParams)
 
@@ -55,16 +58,20 @@ def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest[Item
     with errors(debug):
         params = load_params(wanted)
         start = time.monotonic()
-        manifest = run(params, Store.find(params.store.root))
-        if os.environ.get("RANK", "0") != "0":
-            return
-        manifest.save(ARTIFACTS / f"{stage}.json")
+        store = store_of(params)
+        with announced(store.root, stage, dvc_root().absolute()):
+            manifest = run(params, store)
+            if os.environ.get("RANK", "0") != "0":
+                return
+            manifest.save(ARTIFACTS / f"{stage}.json")
         seconds = round(time.monotonic() - start, 2)
         measured = {**manifest.timings, "seconds": seconds, "refused": len(manifest.refused)}
         write_json(f"metrics/{stage}.json", {**manifest.numbers(), **measured})
-        show_refusals(manifest, _told_already(stage))
+        told = _told_already(stage)
+        show_refusals(manifest, told)
         made = f"{len(manifest.items)} items" if manifest.items else "done"
         console.print(f"{stage}: {made} in {seconds:.1f} s", style="bold")
+        require_finished(manifest, told)
 
 
 def load(kind: type[Kind]) -> Kind:
@@ -75,7 +82,12 @@ def load(kind: type[Kind]) -> Kind:
 def find_store() -> Store:
     """The store of the project at hand, or where there is none, of the environment."""
     params = Path("params.yaml")
-    return Store.find(load_params(SiteParams, params).store.root if params.exists() else None)
+    return store_of(load_params(SiteParams, params)) if params.exists() else Store.find()
+
+
+def store_of(params: SiteParams) -> Store:
+    """The store that the section `store` names, with its bases."""
+    return Store.find(params.store.root, params.store.base, trust=params.store.trust)
 
 
 def show_refusals(manifest: Outline, told: Collection[Refusal] = ()) -> None:
@@ -88,6 +100,19 @@ def show_refusals(manifest: Outline, told: Collection[Refusal] = ()) -> None:
         console.print(table)
     if len(new) < len(manifest.refused):
         console.print(f"{manifest.stage}: without the {len(manifest.refused) - len(new)} refused by an earlier stage")
+
+
+def require_finished(manifest: Outline, told: Collection[Refusal]) -> None:
+    """Raises `Unfinished` where slides may be usable the next time: a result for ever they must not become."""
+    left = [refusal.id for refusal in manifest.refused if refusal.passing and refusal not in told]
+    if left:
+        names = ", ".join(left[:FEW]) + (f" and {len(left) - FEW} more" if len(left) > FEW else "")
+        what = f"{len(left)} could not be looked at this time: {names}; all else is done and kept"
+        fix = (
+            f"mend what the table says, then: dvc repro {manifest.stage}; "
+            "to go on without them, take their rows out of the slide table"
+        )
+        raise Unfinished(what, where=manifest.stage, fix=fix)
 
 
 def _told_already(stage: str) -> set[Refusal]:

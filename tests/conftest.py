@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,28 @@ ROOT = Path(__file__).parents[1]
 settings.register_profile("explore", deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("histill", settings.get_profile("explore"), max_examples=40, derandomize=True)
 settings.load_profile("histill")
+LONGEST = (
+    "stages/test_sharing.py",
+    "benchmark/test_speed.py",
+    "student/test_distributed.py",
+    "stages/test_real_data.py",
+    "tokens/test_tokens_scale_out.py",
+    "kernels/test_kernels.py",
+    "tiles/test_faults.py",
+    "test_dvc_yaml.py",
+)
+"""Files of tests that take longest, which begin first: a process that began one last would leave the others idle."""
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# Some forty processes are started, each of which would compile every module that it imports, as would the next run.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first; within a file, and among all others, the order stays."""
+    place = {ROOT / "tests" / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture

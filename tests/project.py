@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ TINY: dict[str, dict[str, Any]] = {
     "student": {"epochs": 1, "batch_size": 8, "input_px": 64},
     "evaluate": {"bootstrap": 100, "episodes": 5, "mil_epochs": 2, "robustness_tiles": 2, "max_dense_tiles": 50},
     "benchmark": {"batch_sizes": [1], "seconds": 0.05},
+    "cluster": {"workers": 1},
 }
 
 
@@ -73,23 +75,26 @@ class Project:
         assert not ok or done.returncode == 0, done.stdout[-6000:]
         return done.stdout
 
-    def kill_when(self, ready: Callable[[], bool], *words: str, **environment: str) -> None:
-        """Start a dvc command and kill -9 all of it as soon as `ready()`."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dvc", *words],
-            cwd=self.root,
-            env={**self.environment, **environment},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + 600
-        while not ready():
-            assert process.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < deadline, "never ready"
-            time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=30)
+    def kill_when(self, ready: Callable[[], bool], *words: str, **environment: str) -> str:
+        """Start a dvc command and kill -9 all of it as soon as `ready()`; what it had printed by then."""
+        with tempfile.TemporaryFile("w+") as printed:
+            process = subprocess.Popen(
+                [sys.executable, "-u", "-m", "dvc", *words],
+                cwd=self.root,
+                env={**self.environment, **environment},
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            deadline = time.monotonic() + 600
+            while not ready():
+                assert process.poll() is None, "it ended before it could be killed"
+                assert time.monotonic() < deadline, "never ready"
+                time.sleep(0.005)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=30)
+            printed.seek(0)
+            return printed.read()
 
     def store_files(self, kind: str, store: Path | None = None) -> dict[str, bytes]:
         """Content of every committed file of a kind, by its name in the store."""

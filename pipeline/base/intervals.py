@@ -30,6 +30,8 @@ from pipeline.base.types import Floats, Rows
 MIN_UNITS = 8
 """With fewer no interval is stated."""
 MAX_BLOCKS = 20
+_DRAWS = 1 << 16
+"""Units that are drawn at a time."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,13 @@ class Resampler:
         if not self.enough:
             # A unit alone cannot be left out: the figure is then its own.
             return np.ones((1, 1), np.float32) if self._groups == 1 else 1 - np.eye(self._groups, dtype=np.float32)
-        random = np.random.default_rng(self.seed)
-        count_BG = np.empty((self.resamples, self._groups), np.float32)
-        for row_G in count_BG:
-            row_G[:] = np.bincount(random.integers(self._groups, size=self._groups), minlength=self._groups)
+        random, groups = np.random.default_rng(self.seed), self._groups
+        count_BG = np.empty((self.resamples, groups), np.float32)
+        some = max(1, _DRAWS // groups)
+        for slice_BG in np.split(count_BG, range(some, self.resamples, some)):
+            rows = len(slice_BG)
+            cell_BG = random.integers(groups, size=(rows, groups)) + groups * np.arange(rows)[:, None]
+            slice_BG[:] = np.bincount(cell_BG.ravel(), minlength=rows * groups).reshape(rows, groups)
         return count_BG
 
     def sums(self, value_NK: Floats) -> NDArray[np.float64]:

@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from pipeline.demo.noise import Field, resize, smooth
 from pipeline.demo.nuclei import Look, Nuclei, lookup, paint, scatter
@@ -115,6 +114,9 @@ def paint_fat(rng: np.random.Generator, inside_HW: NDArray[np.bool_], hematoxyli
         return
     xy_C2 = scatter(rng, inside_HW.shape, _FAT_SPACING_PX, 0.24)
     warp = [smooth(rng, coarse.shape, 14)[rows, columns] * 6 for _ in range(2)]
+    # Here, since every stage imports this module and few processes paint a slide.
+    from scipy.spatial import cKDTree
+
     points = np.stack([columns * _FAT_GRID + warp[0], rows * _FAT_GRID + warp[1]], axis=-1)
     distance, cell = (np.asarray(found) for found in cKDTree(xy_C2).query(points, k=3))
     # Where the two nearest centres are equally far runs a membrane; three meet in a small corner of ground substance.

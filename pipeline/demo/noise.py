@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 Field = NDArray[np.float32]
 _TEXTURE_PX = 512
@@ -38,6 +37,9 @@ def fractal(rng: np.random.Generator, shape: tuple[int, ...], cell_px: float, oc
 
 def grain(rng: np.random.Generator, sigma_yx: tuple[float, float]) -> Field:
     """A periodic texture (512, 512) of white noise smoothed by `sigma_yx`; unequal sigmas make fibres."""
+    # Here, since every stage imports this module and few processes paint a slide.
+    from scipy import ndimage
+
     white = rng.standard_normal((_TEXTURE_PX, _TEXTURE_PX), np.float32)
     texture = ndimage.gaussian_filter(white, sigma_yx, mode="wrap")
     return np.asarray(texture / texture.std(), np.float32)

@@ -7,59 +7,40 @@ split `train`. What cannot be computed says why, in its place.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.base.figures import NotMeasured, Result
 from pipeline.base.intervals import Resampler
-from pipeline.base.items import TRAIN
 from pipeline.base.kept import Basis
 from pipeline.base.progress import Advance
 from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
 from pipeline.evaluate.embeddings import embeddings
-from pipeline.evaluate.labels.from_labels import Efficiency, LabelledTiles, against_labels, training_tiles
+from pipeline.evaluate.label_probes import learnable, slide_labels, tile_labels
+from pipeline.evaluate.labels.from_labels import Efficiency, against_labels, training_tiles
 from pipeline.evaluate.models import Models
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.seen import Seen
-from pipeline.evaluate.selection import Sample
-from pipeline.evaluate.trust.cautions import of_classes, of_slides, of_thin_bags, of_tiles, of_weak_teacher
+from pipeline.evaluate.selection import Body, Sample
 from pipeline.measures.fidelity.embedding import Scale, SlideCosine, fidelity
 from pipeline.measures.fidelity.patch import patch_fidelity
 from pipeline.measures.fidelity.structure import structure, too_few
-from pipeline.measures.probes.few_shot import few_shot
-from pipeline.measures.probes.mil import slide_probe, unmeasurable_slides
-from pipeline.measures.probes.probes import probe, unmeasurable
 from pipeline.measures.split_figures import (
-    FewShot,
     Likeness,
     Probes,
     SlideFidelity,
-    SlideLabels,
     SplitFigures,
+    Standard,
     Structure,
 )
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.tokens.item.reader import TokenReader
 
 LIKENESS = TypeAdapter(tuple[Likeness, dict[str, SlideCosine]])
-STRUCTURE, PROBES, SLIDE_LABELS = TypeAdapter(Structure), TypeAdapter(Probes), TypeAdapter(SlideLabels)
-FEW_SHOT = TypeAdapter(dict[int, FewShot])
-
-
-@dataclass(frozen=True)
-class Body:
-    """The tiles to compare on: of split `train`, and of each held-out split, bounded already (`selection.spread`).
-
-    Probes of tile labels and of slide labels are made where they are asked for.
-    """
-
-    train: Sequence[Sample]
-    held: Mapping[str, Sequence[Sample]]
-    tile_labels: bool = True
-    slide_labels: bool = True
+STRUCTURE = TypeAdapter(Structure)
 
 
 class Comparison(Result):
@@ -76,36 +57,28 @@ class Space:
 
     scale: Scale
     tiles: str
+    standard: Standard
 
     @classmethod
-    def of(cls, run: Run, train: Sequence[Sample]) -> Space:
+    def of(cls, run: Run, body: Body) -> Space:
         """Of train tiles evenly spread."""
-        some = selection.spread(train, run.params.max_probe_tiles)
-        return cls(Scale.of(features.teacher_features(some)), run.tiles(some))
-
-
-@dataclass(frozen=True)
-class _Told:
-    """What the tile labels, or the slide labels, of one split tell."""
-
-    probes: Probes | NotMeasured | None = None
-    few_shot: Mapping[int, FewShot] = field(default_factory=dict)
-    slide_labels: SlideLabels | NotMeasured | None = None
-    cautions: Sequence[str] = ()
+        some = selection.spread(body.train, run.params.max_probe_tiles)
+        standard = Standard(of=body.of, tiles=selection.count(some))
+        return cls(Scale.of(features.teacher_features(some)), run.tiles(some), standard)
 
 
 def compare(run: Run, body: Body, advance: Advance) -> Comparison:
     """Everything that these tiles can tell."""
     params = run.params
-    space = Space.of(run, body.train)
+    space = Space.of(run, body)
     fit_on = selection.spread(selection.worth_fitting(body.train), params.max_probe_tiles)
     # Train tiles are answered only where something can be fitted on them.
-    learnable = any(_learnable(body, fit_on, chosen) for chosen in body.held.values())
-    train = Seen(fit_on, _answers(run, fit_on, advance) if learnable else {})
+    fits = any(learnable(body, fit_on, chosen) for chosen in body.held.values())
+    train = Seen(fit_on, _answers(run, fit_on, advance) if fits else {})
     held = {split: Seen(chosen, _answers(run, chosen, advance)) for split, chosen in body.held.items()}
     fitted, known = train.labelled(), {split: seen.labelled() for split, seen in held.items()}
-    by_tile = {split: _tile_labels(run, body, split, fitted, known[split]) for split in held}
-    by_slide = {split: _slide_labels(run, body, split, train, seen) for split, seen in held.items()}
+    by_tile = {split: tile_labels(run, body, split, (fitted, known[split]), advance) for split in held}
+    by_slide = {split: slide_labels(run, body, split, train, seen) for split, seen in held.items()}
     efficiency: Efficiency = {}
     probed = {split: known[split] for split, told in by_tile.items() if isinstance(told.probes, Probes)}
     if params.from_labels and probed:
@@ -117,6 +90,7 @@ def compare(run: Run, body: Body, advance: Advance) -> Comparison:
         patch, of_tokens = _patch(run, seen.samples, advance)
         slides |= _slides(of_tiles_, of_tokens)
         splits[split] = SplitFigures(
+            standard=space.standard,
             fidelity=whole,
             patch=patch,
             structure=_structure(run, seen, space),
@@ -136,64 +110,11 @@ def spare_tiles(body: Body, params: EvaluateParams) -> int:
     return fitted + looked + training_tiles(params)
 
 
-def _learnable(body: Body, train: Sequence[Sample], held: Sequence[Sample]) -> bool:
-    """Whether some probe can be fitted on the train tiles, and tried on the held-out ones."""
-    tiles = [selection.label_of_tiles(selection.labelled(part)) for part in (train, held)]
-    slides = [[sample.slide_label for sample in part] for part in (train, held)]
-    of_tiles_ = body.tile_labels and not unmeasurable(tiles[0], tiles[1])
-    return of_tiles_ or (body.slide_labels and not unmeasurable_slides(slides[0], slides[1]))
-
-
 def _answers(run: Run, chosen: Sequence[Sample], advance: Advance) -> dict[str, Floats]:
     """{model: (N, D)}."""
     both = [run.models.student, run.models.untrained]
     student_ND, untrained_ND = embeddings(both, chosen, run.params.batch_size, run.kept, advance)
     return {"teacher": features.teacher_features(chosen), "student": student_ND, "untrained": untrained_ND}
-
-
-def _tile_labels(run: Run, body: Body, split: str, fitted: LabelledTiles, compared: LabelledTiles) -> _Told:
-    """The probes of one split."""
-    if not body.tile_labels:
-        return _Told()
-    train, held, params = fitted.known, compared.known, run.params
-    missing = unmeasurable(train.labels, held.labels)
-    if missing:
-        return _Told(probes=missing)
-    basis = {**run.both(), "train": run.tiles(fitted.samples), "held": run.tiles(compared.samples)}
-    probes = run.slot("probes", PROBES, ("knn_k", "bootstrap", "seed"), basis).figures(
-        lambda: probe(train, held, params.knn_k, params.bootstrap, params.seed)
-    )
-    shots = run.slot("few shot", FEW_SHOT, ("episodes", "bootstrap", "seed"), basis).figures(
-        lambda: few_shot(train, held, params.episodes, params.bootstrap, params.seed)
-    )
-    cautions = [
-        *of_tiles(split, body.train, body.held[split], len(train.labels), params.knn_k),
-        *of_classes(f"probes of {split}", train.labels, held.labels),
-        *of_weak_teacher(f"linear of {split}", probes.linear.teacher.balanced),
-        *of_weak_teacher(f"knn of {split}", probes.knn.teacher.balanced),
-    ]
-    return _Told(probes, shots, cautions=cautions)
-
-
-def _slide_labels(run: Run, body: Body, split: str, train: Seen, held: Seen) -> _Told:
-    """The slide labels of one split."""
-    if not body.slide_labels:
-        return _Told()
-    missing = unmeasurable_slides(*([sample.slide_label for sample in seen.samples] for seen in (train, held)))
-    if missing:
-        return _Told(slide_labels=missing)
-    bags, params = (train.bags(), held.bags()), run.params
-    basis = {**run.both(), "train": run.tiles(train.samples), "held": run.tiles(held.samples)}
-    found = run.slot("slide labels", SLIDE_LABELS, ("mil_epochs", "bootstrap", "seed"), basis).figures(
-        lambda: slide_probe(*bags, params.mil_epochs, params.bootstrap, params.seed)
-    )
-    cautions = [
-        *of_slides(split, body.train, body.held[split], found.n),
-        *of_classes(f"slide labels of {split}", *(part.labels for part in bags)),
-        *of_weak_teacher(f"slide labels of {split}", found.attention.teacher.balanced),
-        *of_thin_bags({TRAIN: train.samples, split: held.samples}),
-    ]
-    return _Told(slide_labels=found, cautions=cautions)
 
 
 def _fidelity(run: Run, seen: Seen, space: Space) -> tuple[Likeness, dict[str, SlideCosine]]:

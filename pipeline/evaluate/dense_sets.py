@@ -16,9 +16,9 @@ from pipeline.base.partials import file_sha256
 from pipeline.base.progress import Advance, track
 from pipeline.base.types import Floats
 from pipeline.evaluate import features, selection
-from pipeline.evaluate.comparison import Body, unmeasurable_patch
+from pipeline.evaluate.comparison import unmeasurable_patch
 from pipeline.evaluate.run import Run
-from pipeline.evaluate.selection import Sample
+from pipeline.evaluate.selection import Body, Sample
 from pipeline.evaluate.trust.cautions import of_weak_teacher
 from pipeline.measures.probes.dense import TokenSample, dense_probe, gather
 from pipeline.measures.split_figures import Dense

@@ -26,7 +26,8 @@ HEADLINE_SHOTS = (1, 4, 16)
 def headline(summary: EvaluateSummary) -> dict[str, float]:
     """The primary split's; what was not measured is left out.
 
-    Of data sets, the student's balanced accuracy (or mIoU) and what it keeps, as <set>_<split>_….
+    Of data sets, the student's balanced accuracy (or mIoU) and what it keeps, as <set>_<split>_…. Probes by another
+    protocol than Histill's own have its name: uni_linear_student.
     """
     found = dict(_of_lead(summary.lead)) if summary.lead else {}
     if isinstance(summary.robustness, Robustness):
@@ -57,10 +58,10 @@ def _of_lead(found: SplitFigures) -> Iterator[tuple[str, float]]:
             yield "rankme_teacher", shape.rankme.teacher.value
     if isinstance(found.probes, Probes):
         for kind, table in found.probes.by_kind().items():
-            yield from _accuracies(kind, table)
-    for shots in HEADLINE_SHOTS:
-        if shots in found.few_shot:
-            yield from _accuracies(f"shots_{shots}", found.few_shot[shots].accuracies)
+            yield from _accuracies(prefixed(found.probes, kind), table)
+        for shots in HEADLINE_SHOTS:
+            if shots in found.few_shot:
+                yield from _accuracies(prefixed(found.probes, f"shots_{shots}"), found.few_shot[shots].accuracies)
     if isinstance(found.slide_labels, SlideLabels):
         yield from _accuracies("slide_labels", found.slide_labels.attention)
         yield from _accuracies("slide_labels_head_transfer", found.slide_labels.head_transfer)
@@ -72,12 +73,17 @@ def _of_set(found: SplitFigures) -> Iterator[tuple[str, float]]:
     yield "cosine", found.fidelity.cosine.value
     if isinstance(found.probes, Probes):
         for kind, table in found.probes.by_kind().items():
-            yield from _accuracies(kind, table)
+            yield from _accuracies(prefixed(found.probes, kind), table)
     if isinstance(found.dense, Dense):
         for kind, overlaps in (("linear", found.dense.linear), ("head_transfer", found.dense.head_transfer)):
             yield from _models(f"dense_{kind}", {name: score.miou for name, score in overlaps.scores().items()})
             yield from _kept(f"dense_{kind}", overlaps)
     yield from _labels(found)
+
+
+def prefixed(probes: Probes, name: str) -> str:
+    """The name of a figure of these probes, with their protocol where it is not Histill's own."""
+    return name if probes.protocol == "histill" else f"{probes.protocol}_{name}"
 
 
 def _labels(found: SplitFigures) -> Iterator[tuple[str, float]]:

@@ -15,10 +15,10 @@ from pipeline.base.items import TRAIN
 from pipeline.base.kept import Kept
 from pipeline.base.progress import track
 from pipeline.base.store import Ref, Store
-from pipeline.evaluate.comparison import Body, compare, spare_tiles
+from pipeline.evaluate.comparison import compare, spare_tiles
 from pipeline.evaluate.dense_sets import dense_of_masks
 from pipeline.evaluate.run import Run
-from pipeline.evaluate.selection import Sample
+from pipeline.evaluate.selection import Body, Sample
 from pipeline.evaluate.summary import SetFigures
 from pipeline.evaluate.teacher_source import TeacherSource
 from pipeline.evaluate.trust.cautions import of_few_units, of_groups
@@ -67,7 +67,7 @@ def evaluate_set(
         check_masks([picture for pictures in listed.values() for picture in pictures])
     stored = _stored(dataset.name, listed, run.kept, upstream, teacher)
     held = {split: [found.sample] for split, found in stored.items() if split != TRAIN}
-    body = Body([stored[TRAIN].sample], held, tile_labels=not masks, slide_labels=False)
+    body = Body([stored[TRAIN].sample], held, tile_labels=not masks, slide_labels=False, of="set")
     where, fix = f"evaluate.datasets: {dataset.name}", "drop the copies from one of the two"
     quality = upstream.tiles.jpeg_quality
     doubtful = check_images(copies(run, body.train, body.held, quality), "images", where, fix)

@@ -27,7 +27,7 @@ class EvaluateManifest(Manifest[EvaluateItem, EvaluateSummary]):
     """artifacts/evaluate.json; its items are the held-out slides."""
 
     stage: Literal["evaluate"] = "evaluate"
-    version: int = 4
+    version: int = 5
 
     def numbers(self) -> dict[str, float]:
         """The figures that lead, flat."""

@@ -5,9 +5,10 @@ A split that shares a slide or a patient with the training is no held-out split:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,20 @@ class Sample:
         labels = tuple(self.labels[i] for i in chosen)
         groups, names = (None if each is None else tuple(each[i] for i in chosen) for each in (self.groups, self.names))
         return replace(self, rows=self.rows[chosen], labels=labels, groups=groups, names=names)
+
+
+@dataclass(frozen=True)
+class Body:
+    """The tiles to compare on: of split `train`, and of each held-out split, bounded already (`spread`).
+
+    Probes of tile labels and of slide labels are made where they are asked for; `of` is what they are tiles of.
+    """
+
+    train: Sequence[Sample]
+    held: Mapping[str, Sequence[Sample]]
+    tile_labels: bool = True
+    slide_labels: bool = True
+    of: Literal["slides", "set"] = "slides"
 
 
 def splits(tiles: TilesManifest, tokens: TokensManifest, store: Store) -> dict[str, list[Sample]]:

@@ -20,13 +20,13 @@ from pipeline.base.progress import track
 from pipeline.base.store import Store, recipe_key
 from pipeline.base.types import Json
 from pipeline.evaluate import features, selection
-from pipeline.evaluate.comparison import Body, Comparison, compare, spare_tiles
+from pipeline.evaluate.comparison import Comparison, compare, spare_tiles
 from pipeline.evaluate.labelled_sets import SetResult, evaluate_set
 from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest
 from pipeline.evaluate.models import Models
 from pipeline.evaluate.pca_maps import write_maps
 from pipeline.evaluate.run import RECIPE_VERSION, Run
-from pipeline.evaluate.selection import Sample
+from pipeline.evaluate.selection import Body, Sample
 from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.evaluate.tables import write_evaluate_plots
 from pipeline.evaluate.teacher_source import TeacherSource
@@ -74,6 +74,7 @@ def evaluate_student(
     leading = body.held.get(lead or "", [])
     pictured = leading if lead and isinstance(slides.splits[lead].patch, Likeness) else []
     summary = EvaluateSummary(
+        protocol=params.protocol,
         teacher=tokens.teacher.name,
         student=architecture(run.models.student.model),
         primary=lead,
@@ -135,10 +136,14 @@ def _manifest(
 ) -> EvaluateManifest:
     """The manifest; each held-out slide is an item, with the key and digest of its answers."""
     tokens = upstream.tokens
+    asked = run.params.model_dump(mode="json", exclude={"batch_size": True, "datasets": {"__all__": {"path"}}})
+    if run.params.protocol == "histill":
+        # Keys of evaluations that know no other protocol stay.
+        del asked["protocol"]
     recipe: dict[str, Json] = {
         "tokens": tokens.recipe_key,
         "student": file_sha256(upstream.folder / "model.safetensors")[:32],
-        "evaluate": run.params.model_dump(mode="json", exclude={"batch_size": True, "datasets": {"__all__": {"path"}}}),
+        "evaluate": asked,
         "sets": {name: found.digests for name, found in sets.items()},
         "recipe_version": RECIPE_VERSION,
     }

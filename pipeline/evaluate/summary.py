@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pipeline.base.figures import NotMeasured, Number, Result
 from pipeline.measures.robustness.results import Robustness
-from pipeline.measures.split_figures import Accuracies, Probes, SlideLabels, SplitFigures
+from pipeline.measures.split_figures import Accuracies, Probes, Protocol, SlideLabels, SplitFigures
 
 
 class MapTile(Result):
@@ -55,10 +55,12 @@ class Gap(NamedTuple):
 class EvaluateSummary(Result):
     """What a student keeps of its teacher. `primary` is the split whose figures lead.
 
-    `splits` are the slides' held-out ones; with none of them `nothing_held_out` says why. `cautions` are what a reader
-    must know before trusting a figure, and `learnt_slides` are held-out slides that the student was trained on.
+    `splits` are the slides' held-out ones; with none of them `nothing_held_out` says why. `protocol` is that of the
+    probes of tile labels. `cautions` are what a reader must know before trusting a figure, and `learnt_slides` are
+    held-out slides that the student was trained on.
     """
 
+    protocol: Protocol
     teacher: str
     student: str
     primary: str | None

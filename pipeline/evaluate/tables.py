@@ -2,7 +2,8 @@
 
 All are pure functions of what the stage found, so that they say what it says. Columns:
 
-    probes.csv    name (of the bar), split, probe, model, balanced_accuracy, low, high, accuracy
+    probes.csv    name (of the bar), split, probe (uni_linear and the like by UNI's protocol), model,
+                  balanced_accuracy, low, high, accuracy
     fidelity.csv  split, slide, tiles, cosine, cosine_p5, patch_cosine, patch_cosine_p5 (empty without dense tokens)
 """
 
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from pipeline.base.files import write_csv
+from pipeline.evaluate.headline import prefixed
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.measures.split_figures import Accuracy, Probes
@@ -58,7 +60,8 @@ def probe_rows(summary: EvaluateSummary) -> list[ProbeRow]:
     rows = []
     for split, found in summary.splits.items():
         if isinstance(found.probes, Probes):
-            for kind, table in found.probes.by_kind().items():
+            for name, table in found.probes.by_kind().items():
+                kind = prefixed(found.probes, name)
                 rows += [
                     _probe_row(f"{model}, {kind}", split, kind, model, score)
                     for model, score in table.scores().items()

@@ -7,7 +7,7 @@ what is not asked of such tiles (slide labels of a set of images) is None. Witho
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 from pipeline.base.figures import Figure, NotMeasured, Number, Result
 
@@ -17,7 +17,11 @@ PROBES = {
     "knn": "kNN",
     "linear": "linear probe",
     "head_transfer": "teacher’s head",
+    "simpleshot": "SimpleShot",
 }
+Protocol = Literal["histill", "uni"]
+PROTOCOLS: Mapping[Protocol, str] = {"histill": "Histill’s own protocol", "uni": "the protocol of UNI"}
+"""By which tile labels are probed; figures of two protocols do not compare."""
 
 
 class Likeness(Result):
@@ -116,6 +120,7 @@ class Probes(Result):
     classes: Mapping[str, int]
     dropped_classes: tuple[str, ...]
     n_train: int
+    protocol: ClassVar[Protocol] = "histill"
 
     @property
     def n(self) -> int:
@@ -125,6 +130,29 @@ class Probes(Result):
     def by_kind(self) -> dict[str, Accuracies]:
         """In the order of `PROBES`."""
         return {"knn": self.knn, "linear": self.linear, "head_transfer": self.head_transfer}
+
+    def named(self, what: str) -> str:
+        """What a figure of theirs is called where figures of several protocols may stand together."""
+        return what if self.protocol == "histill" else f"{what}, UNI’s protocol"
+
+
+class UniScore(Result):
+    """Of one probe of one model by UNI's protocol; `auroc` of those that give probabilities."""
+
+    weighted_f1: Figure
+    auroc: Figure | None = None
+
+
+class UniProbes(Probes):
+    """The same by UNI's protocol, and `scores` by probe and model; see uni/probes.py."""
+
+    simpleshot: Accuracies
+    scores: Mapping[str, Mapping[str, UniScore]]
+    protocol: ClassVar[Protocol] = "uni"
+
+    def by_kind(self) -> dict[str, Accuracies]:
+        """In the order of `PROBES`."""
+        return {**super().by_kind(), "simpleshot": self.simpleshot}
 
 
 class FewShot(Result):
@@ -136,6 +164,21 @@ class FewShot(Result):
     accuracies: Accuracies
     episodes: int
     episode_range: Mapping[str, tuple[Number, Number]]
+
+
+class Quartiles(Result):
+    """Over the episodes."""
+
+    low: Number
+    median: Number
+    high: Number
+
+
+class UniFewShot(FewShot):
+    """SimpleShot by UNI's protocol, see uni/simpleshot.py: quartiles over episodes, by model."""
+
+    balanced: Mapping[str, Quartiles]
+    weighted_f1: Mapping[str, Quartiles]
 
 
 class SlideLabels(Result):
@@ -181,14 +224,28 @@ class Dense(Result):
     n_train: int
 
 
-class SplitFigures(Result):
-    """All that one held-out split tells. `few_shot` by shots a class, `from_labels` by labels a class."""
+class Standard(Result):
+    """By what embeddings are centred and scaled before they are compared: the teacher's over so many train tiles.
 
+    Those of the `slides`, or of a data set's own split train (`set`).
+    """
+
+    of: Literal["slides", "set"]
+    tiles: int
+
+
+class SplitFigures(Result):
+    """All that one held-out split tells. `few_shot` by shots a class, `from_labels` by labels a class.
+
+    `standard` is that of `fidelity` and `structure`; patch tokens are standardised as they are cached.
+    """
+
+    standard: Standard
     fidelity: Likeness
     patch: Likeness | NotMeasured
     structure: Structure | NotMeasured
-    probes: Probes | NotMeasured | None = None
-    few_shot: Mapping[int, FewShot] = {}
+    probes: UniProbes | Probes | NotMeasured | None = None
+    few_shot: Mapping[int, UniFewShot | FewShot] = {}
     slide_labels: SlideLabels | NotMeasured | None = None
     from_labels: Mapping[int, FromLabels | NotMeasured] = {}
     dense: Dense | NotMeasured | None = None

@@ -27,10 +27,12 @@ class EvaluateParams(Frozen):
 
     datasets: tuple[DatasetParams, ...] = ()
     """Labelled data sets besides the slides: name, kind and path of each, as below."""
+    protocol: Literal["histill", "uni"] = "histill"
+    """How tile labels are probed: Histill's own way, or as UNI's authors published theirs; the two do not compare."""
     knn_k: Positive = 20
-    """Neighbours of the kNN probe."""
+    """Neighbours of the kNN probe; 20 by protocol uni."""
     episodes: Positive = 100
-    """Few-shot episodes behind each figure."""
+    """Few-shot episodes behind each figure; 1,000 by protocol uni, whatever is said here."""
     from_labels: tuple[Annotated[int, Field(ge=2)], ...] = ()
     """Labels a class, e.g. [10, 25], from which alone the student's architecture is trained, for comparison; slow."""
     label_steps: Positive = 600
@@ -55,4 +57,10 @@ class EvaluateParams(Frozen):
         names = [dataset.name for dataset in self.datasets]
         if len(set(names)) < len(names):
             raise ValueError(f"two datasets have one name: {', '.join(sorted(names))}")
+        return self
+
+    @model_validator(mode="after")
+    def _uni_is_uni(self) -> EvaluateParams:
+        if self.protocol == "uni" and self.knn_k != 20:
+            raise ValueError(f"protocol uni has 20 neighbours, not {self.knn_k}: leave knn_k out, or take histill")
         return self

@@ -14,16 +14,16 @@ from pipeline.base.files import write_atomic
 from pipeline.base.items import StudentManifest
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.summary import EvaluateSummary
-from pipeline.measures.split_figures import PROBES, Probes, SplitFigures
+from pipeline.measures.split_figures import PROBES, PROTOCOLS, Probes, SplitFigures
 from pipeline.report.details import ACCURACY_COLUMNS
 from pipeline.student.card import FIGURES, model_card
 
 INTRO = """\
-On tiles that the student was not trained on, teacher and student under one protocol; 95 % intervals in brackets where
-there are patients or slides enough for one. Of the way: from the
-untrained student (0) to the teacher (1). Kept: the student's balanced accuracy over the teacher's. Standardised
-cosine: of centred embeddings, each channel in units of the teacher's own deviation (0 is what predicting the mean
-scores).
+On tiles that the student was not trained on, teacher and student under one protocol, {protocol}; 95 % intervals in
+brackets where there are patients or slides enough for one. Of the way: from the untrained student (0) to the teacher
+(1). Kept: the student's balanced accuracy over the teacher's. Standardised cosine: of embeddings that are centred and
+scaled, channel by channel, by the teacher's mean and deviation over the train tiles of the slides, of a data set over
+its own (0 is what predicting that mean scores).
 """
 MISSING = "Nothing was held out, so nothing was measured: give slides the split `test` in the slide table.\n"
 
@@ -43,7 +43,14 @@ def figures(summary: EvaluateSummary) -> str:
     seen = summary.trained_on()
     alarm = [f"**The student was trained on some of these: {'; '.join(seen)}. Its figures there flatter it.**", ""]
     remarks = [f"- {remark}" for remark in summary.every_caution()]
-    body = [INTRO, *(alarm if seen else []), *header, *rows, *([""] if remarks else []), *remarks]
+    body = [
+        INTRO.format(protocol=PROTOCOLS[summary.protocol]),
+        *(alarm if seen else []),
+        *header,
+        *rows,
+        *([""] if remarks else []),
+        *remarks,
+    ]
     return "\n".join([FIGURES, "", *body]) + "\n"
 
 

@@ -21,6 +21,7 @@ from pipeline.measures.split_figures import (
     SlideLabels,
     SplitFigures,
     Structure,
+    UniProbes,
 )
 
 Section = Literal["fidelity", "downstream", "robustness"]
@@ -45,6 +46,7 @@ def detail_rows(summary: EvaluateSummary) -> list[Row]:
     """Every figure of slides, data sets and robustness beside the slides' own probes."""
     rows: list[Row] = []
     rows += _of_splits(summary.splits, _fidelity)
+    rows += _of_splits(summary.splits, _scores)
     rows += _of_splits(summary.splits, _few_shot)
     rows += _of_splits(summary.splits, _slide_labels)
     for name, of_set in summary.sets.items():
@@ -76,7 +78,21 @@ def _fidelity(found: SplitFigures) -> Iterator[Row]:
 
 def _few_shot(found: SplitFigures) -> Iterator[Row]:
     for shots in sorted(found.few_shot):
-        yield _accuracy(f"few shots, {shots} a class", found.few_shot[shots].accuracies)
+        what = f"few shots, {shots} a class"
+        named = found.probes.named(what) if isinstance(found.probes, Probes) else what
+        yield _accuracy(named, found.few_shot[shots].accuracies)
+
+
+def _scores(found: SplitFigures) -> Iterator[Row]:
+    """Weighted F1 and AUROC, of UNI's protocol."""
+    if not isinstance(found.probes, UniProbes):
+        return
+    for kind, by_model in found.probes.scores.items():
+        f1 = {name: score.weighted_f1 for name, score in by_model.items()}
+        yield Row("downstream", found.probes.named(f"weighted F1, {PROBES[kind]}"), f1)
+        areas = {name: score.auroc for name, score in by_model.items() if score.auroc}
+        if areas:
+            yield Row("downstream", found.probes.named(f"AUROC, {PROBES[kind]}"), areas)
 
 
 def _slide_labels(found: SplitFigures) -> Iterator[Row]:
@@ -90,7 +106,8 @@ def _of_set(found: SplitFigures) -> Iterator[Row]:
     yield Row("fidelity", "cosine", {"student": found.fidelity.cosine})
     if isinstance(found.probes, Probes):
         for kind, table in found.probes.by_kind().items():
-            yield _accuracy(PROBES[kind], table)
+            yield _accuracy(found.probes.named(PROBES[kind]), table)
+    yield from _scores(found)
     yield from _few_shot(found)
     if isinstance(found.dense, Dense):
         yield from _overlaps(PROBES["linear"], found.dense.linear)

@@ -21,7 +21,7 @@ from pipeline.base.manifest import Item, Manifest, Refusal
 from pipeline.base.store import Store
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.evaluate.manifest import EvaluateManifest
-from pipeline.measures.split_figures import MODELS, PROBES
+from pipeline.measures.split_figures import MODELS, PROBES, PROTOCOLS
 from pipeline.params.report import ReportParams
 from pipeline.report import sections, tile_counts, verdict
 from pipeline.report.across.pareto import Pareto
@@ -157,6 +157,9 @@ def context(
         "maps": map_pictures(summary.maps, plots / "maps"),
         "probes": sections.probe_sections(summary),
         "probe_names": PROBES,
+        "protocol": PROTOCOLS[summary.protocol],
+        "episode_rows": sections.episode_rows(summary),
+        "standards": sections.standards(summary),
         "models": MODELS,
         "accuracy_columns": ACCURACY_COLUMNS,
         "slide_fidelity": sections.slide_fidelity(evaluate),

@@ -20,7 +20,7 @@ from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.evaluate.tables import SlideRow, fidelity_rows
 from pipeline.measures.robustness.results import Robustness
-from pipeline.measures.split_figures import PROBES, Accuracy, FromLabels, Probes
+from pipeline.measures.split_figures import PROBES, Accuracy, FromLabels, Probes, Quartiles, UniFewShot
 from pipeline.report import charts
 from pipeline.report.details import Row, Section, detail_rows
 
@@ -85,6 +85,33 @@ def probe_sections(summary: EvaluateSummary) -> list[ProbeSection]:
         label = f"Balanced accuracy of teacher, student and untrained student on {where}"
         sections.append(ProbeSection(where, charts.dots(rows, label, "balanced accuracy", 0.0, 1.0), probes))
     return sections
+
+
+@dataclass(frozen=True)
+class EpisodeRow:
+    """Few shots on one split by UNI's protocol: balanced accuracy of each model over the episodes."""
+
+    where: str
+    shots: int
+    episodes: int
+    balanced: Mapping[str, Quartiles]
+
+
+def episode_rows(summary: EvaluateSummary) -> list[EpisodeRow]:
+    """Of every split and data set, for each number of shots."""
+    return [
+        EpisodeRow(where, shots, few.episodes, few.balanced)
+        for where, split in summary.every_split()
+        for shots, few in sorted(split.few_shot.items())
+        if isinstance(few, UniFewShot)
+    ]
+
+
+def standards(summary: EvaluateSummary) -> dict[str, int]:
+    """Of each data set, the tiles of its own split train that its cosines are standardised by."""
+    return {
+        name: next(iter(found.splits.values())).standard.tiles for name, found in summary.sets.items() if found.splits
+    }
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.base.figures import Figure, Interval, NotMeasured
 from pipeline.benchmark.results import MODELS, Benchmark
 from pipeline.evaluate.summary import EvaluateSummary
-from pipeline.measures.split_figures import Probes
+from pipeline.measures.split_figures import PROTOCOLS, Probes
 
 NOT_MEASURED = ("reading slides and decoding tiles (the speed is of the models alone)", "any clinical task")
 """What no run of this pipeline measures."""
@@ -78,7 +78,8 @@ def kept(summary: EvaluateSummary) -> Large:
     scores = ", ".join(f"{names.get(name, name)} {score.balanced.value:.2f}" for name, score in linear.scores().items())
     sure, untrained = sureness(linear.way, percent_range), linear.retention.floors["untrained"]
     of_teacher = f"{percent(linear.retention.value)} of the teacher’s figure, of which an untrained network has"
-    detail = f"{sure}, on {probes.n:,} held-out tiles: {of_teacher} {percent(untrained)}; balanced accuracy: {scores}"
+    where = f"on {probes.n:,} held-out tiles by {PROTOCOLS[probes.protocol]}"
+    detail = f"{sure}, {where}: {of_teacher} {percent(untrained)}; balanced accuracy: {scores}"
     return Large(percent(linear.way.value), noun, detail)
 
 

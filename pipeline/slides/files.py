@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_partial
-from pydicom.tag import BaseTag
+from pipeline.base.errors import SlideUnavailable
 
-from pipeline.base.errors import SlideRefused
+if TYPE_CHECKING:
+    from pydicom.tag import BaseTag
 
 MIRAX, HAMAMATSU = ".mrxs", (".vms", ".vmu")
 """Suffixes of index files beside a folder of the same name, and of ones that name the images beside them."""
@@ -26,9 +26,10 @@ _NAMED = re.compile(
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """All files of the slide that `path` opens, sorted, `path` among them. Raises `SlideRefused` where one is missing.
+    """All files of the slide that `path` opens, sorted, `path` among them.
 
-    Of DICOM those of its series in its folder, since that is where OpenSlide looks for them.
+    Of DICOM those of its series in its folder, since that is where OpenSlide looks for them. Raises `SlideUnavailable`
+    where one is missing.
     """
     suffix = path.suffix.lower()
     if suffix == MIRAX:
@@ -48,7 +49,14 @@ def series_of(path: Path) -> str | None:
         with open(path, "rb") as file:
             if file.read(_PREAMBLE + 4)[_PREAMBLE:] != b"DICM":
                 return None
-            file.seek(0)
+    except OSError:
+        return None
+    # Here, since most slides are of other formats.
+    from pydicom.errors import InvalidDicomError
+    from pydicom.filereader import read_partial
+
+    try:
+        with open(path, "rb") as file:
             # The series comes early; the functional groups of every frame, which come later, are long.
             found = read_partial(file, stop_when=_beyond_series)
     except (InvalidDicomError, OSError, EOFError, ValueError, NotImplementedError):
@@ -79,5 +87,5 @@ def _named_by(index: Path) -> list[Path]:
     for path in paths:
         if not path.is_file():
             fix = f"copy it, and all that {index.name} names, beside it"
-            raise SlideRefused(f"file not found: {path.name}", where=index.name, fix=fix)
+            raise SlideUnavailable(f"file not found: {path.name}", where=index.name, fix=fix)
     return paths

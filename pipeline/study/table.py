@@ -17,7 +17,7 @@ from scipy import stats
 from pipeline.base.errors import ManifestError
 from pipeline.base.figures import Figure, Interval, NotMeasured
 from pipeline.evaluate.manifest import EvaluateManifest
-from pipeline.measures.split_figures import Accuracies, FromLabels, Probes, SplitFigures
+from pipeline.measures.split_figures import PROTOCOLS, Accuracies, FromLabels, Probes, SplitFigures
 from pipeline.study.run import Plan
 
 Results = Mapping[str, Mapping[int, "Probed"]]
@@ -84,7 +84,7 @@ def _label_columns(k: int) -> tuple[Column, ...]:
 def results_of(plan: Plan, results: Path, split: str) -> dict[str, dict[int, Probed]]:
     """The figures of one split; runs without a result, or without probes of that split, are left out.
 
-    Raises `ManifestError` for a result that another version of Histill wrote.
+    Raises `ManifestError` for a result that another version of Histill wrote, and for probes by several protocols.
     """
     found: dict[str, dict[int, Probed]] = {arm: {} for arm in plan.arms}
     for run in plan.runs():
@@ -93,6 +93,10 @@ def results_of(plan: Plan, results: Path, split: str) -> dict[str, dict[int, Pro
             figures = _load(path).summary.splits.get(split)
             if figures and isinstance(figures.probes, Probes):
                 found[run.arm][run.seed] = Probed(figures, figures.probes)
+    protocols = {figures.probes.protocol for by_seed in found.values() for figures in by_seed.values()}
+    if len(protocols) > 1:
+        fix = "give every arm the same evaluate.protocol and another --out"
+        raise ManifestError("its arms were probed by several protocols", where=str(results), fix=fix)
     return found
 
 
@@ -143,7 +147,8 @@ def _floors(found: Results) -> str:
     if not every:
         return ""
     linear = _between("linear probe", [figures.probes.linear for figures in every])
-    return f"{linear}; {_between('20-NN', [figures.probes.knn for figures in every])}."
+    by = PROTOCOLS[every[0].probes.protocol]
+    return f"{linear}; {_between('20-NN', [figures.probes.knn for figures in every])}; by {by}."
 
 
 def _between(label: str, tables: Sequence[Accuracies]) -> str:

@@ -60,19 +60,18 @@ def _model(
     params: TokensParams, entry: TeacherEntry | None, kwargs: Mapping[str, Json]
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """The model with its weights, and what was done to fit them: from a local file, or the hub in either's form."""
-    if entry is None or (params.weights is None and entry.state_names == "timm"):
+    own = None if params.weights is None else _weights_path(params.weights)
+    if entry is None or (own is None and entry.state_names == "timm"):
         name = params.teacher if entry is None else f"hf-hub:{entry.hub}"
-        model = create_model(name, kwargs, pretrained=params.weights is None)
-    elif entry.architecture is None:
+        model = create_model(name, kwargs, pretrained=own is None)
+        return model, () if own is None else load_weights(model, own, params.teacher)
+    if entry.architecture is None:
         fix = "set `tokens.teacher` to timm's name of its architecture and `tokens.model_kwargs` to its arguments"
         raise TeacherError("its timm architecture is not known here", where=f"teacher {params.teacher}", fix=fix)
-    else:
-        model = create_model(entry.architecture, kwargs, pretrained=False)
-    if params.weights is not None:
-        return model, load_weights(model, _weights_path(params.weights), params.teacher)
-    if entry is not None and entry.state_names != "timm":
-        return model, load_weights(model, fetch(entry.hub, "model.safetensors", params.teacher), params.teacher)
-    return model, ()
+    # Ahead of the model: what the hub refuses is said before a large network is made.
+    weights = own or fetch(entry.hub, "model.safetensors", params.teacher)
+    model = create_model(entry.architecture, kwargs, pretrained=False)
+    return model, load_weights(model, weights, params.teacher)
 
 
 def _side(params: TokensParams, own_px: int) -> int:
@@ -84,6 +83,12 @@ def _side(params: TokensParams, own_px: int) -> int:
         where, fix = f"teacher {params.teacher}, tokens.model_kwargs", "give one whole number of pixels"
         raise TeacherError(f"img_size {told!r} is no square's side", where=where, fix=fix)
     return side
+
+
+def anywhere(params: TokensParams) -> TokensParams:
+    """The same, with a path that a process with another working directory finds too."""
+    weights = None if params.weights is None else str(_weights_path(params.weights).absolute())
+    return params.model_copy(update={"weights": weights})
 
 
 def _weights_path(text: str) -> Path:

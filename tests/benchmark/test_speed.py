@@ -90,7 +90,7 @@ def export_onnx(model: nn.Module, path: Path) -> None:
 
 def spec_of(folder: Path, **more: object) -> Spec:
     """The student's ONNX file in ONNX Runtime."""
-    spec = Spec("student", "onnxruntime", "cpu", "auto", folder, TokensParams(), folder, 512)
+    spec = Spec("student", "onnxruntime", "cpu", "auto", folder, TokensParams(), Store(folder), 512)
     return replace(spec, onnx=OnnxFile(folder / "model.onnx", SIDE_PX, (0.5,) * 3, (0.5,) * 3), **more)
 
 
@@ -174,8 +174,11 @@ def test_an_engine_that_dies_leaves_its_reason_and_no_error(tmp_path):
 
 def alive(pid: int) -> bool:
     """Whether it runs: one that ended and that nobody has asked after yet does not."""
-    status = Path(f"/proc/{pid}/stat")
-    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc who runs")
@@ -280,7 +283,7 @@ def test_one_contender_at_a_time_is_in_memory_and_a_batch_too_large_costs_it_no_
 def test_an_export_that_fails_leaves_the_leading_engine_running(tmp_path):
     save_file(timm.create_model("vit_tiny_patch16_224", num_classes=0, **VIT).state_dict(), tmp_path / "t.safetensors")
     teacher = TokensParams(teacher="vit_tiny_patch16_224", weights=str(tmp_path / "t.safetensors"), model_kwargs=VIT)
-    spec = Spec("teacher", "eager", "cpu", "auto", tmp_path, teacher, tmp_path / "store", 512, reference=True)
+    spec = Spec("teacher", "eager", "cpu", "auto", tmp_path, teacher, Store(tmp_path / "store"), 512, reference=True)
     lead = Contender(spec)
     lead.meet()
     assert "it cannot be exported: " in onnx_file(lead, tmp_path / "no such folder")

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -13,27 +14,29 @@ from kernels.epilogue import reference
 ENVIRONMENT = os.environ | ({} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"})
 
 BENCHES = ("epilogue", "dequantise")
-
-
-def python(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *words]
-    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-
-
-def test_the_kernels_answer_as_their_references():
-    pytest.importorskip("triton")
-    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/kernels/interpreted.py")
-    assert done.returncode == 0, done.stdout
+RUN = f"""
+import pytest, runpy
+failed = pytest.main(["-q", "-p", "no:cacheprovider", "tests/kernels/interpreted.py"])
+for name in {BENCHES}:
+    print("bench:", name)
+    runpy.run_module(f"bench.kernels.{{name}}", run_name="__main__")
+raise SystemExit(failed)
+"""
 
 
 @pytest.fixture(scope="module")
 def printed():
-    """What each bench prints; one process, since most of each is the import of torch."""
+    """What interpreted.py's tests print, and each bench: one process, since much of each is the import of torch."""
     pytest.importorskip("triton")
-    run = "runpy.run_module(f'bench.kernels.{name}', run_name='__main__')"
-    done = python("-c", f"import runpy\nfor name in {BENCHES}: print('bench:', name), {run}")
-    assert done.returncode == 0, done.stderr
-    return dict(zip(BENCHES, (part.splitlines() for part in done.stdout.split("bench: ")[1:]), strict=True))
+    done = subprocess.run(
+        [sys.executable, "-c", RUN], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return dict(zip(("tests", *BENCHES), (part.splitlines() for part in done.stdout.split("bench: ")), strict=True))
+
+
+def test_the_kernels_answer_as_their_references(printed):
+    assert re.fullmatch(r"\d+ passed.*", printed["tests"][-1])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="times the kernels")

@@ -15,6 +15,7 @@ from pipeline.measures.split_figures import (
     Probes,
     SlideLabels,
     SplitFigures,
+    Standard,
     Structure,
 )
 
@@ -96,6 +97,7 @@ def slide_labels() -> SlideLabels:
 def split_of_slides() -> SplitFigures:
     """With every part but dense tokens."""
     return SplitFigures(
+        standard=Standard(of="slides", tiles=1234),
         fidelity=likeness(),
         patch=NO_ADAPTER,
         structure=structure(),
@@ -107,7 +109,8 @@ def split_of_slides() -> SplitFigures:
 
 
 def split_of_set() -> SplitFigures:
-    return SplitFigures(fidelity=likeness(), patch=NO_ADAPTER, structure=structure(), probes=probes())
+    own = Standard(of="set", tiles=56)
+    return SplitFigures(standard=own, fidelity=likeness(), patch=NO_ADAPTER, structure=structure(), probes=probes())
 
 
 def steady() -> Steadiness:
@@ -118,6 +121,7 @@ def steady() -> Steadiness:
 def summary() -> EvaluateSummary:
     """Of the demo's teacher, on one split and one data set."""
     return EvaluateSummary(
+        protocol="histill",
         teacher="demo",
         student="efficientvit_b0",
         primary="test",

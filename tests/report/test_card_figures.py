@@ -8,7 +8,7 @@ from made.items import student_manifest
 from pipeline.base.figures import NotMeasured
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.summary import EvaluateSummary, SetFigures
-from pipeline.measures.split_figures import SplitFigures
+from pipeline.measures.split_figures import SplitFigures, Standard
 from pipeline.params.student import ObjectiveParams, StudentParams
 from pipeline.report.card_figures import figures, write_card
 
@@ -16,7 +16,9 @@ NONE = NotMeasured(why="not asked for")
 KEPT = accuracies(0.854, 0.854, 0.854).model_copy(
     update={"majority": accuracy(0.333), "retention": figure(0.97, 0.95, 0.99)}
 )
-SPLIT = SplitFigures(fidelity=likeness(0.44), patch=NONE, structure=NONE, probes=NONE)
+SPLIT = SplitFigures(
+    standard=Standard(of="slides", tiles=9), fidelity=likeness(0.44), patch=NONE, structure=NONE, probes=NONE
+)
 PROBED = SPLIT.model_copy(update={"probes": probes(knn=KEPT)})
 RUN = student_manifest(
     loss={"loss": 1.0, "cls": 1.0},
@@ -27,7 +29,7 @@ RUN = student_manifest(
 def evaluated(split: SplitFigures | None = None, **more: object) -> EvaluateSummary:
     """Of one split `test`, where it is given."""
     splits = {"test": split} if split else {}
-    held = EvaluateSummary(teacher="t", student="s", primary="test", splits=splits, robustness=NONE)
+    held = EvaluateSummary(protocol="histill", teacher="t", student="s", primary="test", splits=splits, robustness=NONE)
     return held.model_copy(update=more)
 
 

@@ -129,7 +129,13 @@ def test_a_real_teacher_is_not_called_a_demo(manifests, store, compared, tmp_pat
 def test_a_run_without_held_out_slides_says_so(manifests, store, compared, tmp_path):
     nothing = NotMeasured(why="no slide is held out")
     summary = EvaluateSummary(
-        teacher="t", student="s", primary=None, splits={}, nothing_held_out=nothing, robustness=nothing
+        protocol="histill",
+        teacher="t",
+        student="s",
+        primary=None,
+        splits={},
+        nothing_held_out=nothing,
+        robustness=nothing,
     )
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary, "items": ()})
     build_report(manifests, ReportParams(), store, compared, tmp_path / "r.html")

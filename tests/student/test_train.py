@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import csv
+import os
+import resource
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,9 @@ from made.corpus import tiny
 from safetensors.torch import load_file
 
 from pipeline.base.arrays import ArrayWriter, MappedArray
-from pipeline.base.errors import TrainingError
+from pipeline.base.errors import StoreFull, TrainingError
 from pipeline.base.items import StudentManifest
-from pipeline.base.store import Ref
+from pipeline.base.store import Ref, Store
 from pipeline.params.student import StudentParams
 from pipeline.student.corpus import open_corpus
 from pipeline.student.train import train_recipe, train_student
@@ -80,6 +83,18 @@ def test_a_loss_that_is_not_finite_names_step_objective_and_slides(tmp_path: Pat
         train(cache, tmp_path, tiny())
 
 
+@pytest.mark.parametrize("minutes", [0, 9], ids=["checkpoint", "weights"])
+def test_what_finds_no_room_is_a_full_store(minutes: float, tmp_path: Path) -> None:
+    cache, limits = make_cache(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As on a full disk: no file can be longer than a page.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(StoreFull, match="no room left"):
+            train(cache, tmp_path, tiny(epochs=1, checkpoint_minutes=minutes))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 def test_batch_norm_is_measured_with_the_exported_weights(cache: Cache, tmp_path: Path) -> None:
     train(cache, tmp_path, tiny(epochs=1))
     weights = load_file(tmp_path / "models/student/model.safetensors")
@@ -132,3 +147,17 @@ def test_the_recipe_holds_what_changes_the_weights(cache: Cache) -> None:
 def test_input_side_is_the_tiles_to_the_next_multiple_of_32(cache: Cache, tile_px: int, input_px: int) -> None:
     corpus = open_corpus(cache.tiles, cache.tokens, cache.store)
     assert train_recipe(cache.tokens, corpus, tiny(), tile_px)["input_px"] == input_px
+
+
+def test_a_student_is_trained_from_tokens_that_one_may_only_read(tmp_path: Path) -> None:
+    theirs = make_cache(tmp_path, patch="none")
+    base = theirs.store.root
+    if os.geteuid() or subprocess.run(["mount", "--bind", base, base], capture_output=True, check=False).returncode:
+        pytest.skip("a read-only bind mount needs root")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", base], check=True)
+        mine = theirs._replace(store=Store(tmp_path / "own", [base]))
+        manifest, _ = train(mine, tmp_path, tiny(epochs=1, objective={"patch": 0}))
+    finally:
+        subprocess.run(["umount", base], check=True)
+    assert [str(ref) for ref in mine.store.own_refs()] == list(manifest.uses)

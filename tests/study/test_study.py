@@ -21,7 +21,7 @@ from pipeline.base.errors import ManifestError, StudyError
 from pipeline.base.figures import NotMeasured
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.summary import EvaluateSummary
-from pipeline.measures.split_figures import FromLabels, SplitFigures
+from pipeline.measures.split_figures import FromLabels, SplitFigures, Standard
 from pipeline.params import text
 from pipeline.params.load import load_params
 from pipeline.params.whole import WholeParams
@@ -31,7 +31,7 @@ from pipeline.study.table import markdown, over_seeds, results_of
 PLAN = Plan("path\n", (0, 1, 2), {}, {"both": {}, "global only": {"student.objective.patch": 0}})
 
 
-@pytest.mark.parametrize("name", ["study.yaml", "study_targets.yaml"])
+@pytest.mark.parametrize("name", ["study.yaml", "study_targets.yaml", "study_inputs.yaml"])
 def test_the_shipped_plans_name_only_parameters_that_exist(name: str) -> None:
     plan = read_plan(ROOT / "docs" / name, ROOT)
     for overrides in (plan.base, *plan.arms.values()):
@@ -123,13 +123,16 @@ def test_a_plans_words_and_numbers_are_those_of_params_yaml(tmp_path: Path) -> N
 def result(folder: Path, name: str, student: float, labels: Mapping[int, FromLabels] = MappingProxyType({})) -> None:
     table, none = accuracies(0.8, student, 0.4), NotMeasured(why="not asked for")
     split = SplitFigures(
+        standard=Standard(of="slides", tiles=9),
         fidelity=likeness(0.5),
         patch=none,
         structure=none,
         probes=probes(table, table).model_copy(update={"head_transfer": table}),
         from_labels=labels,
     )
-    summary = EvaluateSummary(teacher="t", student="s", primary="test", splits={"test": split}, robustness=none)
+    summary = EvaluateSummary(
+        protocol="histill", teacher="t", student="s", primary="test", splits={"test": split}, robustness=none
+    )
     EvaluateManifest(summary=summary).save(folder / f"{name}.json")
 
 
@@ -165,7 +168,7 @@ def test_numbers_of_labels_are_columns_where_all_results_have_them(tmp_path: Pat
 def test_a_result_of_another_version_is_an_error_that_says_how_to_have_it_again(tmp_path: Path) -> None:
     name = next(PLAN.runs()).name
     (tmp_path / f"{name}.json").write_text(json.dumps({"stage": "evaluate", "version": 2, "summary": {"probes": {}}}))
-    with pytest.raises(ManifestError, match=rf"{name}\.json: .*form 2, not 4\n.*delete that file"):
+    with pytest.raises(ManifestError, match=rf"{name}\.json: .*form 2, not 5\n.*delete that file"):
         results_of(PLAN, tmp_path, "test")
 
 

@@ -1,10 +1,10 @@
-"""Downstream probes: what a simple classifier can do with each model's features, under one protocol.
+"""Downstream probes: what a simple classifier can do with each model's features, by Histill's own protocol.
 
-The protocol is our own. It has the numbers of UNI's (Chen et al., Nature Medicine 2024, "Methods"), a 20-nearest-
-neighbour vote and a logistic regression by L-BFGS with the L2 coefficient lambda = 100 / (D K) for D channels and K
-classes, and differs from it: features are standardised, neighbours are by cosine of standardised features, and the
-penalty is of the squared norm. Its figures are not to be set beside published ones. The coefficient stands beside the
-MEAN cross-entropy over N train tiles; scikit-learn weighs the SUM by C, so that
+Its figures are not to be set beside published ones; those of uni/ may be. It has the numbers of UNI's (Chen et al.,
+Nature Medicine 2024, "Methods"), a 20-nearest-neighbour vote and a logistic regression by L-BFGS with the L2
+coefficient lambda = 100 / (D K) for D channels and K classes, and differs from it: features are standardised,
+neighbours are by cosine of standardised features, and the penalty is of the squared norm. The coefficient stands beside
+the MEAN cross-entropy over N train tiles; scikit-learn weighs the SUM by C, so that
 
     mean CE + lambda / 2 |W|^2   is   C sum CE + 1/2 |W|^2   with   C = 1 / (lambda N) = D K / (100 N),
 

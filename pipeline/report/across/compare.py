@@ -164,7 +164,10 @@ def _cells(summary: EvaluateSummary) -> Iterator[tuple[str, Cell]]:
     for split, found in summary.splits.items():
         if isinstance(found.probes, Probes):
             for kind, table in found.probes.by_kind().items():
-                yield f"{PROBES[kind]}, {split}", _cell(table.student.balanced, table.way, table.retention)
+                yield (
+                    f"{found.probes.named(PROBES[kind])}, {split}",
+                    _cell(table.student.balanced, table.way, table.retention),
+                )
     for row in detail_rows(summary):
         if "student" in row.cells:
             yield f"{row.what}, {row.where}", _cell(row.cells["student"], row.cells.get("way"), row.cells.get("kept"))

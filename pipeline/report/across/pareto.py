@@ -120,7 +120,7 @@ def _incomparable(study: Study, first: Study, measure: Measure | None) -> str | 
     if not study.of_one_student:
         return "its benchmark is of another student than its evaluation"
     if study.protocol != first.protocol:
-        return "another teacher, or other held-out tiles"
+        return "another teacher, other held-out tiles or another protocol"
     if study.timed_on != first.timed_on:
         return f"timed on {study.timed_on}, not on {first.timed_on}"
     if measure and _accuracies(study.evaluate.summary, "student")[measure] is None:

@@ -1,4 +1,4 @@
-"""Results scattered back to their slides by a thread of their own, which writes whole chunks; another one commits.
+"""Results scattered back to their slides by a thread of their own, which writes whole chunks; others commit.
 
 Neither writing nor the checksums and syncs of a commit hold the teacher up, unless the disk is slower than it.
 """
@@ -14,13 +14,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.errors import CorruptItem, HistillError, SlideRefused, TeacherError
+from pipeline.base.errors import CorruptItem, HistillError, SlideRefused, SlideUnavailable, TeacherError
 from pipeline.base.items import TilesItem
 from pipeline.tokens.item.encoding import Encoded
 from pipeline.tokens.job import Outcome
 from pipeline.tokens.run.batches import Batch
 from pipeline.tokens.run.in_progress import SlideInProgress, SlidePlace
 
+_COMMITTING = 4
+"""Commits at a time: each waits for the disk a dozen times, and the disk takes several at once."""
+MADE_AGAIN = "`histill store verify` says which folder of the store to delete; then: dvc repro -f -s tiles"
 _WAITING = 3
 """Batches whose results may wait to be written."""
 
@@ -37,7 +40,8 @@ class Collector:
 
     def __init__(self, outcome: Outcome, progress: Progress, strict: bool) -> None:
         self._outcome, self._spent, self._progress, self._strict = outcome, outcome.spent, progress, strict
-        self._writer, self._committer = (ThreadPoolExecutor(1, thread_name_prefix=n) for n in ("write", "commit"))
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._committer = ThreadPoolExecutor(_COMMITTING, thread_name_prefix="commit")
         self._writing: deque[Future[None]] = deque()
         self._committing: deque[Future[None]] = deque()
 
@@ -71,8 +75,12 @@ class Collector:
         self._writing.append(self._writer.submit(self._copy, slide))
 
     def refuse(self, item: TilesItem, error: HistillError) -> None:
-        """Count a slide as refused. Raises its `SlideRefused` where that ends the run."""
-        refused = SlideRefused(error.what, where=item.id, fix=error.fix)
+        """Count a slide as refused: for what its tiles are, or what may pass. Raises where that ends the run."""
+        if not isinstance(error, SlideRefused | CorruptItem):
+            raise error
+        kind, fix = (SlideUnavailable, MADE_AGAIN) if isinstance(error, CorruptItem) else (type(error), error.fix)
+        refused = kind(error.what, where=item.id, fix=fix)
+        refused.trace = error.trace
         self._outcome.refused[item.key] = refused
         if self._strict:
             raise refused from error
@@ -96,7 +104,7 @@ class Collector:
     def _lost(self, slide: SlideInProgress, error: CorruptItem) -> None:
         """An item of which rows are copied has gone or was damaged since it was looked at."""
         fix = "dvc repro -f -s tokens"
-        gone = CorruptItem(f"the tokens that its rows are copied from: {error.what}", where=error.where, fix=fix)
+        gone = SlideUnavailable(f"the tokens that its rows are copied from: {error.what}", where=error.where, fix=fix)
         slide.refuse(gone)
         self.refuse(slide.item, gone)
 

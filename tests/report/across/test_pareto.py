@@ -19,7 +19,7 @@ from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.benchmark.results import Benchmark, Costs
 from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest
 from pipeline.evaluate.summary import EvaluateSummary
-from pipeline.measures.split_figures import SplitFigures
+from pipeline.measures.split_figures import SplitFigures, Standard
 from pipeline.report.across.pareto import Pareto, front, pareto, write_pareto
 from pipeline.report.across.students import Known, Study, gather
 
@@ -45,10 +45,14 @@ def study(name: str, rate: float, linear: float | None, cosine: float = 0.5, sli
     """A study on a machine that is `machine` times as fast as the first one."""
     none = NotMeasured(why="no tile has a label")
     found = none if linear is None else probes(accuracies(0.95, linear, 0.4))
-    split = SplitFigures(fidelity=likeness(cosine), patch=none, structure=none, probes=found)
+    split = SplitFigures(
+        standard=Standard(of="slides", tiles=9), fidelity=likeness(cosine), patch=none, structure=none, probes=found
+    )
     evaluate = EvaluateManifest(
         items=(EvaluateItem(id=slide, key=slide, digest="d", split="test", cosine=0.5, cosine_p5=0.4),),
-        summary=EvaluateSummary(teacher="uni", student="b0", primary="test", splits={"test": split}, robustness=none),
+        summary=EvaluateSummary(
+            protocol="histill", teacher="uni", student="b0", primary="test", splits={"test": split}, robustness=none
+        ),
     )
     models = {
         model: Costs(name=model, params=round(1e6 / r), gmacs=1.0, input_px=224)
@@ -129,7 +133,9 @@ def test_other_tiles_of_the_same_slides_do_not_compare():
     coarser = study("coarser", 20, 0.9)
     items = tuple(item.model_copy(update={"n": 9}) for item in coarser.evaluate.items)
     coarser = replace(coarser, evaluate=coarser.evaluate.model_copy(update={"items": items}))
-    assert compared(study("here", 40, 0.8), coarser).left_out == ("coarser: another teacher, or other held-out tiles",)
+    assert compared(study("here", 40, 0.8), coarser).left_out == (
+        "coarser: another teacher, other held-out tiles or another protocol",
+    )
 
 
 def test_a_student_that_was_evaluated_and_not_timed_does_not_borrow_the_time_of_another():

@@ -1,0 +1,116 @@
+"""What the tile labels, and the slide labels, of one split tell: the probes, fitted on the split `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter
+
+from pipeline.base.figures import NotMeasured
+from pipeline.base.items import TRAIN
+from pipeline.base.kept import Basis
+from pipeline.base.progress import Advance
+from pipeline.evaluate import selection
+from pipeline.evaluate.labels.from_labels import LabelledTiles
+from pipeline.evaluate.run import Run
+from pipeline.evaluate.seen import Seen
+from pipeline.evaluate.selection import Body, Sample
+from pipeline.evaluate.trust.cautions import of_classes, of_slides, of_thin_bags, of_tiles, of_weak_teacher
+from pipeline.measures.probes.few_shot import few_shot
+from pipeline.measures.probes.mil import slide_probe, unmeasurable_slides
+from pipeline.measures.probes.probes import Labelled, probe, unmeasurable
+from pipeline.measures.split_figures import FewShot, Probes, SlideLabels, UniFewShot, UniProbes
+from pipeline.measures.uni.probes import uni_probe
+from pipeline.measures.uni.simpleshot import uni_few_shot
+
+PROBES, FEW_SHOT = TypeAdapter(Probes), TypeAdapter(dict[int, FewShot])
+UNI_PROBES, UNI_FEW_SHOT = TypeAdapter(UniProbes), TypeAdapter(dict[int, UniFewShot])
+SLIDE_LABELS = TypeAdapter(SlideLabels)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the tile labels, or the slide labels, of one split tell."""
+
+    probes: UniProbes | Probes | NotMeasured | None = None
+    few_shot: Mapping[int, FewShot] = field(default_factory=dict)
+    slide_labels: SlideLabels | NotMeasured | None = None
+    cautions: Sequence[str] = ()
+
+
+def learnable(body: Body, train: Sequence[Sample], held: Sequence[Sample]) -> bool:
+    """Whether some probe can be fitted on the train tiles, and tried on the held-out ones."""
+    tiles = [selection.label_of_tiles(selection.labelled(part)) for part in (train, held)]
+    slides = [[sample.slide_label for sample in part] for part in (train, held)]
+    of_tiles_ = body.tile_labels and not unmeasurable(tiles[0], tiles[1])
+    return of_tiles_ or (body.slide_labels and not unmeasurable_slides(slides[0], slides[1]))
+
+
+def tile_labels(run: Run, body: Body, split: str, tiles: tuple[LabelledTiles, LabelledTiles], advance: Advance) -> Told:
+    """The probes of one split, by `evaluate.protocol`; `tiles` are those to fit on and those of the split."""
+    if not body.tile_labels:
+        return Told()
+    (fitted, compared), params = tiles, run.params
+    train, held = fitted.known, compared.known
+    missing = unmeasurable(train.labels, held.labels)
+    if missing:
+        return Told(probes=missing)
+    basis = {**run.both(), "train": run.tiles(fitted.samples), "held": run.tiles(compared.samples)}
+    probes, shots = (_uni if params.protocol == "uni" else _own)(run, train, held, basis, advance)
+    cautions = [
+        *of_tiles(split, body.train, body.held[split], len(train.labels), params.knn_k),
+        *of_classes(f"probes of {split}", train.labels, held.labels),
+        *of_weak_teacher(f"linear of {split}", probes.linear.teacher.balanced),
+        *of_weak_teacher(f"knn of {split}", probes.knn.teacher.balanced),
+    ]
+    return Told(probes, shots, cautions=cautions)
+
+
+def _own(
+    run: Run, train: Labelled, held: Labelled, basis: Basis, advance: Advance
+) -> tuple[Probes, Mapping[int, FewShot]]:
+    """By Histill's own protocol."""
+    params = run.params
+    probes = run.slot("probes", PROBES, ("knn_k", "bootstrap", "seed"), basis).figures(
+        lambda: probe(train, held, params.knn_k, params.bootstrap, params.seed)
+    )
+    shots = run.slot("few shot", FEW_SHOT, ("episodes", "bootstrap", "seed"), basis).figures(
+        lambda: few_shot(train, held, params.episodes, params.bootstrap, params.seed)
+    )
+    return probes, shots
+
+
+def _uni(
+    run: Run, train: Labelled, held: Labelled, basis: Basis, advance: Advance
+) -> tuple[UniProbes, Mapping[int, UniFewShot]]:
+    """By UNI's, which fixes neighbours and episodes."""
+    params = run.params
+    probes = run.slot("probes by UNI", UNI_PROBES, ("bootstrap", "seed"), basis).figures(
+        lambda: uni_probe(train, held, params.bootstrap, params.seed, advance)
+    )
+    shots = run.slot("few shot by UNI", UNI_FEW_SHOT, ("bootstrap", "seed"), basis).figures(
+        lambda: uni_few_shot(train, held, params.bootstrap, params.seed, advance)
+    )
+    return probes, shots
+
+
+def slide_labels(run: Run, body: Body, split: str, train: Seen, held: Seen) -> Told:
+    """The slide labels of one split."""
+    if not body.slide_labels:
+        return Told()
+    missing = unmeasurable_slides(*([sample.slide_label for sample in seen.samples] for seen in (train, held)))
+    if missing:
+        return Told(slide_labels=missing)
+    bags, params = (train.bags(), held.bags()), run.params
+    basis = {**run.both(), "train": run.tiles(train.samples), "held": run.tiles(held.samples)}
+    found = run.slot("slide labels", SLIDE_LABELS, ("mil_epochs", "bootstrap", "seed"), basis).figures(
+        lambda: slide_probe(*bags, params.mil_epochs, params.bootstrap, params.seed)
+    )
+    cautions = [
+        *of_slides(split, body.train, body.held[split], found.n),
+        *of_classes(f"slide labels of {split}", *(part.labels for part in bags)),
+        *of_weak_teacher(f"slide labels of {split}", found.attention.teacher.balanced),
+        *of_thin_bags({TRAIN: train.samples, split: held.samples}),
+    ]
+    return Told(slide_labels=found, cautions=cautions)
