@@ -51,9 +51,10 @@ def describe(folder: Path) -> bytes:
 
 
 def sync_tree(folder: Path) -> None:
-    """Make everything in a folder, and the folder itself, survive a power cut."""
+    """Make everything in a folder, and the folder itself, survive a power cut; item.json is written so already."""
     for path in sorted(folder.rglob("*"), reverse=True):
-        sync_folder(path)
+        if path != folder / ITEM_FILE:
+            sync_folder(path)
     sync_folder(folder)
 
 
