@@ -17,8 +17,9 @@ from pipeline.base.intervals import Resampler
 from pipeline.base.kept import Basis
 from pipeline.base.progress import Advance
 from pipeline.base.types import Floats
-from pipeline.evaluate import features, selection
-from pipeline.evaluate.embeddings import embeddings
+from pipeline.evaluate import selection
+from pipeline.evaluate.answers import features
+from pipeline.evaluate.answers.embeddings import embeddings
 from pipeline.evaluate.label_probes import bag_tiles, learnable, slide_labels, tile_labels
 from pipeline.evaluate.labels.from_labels import Efficiency, against_labels, training_tiles
 from pipeline.evaluate.models import Models

@@ -12,7 +12,7 @@ from pipeline.base.items import TRAIN
 from pipeline.base.kept import Basis, Slot
 from pipeline.base.progress import Advance
 from pipeline.evaluate import selection
-from pipeline.evaluate.answers import Answers
+from pipeline.evaluate.answers.by_model import Answers
 from pipeline.evaluate.labels.from_labels import LabelledTiles
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.seen import Seen

@@ -19,7 +19,8 @@ from pipeline.base.partials import file_sha256
 from pipeline.base.progress import track
 from pipeline.base.store import Store, recipe_key
 from pipeline.base.types import Json
-from pipeline.evaluate import features, selection
+from pipeline.evaluate import selection
+from pipeline.evaluate.answers import features
 from pipeline.evaluate.comparison import Comparison, compare, spare_tiles
 from pipeline.evaluate.labelled_sets import SetResult, evaluate_set
 from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest

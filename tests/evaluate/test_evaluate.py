@@ -19,7 +19,7 @@ from pipeline.base.arrays import ArrayWriter
 from pipeline.base.errors import EvaluationError
 from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store
-from pipeline.evaluate import features
+from pipeline.evaluate.answers import features
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.selection import BAG_TILES, Sample, bags, check_leaks, count, spread
 from pipeline.evaluate.stage import evaluate_student

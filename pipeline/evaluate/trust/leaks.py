@@ -21,7 +21,7 @@ from pipeline.base.items import TRAIN
 from pipeline.base.kept import Basis
 from pipeline.base.progress import track
 from pipeline.base.types import Floats
-from pipeline.evaluate.features import teacher_features
+from pipeline.evaluate.answers.features import teacher_features
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample, spread
 from pipeline.measures.fidelity.embedding import Scale

@@ -22,8 +22,8 @@ from pipeline.base.kept import Kept
 from pipeline.base.progress import Advance
 from pipeline.base.store import Ref, recipe_key
 from pipeline.base.types import Json
-from pipeline.evaluate.features import student_features
-from pipeline.evaluate.known_rows import ARRAY, is_images, known, write_answers, write_digests
+from pipeline.evaluate.answers.features import student_features
+from pipeline.evaluate.answers.known_rows import ARRAY, is_images, known, write_answers, write_digests
 from pipeline.evaluate.models import Net
 from pipeline.evaluate.selection import Sample
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.base.progress import Advance
 from pipeline.base.types import Floats
-from pipeline.evaluate import features
-from pipeline.evaluate.embeddings import answered, read
+from pipeline.evaluate.answers import features
+from pipeline.evaluate.answers.embeddings import answered, read
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
 
