@@ -45,9 +45,11 @@ def each(
         "distributed.worker.memory.terminate": False,
         "distributed.logging.distributed": "error",
         "distributed.comm.timeouts.connect": "60s",
+        "distributed.worker.multiprocessing-method": "forkserver",
     }
     with dask.config.set(settings):
         if params.scheduler is None:
+            _import_once(work)
             cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
             client = Client(cluster)
         else:
@@ -75,6 +77,15 @@ def each(
 def processes(n_tasks: int, params: ClusterParams) -> int:
     """Worker processes that a local cluster has for so many tasks: one a core that may be used, unless told."""
     return min(n_tasks, params.workers or usable_cores())
+
+
+def _import_once(work: Callable[[Task], Result]) -> None:
+    """Have the server that local workers are forked from import what the work needs, which each would else."""
+    from distributed.utils import get_mp_context
+
+    # Dask's own choice is made at the first call, and is without the work's module.
+    module = getattr(work, "func", work).__module__
+    get_mp_context().set_forkserver_preload(["distributed", module])
 
 
 def worker_count(scheduler: str) -> int:
