@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 from bench.clock import clock, since
 from bench.scratch import die_with_parent
@@ -34,19 +35,46 @@ class Apart:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(modules))
 
-    def run(self, work: Callable[..., object], *words: object) -> Told:
-        """What one call takes; `work` and `words` are pickled."""
+    def start(self, work: Callable[..., object], *words: object) -> Running:
+        """One call in a process of its own; `work` and `words` are pickled."""
         mine, its = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_work, args=(its, work, words))
         process.start()
         its.close()
+        return Running(process, mine)
+
+    def run(self, work: Callable[..., object], *words: object) -> Told:
+        """What one call takes."""
+        return self.start(work, *words).told()
+
+
+class Running:
+    """A call on its way."""
+
+    def __init__(self, process: BaseProcess, answer: Connection) -> None:
+        self._process, self._answer = process, answer
+
+    def told(self) -> Told:
+        """What it took, once it has ended; of a killed one that it was."""
         try:
-            told: Told = mine.recv()
+            told: Told = self._answer.recv()
         except EOFError:
-            process.join()
-            told = Told(0.0, 0.0, 0.0, f"it ended with exit code {process.exitcode}")
-        process.join()
+            self._process.join()
+            told = Told(0.0, 0.0, 0.0, f"it ended with exit code {self._process.exitcode}")
+        self._process.join()
+        self._answer.close()
         return told
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended within so many seconds."""
+        self._process.join(seconds)
+        return not self._process.is_alive()
+
+    def kill_after(self, seconds: float) -> Told:
+        """`kill -9`, unless it has ended by then."""
+        self._process.join(seconds)
+        self._process.kill()
+        return self.told()
 
 
 def _work(answer: Connection, work: Callable[..., object], words: Sequence[object]) -> None:

@@ -21,6 +21,8 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
+from pipeline.base.items import SlidesManifest
+
 ROOT = Path(__file__).parents[1]
 CODE = ("pipeline", "kernels", "stages", "dvc.yaml")
 SIDE_PX, TISSUE_PX, TILE_PX, MPP = 128, 64, 32, 0.5
@@ -28,6 +30,7 @@ HELD_OUT = 10
 """One slide in so many."""
 VIT = {"img_size": TILE_PX, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2}
 PARAMS: dict[str, dict[str, Any]] = {
+    "slides": {"table": "slides.csv"},
     "tiles": {
         "tile_px": TILE_PX,
         "target_mpp": MPP,
@@ -53,6 +56,7 @@ PARAMS: dict[str, dict[str, Any]] = {
         "max_dense_tiles": 100,
     },
     "benchmark": {"batch_sizes": [1], "seconds": 0.02},
+    "report": {"max_slides": 60},
     "cluster": {"workers": 1},
 }
 _GLASS, _STAIN = 240, np.array([190.0, 90.0, 160.0])
@@ -102,6 +106,15 @@ def dvc(root: Path, *words: str) -> str:
     if done.returncode:
         raise RuntimeError(done.stdout[-2000:])
     return done.stdout
+
+
+def link_items(root: Path, kind: str, slides: SlidesManifest, recipe: str) -> None:
+    """Give every slide the item of `kind` that one of the first has: its files, linked under the slide's own key."""
+    folder = root / ".store" / kind / recipe
+    made = [item.key for item in slides.items if (folder / item.key).is_dir()]
+    for number, item in enumerate(slides.items):
+        if not (folder / item.key).is_dir():
+            shutil.copytree(folder / made[number % len(made)], folder / item.key, copy_function=os.link)
 
 
 def make_picture_folders(root: Path, folders: int) -> None:

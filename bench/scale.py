@@ -10,18 +10,23 @@ them, each in a process of its own with `ulimit -n 1024`. What is said of each r
 `again` is the same stage with nothing to do but say so. `experiments` git tags name the finished run, as experiments
 do. Wall time is told beside CPU time: where it is much more the row waits for the disk.
 
-Not covered: several processes (`cluster.workers: 1`), cold disks, slides of many tiles.
+Not covered: `benchmark`, which knows no number of slides; several processes (`cluster.workers: 1`), cold disks, slides
+of many tiles.
 
-Run: python -m bench.scale [--slides N] [--only WORD …]; the last line is one JSON object. Rows need those before them:
-`--only` leaves out what comes after the last row that has one of the words in its name.
+Run: python -m bench.scale [--slides N] [--linked] [--only WORD …]; the last line is one JSON object. Making the items
+of ten thousand slides takes ten minutes: with `--linked` all but a hundred slides have those of the hundred, as links,
+and the rows `tiles` and `tokens` are of a store that has everything. Rows need those before them: `--only` leaves out
+what comes after the last row that has one of the words in its name.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import math
 import os
 import resource
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -29,14 +34,18 @@ from pathlib import Path
 from typing import Any
 
 from bench.apart import Apart, Told
-from bench.lab import commit, dvc, git, make_lab, make_picture_folders
+from bench.lab import commit, dvc, git, link_items, make_lab, make_picture_folders
 from bench.printing import finish, show
 from bench.scratch import scratch
+from pipeline.base.items import SlidesManifest, StudentManifest, TilesManifest, TokensManifest
+from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.params import STAGES
 
 DESCRIPTORS = 1024
 """Open files of a process, as most systems allow."""
-PART = 4
+PART, LESS = 4, "less"
+MADE = 100
+"""Slides of which items are made where the others' are links to them."""
 MODULES = ("torch", "timm", "stages.__main__", *(f"stages.{stage}" for stage in STAGES), "dvc.cli")
 
 
@@ -80,12 +89,10 @@ class Row:
         }
 
 
-def stage(project: Path, name: str) -> None:
-    """Run a stage as its command does, in this process."""
+def stage(project: Path, name: str, debug: bool = True) -> None:
+    """Run a stage as its command does, in this process; without `debug` it ends by `typer.Exit` where it is refused."""
     _settle(project)
-    import importlib
-
-    importlib.import_module(f"stages.{name}").main(debug=True)
+    importlib.import_module(f"stages.{name}").main(debug=debug)
 
 
 def scan(project: Path, folder: str) -> None:
@@ -118,11 +125,29 @@ def _settle(project: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(DESCRIPTORS, hard), hard))
 
 
-def operations(experiments: int) -> Iterator[tuple[str, Callable[[Path, int], object] | Callable[[Path], object]]]:
+def linked(project: Path) -> None:
+    """The first slides through `tiles` and `tokens`; their items stand for those of all others."""
+    path, table = project / "artifacts" / "slides.json", project / "slides.csv"
+    slides, rows = SlidesManifest.load(path), table.read_text()
+    slides.model_copy(update={"items": slides.items[:MADE]}).save(path)
+    table.write_text("".join(rows.splitlines(keepends=True)[: 1 + MADE]))
+    for kind, manifest in (("tiles", TilesManifest), ("tokens", TokensManifest)):
+        stage(project, kind)
+        link_items(project, kind, slides, manifest.load(path.with_name(f"{kind}.json")).recipe_key)
+    slides.save(path)
+    table.write_text(rows)
+
+
+def operations(experiments: int, link: bool) -> Iterator[tuple[str, Callable[[Path], object]]]:
     """(name, what to do in a project) in order; what is `prepare …` is not timed."""
     yield "scan, slides", partial(scan, folder="slides")
     yield "scan, folders of images", partial(scan, folder="folders")
     for name in STAGES:
+        if name == "benchmark":
+            yield "prepare benchmark", benchmark
+            continue
+        if name == "tiles" and link:
+            yield "prepare items", linked
         yield name, partial(stage, name=name)
         yield f"{name}, again", partial(stage, name=name)
     yield "prepare experiments", partial(_experiments, number=experiments)
@@ -131,6 +156,20 @@ def operations(experiments: int) -> Iterator[tuple[str, Callable[[Path, int], ob
     for verb in ("ls", "du", "prune"):
         yield f"store {verb}", partial(store, verb=verb)
     yield "store why", partial(_why)
+
+
+def benchmark(project: Path) -> None:
+    """The stage in the smaller lab; the larger takes its figures, since they are of no number of slides."""
+    less = project.parent / LESS
+    if project == less:
+        stage(project, "benchmark")
+        return
+    for made in ("artifacts/benchmark.json", "metrics/benchmark.json", "plots/latency.csv"):
+        shutil.copy2(less / made, project / made)
+    path = project / "artifacts" / "benchmark.json"
+    found, student = BenchmarkManifest.load(path), StudentManifest.load(path.with_name("student.json"))
+    (weights,) = (item.digest[:32] for item in student.items if item.id == "model.safetensors")
+    found.model_copy(update={"recipe": {**found.recipe, "student": weights}}).save(path)
 
 
 def _experiments(project: Path, number: int) -> None:
@@ -146,22 +185,25 @@ def _why(project: Path) -> None:
     store(project, "why", key)
 
 
-def measure(slides: int, experiments: int, only: list[str], folder: Path) -> list[Row]:
+def measure(asked: argparse.Namespace, folder: Path) -> list[Row]:
     """All rows."""
-    sizes, projects = (slides // PART, slides), (folder / "less", folder / "more")
+    slides, only = asked.slides, asked.only
+    sizes, projects = (slides // PART, slides), (folder / LESS, folder / "more")
     for size, project in zip(sizes, projects, strict=True):
         project.mkdir()
         make_lab(project, size)
         make_picture_folders(project / "folders", size)
     apart, rows = Apart(MODULES), list[Row]()
-    todo = list(operations(experiments))
+    todo = list(operations(asked.experiments, asked.linked))
     if only:
         last = max((i for i, (name, _) in enumerate(todo) if any(word in name for word in only)), default=-1)
         todo = todo[: last + 1]
     for name, work in todo:
         taken = [apart.run(work, project) for project in projects]
         rows.append(Row(name, sizes, (taken[0], taken[1])))
-        print(f"{name}: {taken[0].cpu_s:.2f}, {taken[1].cpu_s:.2f} s", taken[1].error or "", flush=True)
+        less, more = taken
+        said = f"{less.cpu_s:.2f}, {more.cpu_s:.2f} CPU s, {less.peak_mb:.0f}, {more.peak_mb:.0f} MB"
+        print(f"{name}: {said}", more.error or "", flush=True)
     return [row for row in rows if not row.name.startswith("prepare")]
 
 
@@ -170,16 +212,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slides", type=int, default=1000, help="slides of the larger lab")
     parser.add_argument("--experiments", type=int, default=50, help="git tags that name the finished run")
+    parser.add_argument("--linked", action="store_true", help="make items of a hundred slides alone; see above")
     parser.add_argument("--only", nargs="+", metavar="WORD", default=[], help="stop after the last row named so")
     parser.add_argument("--folder", type=Path, help="on the disk of interest (the system's temporary folder)")
     asked = parser.parse_args()
     with scratch(asked.folder) as folder:
-        rows = measure(asked.slides, asked.experiments, asked.only, folder)
-    less, more = rows[0].slides
-    columns = ("", f"CPU s, {less}", f"CPU s, {more}", "wall s", "ms a slide", "law", "peak MB", "")
-    show(f"{more} slides", columns, [row.cells() for row in rows])
+        rows = measure(asked, folder)
+        less, more = rows[0].slides
+        columns = ("", f"CPU s, {less}", f"CPU s, {more}", "wall s", "ms a slide", "law", "peak MB", "")
+        show(f"{more} slides", columns, [row.cells() for row in rows])
     told: dict[str, Any] = {row.name: row.figures() for row in rows}
-    finish({"slides": more, "rows": told, "failed": [row.name for row in rows if row.taken[1].error]})
+    finish({"slides": asked.slides, "rows": told, "failed": [row.name for row in rows if row.taken[1].error]})
 
 
 if __name__ == "__main__":

@@ -60,8 +60,12 @@ def embed(
         if out.suffix in ONE_FILE or (out.suffix and not out.is_dir()):
             from pipeline.embed.images import embed as embed_all
 
-            n = embed_all([_images_or_tiles(name) for name in what], student, out, dense=dense, batch_size=batch_size)
-            typer.echo(f"{n} images embedded in {out}")
+            paths = [_images_or_tiles(name) for name in what]
+            done = embed_all(paths, student, out, dense=dense, batch_size=batch_size)
+            typer.echo(f"{done.n} images embedded in {out}")
+            if done.named_in:
+                typer.echo(f"{done.left_out} left out, named in {done.named_in}", err=True)
+                raise typer.Exit(1)
             return
         from pipeline.embed.slides import Wanted, embed_slides
 

@@ -26,15 +26,17 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import EmbedError
 
+_CHUNK_NBYTES = 1 << 20
 Answers = tuple[NDArray[np.float32], NDArray[np.float16] | None]
 """(embedding_ND, patch_NTD or None) of the next N images."""
-Write = Callable[[Answers], None]
 Names = Sequence[tuple[str, int]]
+Write = Callable[[Names, Answers], None]
+"""(source, row) of the next N images, and what was answered to them."""
 
 
 @contextmanager
-def open_file(out: Path, names: Names, width: int, grid: tuple[int, int] | None) -> Iterator[Write]:
-    """Yields `write(answers)`, to be called until all of `names` (source, row) are answered; commits `out` at the end.
+def open_file(out: Path, most: int, width: int, grid: tuple[int, int] | None) -> Iterator[Write]:
+    """Yields `write(names, answers)`, to be called for at most so many images; commits `out` at the end.
 
     `grid` (h, w) is None without patch tokens. Raises `EmbedError` for a suffix that is none of the three.
     """
@@ -45,7 +47,7 @@ def open_file(out: Path, names: Names, width: int, grid: tuple[int, int] | None)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.{os.getpid()}{out.suffix}")
     try:
-        with FORMATS[out.suffix](part, names, width, grid) as write:
+        with FORMATS[out.suffix](part, most, width, grid) as write:
             yield write
         os.replace(part, out)
     finally:
@@ -53,30 +55,40 @@ def open_file(out: Path, names: Names, width: int, grid: tuple[int, int] | None)
 
 
 @contextmanager
-def _h5(path: Path, names: Names, width: int, grid: tuple[int, int] | None) -> Iterator[Write]:
+def _h5(path: Path, most: int, width: int, grid: tuple[int, int] | None) -> Iterator[Write]:
     with h5py.File(path, "w") as file:
-        file.create_dataset("source", data=[source for source, _ in names], dtype=h5py.string_dtype())
-        file.create_dataset("row", data=np.array([row for _, row in names], np.int64))
-        embedding = file.create_dataset("embedding", (len(names), width), np.float32)
+        shapes: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {"embedding": ((width,), np.float32)}
         if grid is not None:
-            file.create_dataset("patch", (len(names), grid[0] * grid[1], width), np.float16).attrs["grid"] = grid
-        done = 0
+            shapes["patch"] = (grid[0] * grid[1], width), np.float16
+        for name, (shape, dtype) in shapes.items():
+            rows = max(1, min(most, _CHUNK_NBYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize)))
+            file.create_dataset(name, (0, *shape), dtype, maxshape=(most, *shape), chunks=(rows, *shape))
+        if grid is not None:
+            file["patch"].attrs["grid"] = grid
+        named: list[tuple[str, int]] = []
 
-        def write(answers: Answers) -> None:
-            nonlocal done
-            embedding_ND, patch_NTD = answers
-            embedding[done : done + len(embedding_ND)] = embedding_ND
-            if patch_NTD is not None:
-                file["patch"][done : done + len(embedding_ND)] = patch_NTD
-            done += len(embedding_ND)
+        def write(names: Names, answers: Answers) -> None:
+            done = len(named)
+            named.extend(names)
+            for name, values in zip(shapes, answers, strict=False):
+                file[name].resize(len(named), axis=0)
+                file[name][done:] = values
 
         yield write
+        file.create_dataset("source", data=[source for source, _ in named], dtype=h5py.string_dtype())
+        file.create_dataset("row", data=np.array([row for _, row in named], np.int64))
 
 
 @contextmanager
-def _npz(path: Path, names: Names, width: int, grid: tuple[int, int] | None) -> Iterator[Write]:
+def _npz(path: Path, most: int, width: int, grid: tuple[int, int] | None) -> Iterator[Write]:
     parts: list[Answers] = []
-    yield parts.append
+    names: list[tuple[str, int]] = []
+
+    def write(more: Names, answers: Answers) -> None:
+        names.extend(more)
+        parts.append(answers)
+
+    yield write
     arrays: dict[str, NDArray[np.generic]] = {
         "source": np.array([source for source, _ in names]),
         "row": np.array([row for _, row in names], np.int64),
@@ -88,23 +100,19 @@ def _npz(path: Path, names: Names, width: int, grid: tuple[int, int] | None) -> 
 
 
 @contextmanager
-def _parquet(path: Path, names: Names, width: int, grid: tuple[int, int] | None) -> Iterator[Write]:
+def _parquet(path: Path, most: int, width: int, grid: tuple[int, int] | None) -> Iterator[Write]:
     fields = [("source", pa.string()), ("row", pa.int64()), ("embedding", pa.list_(pa.float32(), width))]
     if grid is not None:
         fields.append(("patch", pa.list_(pa.float16(), grid[0] * grid[1] * width)))
     schema = pa.schema(fields, metadata={"grid": json.dumps(grid), "width": str(width)})
-    done = 0
     with pq.ParquetWriter(path, schema) as writer:
 
-        def write(answers: Answers) -> None:
-            nonlocal done
-            here = names[done : done + len(answers[0])]
-            columns = [pa.array([source for source, _ in here]), pa.array([row for _, row in here], pa.int64())]
+        def write(names: Names, answers: Answers) -> None:
+            columns = [pa.array([source for source, _ in names]), pa.array([row for _, row in names], pa.int64())]
             given = [values for values in answers if values is not None]
             for field, values in zip(list(schema)[2:], given, strict=True):
                 columns.append(pa.FixedSizeListArray.from_arrays(values.reshape(-1), type=field.type))
             writer.write_table(pa.table(columns, schema=schema))
-            done += len(here)
 
         yield write
 

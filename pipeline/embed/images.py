@@ -16,15 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import EmbedError, StudentError
+from pipeline.base.files import write_csv
 from pipeline.base.progress import track
 from pipeline.embed.files import Answers, open_file
 from pipeline.slides.images import list_images
 from pipeline.slides.read.reader import detect_vendor
+from pipeline.slides.walk import Walked
 from pipeline.student.exported import Encoder, batches, load_dense, load_student
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.item.writer import JPEG_ARRAY
 from pipeline.tiles.pixels import decode_jpeg
 
+COLUMNS = ("image", "reason")
 _ORDINARY = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 """What no slide ends in, so that OpenSlide need not be asked."""
 
@@ -48,10 +51,11 @@ class Image:
             raise EmbedError(f"the image cannot be read: {error}", where=self.source, fix=fix) from None
 
 
-def find_images(paths: Sequence[Path]) -> list[Image]:
+def find_images(paths: Sequence[Path], walked: Walked | None = None) -> list[Image]:
     """The images of each path in turn: a file, a folder of images (sorted by path), or a tiles item of the store.
 
-    Raises `EmbedError` for a whole slide, which would be squeezed into one image, and for what is not there.
+    `walked` is told what of the folders is left out. Raises `EmbedError` for a whole slide, which would be squeezed
+    into one image, and for what is not there.
     """
     found: list[Image] = []
     for path in paths:
@@ -59,7 +63,7 @@ def find_images(paths: Sequence[Path]) -> list[Image]:
             tiles = TileReader(path)
             found += [Image(str(path), row, tiles) for row in range(len(tiles))]
         elif path.is_dir():
-            found += [Image(str(path / name), 0) for name, _ in list_images(path)]
+            found += [Image(str(path / name), 0) for name, _ in list_images(path, walked)]
         elif path.is_file():
             found.append(Image(str(path), 0))
         else:
@@ -83,22 +87,60 @@ def load_encoder(folder: Path, dense: bool) -> Encoder:
     return Encoder(model, adapter)
 
 
-def embed(paths: Sequence[Path], student: Path, out: Path, *, dense: bool = False, batch_size: int = 64) -> int:
-    """Write the answers to all images of `paths` to `out` (.h5, .npz or .parquet), replacing it; returns N.
+@dataclass(frozen=True)
+class Embedded:
+    """How many images were answered, how many were not, and the file that names those; None where there are none."""
 
-    Raises `EmbedError` for a path or suffix, `StudentError` for a student that cannot be used; `out` stays as it was.
+    n: int
+    left_out: int
+    named_in: Path | None
+
+
+def embed(paths: Sequence[Path], student: Path, out: Path, *, dense: bool = False, batch_size: int = 64) -> Embedded:
+    """Write the answers to all images of `paths` to `out` (.h5, .npz or .parquet), replacing it.
+
+    Images that cannot be read have no row, and are named with the reason in `left_out_file(out)`. Raises `EmbedError`
+    for a path or suffix and where no image at all can be read, `StudentError` for a student that cannot be used; `out`
+    stays as it was.
     """
-    images = find_images(paths)
+    walked = Walked()
+    images = find_images(paths, walked)
     encoder = load_encoder(student, dense)
-    names = [(image.source, image.row) for image in images]
+    lost: dict[int, EmbedError] = {}
+
+    def read(i: int) -> NDArray[np.uint8]:
+        try:
+            return images[i].read(encoder.side_px)
+        except EmbedError as error:
+            lost[i] = error
+            return np.zeros((encoder.side_px, encoder.side_px, 3), np.uint8)
+
+    done = 0
     with (
-        open_file(out, names, encoder.width, encoder.grid) as write,
+        open_file(out, len(images), encoder.width, encoder.grid) as write,
         track("embed", len(images), "images") as advance,
     ):
-        for image_NHWC in batches(lambda i: images[i].read(encoder.side_px), len(images), batch_size):
-            write(_answers(encoder, image_NHWC))
+        for image_NHWC in batches(read, len(images), batch_size):
+            here = [i for i in range(done, done + len(image_NHWC)) if i not in lost]
+            if here:
+                names = [(images[i].source, images[i].row) for i in here]
+                write(names, _answers(encoder, image_NHWC[[i - done for i in here]]))
+            done += len(image_NHWC)
             advance(len(image_NHWC))
-    return len(images)
+        if len(lost) == len(images):
+            raise next(iter(lost.values()))
+    left_out = [*walked.left_out, *((images[i].source, error.what) for i, error in sorted(lost.items()))]
+    file = left_out_file(out)
+    if left_out:
+        write_csv(file, COLUMNS, [dict(zip(COLUMNS, pair, strict=True)) for pair in left_out])
+    else:
+        file.unlink(missing_ok=True)
+    return Embedded(len(images) - len(lost), len(left_out), file if left_out else None)
+
+
+def left_out_file(out: Path) -> Path:
+    """Where images that have no row in `out` are named: features.left_out.csv beside features.h5."""
+    return out.with_name(f"{out.stem}.left_out.csv")
 
 
 def _answers(encoder: Encoder, image_NHWC: NDArray[np.uint8]) -> Answers:

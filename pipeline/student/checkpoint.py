@@ -78,7 +78,13 @@ def save_checkpoint(folder: Path, state: State) -> None:
     try:
         with open(part, "wb") as file:
             # Straight to the file: in memory it would be there a third time.
-            torch.save(state, file)
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:
+                # torch hides what the file raised, a full disk say, behind an error of its own.
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)

@@ -19,12 +19,13 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.base.errors import EngineError, TrainingError
 from pipeline.base.files import write_atomic, write_json
 from pipeline.base.items import StudentFacts
+from pipeline.base.tensors import save_tensors
 from pipeline.base.types import Json
 from pipeline.params.student import StudentParams
 from pipeline.student.card import KEEP_THE_HEAD, model_card
@@ -117,13 +118,13 @@ def timm_config(student: Student, facts: StudentFacts) -> Mapping[str, Json]:
 
 def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: dict[str, Tensor]) -> None:
     write_json(folder / CONFIG_FILE, timm_config(distiller.student, facts))
-    _save(folder / WEIGHTS_FILE, distiller.student.backbone)
+    save_tensors(folder / WEIGHTS_FILE, distiller.student.backbone.state_dict())
     write_student_onnx(distiller.student.backbone, facts.input_px, folder / ONNX_FILE)
     adapter = distiller.adapter
     if adapter is not None and facts.adapter is not None:
         Standardiser.from_tensors("patch", targets).fold_into(adapter.last)
         (folder / ADAPTER_FOLDER).mkdir()
-        _save(folder / ADAPTER_FOLDER / ADAPTER_WEIGHTS_FILE, adapter)
+        save_tensors(folder / ADAPTER_FOLDER / ADAPTER_WEIGHTS_FILE, adapter.state_dict())
         stages = tuple(stage.index for stage in distiller.student.stages)
         name = StudentParams.model_validate(facts.student).adapter
         config = AdapterConfig(adapter=name, arguments=facts.adapter, stages=stages)
@@ -138,7 +139,3 @@ def write_student_onnx(backbone: nn.Module, input_px: int, path: Path) -> None:
     except EngineError as error:
         fix = "choose another student.model (efficientvit_b0 …)"
         raise TrainingError(error.what, where="student.model", fix=fix) from error
-
-
-def _save(path: Path, module: nn.Module) -> None:
-    save_file({name: value.contiguous() for name, value in module.state_dict().items()}, path)

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.base.errors import TrainingError
@@ -39,6 +38,7 @@ from pipeline.base.items import (
 from pipeline.base.kept import Kept
 from pipeline.base.partials import file_sha256
 from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.tensors import save_tensors
 from pipeline.base.types import Json, Recipe
 from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import drop_checkpoint
@@ -234,11 +234,11 @@ def _run(folder: Path, subject: Subject, accelerator: Accelerator, log: Path | N
     metrics = training.run()
     if accelerator.is_main_process:
         final = training.final()
-        tensors = {name: value.contiguous() for name, value in final.state_dict().items()} | cls.tensors("cls")
+        tensors = final.state_dict() | cls.tensors("cls")
         if corpus.dense:
             tensors |= patch_standardiser(corpus).tensors("patch")
         _refuse_not_finite(tensors)
-        save_file(tensors, folder / "weights.safetensors")
+        save_tensors(folder / "weights.safetensors", tensors)
         write_atomic(folder / "curve.csv", _curve(training.curve))
         write_json(folder / "run.json", _facts(subject, training, final, arguments, began).model_dump(mode="json"))
         drop_checkpoint(folder)

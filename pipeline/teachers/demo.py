@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -25,6 +25,7 @@ from pipeline.base.files import write_json
 from pipeline.base.fitting import Fitting, fit
 from pipeline.base.progress import track
 from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.tensors import save_tensors
 from pipeline.base.types import Recipe
 from pipeline.demo.regions import CLASSES
 from pipeline.demo.slides import LABELS_FILE, SLIDE_FILE, demo_mpp, demo_ref, ensure_demo_slide
@@ -102,7 +103,7 @@ def demo_teacher(params: TokensParams, store: Store, demo_px: int) -> Teacher:
     if not store.has(ref):
         with store.write(ref, recipe) as folder:
             slides = [read_slide(number, demo_px, store) for number in SLIDES]
-            save_file(train(build(), slides, params.demo_teacher_steps).state_dict(), folder / "model.safetensors")
+            save_tensors(folder / "model.safetensors", train(build(), slides, params.demo_teacher_steps).state_dict())
             write_json(folder / "config.json", {**recipe, "input_px": INPUT_PX, "patch_px": PATCH_PX, "mpp": MPP})
     model = build()
     model.load_state_dict(load_file(store.path(ref) / "model.safetensors"))

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from pipeline.base.errors import EmbedError, StudentError
 from pipeline.base.store import Ref
-from pipeline.embed.images import embed, find_images
+from pipeline.embed.images import Embedded, embed, find_images, left_out_file
 from pipeline.student.export import load_run
 from pipeline.student.train import train_student
 from pipeline.tiles.item.reader import TileReader
@@ -59,7 +59,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def test_tiles_are_answered_as_timm_alone_answers_them(student: Path, slide: Path, tmp_path: Path) -> None:
-    assert embed([slide], student, tmp_path / "out.h5", batch_size=2) == 5
+    assert embed([slide], student, tmp_path / "out.h5", batch_size=2) == Embedded(5, 0, None)
     model, tiles = timm.create_model(f"local-dir:{student}", pretrained=True).eval(), TileReader(slide)
     config = timm.data.resolve_model_data_config(model)
     transform = timm.data.create_transform(**config, is_training=False)
@@ -120,7 +120,7 @@ def test_what_cannot_be_done_says_why_and_leaves_the_file(student: Path, slide: 
     before = out.read_bytes()
     bad.write_bytes(b"no image")
     with pytest.raises(EmbedError, match=r"bad\.jpg: the image cannot be read"):
-        embed([slide, bad], student, out)
+        embed([bad], student, out)
     with pytest.raises(EmbedError, match="neither a file nor a folder"):
         embed([tmp_path / "absent"], student, out)
     with pytest.raises(StudentError, match="no exported student here"):
@@ -128,6 +128,41 @@ def test_what_cannot_be_done_says_why_and_leaves_the_file(student: Path, slide: 
     with pytest.raises(EmbedError, match=r"no such format: \.csv"):
         embed([slide], student, tmp_path / "out.csv")
     assert out.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ["bad.jpg", "out.h5"]
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npz", ".parquet"])
+def test_damaged_images_have_no_row_and_are_named_beside_the_file(student: Path, tmp_path: Path, suffix: str) -> None:
+    rng, folder, out = np.random.default_rng(0), tmp_path / "in", tmp_path / f"out{suffix}"
+    folder.mkdir()
+    for name in "abcde":
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(folder / f"{name}.jpg")
+    embed([folder], student, out, dense=True, batch_size=2)
+    before = read(out)
+    assert not left_out_file(out).exists()
+    (folder / "b.jpg").write_bytes((folder / "b.jpg").read_bytes()[:200])
+    (folder / "e.jpg").write_bytes(b"")
+    Image.new("RGB", (9, 9)).save(folder / "f.gif")
+    done, found = embed([folder], student, out, dense=True, batch_size=2), read(out)
+    assert done == Embedded(3, 3, tmp_path / "out.left_out.csv")
+    assert [Path(source).stem for source in found["source"]] == ["a", "c", "d"]
+    for name in ("embedding", "patch"):
+        np.testing.assert_allclose(found[name], before[name][[0, 2, 3]], atol=2e-2, rtol=2e-3)
+    lines = done.named_in.read_text().splitlines()
+    assert lines[0] == "image,reason" and len(lines) == 4
+    assert all(any(f"{name}," in line for line in lines) for name in ("b.jpg", "e.jpg", "f.gif"))
+    for path in (folder / "b.jpg", folder / "e.jpg", folder / "f.gif"):
+        path.unlink()
+    embed([folder], student, out)
+    assert not left_out_file(out).exists(), "what an earlier run left out is not said of this one"
+
+
+def test_the_command_names_what_it_left_out_and_fails(student: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    words = ["embed", *(str(tmp_path / name) for name in ("good.png", "bad.png")), "--student", str(student)]
+    failed = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "e.npz")])
+    assert failed.exit_code == 1 and "1 images embedded" in failed.output
+    assert "1 left out, named in" in failed.output.replace("\n", " ") and (tmp_path / "e.left_out.csv").exists()
 
 
 def test_the_command_embeds(student: Path, slide: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from pipeline.student.export import load_run
 from pipeline.student.start import load_start
 from pipeline.student.targets import Standardiser, cls_standardiser
 from pipeline.student.train import train_student
+from pipeline.teachers.weights import state_digest
 
 MODEL = "test_efficientnet"
 STILL: dict[str, Any] = {"epochs": 1, "lr": 1e-12, "weight_decay": 0.0, "ema_decay": 0.0}
@@ -174,13 +175,22 @@ def test_a_file_of_another_network_says_what_does_not_fit(cache: Cache, tmp_path
         train(cache, tmp_path, weights=str(tmp_path / "w.safetensors"))
 
 
-def test_a_hub_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+def test_the_hubs_cache_is_enough_and_a_hub_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     """In a process of its own: the hub's library reads its environment when it is imported."""
+    state = timm.create_model("test_vit", num_classes=1000).state_dict()
+    cached = tmp_path / "hub" / "models--timm--test_vit.r160_in1k"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("abc")
+    (cached / "snapshots" / "abc").mkdir(parents=True)
+    save_file({name: value.contiguous() for name, value in state.items()}, cached / "snapshots/abc/model.safetensors")
     code = """
 from pipeline.base.errors import TrainingError
 from pipeline.base.store import Store
 from pipeline.params.student import StudentParams
 from pipeline.student.start import load_start
+from pipeline.teachers.weights import state_digest
+start = load_start(StudentParams(model="test_vit", weights="test_vit.r160_in1k"), Store("."))
+print(state_digest(start.state), start.origin, start.mean)
 try:
     load_start(StudentParams(model="test_efficientnet", weights="test_efficientnet.r160_in1k"), Store("."))
 except TrainingError as error:
@@ -188,4 +198,6 @@ except TrainingError as error:
 """
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    mean = timm.create_model("test_vit.r160_in1k").pretrained_cfg["mean"]
+    assert found.stdout.startswith(f"{state_digest(state)} timm's test_vit.r160_in1k {tuple(mean)}\n")
     assert "cannot be fetched from the hub" in found.stdout and "name a local file" in found.stdout

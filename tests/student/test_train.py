@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from made.corpus import tiny
 from safetensors.torch import load_file
 
 from pipeline.base.arrays import ArrayWriter, MappedArray
-from pipeline.base.errors import TrainingError
+from pipeline.base.errors import StoreFull, TrainingError
 from pipeline.base.items import StudentManifest
 from pipeline.base.store import Ref
 from pipeline.params.student import StudentParams
@@ -78,6 +79,18 @@ def test_a_loss_that_is_not_finite_names_step_objective_and_slides(tmp_path: Pat
     writer.write(0, np.full((len(writer.rows(0)), *old.shape[1:]), np.nan, np.float16))
     with pytest.raises(TrainingError, match=r"step \d+: the patch loss is not finite; slides: .*beta"):
         train(cache, tmp_path, tiny())
+
+
+@pytest.mark.parametrize("minutes", [0, 9], ids=["checkpoint", "weights"])
+def test_what_finds_no_room_is_a_full_store(minutes: float, tmp_path: Path) -> None:
+    cache, limits = make_cache(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As on a full disk: no file can be longer than a page.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(StoreFull, match="no room left"):
+            train(cache, tmp_path, tiny(epochs=1, checkpoint_minutes=minutes))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_batch_norm_is_measured_with_the_exported_weights(cache: Cache, tmp_path: Path) -> None:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.base.files import write_json
 from pipeline.base.kept import Kept
 from pipeline.base.progress import Advance
 from pipeline.base.store import Ref, recipe_key
+from pipeline.base.tensors import save_tensors
 from pipeline.base.types import Json
 from pipeline.evaluate.labels.supervised import Recipe, train_from_labels
 from pipeline.student.exported import net_of, untrained_twin
@@ -73,7 +74,7 @@ def rival(folder: Path, drawn: Drawn, recipe: Recipe, kept: Kept, advance: Advan
     else:
         loss = train_from_labels(model, _images(drawn.tiles), drawn.class_M, drawn.seed, recipe, advance)
         with kept.store.write(ref, whole) as partial:
-            save_file({name: x.contiguous() for name, x in model.state_dict().items()}, partial / WEIGHTS_FILE)
+            save_tensors(partial / WEIGHTS_FILE, model.state_dict())
             write_json(partial / TRAINING_FILE, {"loss": loss, **drawn.told()})
     item = kept.store.open(ref, remedy=kept.remedy)
     model.load_state_dict(load_file(item / WEIGHTS_FILE))

@@ -67,6 +67,10 @@ class TileReader:
     @property
     def labels(self) -> list[str | None]:
         """Each tile's label, None where it has none."""
+        meta = self.meta
+        if not meta.labels:
+            # Opening the table is most of what a slide of few tiles costs.
+            return [None] * meta.n
         labels: list[str | None] = self.table["label"].to_pylist()
         return labels
 
