@@ -2,7 +2,7 @@
 
 import os
 
-from pipeline.base.cores import bound_threads
+from pipeline.base.limits import bound_threads
 
 # A torch thread that waits spins, by default so long that two jobs on one machine are slower than one after the other.
 # torch's OpenMP reads this when it is loaded, so it is said ahead of all imports (why 1000: docs/benchmarks.md).

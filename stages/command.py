@@ -15,7 +15,7 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table
 
-from pipeline.base.errors import HistillError
+from pipeline.base.errors import HistillError, Unfinished
 from pipeline.base.files import write_json
 from pipeline.base.manifest import Item, Manifest, Outline, Refusal
 from pipeline.base.progress import console
@@ -26,6 +26,8 @@ from pipeline.params.site import SiteParams
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 ARTIFACTS = Path("artifacts")
+FEW = 8
+"""Slides that an error names."""
 Kind = TypeVar("Kind", bound=Manifest[Item, object])
 P = TypeVar("P", bound=SiteParams)
 
@@ -62,9 +64,11 @@ def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest[Item
         seconds = round(time.monotonic() - start, 2)
         measured = {**manifest.timings, "seconds": seconds, "refused": len(manifest.refused)}
         write_json(f"metrics/{stage}.json", {**manifest.numbers(), **measured})
-        show_refusals(manifest, _told_already(stage))
+        told = _told_already(stage)
+        show_refusals(manifest, told)
         made = f"{len(manifest.items)} items" if manifest.items else "done"
         console.print(f"{stage}: {made} in {seconds:.1f} s", style="bold")
+        require_finished(manifest, told)
 
 
 def load(kind: type[Kind]) -> Kind:
@@ -88,6 +92,19 @@ def show_refusals(manifest: Outline, told: Collection[Refusal] = ()) -> None:
         console.print(table)
     if len(new) < len(manifest.refused):
         console.print(f"{manifest.stage}: without the {len(manifest.refused) - len(new)} refused by an earlier stage")
+
+
+def require_finished(manifest: Outline, told: Collection[Refusal]) -> None:
+    """Raises `Unfinished` where slides may be usable the next time: a result for ever they must not become."""
+    left = [refusal.id for refusal in manifest.refused if refusal.passing and refusal not in told]
+    if left:
+        names = ", ".join(left[:FEW]) + (f" and {len(left) - FEW} more" if len(left) > FEW else "")
+        what = f"{len(left)} could not be looked at this time: {names}; all else is done and kept"
+        fix = (
+            f"mend what the table says, then: dvc repro {manifest.stage}; "
+            "to go on without them, take their rows out of the slide table"
+        )
+        raise Unfinished(what, where=manifest.stage, fix=fix)
 
 
 def _told_already(stage: str) -> set[Refusal]:

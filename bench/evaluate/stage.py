@@ -27,7 +27,6 @@ from bench.clock import clock, since
 from bench.printing import finish, show
 from bench.scratch import scratch
 from pipeline.base.arrays import ArrayWriter
-from pipeline.base.cores import usable_cores
 from pipeline.base.items import (
     TRAIN,
     StudentFacts,
@@ -38,6 +37,7 @@ from pipeline.base.items import (
     TokensItem,
     TokensManifest,
 )
+from pipeline.base.limits import usable_cores
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json
 from pipeline.evaluate.stage import evaluate_student

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 from bench.clock import spent
 from bench.printing import finish, show
 from bench.scratch import scratch
-from pipeline.base.cores import usable_cores
 from pipeline.base.items import SlidesManifest, StudentManifest, TilesManifest, TokensManifest
+from pipeline.base.limits import usable_cores
 from pipeline.base.manifest import Item
 from pipeline.base.store import Store
 from pipeline.benchmark.manifest import BenchmarkManifest

@@ -37,7 +37,7 @@ from PIL import Image
 from bench.clock import Spent, median, ratios, spent
 from bench.printing import finish, show
 from bench.scratch import die_with_parent, scratch
-from pipeline.base.cores import usable_cores
+from pipeline.base.limits import usable_cores
 from pipeline.demo.slides import SLIDE_FILE, make_demo_slide
 from pipeline.slides.read.reader import SlideReader
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from pipeline.base.cores import usable_cores
+from pipeline.base.limits import usable_cores
 
 WORKERS_MAX = 8
 

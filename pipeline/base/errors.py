@@ -6,22 +6,29 @@ Every error Histill raises on purpose is a `HistillError`. The command line prin
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class HistillError(Exception):
     """Base of the family. `what` happened, `where` (slide id, file, key), `fix`: what the reader can do."""
+
+    passing: ClassVar[bool] = False
+    """Whether the cause may be gone the next time (a disk that was not mounted): then it is not kept as a result."""
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         super().__init__(what, where, fix)
         self.what = what
         self.where = where
         self.fix = fix
+        self.trace = ""
+        """The traceback, where the cause is not understood: for a file, not for the screen."""
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text}\n  -> {self.fix}" if self.fix else text
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.what, self.where, self.fix)
+        return _rebuild, (type(self), self.what, self.where, self.fix), {"trace": self.trace}
 
 
 def _rebuild(cls: type[HistillError], what: str, where: str, fix: str) -> HistillError:
@@ -38,7 +45,25 @@ class TableError(HistillError):
 
 
 class SlideRefused(HistillError):
-    """One slide cannot be used. Stops that slide; the run goes on and lists it (`on_error: fail` raises)."""
+    """One slide cannot be used for what it is. Stops that slide; the run lists it (`on_error: fail` raises)."""
+
+
+class SlideUnavailable(SlideRefused):
+    """One slide could not be looked at this time: missing, unreadable, busy, or changed since."""
+
+    passing = True
+
+
+class WorkerLost(SlideUnavailable):
+    """The process that looked at a slide was lost, and a second one too."""
+
+
+class Unfinished(HistillError):
+    """A stage has done all that it could, and some slides have yet to be looked at."""
+
+
+class ClusterError(HistillError):
+    """The Dask cluster is not there, or is no cluster for this work."""
 
 
 class ManifestError(HistillError):
@@ -54,7 +79,9 @@ class MissingItem(StoreError):
 
 
 class CorruptItem(StoreError):
-    """Stored bytes differ from their checksum."""
+    """Stored bytes are not what was committed; whatever stage made them can make them again."""
+
+    passing = True
 
 
 class StoreFull(StoreError):

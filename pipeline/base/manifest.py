@@ -42,11 +42,19 @@ class Refusal(BaseModel):
     id: str
     reason: str
     fix: str = ""
+    passing: bool = False
+    """Whether the next run may find it usable: then the stage that says so fails, once all else is done."""
 
     @classmethod
     def of(cls, slide_id: str, error: HistillError) -> Refusal:
         """The refusal that an error about one slide amounts to."""
-        return cls(id=slide_id, reason=error.what, fix=error.fix)
+        return cls(id=slide_id, reason=error.what, fix=error.fix, passing=error.passing)
+
+    @model_serializer(mode="wrap")
+    def _told(self, handler: SerializerFunctionWrapHandler) -> dict[str, Json]:
+        """Without a `passing` that is not so."""
+        told: dict[str, Json] = handler(self)
+        return told if self.passing else {name: value for name, value in told.items() if name != "passing"}
 
 
 class ItemName(BaseModel):

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline.base.cores import usable_cores
 from pipeline.base.errors import StoreFull, StoreReadOnly
+from pipeline.base.limits import usable_cores
 
 ITEM_FILE = "item.json"
 _HASH_THREADS = min(4, usable_cores())

@@ -8,7 +8,7 @@ import os
 import platform
 from pathlib import Path
 
-from pipeline.base.cores import usable_cores
+from pipeline.base.limits import usable_cores
 from pipeline.benchmark.results import Machine
 
 PACKAGES = ("histill", "torch", "timm", "numpy", "scikit-learn", "onnxruntime", "onnxruntime-gpu", "openvino")

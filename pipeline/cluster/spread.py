@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.base.cores import usable_cores
-from pipeline.base.errors import HistillError, ParamsError, SlideRefused
+from pipeline.base.errors import HistillError, ParamsError, WorkerLost
+from pipeline.base.limits import usable_cores
 from pipeline.base.progress import console
+from pipeline.base.refusals import about_slide
 from pipeline.params.site import ClusterParams
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def each(
                 try:
                     yield task, client.submit(_guarded, work, task, pure=False).result()
                 except KilledWorker:
-                    fix = "look at the slide with another viewer; its decoder may have crashed"
-                    yield task, SlideRefused("the worker process died twice on it", fix=fix)
+                    fix = "had its machine the memory? if its decoder crashes (see another viewer), leave it out"
+                    yield task, WorkerLost("the worker process was lost on it, twice", fix=fix)
         finally:
             client.close()
             if cluster is not None:
@@ -116,5 +117,5 @@ def _workers(client: Client) -> int:
 def _guarded(work: Callable[[Task], Result], task: Task) -> Result | HistillError:
     try:
         return work(task)
-    except HistillError as error:
-        return error
+    except Exception as error:
+        return about_slide(error)

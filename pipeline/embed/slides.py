@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.base.cores import usable_cores
 from pipeline.base.errors import EmbedError
+from pipeline.base.limits import usable_cores
 from pipeline.base.progress import console, seconds_text
 from pipeline.embed.asked import find_slides
 from pipeline.embed.encoders.choose import ENGINES, student_encoder

@@ -20,9 +20,9 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 
-from pipeline.base.cores import usable_cores
 from pipeline.base.files import write_atomic
 from pipeline.base.items import WITH_TISSUE, SlideItem, SlidesManifest, TilesItem, TilesManifest
+from pipeline.base.limits import usable_cores
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json
 from pipeline.report.pictures import small_jpeg

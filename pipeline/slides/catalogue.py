@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.base.cores import usable_cores
 from pipeline.base.errors import HistillError, SlideRefused, TableError
 from pipeline.base.items import SlideFile, SlideItem, SlidesManifest, SlidesSummary
+from pipeline.base.limits import usable_cores
 from pipeline.base.manifest import Refusal
 from pipeline.base.progress import console, track
+from pipeline.base.refusals import Tracebacks, about_slide
 from pipeline.base.store import Store
 from pipeline.cluster.spread import each
 from pipeline.demo.slides import demo_ref
@@ -43,7 +44,7 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
     Raises `TableError` where the table cannot be read or no slide of it can be used, and with `on_error: fail`
     the first slide's `SlideRefused`.
     """
-    table = Path(params.table)
+    table, traces = Path(params.table), Tracebacks("slides")
     read = read_table(table, params.missing)
     rows, refused = read.rows, read.refused
     for remark in read.remarks:
@@ -51,13 +52,15 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
     if refused and params.on_error == "fail":
         raise SlideRefused(refused[0].reason, where=refused[0].id, fix=refused[0].fix)
     found: dict[str, SlideFile | SlideRefused] = {}
-    tasks = [_Task(row, table, store, params) for row in rows]
+    # A worker of an outside scheduler has another working directory.
+    tasks = [_Task(row, table.absolute(), store, params) for row in rows]
     with track("slides", len(tasks), "slides") as advance:
         for task, result in _all(tasks, cluster):
             if isinstance(result, HistillError) and not isinstance(result, SlideRefused):
                 raise result
-            found[task.row.slide_id] = result
-            advance(1, task.row.slide_id)
+            slide_id = task.row.slide_id
+            found[slide_id] = traces.keep(slide_id, result) if isinstance(result, SlideRefused) else result
+            advance(1, slide_id)
     usable: list[tuple[Row, SlideFile]] = []
     first_id: dict[str, str] = {}
     for row in rows:
@@ -70,13 +73,15 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
             usable.append((row, result))
             continue
         if params.on_error == "fail":
-            raise SlideRefused(result.what, where=row.slide_id, fix=result.fix)
+            raise type(result)(result.what, where=row.slide_id, fix=result.fix)
         refused.append(Refusal.of(row.slide_id, result))
     if not usable:
         reasons = "; ".join(f"{refusal.id}: {refusal.reason}" for refusal in refused[:8])
         raise TableError(f"no slide can be used ({reasons})", where=str(table), fix=refused[0].fix)
     splits = resolve_splits([row for row, _ in usable], params.test_fraction)
-    require_train(splits.values(), str(table))
+    # With slides yet to be looked at the run fails anyway, and one of them may be of that split.
+    if not any(refusal.passing for refusal in refused):
+        require_train(splits.values(), str(table))
     items = [_with_table(file, row, splits[row.slide_id]) for row, file in usable]
     counts = Counter(splits.values())
     console.print("slides by split: " + ", ".join(f"{split} {n}" for split, n in sorted(counts.items())))
@@ -101,18 +106,14 @@ def _all(tasks: Sequence[_Task], cluster: ClusterParams) -> Iterator[tuple[_Task
 def _guarded(task: _Task) -> SlideFile | HistillError:
     try:
         return _examine(task)
-    except HistillError as error:
-        return error
+    except Exception as error:
+        return about_slide(error, task.row.slide_id)
 
 
 def _examine(task: _Task) -> SlideFile:
     """Find and open one slide. Raises `SlideRefused`."""
     source = locate(task.row, task.table, task.store, task.params)
-    try:
-        return _folder(source) if source.kind == "folder" else _file(source)
-    except OSError as error:
-        fix = "may you read it? is its disk whole?"
-        raise SlideRefused(f"cannot be read: {error.strerror}", where=source.slide_id, fix=fix) from None
+    return _folder(source) if source.kind == "folder" else _file(source)
 
 
 def _file(source: Source) -> SlideFile:

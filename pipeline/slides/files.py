@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.base.errors import SlideRefused
+from pipeline.base.errors import SlideUnavailable
 
 if TYPE_CHECKING:
     from pydicom.tag import BaseTag
@@ -26,9 +26,10 @@ _NAMED = re.compile(
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """All files of the slide that `path` opens, sorted, `path` among them. Raises `SlideRefused` where one is missing.
+    """All files of the slide that `path` opens, sorted, `path` among them.
 
-    Of DICOM those of its series in its folder, since that is where OpenSlide looks for them.
+    Of DICOM those of its series in its folder, since that is where OpenSlide looks for them. Raises `SlideUnavailable`
+    where one is missing.
     """
     suffix = path.suffix.lower()
     if suffix == MIRAX:
@@ -86,5 +87,5 @@ def _named_by(index: Path) -> list[Path]:
     for path in paths:
         if not path.is_file():
             fix = f"copy it, and all that {index.name} names, beside it"
-            raise SlideRefused(f"file not found: {path.name}", where=index.name, fix=fix)
+            raise SlideUnavailable(f"file not found: {path.name}", where=index.name, fix=fix)
     return paths

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base.partials import file_sha256
+from pipeline.base.refusals import unread
 from pipeline.slides.files import files_of
 from pipeline.slides.images import list_images
 from pipeline.slides.read.reader import SlideReader
@@ -41,7 +42,7 @@ def file_identity(reader: SlideReader) -> Identity:
     Raises `SlideRefused` where one of its files is missing.
     """
     files = files_of(reader.path)
-    content = reader.quickhash or "".join(map(file_sha256, files))
+    content = reader.quickhash or "".join(map(_content, files))
     told = json.dumps([VERSION, content, reader.mpp_xy, reader.own_levels, reader.bounds])
     return Identity(hashlib.sha256(told.encode()).hexdigest()[:32], sum(file.stat().st_size for file in files))
 
@@ -50,7 +51,7 @@ def folder_identity(folder: Path) -> Identity:
     """From the relative names and contents of its images. Raises `SlideRefused` where there are none."""
     digest, nbytes = hashlib.sha256(), 0
     for name, _ in list_images(folder):
-        digest.update(f"{name}\0{file_sha256(folder / name)}\n".encode())
+        digest.update(f"{name}\0{_content(folder / name)}\n".encode())
         nbytes += (folder / name).stat().st_size
     return Identity(digest.hexdigest()[:32], nbytes)
 
@@ -58,4 +59,12 @@ def folder_identity(folder: Path) -> Identity:
 def beside_identity(mask: Path | None, coords: Path | None) -> dict[str, str]:
     """{`mask`, `coords`: 32 hex digits of the sha256} of the files that the table names beside a slide."""
     files = {"mask": mask, "coords": coords}
-    return {name: file_sha256(path)[:32] for name, path in files.items() if path is not None}
+    return {name: _content(path)[:32] for name, path in files.items() if path is not None}
+
+
+def _content(path: Path) -> str:
+    """sha256 of a file, hex. Raises `SlideUnavailable` that names it."""
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise unread(error, f"{path.name} cannot be read") from None

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.base.errors import SlideRefused
-from pipeline.slides.walk import Walked, walk
+from pipeline.base.errors import SlideRefused, SlideUnavailable
+from pipeline.base.refusals import unread
+from pipeline.slides.walk import Walked, printable, walk
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 UNREAD_SUFFIXES = frozenset({".gif", ".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif", ".jxl", ".ppm", ".tga", ".psd"})
@@ -19,7 +20,7 @@ def list_images(folder: Path, walked: Walked | None = None) -> list[tuple[str, s
 
     As in torchvision's ImageFolder, the label is the first folder on the way: `AC/patient-3/1.jpg` is of class `AC`,
     and links are followed. Hidden files and folders are left out; `walked` is told what else is. Raises `SlideRefused`
-    where there is no image.
+    where there is no image, and `SlideUnavailable` where a folder cannot be read or the top one is empty.
     """
     walked = walked if walked is not None else Walked()
     found = []
@@ -32,11 +33,15 @@ def list_images(folder: Path, walked: Walked | None = None) -> list[tuple[str, s
             elif suffix in IMAGE_SUFFIXES and path.is_file():
                 relative = path.relative_to(folder)
                 found.append((relative.as_posix(), relative.parts[0] if len(relative.parts) > 1 else None))
+    for path, error in walked.unread:
+        raise unread(error, f"{printable(path.relative_to(folder))} cannot be read", folder.name)
+    if not found and not any(folder.iterdir()):
+        raise SlideUnavailable("the folder is empty", where=folder.name, fix="is the disk it lies on mounted?")
     if not found:
-        unread = counted(Path(path).suffix.lower() for path, _ in walked.left_out)
+        not_read = counted(Path(path).suffix.lower() for path, _ in walked.left_out)
         fix = f"images end in {', '.join(sorted(IMAGE_SUFFIXES))}; they may lie in one folder a class"
         raise SlideRefused(
-            "the folder holds no image" + (f", but {unread}" if unread else ""), where=folder.name, fix=fix
+            "the folder holds no image" + (f", but {not_read}" if not_read else ""), where=folder.name, fix=fix
         )
     return sorted(found)
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.base.errors import SlideRefused
+from pipeline.base.errors import SlideRefused, SlideUnavailable
+from pipeline.base.refusals import unread
 from pipeline.base.store import Store, dvc_root
 from pipeline.demo.slides import LABELS_FILE, SLIDE_FILE, ensure_demo_slide
 from pipeline.params.slides import SlidesParams
@@ -39,7 +40,7 @@ def sources(table: Path, store: Store, params: SlidesParams) -> dict[str, Source
     for row in read_table(table).rows:
         try:
             found[row.slide_id] = locate(row, table, store, params)
-        except SlideRefused:
+        except (SlideRefused, OSError, ValueError):
             continue  # `catalogue` has listed it as refused
     return found
 
@@ -70,11 +71,10 @@ def _beside(name: str, row: Row, table: Path) -> Path:
             if path.exists():
                 return path
         except OSError as error:
-            fix = "may you read it? is the disk it lies on mounted?"
-            raise SlideRefused(f"{error.strerror}: {name}", where=row.slide_id, fix=fix) from None
+            raise unread(error, name, row.slide_id) from None
     what = "file not found" if name == row.path else f"file not found: {name}"
-    fix = f"paths are relative to the table's folder; line {row.line} of {table.name} says {name}"
-    raise SlideRefused(what, where=row.slide_id, fix=fix)
+    fix = f"is its disk mounted? line {row.line} of {table.name} says {name}, relative to the table's folder"
+    raise SlideUnavailable(what, where=row.slide_id, fix=fix)
 
 
 def _bases(table: Path) -> list[Path]:

@@ -17,9 +17,15 @@ class Walked:
     """What a walk found out besides files: paths as text that any console takes, each with the reason."""
 
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    unread: list[tuple[Path, OSError]] = field(default_factory=list)
+    """Those of them that the system did not let us read."""
 
     def add(self, path: Path, reason: str) -> None:
         self.left_out.append((printable(path), reason))
+
+    def add_unread(self, path: Path, error: OSError) -> None:
+        self.add(path, str(error.strerror).lower())
+        self.unread.append((path, error))
 
 
 def walk(top: Path, walked: Walked | None = None) -> Iterator[tuple[Path, list[str], list[str]]]:
@@ -38,7 +44,7 @@ def _walk(
         status = folder.stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        walked.add(folder, str(error.strerror).lower())
+        walked.add_unread(folder, error)
         return
     here = (status.st_dev, status.st_ino)
     if here in above:
@@ -54,7 +60,7 @@ def _walk(
         try:
             (folders if entry.is_dir() else files).append(entry.name)
         except OSError as error:
-            walked.add(folder / entry.name, str(error.strerror).lower())
+            walked.add_unread(folder / entry.name, error)
     yield folder, folders, files
     for name in folders:
         yield from _walk(folder / name, (*above, here), walked)

@@ -34,9 +34,9 @@ from threading import Event
 
 import yaml
 
-from pipeline.base.cores import usable_cores
 from pipeline.base.errors import StudyError
 from pipeline.base.files import write_atomic
+from pipeline.base.limits import usable_cores
 from pipeline.base.progress import console
 from pipeline.base.store import recipe_key
 from pipeline.base.types import Json

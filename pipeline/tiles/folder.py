@@ -28,7 +28,8 @@ def write_folder_tiles(source: Path, folder: Path, params: TilesParams) -> None:
 
     A plain JPEG is kept byte for byte, anything else is encoded; sizes stay as they are (readers resize). Images that
     do not decode are left out and counted as `damaged`; somebody has chosen the others, so no score drops one. What is
-    left out is named in the item. Raises `SlideRefused` where none is left.
+    left out is named in the item. Raises `SlideRefused` where none is left, `OSError` where one cannot be
+    read.
     """
     walked = Walked()
     images, writer, damaged = list_images(source, walked), TileWriter(folder), 0
@@ -61,10 +62,10 @@ class _Image(Cut):
 
 def _image(row: int, path: Path, jpeg_quality: int) -> _Image:
     """The image as a JPEG file, and its scores; without, where it cannot be decoded."""
+    data = path.read_bytes()
     try:
-        data = path.read_bytes()
         rgb_HWC = decode_jpeg(data)
-    except (OSError, ValueError):
+    except ValueError:
         return _Image(row, None)
     # Every eighth pixel is a fair sample of an image's stain.
     haematoxylin, eosin = stains(rgb_HWC[::8, ::8]).mean((0, 1)).tolist()

@@ -107,5 +107,8 @@ def _pillow(data: bytes) -> NDArray[np.uint8]:
     except UnidentifiedImageError:
         # Its own words hold an address in memory, and a refusal's reason goes into a manifest.
         raise ValueError("not an image that decodes: of no known format") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (MemoryError, ValueError):
+        raise
+    except Exception as error:
+        # Each of Pillow's plugins has its own way to stumble over a damaged file.
         raise ValueError(f"not an image that decodes: {error}") from None

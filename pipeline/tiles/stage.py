@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.base.errors import HistillError, SlideRefused
+from pipeline.base.errors import HistillError, SlideRefused, SlideUnavailable
 from pipeline.base.items import SlideItem, SlidesManifest, TilesItem, TilesManifest, TilesSummary
 from pipeline.base.manifest import Refusal
 from pipeline.base.progress import console, track
+from pipeline.base.refusals import Tracebacks
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.types import Recipe
 from pipeline.cluster.spread import each
@@ -78,6 +79,7 @@ def make_tiles(
     """
     refs = {slide.id: tiles_ref(slide, params) for slide in slides.items}
     errors: dict[Ref, SlideRefused] = {}
+    traces = Tracebacks("tiles")
     todo: dict[Ref, _Task] = {}
     for slide in slides.items:
         ref = refs[slide.id]
@@ -86,14 +88,13 @@ def make_tiles(
         if slide.id in sources:
             todo[ref] = _Task(slide, sources[slide.id], ref)
         else:
-            errors[ref] = SlideRefused(
-                "its file is not here", fix="check its path in slides.csv, then: dvc repro slides"
-            )
+            fix = "is the disk it lies on mounted? if it has moved, mend its row in slides.csv"
+            errors[ref] = SlideUnavailable("its file is not here", fix=fix)
     tasks = sorted(todo.values(), key=lambda task: (-_weight(task.slide), task.slide.id))
     with track("tiles", len(tasks), "slides") as advance:
         for task, result in each(functools.partial(_work, params=params, store=store), tasks, cluster):
             if isinstance(result, SlideRefused):
-                errors[task.ref] = result
+                errors[task.ref] = traces.keep(task.slide.id, result)
             elif isinstance(result, HistillError):
                 raise result
             advance(1, task.slide.id)
@@ -140,14 +141,14 @@ def tile_slide(source: Source, slide: SlideItem, params: TilesParams, store: Sto
     """One slide's tiles: made where the store lacks them. Raises `SlideRefused`."""
     ref = tiles_ref(slide, params)
     if not store.has(ref):
-        if source.kind == "folder":
-            _require_unchanged(lambda: folder_identity(source.path).key == slide.key)
-            with store.write(ref, tiles_recipe(params)) as folder:
+        # Claimed before it is looked at, so that another run takes the next slide.
+        with store.write(ref, tiles_recipe(params)) as folder:
+            if source.kind == "folder":
+                _require_unchanged(folder_identity(source.path).key == slide.key)
                 write_folder_tiles(source.path, folder, params)
-        else:
-            with open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct) as reader:
-                _require_unchanged(lambda: _is(slide, reader, source))
-                with store.write(ref, tiles_recipe(params)) as folder:
+            else:
+                with open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct) as reader:
+                    _require_unchanged(_is(slide, reader, source))
                     write_slide_tiles(source, folder, params, reader)
     return _item(slide, ref, store)
 
@@ -168,16 +169,11 @@ def _beside(slide: SlideItem) -> dict[str, str]:
     return {name: digest for name, digest in files.items() if digest is not None}
 
 
-def _require_unchanged(is_same: Callable[[], bool]) -> None:
-    """Others will find these tiles by the slide's identity, so they must be of just that one. Raises `SlideRefused`."""
-    try:
-        same = is_same()
-    except OSError as error:
-        raise SlideRefused(f"cannot be read: {error.strerror}", fix="may you read it? is its disk whole?") from None
+def _require_unchanged(same: bool) -> None:
+    """Others find these tiles by the slide's identity, so they must be of just that one. Raises `SlideUnavailable`."""
     if not same:
-        raise SlideRefused(
-            "it has changed since the slides stage looked at it", fix="dvc repro slides, then tiles again"
-        )
+        what = "it has changed since the slides stage looked at it"
+        raise SlideUnavailable(what, fix="dvc repro -f -s slides looks at it again")
 
 
 def _weight(slide: SlideItem) -> int:

@@ -19,8 +19,10 @@ from PIL import Image
 
 from pipeline.base.errors import SlideRefused
 from pipeline.params.tiles import TilesParams
+from pipeline.slides.files import files_of
+from pipeline.slides.read.given import require_given
 from pipeline.slides.read.opening import open_slide
-from pipeline.slides.read.reader import DAMAGED_FIX, SlideReader
+from pipeline.slides.read.reader import DAMAGED_FIX, DamagedPixels, SlideReader
 from pipeline.slides.sources import Source
 from pipeline.tiles.choice import (
     Choice,
@@ -107,13 +109,20 @@ class Chosen:
 def choose_tiles(reader: SlideReader, source: Source, params: TilesParams) -> Chosen:
     """The tiles of an open slide that are worth reading: of its own tiling, or of the grid by its tissue.
 
-    Raises `SlideRefused`: the slide is coarser than the target, or has no tissue.
+    Raises `SlideRefused`: the slide is coarser than the target, or has no tissue; `SlideUnavailable` where what of it
+    does not decode could not be read either.
     """
     levels = [(w, h, d) for (w, h), d in zip(reader.level_dimensions, reader.level_downsamples, strict=True)]
     tiling = read_tiling(source.coords, levels) if source.coords else None
     geometry = geometry_given(levels, tiling, params) if tiling else geometry_of(levels, reader.mpp_xy, params)
-    seen = look(reader, params, source.mask)
+    try:
+        seen = look(reader, params, source.mask)
+    except DamagedPixels:
+        require_given(files_of(source.path), whole=True)
+        raise
     mask, unseen = seen.mask, reader.unseen
+    if unseen:
+        require_given(files_of(source.path), whole=True)
     if tiling:
         choice = choose_given(geometry, tiling, mask)
     else:
@@ -136,8 +145,8 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
     """Tile one slide into `folder` (see writer.py), read through `reader` where it is already open.
 
     Tiles that do not decode, or that the file leaves out where there is tissue, are left out and counted as `damaged`;
-    none is ever stored as white. Raises `SlideRefused`:
-    the slide does not open, is coarser than the target, has no tissue, or nothing of it decodes.
+    none is ever stored as white. Raises `SlideRefused`: the slide does not open, is coarser than the target, has no
+    tissue, or nothing of it decodes; and `SlideUnavailable` where what does not decode could not be read either.
     """
     opened = reader or open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct)
     with contextlib.nullcontext(reader) if reader else opened as reader:
@@ -174,6 +183,8 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
         dropped.update({reason: len(rows) for reason, rows in lost_rows.items()})
         dropped["limit"] = n - len(writer) - sum(map(len, lost_rows.values()))
         dropped["damaged"] += len(unseen_N2)
+        if lost_rows["damaged"]:
+            require_given(files_of(source.path), whole=True)
         if not len(writer):
             raise all_lost(dropped, sharpest)
         said = _remarks(seen, choice, len(writer), int(chosen.outside_N.sum()))

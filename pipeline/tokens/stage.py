@@ -10,6 +10,7 @@ from pipeline.base.errors import SlideRefused
 from pipeline.base.items import TilesItem, TilesManifest, TokensItem, TokensManifest, TokensSummary
 from pipeline.base.manifest import Refusal
 from pipeline.base.progress import console, track
+from pipeline.base.refusals import Tracebacks
 from pipeline.base.store import Ref, Store
 from pipeline.params.site import ClusterParams
 from pipeline.params.tokens import TokensParams
@@ -65,7 +66,9 @@ def make_tokens(
         made = [part.job.ref(item.key) for part in work for item in part.items if item.key not in outcome.refused]
         nbytes = sum(store.nbytes(ref) for ref in made)
         timings = conclude(outcome, nbytes, time.monotonic() - began, energy.joules()) | figures
-    return _manifest(tiles, job, teacher, outcome.refused, tuple(uses)).model_copy(update={"timings": timings})
+    traces = Tracebacks("tokens")
+    refused = {key: traces.keep(error.where, error) for key, error in outcome.refused.items()}
+    return _manifest(tiles, job, teacher, refused, tuple(uses)).model_copy(update={"timings": timings})
 
 
 def _missing(items: Sequence[TilesItem], job: Job) -> list[Work]:

@@ -10,7 +10,7 @@ import pytest
 from made.slides import make_slide, tissue_picture
 from PIL import Image
 
-from pipeline.base.errors import SlideRefused
+from pipeline.base.errors import SlideRefused, SlideUnavailable
 from pipeline.base.store import Ref
 from pipeline.demo.slides import SLIDE_FILE
 from pipeline.slides.identity import Identity, file_identity, folder_identity
@@ -78,6 +78,9 @@ def test_a_folder_of_images_is_its_names_and_contents(tmp_path: Path) -> None:
     assert renamed.digest != first.digest and renamed.nbytes == first.nbytes
 
 
-def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused_and_an_empty_one_may_be_a_disk_away(tmp_path: Path) -> None:
+    with pytest.raises(SlideUnavailable, match="the folder is empty"):
+        folder_identity(tmp_path)
+    (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(SlideRefused, match="no image"):
         folder_identity(tmp_path)

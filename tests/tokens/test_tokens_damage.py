@@ -22,17 +22,23 @@ def broken_metadata(folder):
     (folder / "offsets" / "zarr.json").write_text("{half of")
 
 
+def fewer_rows(folder):
+    n = len(np.fromfile(folder / "offsets" / "c" / "0", np.int64))
+    ArrayWriter(folder / "offsets", (n - 1,), n, np.int64).write(0, np.arange(n - 1))
+
+
 def wrong_offsets(folder):
     n = len(np.fromfile(folder / "offsets" / "c" / "0", np.int64))
     ArrayWriter(folder / "offsets", (n,), n, np.int64).write(0, np.arange(n) * 10**9)
 
 
-@pytest.mark.parametrize("damage", [no_metadata, broken_metadata, wrong_offsets])
+@pytest.mark.parametrize("damage", [no_metadata, broken_metadata, fewer_rows, wrong_offsets])
 def test_a_slide_whose_tiles_are_damaged_is_refused_and_the_others_go_on(damage, tiny_params, store):
     tiles = tiles_json(store, {"a": 5, "b": 6})
     damage(store.path(Ref("tiles", tiles.recipe_key, tiles.item("a").key)))
     manifest = make_tokens(tiles, tiny_params, store, 512)
     assert [item.id for item in manifest.items] == ["b"] and [refusal.id for refusal in manifest.refused] == ["a"]
+    assert manifest.refused[0].passing and "dvc repro -f -s tiles" in manifest.refused[0].fix
     with pytest.raises(SlideRefused):
         make_tokens(tiles, tiny_params.model_copy(update={"on_error": "fail"}), store, 512)
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from made.items import tiles_item
 from made.tiles import file_bytes, tiles_json
 
-from pipeline.base.cores import usable_cores
 from pipeline.base.errors import SlideRefused
+from pipeline.base.limits import usable_cores
 from pipeline.base.store import Store
 from pipeline.params.site import ClusterParams
 from pipeline.tokens.run.scale_out import local_workers, split

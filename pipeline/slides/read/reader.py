@@ -21,6 +21,7 @@ from PIL import Image
 
 from pipeline.base.errors import SlideRefused
 from pipeline.slides.mpp import resolve_mpp
+from pipeline.slides.read.given import require_given
 from pipeline.slides.read.levels import is_reduced, require_readable
 from pipeline.slides.read.tiff import find_larger, find_lie
 from pipeline.slides.table import Mpp
@@ -56,8 +57,9 @@ class SlideReader:
         try:
             self._slide = openslide.OpenSlide(str(path))
         except (openslide.OpenSlideError, OSError) as error:
-            what = "file not found" if not path.exists() else f"OpenSlide does not open it: {str(error).rstrip('.')}"
-            fix = "check the path" if not path.exists() else "is the copy complete? is the format one OpenSlide reads?"
+            require_given([path], whole=False)
+            fix = "is the copy complete? is the format one OpenSlide reads?"
+            what = f"OpenSlide does not open it: {str(error).rstrip('.')}"
             raise SlideRefused(what, where=path.name, fix=fix) from None
         try:
             with self._errors():
@@ -119,9 +121,11 @@ class SlideReader:
         require_readable((width_px, height_px), self._own_tile_px[self.own(level)[0]], self.path.name)
         with self._errors():
             if self._dead:
+                # Opened before the other is closed: the file may be gone, and `close` takes a handle once.
+                fresh = openslide.OpenSlide(str(self.path))
+                fresh.set_cache(openslide.OpenSlideCache(CACHE_NBYTES))
                 self._slide.close()
-                self._slide = openslide.OpenSlide(str(self.path))
-                self._slide.set_cache(openslide.OpenSlideCache(CACHE_NBYTES))
+                self._slide = fresh
                 self._dead = False
             rgba = np.asarray(self._slide.read_region((x_l0, y_l0), level, (width_px, height_px)))
         rgb_HWC, alpha_HW1 = rgba[..., :3], rgba[..., 3:]

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.base.errors import SlideRefused
+from pipeline.base.refusals import from_content, unread
 from pipeline.base.types import Array
 from pipeline.tiles.grid import MAX_TILES
 
@@ -51,7 +52,12 @@ def read_tiling(path: Path, levels: Sequence[tuple[int, int, float]]) -> Tiling:
             if n > MAX_TILES:
                 raise _refused(path, f"has {n} tiles, and a worker's memory is kept for {MAX_TILES}")
             corner_N2, attributes = np.asarray(file["coords"]), dict(file["coords"].attrs)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:
+        # Somebody else's file, and h5py's many ways to stumble over it.
+        if isinstance(error, SlideRefused | MemoryError):
+            raise
+        if isinstance(error, OSError) and not from_content(error):
+            raise unread(error, f"its coordinates {path.name} cannot be read") from None
         raise _refused(path, f"cannot be read: {error}") from None
     if corner_N2.ndim != 2 or corner_N2.shape[1] != 2 or corner_N2.dtype.kind not in "iuf" or not len(corner_N2):
         raise _refused(path, f"holds no tile: coords is {corner_N2.dtype}{list(corner_N2.shape)}, not (N, 2) numbers")

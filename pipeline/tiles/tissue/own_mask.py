@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pipeline.base.errors import SlideRefused
+from pipeline.base.refusals import from_content
 from pipeline.tiles.mask_values import marked
 
 JSON_SUFFIXES = frozenset({".geojson", ".json"})
@@ -54,6 +55,8 @@ def load_mask(
         else:
             share_HW = _picture(path, slide_l0, size_px, scanned)
     except Exception as error:
+        if not from_content(error):
+            raise
         # A mask is somebody else's file: whatever it makes a parser raise, it is this slide's alone.
         fix = "GeoJSON polygons as QuPath exports them, or a PNG or TIFF of the whole slide (0 is glass)"
         raise SlideRefused(f"its mask {path.name} cannot be read: {error}", fix=fix) from None

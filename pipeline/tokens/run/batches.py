@@ -27,8 +27,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.base.cores import usable_cores
-from pipeline.base.errors import CorruptItem
+from pipeline.base.errors import HistillError
+from pipeline.base.limits import usable_cores
+from pipeline.base.refusals import about_slide
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import FILTER
 
@@ -58,7 +59,7 @@ class Batch(Generic[P]):
 
     places: Sequence[P]
     image_BSSC: Tensor
-    errors: dict[int, CorruptItem] = field(default_factory=dict)
+    errors: dict[int, HistillError] = field(default_factory=dict)
     decode_s: float = 0.0
     """Of all decode threads together."""
 
@@ -124,16 +125,16 @@ def ahead(source: Iterator[T], depth: int = 1) -> Generator[T, None, None]:
                 future.cancel()
 
 
-_Piece = tuple[dict[int, CorruptItem], float]
+_Piece = tuple[dict[int, HistillError], float]
 
 
 def _decode(places: Sequence[P], indices: range, image_BSSC: Tensor, resample: Image.Resampling) -> _Piece:
     began = time.perf_counter()
-    out, errors = image_BSSC.numpy(), {}
+    out, errors = image_BSSC.numpy(), dict[int, HistillError]()
     for i in indices:
         try:
             out[i] = places[i].reader.image(places[i].row, out.shape[1], resample)
-        except CorruptItem as error:
+        except Exception as error:
             out[i] = 0
-            errors[i] = error
+            errors[i] = about_slide(error)
     return errors, time.perf_counter() - began

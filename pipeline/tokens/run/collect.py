@@ -14,13 +14,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.errors import CorruptItem, HistillError, SlideRefused, TeacherError
+from pipeline.base.errors import CorruptItem, HistillError, SlideRefused, SlideUnavailable, TeacherError
 from pipeline.base.items import TilesItem
 from pipeline.tokens.item.encoding import Encoded
 from pipeline.tokens.job import Outcome
 from pipeline.tokens.run.batches import Batch
 from pipeline.tokens.run.in_progress import SlideInProgress, SlidePlace
 
+MADE_AGAIN = "`histill store verify` says which folder of the store to delete; then: dvc repro -f -s tiles"
 _WAITING = 3
 """Batches whose results may wait to be written."""
 
@@ -71,8 +72,12 @@ class Collector:
         self._writing.append(self._writer.submit(self._copy, slide))
 
     def refuse(self, item: TilesItem, error: HistillError) -> None:
-        """Count a slide as refused. Raises its `SlideRefused` where that ends the run."""
-        refused = SlideRefused(error.what, where=item.id, fix=error.fix)
+        """Count a slide as refused: for what its tiles are, or what may pass. Raises where that ends the run."""
+        if not isinstance(error, SlideRefused | CorruptItem):
+            raise error
+        kind, fix = (SlideUnavailable, MADE_AGAIN) if isinstance(error, CorruptItem) else (type(error), error.fix)
+        refused = kind(error.what, where=item.id, fix=fix)
+        refused.trace = error.trace
         self._outcome.refused[item.key] = refused
         if self._strict:
             raise refused from error
@@ -96,7 +101,7 @@ class Collector:
     def _lost(self, slide: SlideInProgress, error: CorruptItem) -> None:
         """An item of which rows are copied has gone or was damaged since it was looked at."""
         fix = "dvc repro -f -s tokens"
-        gone = CorruptItem(f"the tokens that its rows are copied from: {error.what}", where=error.where, fix=fix)
+        gone = SlideUnavailable(f"the tokens that its rows are copied from: {error.what}", where=error.where, fix=fix)
         slide.refuse(gone)
         self.refuse(slide.item, gone)
 

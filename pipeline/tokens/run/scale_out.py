@@ -18,9 +18,9 @@ from typing import TypeVar
 
 import torch
 
-from pipeline.base.cores import usable_cores
-from pipeline.base.errors import HistillError, SlideRefused, TeacherError
+from pipeline.base.errors import HistillError, TeacherError, WorkerLost
 from pipeline.base.items import TilesItem
+from pipeline.base.limits import usable_cores
 from pipeline.cluster.spread import each, worker_count
 from pipeline.params.site import ClusterParams
 from pipeline.params.tokens import TokensParams
@@ -102,11 +102,11 @@ def _computed(lists: Sequence[tuple[TilesItem, ...]], job: Job, cluster: Cluster
     """The outcome of each list; a list on which two workers died is given out again slide by slide."""
     alone: list[tuple[TilesItem, ...]] = []
     for some, result in each(functools.partial(_work, job=job), lists, cluster):
-        if isinstance(result, SlideRefused) and not result.where:
+        if isinstance(result, WorkerLost):
             if len(some) > 1:
                 alone += [(item,) for item in some]
                 continue
-            refused = SlideRefused(result.what, where=some[0].id, fix=result.fix)
+            refused = WorkerLost(result.what, where=some[0].id, fix=result.fix)
             result = Outcome(refused={some[0].key: refused})
         if isinstance(result, HistillError):
             raise result

@@ -7,6 +7,7 @@ Shapes: N tiles, B tiles a batch, S = side, V views.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from pipeline.base.errors import CorruptItem, TeacherError
 from pipeline.base.items import TilesItem
 from pipeline.base.limits import open_files_left
 from pipeline.base.progress import Advance, track
+from pipeline.base.refusals import about_slide
 from pipeline.teachers.engines import build_engine, gate
 from pipeline.teachers.engines.base import within_memory
 from pipeline.teachers.statistics import measure
@@ -100,6 +102,12 @@ class Worker:
                     continue
                 try:
                     reader = job.reader(item)
+                    if len(reader) != item.n:
+                        raise CorruptItem(f"its tiles are {len(reader)}, not {item.n}", where=str(reader.folder))
+                except Exception as error:
+                    collector.refuse(item, about_slide(error))
+                    continue
+                try:
                     slide = SlideInProgress(item, job, self.teacher, frozen, reader, known.get(item.key))
                 except CorruptItem as error:
                     collector.refuse(item, error)
@@ -163,8 +171,12 @@ class Worker:
 
     def _tiles(self, picked: Picked) -> Iterator[Tensor]:
         """The tiles as the teacher takes them, (N <= B, S, S, 3) uint8; those that do not decode left out."""
-        readers, size = {item.key: self.job.reader(item) for item, _ in picked}, self.job.params.batch_size
-        places = [_Tile(readers[item.key], row) for item, row in picked]
+        readers, size = dict[str, TileReader](), self.job.params.batch_size
+        for item in {item.key: item for item, _ in picked}.values():
+            # `compute` says what is wrong with those that cannot be read.
+            with contextlib.suppress(Exception):
+                readers[item.key] = self.job.reader(item)
+        places = [_Tile(readers[item.key], row) for item, row in picked if item.key in readers]
         with ThreadPoolExecutor(decode_threads(self.device), thread_name_prefix="decode") as pool:
             resample = self.teacher.preparation.resample
             for batch in decoded(packed(places, size), size, self.teacher.input_px, pool, resample=resample):

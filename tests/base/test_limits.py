@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base.cores import bound_threads, cpu_quota, usable_cores
+from pipeline.base.limits import bound_threads, cpu_quota, usable_cores
 
 USED = """
-from pipeline.base.cores import usable_cores
+from pipeline.base.limits import usable_cores
 from pipeline.base.partials import _HASH_THREADS
 from pipeline.cluster.spread import processes
 from pipeline.params.site import ClusterParams

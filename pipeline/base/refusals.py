@@ -1,0 +1,66 @@
+"""Whatever a slide makes somebody raise, as an error about that slide: what stays so, and what may pass.
+
+A cause that lies in the file is a result: it is kept, and only another file changes it. A cause that may be gone the
+next time (`HistillError.passing`) is none: the stage does all else, then fails, so that its next run looks again. Which
+of the two an `OSError` is, its number says: the operating system gives one, and a library that cannot make sense of a
+file's content gives none.
+"""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from pipeline.base.errors import HistillError, SlideRefused, SlideUnavailable
+from pipeline.base.files import write_atomic
+
+READABLE = "is the disk it lies on mounted, and may you read it?"
+FOLDER = Path("reports/errors")
+"""Where tracebacks are, below the project."""
+
+
+def unread(error: OSError, what: str, where: str = "") -> SlideUnavailable:
+    """`what` could not be read, and the operating system says why. Raises nothing; see `from_content` for the rest."""
+    return SlideUnavailable(f"{what}: {error.strerror or error}", where=where, fix=READABLE)
+
+
+def from_content(error: BaseException) -> bool:
+    """Whether the cause lies in what was read, and not in whether it could be read."""
+    return not isinstance(error, MemoryError) and not (isinstance(error, OSError) and error.errno is not None)
+
+
+def about_slide(error: Exception, where: str = "") -> HistillError:
+    """What was raised while one slide was looked at, as an error of the family; our own stay as they are.
+
+    A library's exception, or a bug of ours that only some slides meet, is that slide's refusal with the traceback.
+    """
+    if isinstance(error, HistillError):
+        return error
+    if isinstance(error, MemoryError):
+        fix = "run again with fewer workers at a time (cluster.workers), or where there is more memory"
+        return SlideUnavailable("it takes more memory than there was", where=where, fix=fix)
+    if isinstance(error, OSError) and not from_content(error):
+        name = Path(str(error.filename)).name if error.filename else "it"
+        return unread(error, f"{name} cannot be read", where)
+    first = (str(error).splitlines() or [""])[0]
+    what = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    refused = SlideRefused(what, where=where, fix="is the file whole? open it in a viewer, or leave it out")
+    refused.trace = "".join(traceback.format_exception(error))
+    return refused
+
+
+class Tracebacks:
+    """The tracebacks of a stage's refusals, in one file that a run without any removes."""
+
+    def __init__(self, stage: str) -> None:
+        self.path = FOLDER / f"{stage}.txt"
+        self.path.unlink(missing_ok=True)
+        self._found: list[str] = []
+
+    def keep(self, slide_id: str, error: SlideRefused) -> SlideRefused:
+        """Write the error's traceback, where it has one; the error with where that is."""
+        if not error.trace:
+            return error
+        self._found.append(f"slide {slide_id}\n{error.trace}")
+        write_atomic(self.path, "\n".join(self._found).encode(errors="backslashreplace"))
+        return type(error)(error.what, where=error.where, fix=f"{error.fix} (traceback: {self.path})")
