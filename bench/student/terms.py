@@ -7,7 +7,7 @@ with `cls` alone. The last line is one JSON object.
 
 Of what is done to the batch the kernels are counted too that an eager device starts, and the bytes that they read and
 write, as a share of those of the whole step: on a GPU such work is memory traffic. (Counted in fp32; in bf16 the step's
-own is about half, so the share nearly doubles.)
+own is about half, so the share nearly doubles.) Beside it stands its share of the step's CPU seconds, timed alone.
 
 What this does not cover: what an arm does to the student's fidelity.
 """
@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.clock import ratios, turns
+from bench.clock import median, ratios, turns
 from bench.printing import finish, show
 from bench.scratch import scratch
 from bench.student.corpus import TILE_PX, make_corpus
@@ -95,26 +95,32 @@ def main() -> None:
     taken = turns({name: partial(finished, arm.step) for name, arm in made.items()}, options.repeats)
     best_s = {name: min(one.wall_s for one in each) for name, each in taken.items()}
     added = {name: ratios(each, taken[BASE]) for name, each in taken.items()}
+    alone = turns({name: partial(finished, arm.change) for name, arm in made.items()}, options.repeats)
+    share = {name: median(alone[name]).cpu_s / median(taken[name]).cpu_s for name in made}
     rows = [
         (name, 1000 * best_s[name], best_s[name] / best_s[BASE], added[name]["cpu"], arm.parameters or "",
-         arm.inputs.kernels or "", arm.inputs.nbytes / arm.whole.nbytes)
+         arm.inputs.kernels or "", arm.inputs.nbytes / arm.whole.nbytes, share[name] if arm.inputs.kernels else 0)
         for name, arm in made.items()
     ]  # fmt: skip
     where = f"{device.type}, {torch.get_num_threads()} thread(s), batch {options.batch}, best of {options.repeats}"
     columns = (
-        "arm", "ms a step", f"times {BASE}", "by CPU seconds", "adapter's weights", "input's kernels", "share of bytes"
+        "arm", "ms a step", f"times {BASE}", "by CPU seconds", "adapter's weights", "input's kernels", "bytes", "CPU s"
     )  # fmt: skip
     show(f"What objectives and adapters add to a step: {where}", columns, rows)
-    traffic = {name: {"inputs": vars(arm.inputs), "step": vars(arm.whole)} for name, arm in made.items()}
+    traffic = {
+        name: {"inputs": vars(arm.inputs), "step": vars(arm.whole), "of_cpu": round(share[name], 4)}
+        for name, arm in made.items()
+    }
     told = {"batch": options.batch, **{name: round(1000 * s, 1) for name, s in best_s.items()}}
     finish({**told, f"over_{BASE}": added, "traffic": traffic})
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A step without the optimiser's, the adapter's parameters, and the traffic of its inputs and of all of it."""
+    """A step without the optimiser's, what of it is done to the batch, the adapter's parameters, and both's traffic."""
 
     step: Callable[[], None]
+    change: Callable[[], None]
     parameters: int
     inputs: Traffic
     whole: Traffic
@@ -176,6 +182,9 @@ def _step(params: StudentParams, loader: Loader, batch: Batch) -> Arm:
     shown = batch if params.objective.patch > 0 else replace(batch, patch_NTD=None, scale_NT=None)
     inputs = Inputs(params, corpus, loader)
 
+    def change() -> None:
+        inputs(0, shown)
+
     def step() -> None:
         model.zero_grad()
         made = inputs(0, shown)
@@ -184,10 +193,10 @@ def _step(params: StudentParams, loader: Loader, batch: Batch) -> Arm:
     parameters = sum(p.numel() for p in model.adapter.parameters()) if model.adapter else 0
     step()
     with Counting() as of_inputs:
-        inputs(0, shown)
+        change()
     with Counting() as of_all:
         step()
-    return Arm(step, parameters, of_inputs.seen, of_all.seen)
+    return Arm(step, change, parameters, of_inputs.seen, of_all.seen)
 
 
 if __name__ == "__main__":

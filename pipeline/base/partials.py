@@ -12,10 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.base.errors import StoreFull, StoreReadOnly
+from pipeline.base.files import open_to, umask
 from pipeline.base.limits import usable_cores
 
 ITEM_FILE = "item.json"
 _HASH_THREADS = min(4, usable_cores())
+_HASHED_ALONE = 8 << 20
+"""Bytes of an item that one thread hashes."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
@@ -33,19 +36,26 @@ def describe(folder: Path) -> bytes:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.relative_to(folder).as_posix() != ITEM_FILE
     ]
-    # Hashing lets go of the GIL; an item of thousands of chunks would hold its writer up for as long on one thread.
-    with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        sums = pool.map(file_sha256, paths)
-        files = {
-            path.relative_to(folder).as_posix(): {"nbytes": path.stat().st_size, "sha256": sha256}
-            for path, sha256 in zip(paths, sums, strict=True)
-        }
+    sizes = [path.stat().st_size for path in paths]
+    # Hashing lets go of the GIL; an item of thousands of chunks would hold its writer up for as long on one thread,
+    # and one of a few small files takes less than the threads to start.
+    if sum(sizes) < _HASHED_ALONE:
+        sums = [file_sha256(path) for path in paths]
+    else:
+        with ThreadPoolExecutor(_HASH_THREADS) as pool:
+            sums = list(pool.map(file_sha256, paths))
+    files = {
+        path.relative_to(folder).as_posix(): {"nbytes": nbytes, "sha256": sha256}
+        for path, nbytes, sha256 in zip(paths, sizes, sums, strict=True)
+    }
     return json.dumps(files, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def sync_tree(folder: Path) -> None:
-    """Make everything in a folder, and the folder itself, survive a power cut."""
+    """Make everything in a folder, and the folder itself, survive a power cut, and readable to whom the umask lets."""
+    mask = umask()
     for path in sorted(folder.rglob("*"), reverse=True):
+        open_to(mask, path)
         sync_folder(path)
     sync_folder(folder)
 
@@ -70,9 +80,14 @@ def store_errors(where: Path) -> Iterator[None]:
         if not at.is_relative_to(root) and not root.is_relative_to(at):
             raise
         if error.errno in _FULL:
-            fix = "free some space (`histill store prune`), or point HISTILL_STORE at a larger disk; then run again"
+            fix = (
+                "free some space (`histill store prune` shows what nobody names, and leaves what this run has made), "
+                "or point HISTILL_STORE at a larger disk; then run again"
+            )
             raise StoreFull(f"no room left: {error.strerror}", where=str(where), fix=fix) from error
         if error.errno in _READ_ONLY:
-            fix = "make it writable, or point HISTILL_STORE at a store of your own"
+            fix = (
+                "make it writable (docs/sharing.md, for a group's store), or point HISTILL_STORE at a store of your own"
+            )
             raise StoreReadOnly(f"cannot write: {error.strerror}", where=str(where), fix=fix) from error
         raise

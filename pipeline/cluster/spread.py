@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.base.errors import HistillError, ParamsError, WorkerLost
+from pipeline.base.errors import ClusterError, HistillError, WorkerLost
 from pipeline.base.limits import usable_cores
-from pipeline.base.progress import console
-from pipeline.base.refusals import about_slide
+from pipeline.cluster.client import Watch, joined, local
+from pipeline.cluster.refusals import about_slide
 from pipeline.params.site import ClusterParams
 
 if TYPE_CHECKING:
@@ -16,61 +18,38 @@ if TYPE_CHECKING:
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+_POLL_S = 0.05
 
 
 def each(
     work: Callable[[Task], Result], tasks: Sequence[Task], params: ClusterParams
 ) -> Iterator[tuple[Task, Result | HistillError]]:
-    """Call `work` on every task and yield (task, result or the `HistillError` it raised) as they finish.
+    """Call `work` on every task and yield (task, result or the `HistillError` that it came to) as they finish.
 
-    `work` and the tasks are pickled. A worker that dies (a decoder's segfault) is started again, and what it held is
-    tried once more, one task at a time, so that only the guilty one dies again and ends as a `SlideRefused`. Any other
-    exception is a bug and is raised. The order of results depends on timing: sort what is kept.
+    `work` and the tasks are pickled; paths in them must be absolute, since a worker may run anywhere. Whatever a task
+    raises is its own (`about_slide`). A worker that dies (a decoder's segfault) is started again, and what it held is
+    tried once more, one task at a time, so that only the guilty one dies again and ends as `WorkerLost`. The order of
+    results depends on timing: sort what is kept. Raises `ClusterError` where the scheduler goes away.
 
     Only where the params ask for one worker does the work run in this process, which then dies with it.
     """
     if not tasks:
         return
-    workers = processes(len(tasks), params)
     if params.scheduler is None and params.workers == 1:
         for task in tasks:
             yield task, _guarded(work, task)
         return
-    import dask
-    from dask.distributed import Client, KilledWorker, LocalCluster, as_completed
-
-    settings = {
-        "distributed.scheduler.allowed-failures": 0,
-        # Mapped tiles count as memory: a worker paused by them would never go on.
-        "distributed.worker.memory.pause": False,
-        "distributed.worker.memory.terminate": False,
-        "distributed.logging.distributed": "error",
-        "distributed.comm.timeouts.connect": "60s",
-    }
-    with dask.config.set(settings):
-        if params.scheduler is None:
-            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
-            client = Client(cluster)
-        else:
-            cluster, client = None, _joined(params.scheduler)
-        try:
-            futures = {client.submit(_guarded, work, task, pure=False): task for task in tasks}
-            suspects = []
-            for future in as_completed(futures):
-                try:
-                    yield futures[future], future.result()
-                except KilledWorker:
-                    suspects.append(futures[future])
-            for task in suspects:
-                try:
-                    yield task, client.submit(_guarded, work, task, pure=False).result()
-                except KilledWorker:
-                    fix = "had its machine the memory? if its decoder crashes (see another viewer), leave it out"
-                    yield task, WorkerLost("the worker process was lost on it, twice", fix=fix)
-        finally:
-            client.close()
-            if cluster is not None:
-                cluster.close()
+    workers, needs = processes(len(tasks), params), getattr(work, "func", work).__module__
+    with local(workers, needs) if params.scheduler is None else joined(params.scheduler) as client:
+        watch = Watch(client, params.scheduler)
+        suspects = []
+        for task, result in _results(client, watch, work, tasks):
+            if isinstance(result, WorkerLost):
+                suspects.append(task)
+            else:
+                yield task, result
+        for task in suspects:
+            yield from _results(client, watch, work, [task])
 
 
 def processes(n_tasks: int, params: ClusterParams) -> int:
@@ -80,27 +59,38 @@ def processes(n_tasks: int, params: ClusterParams) -> int:
 
 def worker_count(scheduler: str) -> int:
     """Workers that a running scheduler has now, at least 1: some may be on their way."""
-    with _joined(scheduler) as client:
-        return max(1, _workers(client))
+    with joined(scheduler) as client:
+        return max(1, len(Watch(client, scheduler).workers()))
 
 
-def _joined(scheduler: str) -> Client:
-    """A client of a running scheduler; says so where it has no worker yet. Raises `ParamsError` where none answers."""
-    from dask.distributed import Client
+def _results(
+    client: Client, watch: Watch, work: Callable[[Task], Result], tasks: Sequence[Task]
+) -> Iterator[tuple[Task, Result | HistillError]]:
+    """All of them at once; `WorkerLost` for those that were at work where a process was lost."""
+    from dask.distributed import KilledWorker, as_completed
 
-    try:
-        client = Client(scheduler)
-    except (OSError, ValueError) as error:
-        fix = "start one: `dask scheduler`, then a `dask worker` on each machine; or leave `cluster.scheduler` null"
-        what = f"no Dask scheduler answers: {str(error).splitlines()[0]}"
-        raise ParamsError(what, where=f"cluster.scheduler: {scheduler}", fix=fix) from None
-    if not _workers(client):
-        console.print(f"{scheduler} has no worker yet: waiting for one", soft_wrap=True, style="yellow")
-    return client
-
-
-def _workers(client: Client) -> int:
-    return len(client.scheduler_info(n_workers=-1)["workers"])
+    watch.look()
+    futures = {client.submit(_guarded, work, task, pure=False): task for task in tasks}
+    completed = as_completed(futures)
+    while not completed.is_empty():
+        # Asked now and then and not waited for, since without workers or scheduler nothing would ever come.
+        watch.look()
+        ready = completed.next_batch(block=False)
+        if not ready:
+            time.sleep(_POLL_S)
+        for future in ready:
+            task = futures.pop(future)
+            try:
+                yield task, future.result()
+            except KilledWorker:
+                fix = "had its machine the memory? if its decoder crashes (see another viewer), leave it out"
+                yield task, WorkerLost("the worker process was lost on it, twice", fix=fix)
+            except (CancelledError, OSError):
+                raise watch.lost() from None
+            except Exception as error:
+                # Not what the work raised, which is a result: the task itself did not get there.
+                what = f"a worker cannot run the work: {type(error).__name__}: {error}".splitlines()[0]
+                raise ClusterError(what, fix="has every machine the same Histill?") from error
 
 
 def _guarded(work: Callable[[Task], Result], task: Task) -> Result | HistillError:

@@ -13,8 +13,8 @@ from pipeline.base.items import SlideFile, SlideItem, SlidesManifest, SlidesSumm
 from pipeline.base.limits import usable_cores
 from pipeline.base.manifest import Refusal
 from pipeline.base.progress import console, track
-from pipeline.base.refusals import Tracebacks, about_slide
 from pipeline.base.store import Store
+from pipeline.cluster.refusals import Tracebacks, about_slide
 from pipeline.cluster.spread import each
 from pipeline.demo.slides import demo_ref
 from pipeline.params.site import ClusterParams

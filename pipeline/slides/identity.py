@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base.partials import file_sha256
-from pipeline.base.refusals import unread
+from pipeline.cluster.refusals import unread
 from pipeline.slides.files import files_of
 from pipeline.slides.images import list_images
 from pipeline.slides.read.reader import SlideReader

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.base.errors import SlideRefused, SlideUnavailable
-from pipeline.base.refusals import unread
+from pipeline.cluster.refusals import unread
 from pipeline.slides.walk import Walked, printable, walk
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})

@@ -85,6 +85,12 @@ def _side(params: TokensParams, own_px: int) -> int:
     return side
 
 
+def anywhere(params: TokensParams) -> TokensParams:
+    """The same, with a path that a process with another working directory finds too."""
+    weights = None if params.weights is None else str(_weights_path(params.weights).absolute())
+    return params.model_copy(update={"weights": weights})
+
+
 def _weights_path(text: str) -> Path:
     """Relative to here, or (a temporary experiment does not carry the file) to the project it was made from."""
     path = Path(text).expanduser()

@@ -10,9 +10,10 @@ from pipeline.base.errors import HistillError, SlideRefused, SlideUnavailable
 from pipeline.base.items import SlideItem, SlidesManifest, TilesItem, TilesManifest, TilesSummary
 from pipeline.base.manifest import Refusal
 from pipeline.base.progress import console, track
-from pipeline.base.refusals import Tracebacks
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.types import Recipe
+from pipeline.cluster.refusals import Tracebacks
+from pipeline.cluster.sharing import left_over
 from pipeline.cluster.spread import each
 from pipeline.params.site import ClusterParams
 from pipeline.params.tiles import TilesParams
@@ -91,13 +92,21 @@ def make_tiles(
             fix = "is the disk it lies on mounted? if it has moved, mend its row in slides.csv"
             errors[ref] = SlideUnavailable("its file is not here", fix=fix)
     tasks = sorted(todo.values(), key=lambda task: (-_weight(task.slide), task.slide.id))
+    work = functools.partial(_work, params=params, store=store)
     with track("tiles", len(tasks), "slides") as advance:
-        for task, result in each(functools.partial(_work, params=params, store=store), tasks, cluster):
-            if isinstance(result, SlideRefused):
-                errors[task.ref] = traces.keep(task.slide.id, result)
-            elif isinstance(result, HistillError):
-                raise result
-            advance(1, task.slide.id)
+        while tasks:
+            passed = []
+            for task, result in each(work, tasks, cluster):
+                if result is None:
+                    passed.append(task)
+                    continue
+                if isinstance(result, SlideRefused):
+                    errors[task.ref] = traces.keep(task.slide.id, result)
+                elif isinstance(result, HistillError):
+                    raise result
+                advance(1, task.slide.id)
+            tasks = left_over(passed, lambda task: task.ref, store, "tiles")
+            advance(len(passed) - len(tasks))
     errors = {ref: error for ref, error in errors.items() if not store.has(ref)}
     refused = [Refusal.of(slide.id, errors[refs[slide.id]]) for slide in slides.items if refs[slide.id] in errors]
     if refused and params.on_error == "fail":
@@ -153,7 +162,10 @@ def tile_slide(source: Source, slide: SlideItem, params: TilesParams, store: Sto
     return _item(slide, ref, store)
 
 
-def _work(task: _Task, params: TilesParams, store: Store) -> TilesItem:
+def _work(task: _Task, params: TilesParams, store: Store) -> TilesItem | None:
+    """None where another process is at it."""
+    if not store.has(task.ref) and store.being_written(task.ref):
+        return None
     return tile_slide(task.source, task.slide, params, store)
 
 

@@ -98,11 +98,15 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What became of some slides: tiles computed, or cached already; slides refused by their key; where time went."""
+    """What became of some slides: tiles computed, or cached already; slides refused by their key; where time went.
+
+    `elsewhere` are the keys of those that another process was at, and that were passed over.
+    """
 
     tiles: int = 0
     cached: int = 0
     refused: dict[str, SlideRefused] = field(default_factory=dict)
+    elsewhere: set[str] = field(default_factory=set)
     spent: Spent = field(default_factory=Spent)
 
     def add(self, other: Outcome) -> None:
@@ -110,5 +114,6 @@ class Outcome:
         self.tiles += other.tiles
         self.cached += other.cached
         self.refused |= other.refused
+        self.elsewhere |= other.elsewhere
         for name, seconds in other.spent.items():
             self.spent.add(name, seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
 
@@ -10,16 +11,18 @@ from pipeline.base.errors import SlideRefused
 from pipeline.base.items import TilesItem, TilesManifest, TokensItem, TokensManifest, TokensSummary
 from pipeline.base.manifest import Refusal
 from pipeline.base.progress import console, track
-from pipeline.base.refusals import Tracebacks
 from pipeline.base.store import Ref, Store
+from pipeline.cluster.refusals import Tracebacks
+from pipeline.cluster.sharing import left_over
 from pipeline.params.site import ClusterParams
 from pipeline.params.tokens import TokensParams
-from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.loading import anywhere, load_teacher
 from pipeline.teachers.registry import mpp_warning
 from pipeline.teachers.teacher import Teacher
 from pipeline.tokens import calibration
 from pipeline.tokens.estimate import Estimate, announce, conclude
 from pipeline.tokens.job import Job, Outcome
+from pipeline.tokens.precision import resolved
 from pipeline.tokens.recipe import tokens_recipe
 from pipeline.tokens.run.copying import Work, copy_whole
 from pipeline.tokens.run.scale_out import compute_all, precision_there
@@ -39,12 +42,14 @@ def make_tokens(
     cluster = cluster or ClusterParams()
     teacher = load_teacher(params, store, demo_px)
     _warn_of_mpp(tiles, teacher)
-    recipe = tokens_recipe(tiles, teacher, params, precision_there(params, cluster))
+    recipe = tokens_recipe(
+        tiles, teacher, params, resolved(tiles, teacher, params, store, lambda: precision_there(params, cluster))
+    )
     # The gate compares two engines and learns nothing: held-out tiles will do where there are no others.
     golden = tuple(
         calibration.choose(tiles.items, params.gate.tiles) or calibration.spread(tiles.items, params.gate.tiles)
     )
-    job = Job(tiles.recipe, recipe, params, store, demo_px, golden)
+    job = Job(tiles.recipe, recipe, anywhere(params), store, demo_px, golden)
     uses = [*teacher.uses, *([] if params.patch == "none" else [str(job.calibration)])]
     work = _missing(tiles.items, job)
     outcome = Outcome()
@@ -59,16 +64,25 @@ def make_tokens(
             estimate = Estimate(total, advance)
             for part in work or [Work(job, [])]:
                 left = copy_whole(part, teacher, estimate)
-                if left or not part.items:
+                again = bool(left) or not part.items
+                while again:
                     done, of_gate = compute_all(left, part.job, picked, teacher, cluster, estimate)
                     outcome.add(done)
                     figures |= of_gate
+                    passed = [item for item in left if item.key in done.elsewhere]
+                    left = left_over(passed, functools.partial(_ref, part.job), store, "tokens")
+                    estimate(sum(item.n for item in passed) - sum(item.n for item in left), "", True)
+                    again = bool(left)
         made = [part.job.ref(item.key) for part in work for item in part.items if item.key not in outcome.refused]
         nbytes = sum(store.nbytes(ref) for ref in made)
         timings = conclude(outcome, nbytes, time.monotonic() - began, energy.joules()) | figures
     traces = Tracebacks("tokens")
     refused = {key: traces.keep(error.where, error) for key, error in outcome.refused.items()}
     return _manifest(tiles, job, teacher, refused, tuple(uses)).model_copy(update={"timings": timings})
+
+
+def _ref(job: Job, item: TilesItem) -> Ref:
+    return job.ref(item.key)
 
 
 def _missing(items: Sequence[TilesItem], job: Job) -> list[Work]:

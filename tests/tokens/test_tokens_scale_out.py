@@ -4,6 +4,8 @@ import os
 import shutil
 import signal
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -16,7 +18,7 @@ from made.tiles import file_bytes, tiles_json
 
 from pipeline.base.errors import SlideRefused
 from pipeline.base.limits import usable_cores
-from pipeline.base.store import Store
+from pipeline.base.store import Ref, Store
 from pipeline.params.site import ClusterParams
 from pipeline.tokens.run.scale_out import local_workers, split
 from pipeline.tokens.stage import make_tokens
@@ -28,7 +30,7 @@ def kill_an_owner(store: Store, killed: list[int], give_up: threading.Event) -> 
     """kill -9 a process of ours that holds a partial folder in which something is written already."""
     while not killed and not give_up.wait(0.01):
         # First, since to ask for every process's files takes longer than the work does.
-        if not list(store.root.glob("tokens/*/.partials/*/*/cls/c/0/0/0")):
+        if not list(store.root.glob("tokens/*/.partials/*/*/cls/c.0.0.0")):
             continue
         for child in psutil.Process().children(recursive=True):
             try:
@@ -83,6 +85,11 @@ def test_an_outside_schedulers_worker_makes_the_same_and_is_told_of_the_next_run
     assert all(file_bytes(there, manifest, slide) == file_bytes(here, expected, slide) for slide in ("a", "b"))
 
 
+def test_lists_are_bounded_so_that_late_workers_find_some():
+    items = [tiles_item(f"s{i}", 10_000, key=f"k{i}") for i in range(100)]
+    assert [sum(item.n for item in some) for some in split(items, 256, 1)] == [50_000] * 20
+
+
 def test_without_a_word_a_cpu_has_one_process():
     if not torch.cuda.is_available():
         assert local_workers(ClusterParams()) == 1 and local_workers(ClusterParams(workers=3)) == 3
@@ -97,3 +104,30 @@ def test_lists_hold_each_slide_once_the_largest_first(sizes, batch, workers):
     assert flat == sorted(flat, reverse=True) and all(lists)
     if len(items) >= workers and len(set(sizes)) == 1:
         assert len(lists) >= min(workers, len(items))
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+def test_a_slide_that_another_run_is_at_is_left_to_it_or_made_once_it_lets_go(finishes, tiny_params, tmp_path):
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    tiles = tiles_json(here, {"a": 9, "b": 5, "c": 4})
+    shutil.copytree(here.root, there.root)
+    expected = make_tokens(tiles, tiny_params, here, 512)
+    refs = {item.id: Ref.of(expected, item) for item in expected.items}
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            with there.write(refs["a"], here.recipe(refs["a"])) as folder:
+                run = pool.submit(make_tokens, tiles, tiny_params, there, 512)
+                deadline = time.monotonic() + 60
+                while not (there.has(refs["b"]) and there.has(refs["c"])):
+                    assert time.monotonic() < deadline and not run.done()
+                    time.sleep(0.02)
+                assert not there.has(refs["a"])
+                if not finishes:
+                    raise KeyboardInterrupt
+                shutil.copytree(here.path(refs["a"]), folder, dirs_exist_ok=True)
+                (folder / "item.json").unlink()
+        except KeyboardInterrupt:
+            pass
+        manifest = run.result(timeout=60)
+    assert manifest.model_dump() == expected.model_dump()
+    assert all(file_bytes(there, manifest, slide) == file_bytes(here, expected, slide) for slide in "abc")

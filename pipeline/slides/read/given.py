@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.base.refusals import unread
+from pipeline.cluster.refusals import unread
 
 _BLOCK, _ENDS = 8 << 20, 16 << 20
 

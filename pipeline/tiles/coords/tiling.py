@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.base.errors import SlideRefused
-from pipeline.base.refusals import from_content, unread
 from pipeline.base.types import Array
+from pipeline.cluster.refusals import from_content, unread
 from pipeline.tiles.grid import MAX_TILES
 
 UM_TIMES_POWER = 10.0

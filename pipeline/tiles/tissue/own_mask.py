@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pipeline.base.errors import SlideRefused
-from pipeline.base.refusals import from_content
+from pipeline.cluster.refusals import from_content
 from pipeline.tiles.mask_values import marked
 
 JSON_SUFFIXES = frozenset({".geojson", ".json"})

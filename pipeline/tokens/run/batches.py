@@ -29,7 +29,7 @@ from torch import Tensor
 
 from pipeline.base.errors import HistillError
 from pipeline.base.limits import usable_cores
-from pipeline.base.refusals import about_slide
+from pipeline.cluster.refusals import about_slide
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import FILTER
 

@@ -18,9 +18,10 @@ from typing import TypeVar
 
 import torch
 
-from pipeline.base.errors import HistillError, TeacherError, WorkerLost
+from pipeline.base.errors import HistillError, SlideRefused, TeacherError, WorkerLost
 from pipeline.base.items import TilesItem
 from pipeline.base.limits import usable_cores
+from pipeline.cluster.refusals import Tracebacks
 from pipeline.cluster.spread import each, worker_count
 from pipeline.params.site import ClusterParams
 from pipeline.params.tokens import TokensParams
@@ -35,6 +36,8 @@ from pipeline.tokens.run.worker import Worker
 _LISTS_PER_WORKER = 8
 _BATCHES_MIN = 16
 """Of a list: the stream fills and drains once a list."""
+_TILES_MAX = 50_000
+"""Of a list: workers that come late find lists left, and each list's end shows on the bar."""
 
 Figures = dict[str, float]
 Task = TypeVar("Task")
@@ -89,7 +92,7 @@ def compute_all(
 def split(items: Sequence[TilesItem], batch_size: int, workers: int) -> list[tuple[TilesItem, ...]]:
     """Lists of slides, the largest slides first; small ones together until a list is worth handing out."""
     enough = max(_BATCHES_MIN * batch_size, sum(item.n for item in items) // (workers * _LISTS_PER_WORKER))
-    enough = min(enough, -(-sum(item.n for item in items) // max(1, workers)))
+    enough = min(enough, -(-sum(item.n for item in items) // max(1, workers)), _TILES_MAX)
     lists: list[list[TilesItem]] = [[]]
     for item in sorted(items, key=lambda item: (-item.n, item.id)):
         if sum(other.n for other in lists[-1]) >= enough:
@@ -108,6 +111,9 @@ def _computed(lists: Sequence[tuple[TilesItem, ...]], job: Job, cluster: Cluster
                 continue
             refused = WorkerLost(result.what, where=some[0].id, fix=result.fix)
             result = Outcome(refused={some[0].key: refused})
+        if isinstance(result, SlideRefused):
+            # Of the whole list: not what one of its slides is, which `Worker.compute` finds out by itself.
+            raise Tracebacks("tokens").keep(some[0].id, result)
         if isinstance(result, HistillError):
             raise result
         yield result
@@ -147,7 +153,7 @@ _held: list[tuple[object, Worker]] = []
 def _worker(job: Job) -> Worker:
     """Raises `TeacherError` where this machine's weights are not those that the run was started with."""
     # All of it: an outside scheduler's workers outlive a run, whose next may ask for a stricter gate or `on_error`.
-    made_for = job.store.root, job.recipe, job.params, job.golden, job.threads
+    made_for = (job.store.root, job.store.bases), job.recipe, job.params, job.golden, job.threads
     if not _held or _held[0][0] != made_for:
         _held.clear()
         teacher = load_teacher(job.params, job.store, job.demo_px)

@@ -21,7 +21,7 @@ from pipeline.base.errors import CorruptItem, TeacherError
 from pipeline.base.items import TilesItem
 from pipeline.base.limits import open_files_left
 from pipeline.base.progress import Advance, track
-from pipeline.base.refusals import about_slide
+from pipeline.cluster.refusals import about_slide
 from pipeline.teachers.engines import build_engine, gate
 from pipeline.teachers.engines.base import within_memory
 from pipeline.teachers.statistics import measure
@@ -99,6 +99,9 @@ class Worker:
                 item = todo.popleft()
                 if job.store.has(job.ref(item.key)):
                     report(item.n, item.id)
+                    continue
+                if job.store.being_written(job.ref(item.key)):
+                    outcome.elsewhere.add(item.key)
                     continue
                 try:
                     reader = job.reader(item)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.base.errors import CorruptItem, SlideRefused, SlideUnavailable, StoreFull, WorkerLost
 from pipeline.base.manifest import Refusal
-from pipeline.base.refusals import Tracebacks, about_slide
+from pipeline.cluster.refusals import Tracebacks, about_slide
 
 
 def held_by_another(path: Path) -> None:

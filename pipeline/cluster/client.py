@@ -1,0 +1,169 @@
+"""A Dask client for the work of a stage: of a local cluster, or of a scheduler that is already running.
+
+Of an outside cluster it is checked that all of its processes have the same packages and the same Histill, since bytes
+depend on both; and while the work runs it is said within seconds that no worker is left, or no scheduler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from pipeline.base.errors import ClusterError, ParamsError
+from pipeline.base.progress import console
+
+if TYPE_CHECKING:
+    from dask.distributed import Client
+
+PACKAGES = ("histill", "dask", "distributed", "numpy", "torch", "zarr")
+"""What every process of a cluster must have alike."""
+LOOK_S = 2.0
+"""Between two looks at the workers."""
+_ANSWER_S = 10.0
+"""For a scheduler to answer the first time."""
+_SETTINGS = {
+    "distributed.scheduler.allowed-failures": 0,
+    # Mapped tiles count as memory: a worker paused by them would never go on.
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.logging.distributed": "error",
+    "distributed.comm.timeouts.connect": "60s",
+    "distributed.worker.multiprocessing-method": "forkserver",
+}
+_START = "`dask scheduler`, then `dask worker ADDRESS --nthreads 1` on each machine"
+
+
+@contextlib.contextmanager
+def local(workers: int, needs: str) -> Iterator[Client]:
+    """A client of as many worker processes here, which end with the block.
+
+    They are forked from a server that has imported the module `needs`, as each of them would else, for seconds.
+    """
+    import dask
+    from dask.distributed import Client, LocalCluster
+    from distributed.utils import get_mp_context
+
+    with dask.config.set(_SETTINGS):
+        # Dask makes a choice of its own when it is first asked, which is without the module.
+        get_mp_context().set_forkserver_preload(["distributed", needs])
+    with (
+        dask.config.set(_SETTINGS),
+        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextlib.contextmanager
+def joined(scheduler: str) -> Iterator[Client]:
+    """A client of a running scheduler.
+
+    Raises `ParamsError` where none answers, and `ClusterError` where its processes are not like this one.
+    """
+    import dask
+    from dask.distributed import Client
+    from dask.utils import parse_timedelta
+
+    # What it has to say of a lost connection is said here, in a line.
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    configured = parse_timedelta(dask.config.get("distributed.comm.timeouts.connect"))
+    try:
+        client = Client(scheduler, timeout=min(configured, _ANSWER_S))
+    except (OSError, ValueError) as error:
+        what = f"no Dask scheduler answers: {str(error).splitlines()[0]}"
+        fix = f"start one: {_START}; or leave `cluster.scheduler` null"
+        raise ParamsError(what, where=f"cluster.scheduler: {scheduler}", fix=fix) from None
+    try:
+        _require_alike(scheduler, {"the scheduler": client.run_on_scheduler(probe())})
+        yield client
+    finally:
+        with contextlib.suppress(Exception):
+            client.close(timeout=LOOK_S)
+
+
+class Watch:
+    """Looks at a cluster now and then: is there a scheduler, is there a worker, and is each like this process?"""
+
+    def __init__(self, client: Client, scheduler: str | None) -> None:
+        self._client, self._scheduler = client, scheduler
+        self._next, self._known, self._alone = 0.0, set[str](), False
+
+    def look(self) -> None:
+        """At most every `LOOK_S`. Raises `ClusterError` where there is no scheduler, or a worker is not like us."""
+        if self._scheduler is None or time.monotonic() < self._next:
+            return
+        workers = set(self.workers())
+        if not workers and not self._alone:
+            what = f"{self._scheduler} has no worker: waiting for one (`dask worker {self._scheduler} --nthreads 1`)"
+            console.print(f"{what}; Ctrl-C ends the run, and what is done is kept", soft_wrap=True, style="yellow")
+        self._alone = not workers
+        fresh = sorted(workers - self._known)
+        if fresh:
+            told = self._client.run(probe(), workers=fresh, on_error="return")
+            _require_alike(self._scheduler, {f"worker {address}": found for address, found in told.items()})
+        self._known |= workers
+        self._next = time.monotonic() + LOOK_S
+
+    def workers(self) -> list[str]:
+        """The addresses of the workers that there are. Raises `ClusterError` where there is no scheduler."""
+        if self._client.status != "running":
+            raise self.lost()
+        try:
+            return list(self._client.scheduler_info(n_workers=-1)["workers"])
+        except (OSError, TimeoutError):
+            raise self.lost() from None
+
+    def lost(self) -> ClusterError:
+        """The scheduler does not answer any more."""
+        fix = f"start it again ({_START}), then the same command: what is done is kept"
+        where = f"cluster.scheduler: {self._scheduler}" if self._scheduler else "the local cluster"
+        return ClusterError("the Dask scheduler is gone", where=where, fix=fix)
+
+
+def probe() -> Callable[[], dict[str, str]]:
+    """A function that tells the versions of where it runs.
+
+    It is sent by value, since a process without Histill could not load it by its name.
+    """
+    packages = PACKAGES
+
+    def told() -> dict[str, str]:
+        import contextlib
+        import hashlib
+        import importlib.util
+        import pathlib
+        import platform
+        from importlib import metadata
+
+        found = {"python": platform.python_version()}
+        for name in packages:
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                found[name] = metadata.version(name)
+        spec = importlib.util.find_spec("pipeline")
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            digest, top = hashlib.sha256(), pathlib.Path(folder)
+            for path in sorted(top.rglob("*.py")):
+                digest.update(path.relative_to(top).as_posix().encode() + path.read_bytes())
+            found["histill's code"] = digest.hexdigest()[:8]
+        return found
+
+    return told
+
+
+def _require_alike(scheduler: str, told: Mapping[str, object]) -> None:
+    """Raises `ClusterError` that names the process and what it has otherwise."""
+    here = probe()()
+    for who, found in told.items():
+        if isinstance(found, OSError):
+            continue  # it has just gone
+        if not isinstance(found, dict):
+            raise ClusterError(f"{who} cannot be asked for its versions: {found}", where=scheduler, fix=_START)
+        differ = [name for name, version in here.items() if found.get(name) != version]
+        wrong = [f"{name} {found.get(name, 'missing')} (here {here[name]})" for name in differ]
+        if wrong:
+            fix = "give every machine the same packages (constraints.txt) and the same checkout of Histill"
+            raise ClusterError(f"{who} differs: {', '.join(wrong)}", where=scheduler, fix=fix)

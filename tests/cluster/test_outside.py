@@ -1,0 +1,100 @@
+"""A scheduler and workers that somebody else has started, as processes of their own with another working directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from imports import ROOT
+from made.slides import make_slide, tissue_picture
+
+from pipeline.base.errors import ClusterError
+from pipeline.base.store import Store
+from pipeline.cluster.spread import each
+from pipeline.params.site import ClusterParams
+from pipeline.params.slides import SlidesParams
+from pipeline.slides.catalogue import catalogue
+
+# Dask's own sockets are closed by the garbage collector when a connection is lost.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
+
+class Outside:
+    """A scheduler on a free port, and workers on demand."""
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address, self.started = f"tcp://127.0.0.1:{port}", list[subprocess.Popen[bytes]]()
+        self.params = ClusterParams(scheduler=self.address)
+        self.scheduler = self._start(ROOT, "dask_scheduler", "--host", "127.0.0.1", "--port", str(port))
+
+    def worker(self, code: Path = ROOT) -> subprocess.Popen[bytes]:
+        """One with Histill's code in that folder."""
+        return self._start(code, "dask_worker", self.address, "--nthreads", "1", "--no-nanny")
+
+    def _start(self, code: Path, program: str, *words: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.{program}", *words, "--no-dashboard"]
+        self.started.append(
+            subprocess.Popen(command, cwd="/", env={**os.environ, "PYTHONPATH": str(code)}, stderr=subprocess.DEVNULL)
+        )
+        return self.started[-1]
+
+    def stop(self) -> None:
+        for process in self.started:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def outside() -> Iterator[Outside]:
+    cluster = Outside()
+    yield cluster
+    cluster.stop()
+
+
+def test_slides_named_relative_to_here_are_found_by_a_worker_that_runs_elsewhere(
+    outside: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside.worker()
+    monkeypatch.chdir(tmp_path)
+    make_slide(tmp_path / "s.tif", tissue_picture(300, 200))
+    # More rows than threads of this process would look at.
+    (tmp_path / "slides.csv").write_text("path,slide_id,split\n" + "".join(f"s.tif,s{i},train\n" for i in range(33)))
+    made = catalogue(SlidesParams(), Store(tmp_path / "store"), outside.params)
+    assert [item.id for item in made.items] == ["s0"]
+    assert {refusal.reason for refusal in made.refused} == {"the same slide as s0"}
+
+
+def test_a_worker_with_other_code_is_named_before_it_works(outside: Outside, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "pipeline" / "tiles" / "grid.py").write_text("# older\n")
+    outside.worker(tmp_path)
+    with pytest.raises(ClusterError, match=r"worker tcp://.* differs: histill's code \w+ \(here \w+\)"):
+        list(each(time.sleep, [0.1], outside.params))
+
+
+def test_lost_workers_are_told_and_replaced_and_a_lost_scheduler_ends_the_run_in_a_line(
+    outside: Outside, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker, done = outside.worker(), 0
+    with pytest.raises(ClusterError, match=r"the Dask scheduler is gone\n.*what is done is kept"):
+        for _, result in each(time.sleep, [0.2] * 40, outside.params):
+            assert result is None
+            done += 1
+            if done == 2:
+                worker.kill()
+                worker.wait()
+                outside.worker()
+            if done == 6:
+                outside.scheduler.kill()
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"{outside.address} has no worker: waiting for one" in told and "Traceback" not in told
