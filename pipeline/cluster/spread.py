@@ -39,7 +39,8 @@ def each(
         for task in tasks:
             yield task, _guarded(work, task)
         return
-    with local(processes(len(tasks), params)) if params.scheduler is None else joined(params.scheduler) as client:
+    workers, needs = processes(len(tasks), params), getattr(work, "func", work).__module__
+    with local(workers, needs) if params.scheduler is None else joined(params.scheduler) as client:
         watch = Watch(client, params.scheduler)
         suspects = []
         for task, result in _results(client, watch, work, tasks):
