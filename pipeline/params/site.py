@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pipeline.params.base import Frozen, Positive
+from pipeline.params.base import Positive, Section
 
 
-class StoreParams(Frozen):
+class StoreParams(Section):
     """Where bytes live; HISTILL_STORE wins over this, and null means `.store` in the DVC root."""
 
     root: str | None = None
     """A folder, relative to the DVC root; null = `.store`."""
 
 
-class ClusterParams(Frozen):
+class ClusterParams(Section):
     """With what to compute."""
 
     scheduler: str | None = None
@@ -21,7 +21,7 @@ class ClusterParams(Frozen):
     """Local worker processes; null = one a core it may use; 1 = this process, which a crashing decoder then ends."""
 
 
-class SiteParams(Frozen):
+class SiteParams(Section):
     """The sections of the site, which every stage takes beside its own."""
 
     store: StoreParams = StoreParams()
