@@ -36,7 +36,6 @@ MOST_LINES, MOST_FILES = 4000, 20
 ONLY_IN = {
     "openslide": "pipeline.slides.read.reader",
     "cv2": "pipeline.tiles.opencv",
-    "zarr": "pipeline.base.arrays",
     "torch_tensorrt": "pipeline.teachers.engines.tensorrt",
 }
 

@@ -20,7 +20,7 @@ from pipeline.teachers.statistics import Calibration
 from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
-from pipeline.tokens.item.writer import TokenWriter
+from pipeline.tokens.item.writer import TokensForm, TokenWriter
 
 TILE_PX, GRID, WIDTH = 224, (14, 14), 1024
 _PINK, _PURPLE = np.array([230.0, 170.0, 200.0]), np.array([110.0, 60.0, 140.0])
@@ -75,10 +75,12 @@ def _write_tiles(folder: Path, pattern: NDArray[np.uint8], n: int, rng: np.rando
 
 def _write_tokens(folder: Path, n: int, rng: np.random.Generator) -> None:
     frozen = Calibration(np.zeros(WIDTH, np.float32), np.ones(WIDTH, np.float32))
-    writer, tokens = TokenWriter(folder, n, 1, GRID, WIDTH, frozen, "int8"), GRID[0] * GRID[1]
+    form = TokensForm(n, 1, GRID, WIDTH, "int8")
+    writer, tokens = TokenWriter(folder, form, frozen), form.tokens
     for chunk, rows in writer.missing():
         shape = (len(rows), 1, tokens, WIDTH)
         patch_NVTD = rng.integers(-127, 128, shape, np.int8)
         scale_NVT = rng.uniform(0.01, 0.04, shape[:3]).astype(np.float16)
         cls_NVD = rng.normal(size=(len(rows), 1, WIDTH)).astype(np.float16)
         writer.write(chunk, cls_NVD, patch_NVTD, scale_NVT)
+    writer.close()

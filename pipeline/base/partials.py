@@ -16,6 +16,8 @@ from pipeline.base.limits import usable_cores
 
 ITEM_FILE = "item.json"
 _HASH_THREADS = min(4, usable_cores())
+_HASHED_ALONE = 8 << 20
+"""Bytes of an item that one thread hashes."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
@@ -33,13 +35,18 @@ def describe(folder: Path) -> bytes:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.relative_to(folder).as_posix() != ITEM_FILE
     ]
-    # Hashing lets go of the GIL; an item of thousands of chunks would hold its writer up for as long on one thread.
-    with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        sums = pool.map(file_sha256, paths)
-        files = {
-            path.relative_to(folder).as_posix(): {"nbytes": path.stat().st_size, "sha256": sha256}
-            for path, sha256 in zip(paths, sums, strict=True)
-        }
+    sizes = [path.stat().st_size for path in paths]
+    # Hashing lets go of the GIL; an item of thousands of chunks would hold its writer up for as long on one thread,
+    # and one of a few small files takes less than the threads to start.
+    if sum(sizes) < _HASHED_ALONE:
+        sums = [file_sha256(path) for path in paths]
+    else:
+        with ThreadPoolExecutor(_HASH_THREADS) as pool:
+            sums = list(pool.map(file_sha256, paths))
+    files = {
+        path.relative_to(folder).as_posix(): {"nbytes": nbytes, "sha256": sha256}
+        for path, nbytes, sha256 in zip(paths, sizes, sums, strict=True)
+    }
     return json.dumps(files, indent=1, sort_keys=True).encode() + b"\n"
 
 

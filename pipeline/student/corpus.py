@@ -15,13 +15,10 @@ from pipeline.base.store import Ref, Store
 from pipeline.student.order import kept_count, kept_rows
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.reader import TokenReader
+from pipeline.tokens.item.sums import SUM_ROWS
 from pipeline.views import view_of_tile
 
-CHUNK_ROWS = 4096
-CONSTANT = 1e-6
-"""Share of its mean below which a channel's deviation is float64 rounding: float16 itself resolves 1e-3."""
-STD_FLOOR = 1e-3
-"""Share of the median deviation below which a channel counts as constant: float16 noise is not a target."""
+CHUNK_ROWS = SUM_ROWS
 
 
 @dataclass(frozen=True)
@@ -36,6 +33,8 @@ class Corpus:
     grid: tuple[int, int]
     dense: bool
     """Whether patch tokens are cached (layout `none` has none)."""
+    store: Store | None = None
+    """Where what is computed of all of it is kept."""
     fraction: float = 1.0
     """Share of each slide's tiles that is trained on; nothing that training sees comes from the others."""
     stain_L2S: NDArray[np.float64] | None = None
@@ -71,12 +70,11 @@ class Corpus:
         """Tiles that are trained on."""
         return sum(kept_count(n, self.fraction) for n in self.rows)
 
-    def cls_chunks(self, chunk_rows: int = CHUNK_ROWS) -> Iterator[tuple[int, NDArray[np.float16]]]:
-        """The cached CLS of all tiles that are trained on, slide after slide, views as rows: (slide, cls_ND)."""
-        for slide, reader in enumerate(self.tokens):
-            rows = self.kept(slide)
-            for start in range(0, len(rows), chunk_rows):
-                yield slide, reader.cls(rows[start : start + chunk_rows]).reshape(-1, self.width)
+    def cls_chunks(self, slide: int, chunk_rows: int = CHUNK_ROWS) -> Iterator[NDArray[np.float16]]:
+        """The cached CLS of a slide's tiles that are trained on, views as rows, (N, D) each."""
+        rows = self.kept(slide)
+        for start in range(0, len(rows), chunk_rows):
+            yield self.tokens[slide].cls(rows[start : start + chunk_rows]).reshape(-1, self.width)
 
 
 def open_corpus(tiles: TilesManifest, tokens: TokensManifest, store: Store, fraction: float = 1.0) -> Corpus:
@@ -108,30 +106,6 @@ def open_corpus(tiles: TilesManifest, tokens: TokensManifest, store: Store, frac
         views=first.views,
         grid=first.grid,
         dense=first.layout != "none",
+        store=store,
         fraction=fraction,
     )
-
-
-def cls_statistics(corpus: Corpus, chunk_rows: int = CHUNK_ROWS) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and deviation per channel of the cached CLS over all tiles that are trained on and all views.
-
-    (mean_D, std_D), float32. Accumulated in float64, slide after slide, so the same corpus gives the same bits. A
-    constant channel gets a deviation of `STD_FLOOR` times the median of those that vary (1 where none does). Raises
-    `TrainingError` on NaN or inf.
-    """
-    count = 0
-    sum_D, square_D = np.zeros(corpus.width), np.zeros(corpus.width)
-    for slide, cls_ND in corpus.cls_chunks(chunk_rows):
-        wide_ND = cls_ND.astype(np.float64)
-        count += len(wide_ND)
-        sum_D += wide_ND.sum(0)
-        square_D += np.square(wide_ND).sum(0)
-        if not np.isfinite(square_D).all():
-            fix = "histill store verify; then run the tokens stage again for this slide"
-            raise TrainingError("the cached CLS tokens hold NaN or infinity", where=corpus.items[slide].id, fix=fix)
-    mean_D = sum_D / count
-    std_D = np.sqrt(np.maximum(square_D / count - np.square(mean_D), 0))
-    # The two squares cancel to rounding noise, not to 0, where a channel is constant.
-    varying = std_D > CONSTANT * np.abs(mean_D)
-    floor = STD_FLOOR * float(np.median(std_D[varying])) if varying.any() else 1.0
-    return mean_D.astype(np.float32), np.maximum(std_D, floor).astype(np.float32)

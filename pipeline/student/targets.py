@@ -24,8 +24,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.student.corpus import Corpus, cls_statistics
+from pipeline.student.corpus import Corpus
 from pipeline.student.phi_s import phi_s
+from pipeline.student.statistics import cls_statistics, covariance
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,7 @@ def cls_standardiser(corpus: Corpus, kind: Literal["channel", "phi-s"] = "channe
     mean_D, std_D = cls_statistics(corpus)
     if kind == "channel":
         return Standardiser(torch.from_numpy(mean_D), torch.from_numpy(std_D))
-    count, product_DD = 0, np.zeros((corpus.width, corpus.width))
-    for _, cls_ND in corpus.cls_chunks():
-        centred_ND = cls_ND.astype(np.float64) - mean_D
-        count += len(centred_ND)
-        product_DD += centred_ND.T @ centred_ND
-    rotation_DD, scale = phi_s(product_DD / count)
+    rotation_DD, scale = phi_s(covariance(corpus, mean_D))
     scale_D = torch.full((corpus.width,), scale, dtype=torch.float32)
     return Standardiser(torch.from_numpy(mean_D), scale_D, torch.from_numpy(rotation_DD).float().contiguous())
 

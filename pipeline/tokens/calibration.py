@@ -16,8 +16,9 @@ from pipeline.base.arrays import ArrayWriter, MappedArray
 from pipeline.base.items import TilesItem
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Recipe
+from pipeline.base.unfinished import PARTIALS
 from pipeline.teachers.statistics import Calibration
-from pipeline.tokens.item.attributes import PatchAttributes
+from pipeline.tokens.item.attributes import space_of
 
 ITEM = "calibration"
 CALIBRATED_BY = "calibrated_by"
@@ -56,9 +57,10 @@ def recovered(store: Store, ref: Ref) -> Calibration | None:
     own = store.path(ref).parent
     sharing = [path.parent for path in own.parent.glob("*/recipe.json") if _calibrated_by(path) == ref.recipe]
     for folder in (own, *sorted(sharing)):
-        for metadata in sorted(folder.glob("*/patch/zarr.json")):
-            frozen = PatchAttributes.model_validate(MappedArray(metadata.parent).attributes)
-            return Calibration(np.array(frozen.mu, np.float32), np.array(frozen.sigma, np.float32))
+        unfinished = folder.glob(f"{PARTIALS}/*/*/patch/zarr.json")
+        for metadata in (*sorted(folder.glob("*/patch/zarr.json")), *sorted(unfinished)):
+            frozen = space_of(MappedArray(metadata.parent))
+            return Calibration(frozen.mu, frozen.sigma)
     return None
 
 

@@ -14,7 +14,7 @@ All three are integer arithmetic on uint8, so that teacher and student see the s
 time with numpy in the loader's threads (`view_of_tile`), or a batch at once on the teacher's device (`apply_views`).
 """
 
-from pipeline.views.array import StoredViews, fields_nbytes, source_px, stores_fields, write_fields
+from pipeline.views.array import StoredViews, fields_array, fields_nbytes, source_px, stores_fields
 from pipeline.views.batch import apply_views
 from pipeline.views.dihedral import N_ELEMENTS, apply_view
 from pipeline.views.fields import Place, batch_fields, view_fields
@@ -27,10 +27,10 @@ __all__ = [
     "apply_view",
     "apply_views",
     "batch_fields",
+    "fields_array",
     "fields_nbytes",
     "source_px",
     "stores_fields",
     "view_fields",
     "view_of_tile",
-    "write_fields",
 ]

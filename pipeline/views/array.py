@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.arrays import ArrayWriter, MappedArray, balanced_rows
+from pipeline.base.arrays import ArrayForm, MappedArray, balanced_rows
 from pipeline.base.errors import CorruptItem
 from pipeline.base.manifest import fact_of
-from pipeline.base.types import Json, Rows
+from pipeline.base.types import Array, Json, Rows
 from pipeline.params.tokens import TokensParams
 from pipeline.views.fields import FIELDS, Place, batch_fields, dihedral_fields
 
@@ -39,19 +39,20 @@ def source_px(params: TokensParams, tile_px: int, input_px: int) -> int:
     return tile_px if stores_fields(params) else input_px
 
 
-def write_fields(folder: Path, params: TokensParams, drawn_by: Callable[[int], Place], n: int, tile_px: int) -> None:
-    """Write the fields of a slide's n tiles into its item's folder, where they are to be stored. May be repeated.
+def fields_array(
+    params: TokensParams, drawn_by: Callable[[int], Place], n: int, tile_px: int
+) -> dict[str, tuple[ArrayForm, Array]]:
+    """The array of a slide's n tiles by its name, (n, V, P) float32; nothing where none is to be stored.
 
     `drawn_by` gives of each row what its views are drawn by.
     """
     if not stores_fields(params):
-        return
+        return {}
     shape = (n, params.n_views, len(FIELDS))
     attributes: dict[str, Json] = {"fields": list(FIELDS), "source_px": tile_px}
-    writer = ArrayWriter(folder / ARRAY, shape, balanced_rows(n, _CHUNK_ROWS), np.float32, attributes)
-    for chunk in range(writer.n_chunks):
-        rows = writer.rows(chunk)
-        writer.write(chunk, batch_fields(params, [drawn_by(row) for row in rows], len(rows)))
+    rows, dims = balanced_rows(n, _CHUNK_ROWS), ("tile", "view", "field")
+    form = ArrayForm(shape, rows, np.dtype(np.float32), attributes, dims, separator=".")
+    return {ARRAY: (form, batch_fields(params, [drawn_by(row) for row in range(n)], n))}
 
 
 class StoredViews:

@@ -30,7 +30,7 @@ def test_the_shipped_file_is_valid_and_names_every_section() -> None:
 def test_sections_are_the_stages_of_dvc_and_the_modules_of_stages() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert tuple(stages) == STAGES
-    shared = {"__init__", "__main__", "command", "store"}
+    shared = {"__init__", "__main__", "command", "embed", "store"}
     modules = {path.stem for path in (ROOT / "stages").glob("*.py")} - shared
     assert modules == set(STAGES)
     for name in STAGES:

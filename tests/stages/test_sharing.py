@@ -86,7 +86,7 @@ def test_kill_9_during_tokens_loses_nothing_and_changes_nothing(project: Project
     timed = metrics.read_bytes()
 
     def a_chunk_is_written() -> bool:
-        return any((store / "tokens").glob("*/.partials/*/*/cls/c/0/*/*")) if (store / "tokens").exists() else False
+        return any((store / "tokens").glob("*/.partials/*/*/cls/c.0.*")) if (store / "tokens").exists() else False
 
     told = project.kill_when(a_chunk_is_written, "repro", "-s", "-f", "tokens", HISTILL_STORE=str(store))
     assert "Running stage 'tokens'" in told and "'tiles'" not in told, "a stage runs alone by its name"

@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import MissingItem, TrainingError
 from pipeline.base.store import Ref
-from pipeline.student.corpus import Corpus, cls_statistics, open_corpus
+from pipeline.student.corpus import Corpus, open_corpus
 from pipeline.student.order import kept_rows
+from pipeline.student.statistics import cls_statistics
 from pipeline.student.targets import draw_cls
 
 
 class InMemory:
     """Answers that no teacher of the tests gives, read as a TokenReader reads."""
+
+    sums = None
 
     def __init__(self, cls_NVD: NDArray[np.float16]) -> None:
         self.cls_NVD = cls_NVD
@@ -63,7 +66,7 @@ def test_constant_channels_do_not_set_the_floor_of_the_others(corpus: Corpus, co
     cls_NVD = np.full((corpus.total, 1, WIDTH), constant, np.float16)
     cls_NVD[..., :11] = varying
     tokens, items = (InMemory(cls_NVD),), (corpus.items[0].model_copy(update={"n": corpus.total}),)
-    _, std_D = cls_statistics(replace(corpus, items=items, tokens=cast(Any, tokens), views=1))
+    _, std_D = cls_statistics(replace(corpus, items=items, tokens=cast(Any, tokens), views=1, store=None))
     np.testing.assert_allclose(std_D[:11], cls_NVD[:, 0, :11].std(0, dtype=np.float64), rtol=1e-4)
     np.testing.assert_allclose(std_D[11:], 1e-3 * np.median(std_D[:11]), rtol=1e-6)
 
@@ -71,14 +74,14 @@ def test_constant_channels_do_not_set_the_floor_of_the_others(corpus: Corpus, co
 def test_channels_that_are_all_constant_are_left_as_they_are(corpus: Corpus) -> None:
     tokens = (InMemory(np.full((corpus.total, 1, WIDTH), 0.3, np.float16)),)
     items = (corpus.items[0].model_copy(update={"n": corpus.total}),)
-    _, std_D = cls_statistics(replace(corpus, items=items, tokens=cast(Any, tokens), views=1))
+    _, std_D = cls_statistics(replace(corpus, items=items, tokens=cast(Any, tokens), views=1, store=None))
     assert (std_D == 1).all()
 
 
 def test_answers_that_are_not_finite_name_their_slide(corpus: Corpus) -> None:
     cls_NVD = np.zeros((corpus.rows[1], 2, WIDTH), np.float16)
     cls_NVD[-1, 1, 3] = np.nan
-    spoilt = replace(corpus, tokens=(corpus.tokens[0], cast(Any, InMemory(cls_NVD)), corpus.tokens[2]))
+    spoilt = replace(corpus, tokens=(corpus.tokens[0], cast(Any, InMemory(cls_NVD)), corpus.tokens[2]), store=None)
     with pytest.raises(TrainingError, match="beta: the cached CLS tokens hold NaN"):
         cls_statistics(spoilt)
 

@@ -8,7 +8,8 @@ import torch
 from made.cache import Cache
 from torch import nn
 
-from pipeline.student.corpus import Corpus, cls_statistics, open_corpus
+from pipeline.student.corpus import Corpus, open_corpus
+from pipeline.student.statistics import cls_statistics
 from pipeline.student.targets import Standardiser, cls_standardiser, draw_cls, patch_standardiser
 
 KINDS = ["channel", "phi-s"]

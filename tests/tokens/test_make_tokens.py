@@ -53,16 +53,24 @@ def test_layout_none_keeps_the_global_embedding_alone(tiny_params, store):
     params = tiny_params.model_copy(update={"patch": "none"})
     manifest = make_tokens(tiles_json(store, {"a": 5}), params, store, 512)
     folder = reader_of(store, manifest, "a").folder
-    assert sorted(path.name for path in folder.iterdir()) == ["cls", "item.json"]
+    names = ["cls", "item.json", "sums.npy", "x_l0", "y_l0", "zarr.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
     assert not store.has(Ref("tokens", manifest.recipe_key, "calibration")) and not manifest.uses
 
 
-def test_the_arrays_are_ordinary_zarr(tiny_params, store):
+def test_an_item_is_a_zarr_group_that_says_what_it_is(tiny_params, store):
     manifest = make_tokens(tiles_json(store, {"a": 5}), tiny_params, store, 512)
     reader = reader_of(store, manifest, "a")
-    patch = zarr.open_array(reader.folder / "patch", mode="r")
+    group = zarr.open(reader.folder, mode="r")
+    assert sorted(group) == ["cls", "patch", "scale", "x_l0", "y_l0"]
+    patch = group["patch"]
     assert patch.shape == (5, 1, 16, 24) and patch.dtype == np.int8
     assert np.array_equal(patch[:, 0], reader.patch(np.arange(5)))
+    assert np.array_equal(np.float32(patch.attrs["mu"]), reader.mu) and group["x_l0"][:].tolist() == [0] * 5
+    assert group.attrs["teacher"] == manifest.recipe["teacher"] and group.attrs["precision"] == "fp32"
+    assert set(group) <= set(group.attrs["units"]) | {"scale"}
+    assert len([reader.folder, *reader.folder.rglob("*")]) < 20
+    assert np.shares_memory(reader.mu, reader_of(store, manifest, "a").mu), "one copy for all slides of a recipe"
 
 
 def test_adding_a_slide_computes_that_slide_alone(tiny_params, store, capsys):

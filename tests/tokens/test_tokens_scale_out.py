@@ -30,7 +30,7 @@ def kill_an_owner(store: Store, killed: list[int], give_up: threading.Event) -> 
     """kill -9 a process of ours that holds a partial folder in which something is written already."""
     while not killed and not give_up.wait(0.01):
         # First, since to ask for every process's files takes longer than the work does.
-        if not list(store.root.glob("tokens/*/.partials/*/*/cls/c/0/0/0")):
+        if not list(store.root.glob("tokens/*/.partials/*/*/cls/c.0.0.0")):
             continue
         for child in psutil.Process().children(recursive=True):
             try:

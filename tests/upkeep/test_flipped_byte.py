@@ -38,21 +38,21 @@ def test_a_flipped_byte_is_named_by_slide_and_rows(project, store):
     folder, tiles, tokens = project
     assert verify(folder, store).returncode == 0
     item = store.path(Ref("tokens", tokens.recipe_key, tokens.item("one").key))
-    flip(item / "patch" / "c" / "1" / "0" / "0" / "0", 700)
+    flip(item / "patch" / "c.0.0.0.0", 5 * 16 * 24 + 700)
     flip(store.path(Ref("tiles", tiles.recipe_key, tiles.item("two").key)) / "jpeg" / "c" / "0", 40)
     found = verify(folder, store)
     assert found.returncode == 1
     lines = [line for line in found.stdout.splitlines() if line.startswith("corrupt")]
     assert len(lines) == 2
     assert "slide two" in lines[0] and "jpeg/c/0 (rows 0-9) has another checksum" in lines[0]
-    assert "slide one" in lines[1] and "patch/c/1/0/0/0 (rows 5-9) has another checksum" in lines[1]
+    assert "slide one" in lines[1] and "patch/c.0.0.0.0 (rows 5-9) has another checksum" in lines[1]
 
 
 def test_a_file_without_rows_and_broken_metadata_are_named_too(project, store):
     folder, _, tokens = project
     item = store.path(Ref("tokens", tokens.recipe_key, tokens.item("two").key))
     (item / "patch" / "zarr.json").write_text("{")
-    flip(item / "patch" / "c" / "0" / "0" / "0" / "0", 3)
+    flip(item / "patch" / "c.0.0.0.0", 3)
     (line,) = [line for line in verify(folder, store).stdout.splitlines() if line.startswith("corrupt")]
-    assert "patch/c/0/0/0/0 (rows unknown: the metadata is broken too)" in line
+    assert "patch/c.0.0.0.0 (rows unknown: the metadata is broken too)" in line
     assert "patch/zarr.json has 1 bytes" in line

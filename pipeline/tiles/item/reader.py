@@ -65,6 +65,17 @@ class TileReader:
         return self._table
 
     @property
+    def places(self) -> NDArray[np.int64]:
+        """Each tile's left and top edge in level-0 pixels, (N, 2)."""
+        columns = self._columns("x_l0", "y_l0")
+        return np.stack([columns[name].to_numpy() for name in ("x_l0", "y_l0")], 1)
+
+    def _columns(self, *names: str) -> pa.Table:
+        """A few columns of the table, which is not kept: of a small file threads are most of the cost."""
+        with pq.ParquetFile(self.folder / TABLE_FILE) as file:
+            return file.read(columns=list(names), use_threads=False)
+
+    @property
     def labels(self) -> list[str | None]:
         """Each tile's label, None where it has none."""
         meta = self.meta
@@ -78,7 +89,7 @@ class TileReader:
     def digests(self) -> Digests:
         """Of each tile's JPEG (content.py), (N,); made of the files themselves where the table has no such column."""
         if "digest" in pq.read_schema(self.folder / TABLE_FILE).names:
-            column = pq.read_table(self.folder / TABLE_FILE, columns=["digest"])["digest"].combine_chunks()
+            column = self._columns("digest")["digest"].combine_chunks()
             return as_digests(memoryview(column.buffers()[1]))[column.offset : column.offset + len(column)]
         return as_digests(b"".join(digest_of(self.jpeg(row)) for row in range(len(self))))
 

@@ -1,9 +1,10 @@
 """Reads one slide's cached answers by mapping its chunk files.
 
 Shapes: N tiles, V views, T = h * w patch tokens in row-major order, D channels, n rows asked for.
-An item's folder holds ordinary Zarr arrays: `cls` (N, V, D) float16; `patch` (N, V, T, D) int8 or float16; `scale`
-(N, V, T) float16 for int8 alone. With layout `none` there is `cls` alone. `patch` is of standardised tokens, which
-the layout int8 rotates in blocks of `rotation_block` channels (`kernels.hadamard.reference`).
+An item's folder is a Zarr group of ordinary arrays: `cls` (N, V, D) float16; `patch` (N, V, T, D) int8 or float16;
+`scale` (N, V, T) float16 for int8 alone. With layout `none` there is `cls` alone. `patch` is of standardised tokens,
+which the layout int8 rotates in blocks of `rotation_block` channels (`kernels.hadamard.reference`). In stores of
+earlier versions the folder is no group, and has a file a chunk.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from kernels.dequantise import dequantise
 from pipeline.base.arrays import MappedArray
 from pipeline.base.errors import CorruptItem
 from pipeline.base.types import Array, Rows
-from pipeline.tokens.item.attributes import ClsAttributes, PatchAttributes
+from pipeline.tokens.item.attributes import ClsAttributes, Space, space_of
+from pipeline.tokens.item.sums import read_sums
 from pipeline.views import StoredViews
 
 
@@ -53,20 +55,20 @@ class TokenReader:
         """`int8`, `fp16` or `none`."""
         return self._said.patch
 
-    @cached_property
+    @property
     def mu(self) -> NDArray[np.float32]:
         """Mean of each channel of the teacher's patch tokens, (D,)."""
-        return np.array(self._said_of_patch.mu, np.float32)
+        return self._space.mu
 
-    @cached_property
+    @property
     def sigma(self) -> NDArray[np.float32]:
         """Deviation of each channel, (D,): token = z * sigma + mu."""
-        return np.array(self._said_of_patch.sigma, np.float32)
+        return self._space.sigma
 
     @property
     def rotation_block(self) -> int:
         """Channels that were rotated together before they were quantised; 1 where nothing was (layout fp16)."""
-        return self._said_of_patch.rotation_block
+        return self._space.rotation_block
 
     @cached_property
     def view_fields(self) -> StoredViews:
@@ -76,6 +78,11 @@ class TokenReader:
     def cls(self, rows: Rows) -> NDArray[np.float16]:
         """The teacher's global embeddings in its own space, (n, V, D)."""
         return self._cls.take(rows)
+
+    @property
+    def sums(self) -> NDArray[np.float64] | None:
+        """Of CLS and its squares, (C, 2, D), see sums.py; None where the item has none."""
+        return read_sums(self.folder, len(self), self.width)
 
     def patch(self, rows: Rows, view: int = 0) -> Array:
         """Patch tokens as they are stored, (n, T, D) int8 or float16."""
@@ -112,16 +119,21 @@ class TokenReader:
     def _said(self) -> ClsAttributes:
         return ClsAttributes.model_validate(self._cls.attributes)
 
-    @cached_property
-    def _said_of_patch(self) -> PatchAttributes:
-        return PatchAttributes.model_validate(self._patch.attributes)
+    @property
+    def _patch(self) -> MappedArray:
+        return self._mapped_patch[0]
+
+    @property
+    def _space(self) -> Space:
+        return self._mapped_patch[1]
 
     @cached_property
-    def _patch(self) -> MappedArray:
+    def _mapped_patch(self) -> tuple[MappedArray, Space]:
         if self.layout == "none":
             fix = "set `tokens.patch` to int8 or fp16, or train without the patch objective"
             raise CorruptItem("the cache holds no patch tokens (tokens.patch: none)", where=str(self.folder), fix=fix)
-        return MappedArray(self.folder / "patch")
+        patch = MappedArray(self.folder / "patch")
+        return patch, space_of(patch)
 
     @cached_property
     def _scale(self) -> MappedArray:

@@ -1,25 +1,32 @@
 """Writes one slide's answers, chunk after chunk, so that a killed run loses one chunk at most.
 
-Shapes as in reader.py. The arrays are cut at the same rows; a chunk's `cls` is written last and marks it complete.
+Shapes as in reader.py. The arrays are cut at the same rows, and lie in one shard each, or in several of `SHARD_NBYTES`.
 """
 
 from __future__ import annotations
 
-import time
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+from pydantic import BaseModel
 
 from kernels.hadamard.reference import block_of
-from pipeline.base.arrays import ArrayWriter, balanced_rows
-from pipeline.base.types import Array
+from pipeline.base.arrays import ArrayForm, GroupWriter, balanced_rows
+from pipeline.base.types import Array, Json
 from pipeline.teachers.statistics import Calibration
 from pipeline.tokens.item.attributes import ClsAttributes, PatchAttributes
+from pipeline.tokens.item.sums import write_sums
 
 CHUNK_NBYTES = 64_000_000
 """Of a `patch` chunk: large enough to be written at the disk's speed, small enough to lose."""
 CHUNK_ROWS_MAX = 1024
+SHARD_NBYTES = 512_000_000
+"""Of a `patch` file: a slide of some 2,000 tiles in one; what a flipped byte makes doubtful at most."""
 _PATCH_DTYPE: dict[str, np.dtype[np.int8] | np.dtype[np.float16]] = {
     "int8": np.dtype(np.int8),
     "fp16": np.dtype(np.float16),
@@ -42,42 +49,61 @@ def chunk_rows(n: int, layout: str, views: int, tokens: int, width: int) -> int:
     return balanced_rows(n, int(np.clip(fitting, 1, CHUNK_ROWS_MAX)))
 
 
+@dataclass(frozen=True)
+class TokensForm:
+    """What a slide's answers look like: n tiles, V views, cells (h, w) and width D of the teacher, the layout."""
+
+    n: int
+    views: int
+    grid: tuple[int, int]
+    width: int
+    layout: str
+
+    @property
+    def tokens(self) -> int:
+        """Patch tokens a tile, T."""
+        return self.grid[0] * self.grid[1]
+
+
+Whole = Mapping[str, tuple[ArrayForm, Array]]
+"""Arrays beside the answers that are known from the start, by name: where tiles lie, what their views are."""
+
+
 class TokenWriter:
-    """The arrays of one item folder for n tiles; `calibration` is None for layout `none`."""
+    """The group of one item folder; `calibration` is None for layout `none`, `told` are the group's attributes."""
 
     def __init__(
         self,
         folder: Path,
-        n: int,
-        views: int,
-        grid: tuple[int, int],
-        width: int,
+        form: TokensForm,
         calibration: Calibration | None,
-        layout: str,
+        whole: Whole = MappingProxyType({}),
+        told: Mapping[str, Json] = MappingProxyType({}),
     ) -> None:
-        tokens = grid[0] * grid[1]
-        rows = chunk_rows(n, layout, views, tokens, width)
-        said = ClsAttributes(grid=grid, patch=layout).model_dump(mode="json")
-        self._cls = ArrayWriter(folder / "cls", (n, views, width), rows, np.float16, said)
-        self._patch: ArrayWriter | None = None
-        self._scale: ArrayWriter | None = None
+        rows = chunk_rows(form.n, form.layout, form.views, form.tokens, form.width)
+        n_chunks = math.ceil(form.n / rows)
+        a_file = math.ceil(n_chunks / math.ceil(n_chunks / _chunks_a_file(form, rows)))
+
+        def array(
+            dims: tuple[str, ...], shape: tuple[int, ...], dtype: DTypeLike, attributes: BaseModel | None = None
+        ) -> ArrayForm:
+            attrs = {} if attributes is None else attributes.model_dump(mode="json")
+            return ArrayForm((form.n, form.views, *shape), rows, np.dtype(dtype), attrs, dims, a_file, ".")
+
+        cls = ClsAttributes(grid=form.grid, patch=form.layout)
+        self._arrays = {"cls": array(("tile", "view", "channel"), (form.width,), np.float16, cls)}
         if calibration is not None:
             mu, sigma = tuple(calibration.mu.tolist()), tuple(calibration.sigma.tolist())
-            frozen = PatchAttributes(mu=mu, sigma=sigma, rotation_block=rotation_block(layout, width))
-            self._patch = ArrayWriter(
-                folder / "patch", (n, views, tokens, width), rows, _PATCH_DTYPE[layout], frozen.model_dump(mode="json")
-            )
-        if layout == "int8":
-            self._scale = ArrayWriter(folder / "scale", (n, views, tokens), rows, np.float16)
+            frozen = PatchAttributes(mu=mu, sigma=sigma, rotation_block=rotation_block(form.layout, form.width))
+            dims, shape = ("tile", "view", "token", "channel"), (form.tokens, form.width)
+            self._arrays["patch"] = array(dims, shape, _PATCH_DTYPE[form.layout], frozen)
+        if form.layout == "int8":
+            self._arrays["scale"] = array(("tile", "view", "token"), (form.tokens,), np.float16)
+        self._folder, self._group = folder, GroupWriter(folder, self._arrays, whole, told)
 
     def missing(self) -> list[tuple[int, range]]:
-        """(chunk, its rows) of every chunk that is not complete.
-
-        Chunks are synced with the commit alone: one from before this machine's last start may be a name whose bytes a
-        power cut kept from the disk, and is missing too.
-        """
-        up = _started()
-        return [(chunk, self._cls.rows(chunk)) for chunk in range(self._cls.n_chunks) if not self._cls.has(chunk, up)]
+        """(chunk, its rows) of every chunk that is not complete."""
+        return [(chunk, self._arrays["cls"].rows(chunk)) for chunk in self._group.missing()]
 
     def write(
         self,
@@ -87,16 +113,18 @@ class TokenWriter:
         scale_NVT: NDArray[np.float16] | None,
     ) -> None:
         """Write one chunk's rows of every array that the layout has."""
-        if self._patch is not None and patch_NVTD is not None:
-            self._patch.write(chunk, patch_NVTD)
-        if self._scale is not None and scale_NVT is not None:
-            self._scale.write(chunk, scale_NVT)
-        self._cls.write(chunk, cls_NVD)
+        values = {"cls": cls_NVD, "patch": patch_NVTD, "scale": scale_NVT}
+        self._group.write(chunk, {name: array for name, array in values.items() if array is not None})
+
+    def close(self) -> None:
+        """All chunks are written: make the group whole, and add up its CLS."""
+        self._group.close()
+        write_sums(self._folder)
 
 
-def _started() -> float:
-    """When this machine was started, seconds of the epoch."""
-    return time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+def _chunks_a_file(form: TokensForm, rows: int) -> int:
+    """Chunks in a shard at most: where all of them would be too many, it is cut."""
+    return max(1, SHARD_NBYTES // max(1, rows * form.views * _patch_nbytes(form.layout, form.tokens, form.width)))
 
 
 def _patch_nbytes(layout: str, tokens: int, width: int) -> int:

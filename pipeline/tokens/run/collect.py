@@ -1,4 +1,4 @@
-"""Results scattered back to their slides by a thread of their own, which writes whole chunks; another one commits.
+"""Results scattered back to their slides by a thread of their own, which writes whole chunks; others commit.
 
 Neither writing nor the checksums and syncs of a commit hold the teacher up, unless the disk is slower than it.
 """
@@ -21,6 +21,8 @@ from pipeline.tokens.job import Outcome
 from pipeline.tokens.run.batches import Batch
 from pipeline.tokens.run.in_progress import SlideInProgress, SlidePlace
 
+_COMMITTING = 4
+"""Commits at a time: each waits for the disk a dozen times, and the disk takes several at once."""
 MADE_AGAIN = "`histill store verify` says which folder of the store to delete; then: dvc repro -f -s tiles"
 _WAITING = 3
 """Batches whose results may wait to be written."""
@@ -38,7 +40,8 @@ class Collector:
 
     def __init__(self, outcome: Outcome, progress: Progress, strict: bool) -> None:
         self._outcome, self._spent, self._progress, self._strict = outcome, outcome.spent, progress, strict
-        self._writer, self._committer = (ThreadPoolExecutor(1, thread_name_prefix=n) for n in ("write", "commit"))
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._committer = ThreadPoolExecutor(_COMMITTING, thread_name_prefix="commit")
         self._writing: deque[Future[None]] = deque()
         self._committing: deque[Future[None]] = deque()
 

@@ -21,10 +21,11 @@ from pipeline.teachers.statistics import Calibration
 from pipeline.teachers.teacher import Teacher
 from pipeline.tiles.item.content import NOWHERE, Found, hex_of
 from pipeline.tiles.item.reader import TileReader
-from pipeline.tokens.item.writer import TokenWriter
+from pipeline.tokens.item.attributes import place_arrays, told
+from pipeline.tokens.item.writer import TokensForm, TokenWriter
 from pipeline.tokens.job import Job
 from pipeline.tokens.recipe import DRAWN_BY
-from pipeline.views import Place, write_fields
+from pipeline.views import Place, fields_array
 
 Answers = tuple[Array | None, ...]
 """The same rows of cls (N, V, D), patch (N, V, T, D) and scale (N, V, T); None where the layout has none."""
@@ -80,10 +81,9 @@ class SlideInProgress:
         self._folder = contextlib.ExitStack()
         folder = self._folder.enter_context(job.store.write(job.ref(item.key), job.recipe, resume=True))
         try:
-            write_fields(folder, job.params, self.drawn_by, n, job.tile_px)
-            self._writer = TokenWriter(
-                folder, n, job.params.n_views, teacher.grid, teacher.width, frozen, job.params.patch
-            )
+            form = TokensForm(n, job.params.n_views, teacher.grid, teacher.width, job.params.patch)
+            fields = fields_array(job.params, self.drawn_by, n, job.tile_px)
+            self._writer = TokenWriter(folder, form, frozen, fields | place_arrays(reader), told(job.recipe, reader))
             self._missing = {chunk: _Chunk(rows, self._asked(rows)) for chunk, rows in self._writer.missing()}
         except BaseException as error:
             raise self.abandon(error) from None
@@ -138,6 +138,7 @@ class SlideInProgress:
 
     def commit(self) -> None:
         """Make the slide's tokens an item of the store."""
+        self._writer.close()
         self._folder.close()
 
     def refuse(self, error: HistillError) -> None:

@@ -1,19 +1,23 @@
-"""Where a run's time goes, by name; several threads add to it, each under names of its own."""
+"""Where a run's time goes, by name; several threads add to it."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+_LOCK = threading.Lock()
+
 
 class Spent(dict[str, float]):
     """Seconds by name."""
 
     def add(self, name: str, seconds: float) -> None:
-        self[name] = self.get(name, 0.0) + seconds
+        with _LOCK:
+            self[name] = self.get(name, 0.0) + seconds
 
     @contextmanager
     def during(self, name: str) -> Iterator[None]:

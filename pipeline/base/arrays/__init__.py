@@ -1,0 +1,20 @@
+"""Zarr v3 arrays, written chunk by chunk and read by mapping their files.
+
+An uncompressed Zarr chunk is a flat C-order file, so the store stays ordinary Zarr that anyone can open, and on a local
+file system a chunk is read by mapping it.
+"""
+
+from pipeline.base.arrays.form import ArrayForm, balanced_rows
+from pipeline.base.arrays.group import GroupWriter
+from pipeline.base.arrays.mapped import MappedArray, rows_of_file
+from pipeline.base.arrays.writers import ArrayWriter, BytesWriter
+
+__all__ = [
+    "ArrayForm",
+    "ArrayWriter",
+    "BytesWriter",
+    "GroupWriter",
+    "MappedArray",
+    "balanced_rows",
+    "rows_of_file",
+]
