@@ -131,7 +131,7 @@ def probe() -> Callable[[], dict[str, str]]:
         import platform
         from importlib import metadata
 
-        found = {"python": platform.python_version()}
+        found = {"python": ".".join(platform.python_version_tuple()[:2])}
         for name in packages:
             with contextlib.suppress(metadata.PackageNotFoundError):
                 found[name] = metadata.version(name)
