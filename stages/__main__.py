@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,7 @@ from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
 from pipeline.params.whole import WholeParams
 from pipeline.slides.picture_folders import Grouping
+from pipeline.upkeep.locks import locks
 from stages.command import Debug, errors, find_store, load
 from stages.embed import embed
 from stages.store import store_cli
@@ -214,6 +216,8 @@ def doctor() -> None:
     table.add_row("GPU", torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none: everything runs on CPU")
     table.add_row("compute threads", str(torch.get_num_threads()))
     table.add_row("store", f"{store.root} ({space} free)")
+    if store.root.is_dir() and os.access(store.root, os.W_OK):
+        table.add_row("store's locks", str(locks(store.root)))
     Console().print(table)
 
 

@@ -17,9 +17,10 @@ from rich.table import Table
 
 from pipeline.base.errors import HistillError, Unfinished
 from pipeline.base.files import write_json
+from pipeline.base.living.runs import announced
 from pipeline.base.manifest import Item, Manifest, Outline, Refusal
 from pipeline.base.progress import console
-from pipeline.base.store import Store
+from pipeline.base.store import Store, dvc_root
 from pipeline.params import STAGES
 from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
@@ -57,10 +58,12 @@ def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest[Item
     with errors(debug):
         params = load_params(wanted)
         start = time.monotonic()
-        manifest = run(params, Store.find(params.store.root))
-        if os.environ.get("RANK", "0") != "0":
-            return
-        manifest.save(ARTIFACTS / f"{stage}.json")
+        store = store_of(params)
+        with announced(store.root, stage, dvc_root().absolute()):
+            manifest = run(params, store)
+            if os.environ.get("RANK", "0") != "0":
+                return
+            manifest.save(ARTIFACTS / f"{stage}.json")
         seconds = round(time.monotonic() - start, 2)
         measured = {**manifest.timings, "seconds": seconds, "refused": len(manifest.refused)}
         write_json(f"metrics/{stage}.json", {**manifest.numbers(), **measured})
@@ -79,7 +82,12 @@ def load(kind: type[Kind]) -> Kind:
 def find_store() -> Store:
     """The store of the project at hand, or where there is none, of the environment."""
     params = Path("params.yaml")
-    return Store.find(load_params(SiteParams, params).store.root if params.exists() else None)
+    return store_of(load_params(SiteParams, params)) if params.exists() else Store.find()
+
+
+def store_of(params: SiteParams) -> Store:
+    """The store that the section `store` names, with its bases."""
+    return Store.find(params.store.root, params.store.base, trust=params.store.trust)
 
 
 def show_refusals(manifest: Outline, told: Collection[Refusal] = ()) -> None:

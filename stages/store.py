@@ -12,11 +12,13 @@ from rich.table import Table
 
 from pipeline.base.errors import StoreError
 from pipeline.base.files import human
+from pipeline.base.living.runs import forget as forget_checkout
 from pipeline.base.progress import track
-from pipeline.base.store import dvc_root
+from pipeline.base.store import Ref, Store, dvc_root
+from pipeline.upkeep.group import advice, share
 from pipeline.upkeep.keys import KIND_STAGE, items_of_key
-from pipeline.upkeep.named import named_items
-from pipeline.upkeep.prune import prunable
+from pipeline.upkeep.named import Named, named_items
+from pipeline.upkeep.prune import DAYS, Plan, all_named, prunable, prune
 from pipeline.upkeep.verify import corrupt
 from stages.command import Debug, errors, find_store
 
@@ -27,29 +29,45 @@ Checkouts = Annotated[
 ]
 
 
+@store_cli.command("init")
+def store_init(
+    group: Annotated[str, typer.Option("--group", help="The group of those who are to share it.")],
+    debug: Debug = False,
+) -> None:
+    """Make the store a group's, with all that is in it already: docs/sharing.md."""
+    with errors(debug):
+        store = find_store()
+        left = share(store.root, group)
+        typer.echo(f"{store.root}: group {group} reads and writes it")
+        if left:
+            typer.echo(f"{left} files are other users': have them say `histill store init --group {group}` too")
+        if advice():
+            typer.echo(advice())
+
+
 @store_cli.command("ls")
 def store_ls(kind: Annotated[str | None, typer.Argument(help="tiles, tokens, …")] = None) -> None:
     """List the items: kind/recipe/item, size, who names them, and the slide that they are of."""
-    store, named = find_store(), named_items([dvc_root()])
+    store, named = find_store(), _names()
     for ref in store.refs():
         if kind in (None, ref.kind):
             places = ", ".join(named.by.get(str(ref), ["nobody"]))
             slide = named.slides.get(str(ref), "")
-            typer.echo(f"{ref}\t{human(store.nbytes(ref))}\t{places}\t{slide}".rstrip())
+            typer.echo(f"{ref}\t{human(store.nbytes(ref))}\t{places}\t{slide}\t{_base(store, ref)}".rstrip())
 
 
 @store_cli.command("du")
 def store_du() -> None:
     """Items and bytes of each recipe."""
     store = find_store()
-    totals: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    totals: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0])
     for ref in store.refs():
-        total = totals[ref.kind, ref.recipe]
+        total = totals[_base(store, ref), ref.kind, ref.recipe]
         total[0] += 1
         total[1] += store.nbytes(ref)
-    table = Table("kind", "recipe", "items", "size", title=str(store.root))
-    for (kind, recipe), (n, size) in sorted(totals.items()):
-        table.add_row(kind, recipe, str(n), human(size))
+    table = Table("kind", "recipe", "items", "size", "base", title=str(store.root))
+    for (base, kind, recipe), (n, size) in sorted(totals.items()):
+        table.add_row(kind, recipe, str(n), human(size), base)
     table.add_row("all", "", str(sum(t[0] for t in totals.values())), human(sum(t[1] for t in totals.values())))
     Console().print(table)
 
@@ -57,7 +75,7 @@ def store_du() -> None:
 @store_cli.command("verify")
 def store_verify(key: Annotated[str, typer.Argument(help="Only keys that begin so.")] = "") -> None:
     """Compare every file with its checksum, name the slides and rows of what differs; exit code 1 if one does."""
-    store, named = find_store(), named_items([dvc_root()])
+    store, named = find_store(), _names()
     refs = items_of_key(store, key)
     wrong = []
     with track("verify", len(refs), "items") as advance:
@@ -75,26 +93,61 @@ def store_verify(key: Annotated[str, typer.Argument(help="Only keys that begin s
 def store_prune(
     checkout: Checkouts = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    days: Annotated[float, typer.Option("--older-than", min=0, help="Days for which unfinished work is left.")] = DAYS,
     ignore_missing: Annotated[bool, typer.Option(help="Go on though some manifests are unknown.")] = False,
+    forget: Annotated[
+        list[Path] | None, typer.Option("--forget", help="A checkout that is gone for good (repeat for more).")
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Delete what no workspace, git ref or experiment names, after showing it: of this checkout and those given."""
+    """Delete what nobody names, after showing it: no workspace, git ref or experiment of the checkouts that use it.
+
+    What running stages hold is left, and what was left unfinished in the last days.
+    """
     with errors(debug):
         store = find_store()
-        named = named_items([dvc_root(), *(checkout or [])])
-        if ignore_missing:
-            named.unknown.clear()
-        refs = prunable(store, named)
-        for ref in refs:
+        for folder in forget or []:
+            forget_checkout(store.root, folder)
+        found = _planned(store, checkout or [], days, ignore_missing)
+        for ref in found.items:
             typer.echo(f"would delete {ref}\t{human(store.nbytes(ref))}")
-        total = human(sum(store.nbytes(ref) for ref in refs))
-        typer.echo(f"to delete: {len(refs)}, {total}; to stay: {len(named.by)} named items")
-        asked = "Delete them? A checkout that shares this store and is not given by --checkout loses its own"
-        if refs and (yes or typer.confirm(asked)):
-            for ref in refs:
-                store.delete(ref)
-            typer.echo(f"deleted {len(refs)} items")
-        typer.echo(f"swept {store.sweep()} abandoned partial items")
+        for partial in found.partials:
+            typer.echo(f"would sweep {partial.name}\t{human(partial.nbytes)} unfinished")
+        for words in found.left:
+            typer.echo(f"left: {words}")
+        total = sum(store.nbytes(ref) for ref in found.items) + sum(partial.nbytes for partial in found.partials)
+        typer.echo(f"to delete: {len(found.items)} items, {len(found.partials)} unfinished ones, {human(total)}")
+        asked = "Delete them? A checkout that shares this store and has not run since it does loses its own"
+        if not found.items and not found.partials:
+            return
+        if not yes:
+            if not typer.confirm(asked):
+                return
+            # Somebody may have named some while the question stood.
+            again = _planned(store, checkout or [], days, ignore_missing)
+            found = Plan([ref for ref in found.items if ref in set(again.items)], found.partials)
+        typer.echo(f"deleted {prune(store, found, days)} items, swept {len(found.partials)} unfinished ones")
+
+
+def _base(store: Store, ref: Ref) -> str:
+    """The base that an item is in; empty where it is in the store itself."""
+    holder = store.holder(ref)
+    return "" if holder == store.root else str(holder)
+
+
+def _names() -> Named:
+    """What this checkout names; says what could not be asked."""
+    named = named_items([dvc_root()])
+    for error in named.failures:
+        typer.echo(f"names may be missing: {error}", err=True)
+    return named
+
+
+def _planned(store: Store, given: list[Path], days: float, ignore_missing: bool) -> Plan:
+    named = all_named(store, [dvc_root(), *given])
+    if ignore_missing:
+        named.unknown.clear()
+    return prunable(store, named, days)
 
 
 @store_cli.command("why")
@@ -105,11 +158,12 @@ def store_why(key: str, debug: Debug = False) -> None:
         refs = items_of_key(store, key)
         if not refs:
             raise StoreError(f"no item's key begins with {key!r}", where=str(store.root), fix="see `histill store ls`")
-        named = named_items([dvc_root()])
+        named = _names()
         for recipe in sorted({(ref.kind, ref.recipe) for ref in refs}):
             items = [ref for ref in refs if (ref.kind, ref.recipe) == recipe]
             typer.echo(f"{'/'.join(recipe)}: made by stage `{KIND_STAGE.get(recipe[0], '?')}` from")
             for name, value in sorted(store.recipe(items[0]).items()):
                 typer.echo(f"  {name}: {value}")
             for ref in items:
-                typer.echo(f"  item {ref.item}: named by {', '.join(named.by.get(str(ref), ['nobody']))}")
+                base = f" in {_base(store, ref)}" if _base(store, ref) else ""
+                typer.echo(f"  item {ref.item}{base}: named by {', '.join(named.by.get(str(ref), ['nobody']))}")

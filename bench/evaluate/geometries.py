@@ -23,7 +23,7 @@ from bench.printing import finish, show
 from pipeline.base.items import TRAIN, TilesManifest, TokensManifest
 from pipeline.base.progress import track
 from pipeline.base.store import Store
-from pipeline.evaluate.features import student_features, teacher_features
+from pipeline.evaluate.answers.features import student_features, teacher_features
 from pipeline.evaluate.selection import count, splits, spread
 from pipeline.measures.fidelity.embedding import Scale, cosine
 from pipeline.params.load import load_params

@@ -61,7 +61,7 @@ PARTS = {
     "few_shot": ("few_shot.py", "few_shot"),
     "fidelity": ("embedding.py", "fidelity"),
     "structure": ("structure.py", "structure"),
-    "slide_labels": ("mil.py", "slide_probe"),
+    "slide_labels": ("mil.py", "slide_probes"),
     "intervals": ("scoring.py", "table"),
 }
 """Part -> file and function; `intervals` is also inside of few_shot and slide_labels."""

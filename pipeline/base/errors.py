@@ -84,6 +84,10 @@ class CorruptItem(StoreError):
     passing = True
 
 
+class UnknownNames(StoreError):
+    """Nobody can tell what is still named: git, DVC or a checkout does not answer."""
+
+
 class StoreFull(StoreError):
     """No space left (or a quota, or a file-size limit) while writing."""
 

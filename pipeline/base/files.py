@@ -7,7 +7,8 @@ import io
 import json
 import os
 import shutil
-import tempfile
+import stat
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,34 @@ def write_atomic(path: Path | str, data: bytes) -> None:
     """Write a whole file: the reader sees either the old bytes or all of the new ones, never a part."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    name = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    # Not tempfile's, which nobody but their maker may read: the umask says who may.
+    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
+
+
+def open_to(mask: int, path: Path) -> None:
+    """Give a file or folder of this user's the permissions that a umask allows, where its maker gave it fewer."""
+    status = path.lstat()
+    if status.st_uid != os.geteuid() or stat.S_ISLNK(status.st_mode):
+        return
+    allowed = (0o777 if stat.S_ISDIR(status.st_mode) else 0o666) & ~mask
+    if allowed & ~status.st_mode:
+        path.chmod(stat.S_IMODE(status.st_mode) | allowed)
+
+
+def umask() -> int:
+    """This process's umask, read without setting it, which another thread's files would see."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1], 8) for line in lines if line.startswith("Umask:"))
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:

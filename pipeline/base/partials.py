@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.base.errors import StoreFull, StoreReadOnly
+from pipeline.base.files import open_to, umask
 from pipeline.base.limits import usable_cores
 
 ITEM_FILE = "item.json"
@@ -51,8 +52,10 @@ def describe(folder: Path) -> bytes:
 
 
 def sync_tree(folder: Path) -> None:
-    """Make everything in a folder, and the folder itself, survive a power cut."""
+    """Make everything in a folder, and the folder itself, survive a power cut, and readable to whom the umask lets."""
+    mask = umask()
     for path in sorted(folder.rglob("*"), reverse=True):
+        open_to(mask, path)
         sync_folder(path)
     sync_folder(folder)
 
@@ -77,9 +80,14 @@ def store_errors(where: Path) -> Iterator[None]:
         if not at.is_relative_to(root) and not root.is_relative_to(at):
             raise
         if error.errno in _FULL:
-            fix = "free some space (`histill store prune`), or point HISTILL_STORE at a larger disk; then run again"
+            fix = (
+                "free some space (`histill store prune` shows what nobody names, and leaves what this run has made), "
+                "or point HISTILL_STORE at a larger disk; then run again"
+            )
             raise StoreFull(f"no room left: {error.strerror}", where=str(where), fix=fix) from error
         if error.errno in _READ_ONLY:
-            fix = "make it writable, or point HISTILL_STORE at a store of your own"
+            fix = (
+                "make it writable (docs/sharing.md, for a group's store), or point HISTILL_STORE at a store of your own"
+            )
             raise StoreReadOnly(f"cannot write: {error.strerror}", where=str(where), fix=fix) from error
         raise

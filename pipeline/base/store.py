@@ -3,7 +3,7 @@
     <root>/<kind>/<recipe key>/recipe.json            what the bytes depend on, for people and for `store why`
     <root>/<kind>/<recipe key>/<item key>/…           one committed item; its existence means it is complete
     <root>/<kind>/<recipe key>/<item key>/item.json   size and sha256 of each of its files
-    <root>/<kind>/<recipe key>/.partials/             items being written, owned by their living writers (unfinished.py)
+    <root>/<kind>/<recipe key>/.partials/             items being written, by living owners (living/unfinished.py)
 
 An item is written into a partial folder, synced, and renamed. Two writers may race: the loser drops its copy. A
 killed writer leaves a partial that it no longer owns: the next writer of that item goes on in it (`resume=True`) or
@@ -17,15 +17,18 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from pipeline.base import unfinished
-from pipeline.base.errors import CorruptItem, MissingItem, StoreError
-from pipeline.base.files import write_atomic, write_json
+from pipeline.base.errors import CorruptItem, MissingItem, StoreError, StoreReadOnly
+from pipeline.base.files import umask, write_atomic, write_json
+from pipeline.base.living import unfinished
+from pipeline.base.living.owners import LEASE_S
+from pipeline.base.living.runs import hold
 from pipeline.base.manifest import ItemName, Outline
 from pipeline.base.partials import ITEM_FILE, describe, file_sha256, store_errors, sync_folder, sync_tree
 from pipeline.base.types import Recipe
@@ -76,20 +79,54 @@ class Ref:
 
 
 class Store:
-    """A folder of committed items. Cheap to make and to pickle: it holds only the root's path."""
+    """A folder of committed items, and others (`bases`) whose items are read and never touched.
 
-    def __init__(self, root: Path | str) -> None:
+    Cheap to make and to pickle: it holds only paths, and whether code that others made may be loaded (`trust`).
+    """
+
+    def __init__(self, root: Path | str, bases: Iterable[Path | str] = (), *, trust: bool = False) -> None:
         self.root = Path(root).expanduser().absolute()
+        self.bases = tuple(Path(base).expanduser().absolute() for base in bases)
+        self.trust = trust
 
     @classmethod
-    def find(cls, configured: str | None = None) -> Store:
-        """`$HISTILL_STORE`, else `configured` (params store.root, from the DVC root), else `<DVC root>/.store`."""
-        environment = os.environ.get("HISTILL_STORE")
-        return cls(environment or dvc_root() / (configured or ".store"))
+    def find(cls, configured: str | None = None, bases: Iterable[str] = (), *, trust: bool = False) -> Store:
+        """`$HISTILL_STORE`, else `configured` (params store.root, from the DVC root), else `<DVC root>/.store`.
+
+        Likewise `$HISTILL_STORE_BASE` (several with colons between), else `bases`. Raises `StoreError` for a base that
+        is not there.
+        """
+        environment, others = os.environ.get("HISTILL_STORE"), os.environ.get("HISTILL_STORE_BASE")
+        root = environment or dvc_root() / (configured or ".store")
+        told = others.split(os.pathsep) if others else [dvc_root() / Path(base).expanduser() for base in bases]
+        found = cls(root, (base for base in told if str(base)), trust=trust)
+        for base in found.bases:
+            if not base.is_dir():
+                fix = "mount it, or change HISTILL_STORE_BASE or store.base"
+                raise StoreError("the base of the store is not there", where=str(base), fix=fix)
+        return found
 
     def path(self, ref: Ref) -> Path:
-        """Where the item is, or would be."""
+        """Where the item is, here or in a base, or would be here."""
+        own = self.own_path(ref)
+        if self.bases and not (own / ITEM_FILE).is_file():
+            for base in self.bases:
+                if (base / str(ref) / ITEM_FILE).is_file():
+                    return base / str(ref)
+        return own
+
+    def own_path(self, ref: Ref) -> Path:
+        """Where the item is or would be in the store that is written, whatever bases have."""
+        hold(self.root, f"{ref.kind}/{ref.recipe}")
         return self.root / ref.kind / ref.recipe / ref.item
+
+    def holder(self, ref: Ref) -> Path:
+        """The folder of the store that the item is in: this one's or a base's."""
+        return self.path(ref).parents[2]
+
+    def recipes(self, kind: str) -> list[Path]:
+        """The folders of a kind's recipes, here and then in the bases."""
+        return [path for root in (self.root, *self.bases) for path in sorted((root / kind).glob("[!.]*"))]
 
     def has(self, ref: Ref) -> bool:
         """Whether the item is there, complete."""
@@ -121,8 +158,9 @@ class Store:
         keeps the folder too. Files in it must therefore be written atomically (a name that exists is a whole file). If
         someone else commits the item meanwhile, this copy is dropped. Raises `StoreFull` and `StoreReadOnly`.
         """
-        final = self.path(ref)
+        final = self.own_path(ref)
         with store_errors(final):
+            _require_group_umask(self.root)
             final.parent.mkdir(parents=True, exist_ok=True)
             if not (final.parent / "recipe.json").exists():
                 write_json(final.parent / "recipe.json", dict(recipe))
@@ -138,11 +176,15 @@ class Store:
                 try:
                     os.rename(partial, final)
                 except OSError:
-                    if not self.has(ref):
+                    if not (final / ITEM_FILE).is_file():
                         raise
                     shutil.rmtree(partial, ignore_errors=True)
                 sync_folder(final.parent)
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, FileNotFoundError) and not partial.exists():
+                    fix = "run again: what is finished is kept"
+                    what = f"another machine took it over: this one had not been heard of for {LEASE_S:.0f} s"
+                    raise StoreError(what, where=str(ref), fix=fix) from error
                 if not resume:
                     shutil.rmtree(partial, ignore_errors=True)
                 raise
@@ -151,14 +193,18 @@ class Store:
 
     def being_written(self, ref: Ref) -> bool:
         """Whether a living process, this one too, is writing the item."""
-        return unfinished.being_written(self.path(ref).parent, ref.item)
-
-    def sweep(self) -> int:
-        """Delete partials that no living process owns, and what a killed `delete` left; returns how many."""
-        return unfinished.sweep(self.root)
+        return unfinished.being_written(self.own_path(ref).parent, ref.item)
 
     def refs(self) -> Iterator[Ref]:
-        """Every committed item, sorted."""
+        """Every committed item, sorted, those of bases as well."""
+        if not self.bases:
+            yield from self.own_refs()
+            return
+        stores = (self, *(Store(base) for base in self.bases))
+        yield from sorted({ref for store in stores for ref in store.own_refs()}, key=str)
+
+    def own_refs(self) -> Iterator[Ref]:
+        """Every committed item of the store that is written, sorted."""
         # `[!.]`: a folder that is being deleted has its item.json still.
         for path in sorted(self.root.glob(f"*/*/[!.]*/{ITEM_FILE}")):
             yield Ref(*path.parent.relative_to(self.root).parts)
@@ -198,22 +244,45 @@ class Store:
         """Bytes that unfinished writers of these items have on the disk already."""
         wanted: dict[Path, set[str]] = {}
         for ref in refs:
-            wanted.setdefault(self.path(ref).parent, set()).add(ref.item)
+            wanted.setdefault(self.own_path(ref).parent, set()).add(ref.item)
         return sum(unfinished.nbytes(recipe, items) for recipe, items in wanted.items())
 
-    def delete(self, ref: Ref) -> None:
-        """Remove one item: renamed first, so that a reader or a kill never sees half of it."""
-        folder = self.path(ref)
+    def committed_ns(self, ref: Ref) -> int:
+        """When the item was committed, by the file system's clock, ns."""
+        return (self.own_path(ref) / ITEM_FILE).stat().st_mtime_ns
+
+    def delete(self, ref: Ref, unless: Callable[[], object] = lambda: None) -> bool:
+        """Remove one item: renamed first, so that a reader or a kill never sees half of it.
+
+        `unless` is asked when the item is already out of sight: who announces that an item is held and then sees it is
+        asked about in time, and the item comes back. False where it did.
+        """
+        folder = self.own_path(ref)
         with store_errors(folder):
             dying = folder.parent / f".{ref.item}.{uuid.uuid4().hex}.deleted"
             os.rename(folder, dying)
+            if unless():
+                os.rename(dying, folder)
+                return False
             shutil.rmtree(dying)
+        return True
 
     def _files(self, ref: Ref) -> dict[str, StoredFile]:
         try:
             return dict(json.loads((self.path(ref) / ITEM_FILE).read_bytes()))
         except FileNotFoundError:
             raise MissingItem("the store does not hold this item", where=str(self.path(ref))) from None
+
+
+def _require_group_umask(root: Path) -> None:
+    """In a store that a group writes (docs/sharing.md), what is written has to be the group's to write too."""
+    try:
+        mode = root.stat().st_mode
+    except FileNotFoundError:
+        return
+    if mode & stat.S_ISGID and mode & stat.S_IWGRP and umask() & stat.S_IWGRP:
+        what = f"a group shares this store, and your umask {umask():03o} would keep what you write from them"
+        raise StoreReadOnly(what, where=str(root), fix="say `umask 002` first; in ~/.profile, for all that is to come")
 
 
 def dvc_root(here: Path | None = None) -> Path:

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.base.store import Store
 from pipeline.benchmark import costs, machine, memory
 from pipeline.benchmark.messages import (
     OF_FILES,
@@ -120,7 +119,7 @@ class Contest:
             self._engine = make_file_engine(self._preprocess, setting, self.spec.onnx.path)
         else:
             assert self._network is not None
-            self._engine = make_engine(self._network, setting, Store(self.spec.store))
+            self._engine = make_engine(self._network, setting, self.spec.store)
 
     def _take(self, image_NHWC: NDArray[np.uint8]) -> None:
         """The batch to where it is needed, outside the clock."""
@@ -185,7 +184,7 @@ def _loader(spec: Spec) -> Callable[[], Network]:
         return partial(ExportedStudent, spec.student)
     from pipeline.teachers.loading import load_teacher
 
-    return partial(load_teacher, spec.tokens, Store(spec.store), spec.demo_px)
+    return partial(load_teacher, spec.tokens, spec.store, spec.demo_px)
 
 
 def gate_images(side_px: int) -> NDArray[np.uint8]:

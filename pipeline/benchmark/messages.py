@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.store import Store
 from pipeline.benchmark.results import Costs, Machine, Role
 from pipeline.params.tokens import TokensParams
 
@@ -62,7 +63,7 @@ class Spec:
     precision: str
     student: Path
     tokens: TokensParams
-    store: Path
+    store: Store
     demo_px: int
     onnx: OnnxFile | None = None
     gpu: str | None = None

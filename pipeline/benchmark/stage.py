@@ -92,7 +92,7 @@ def benchmark_models(
 
 def measure(subjects: Subjects, params: BenchmarkParams, cached: TeacherFacts, scratch: Path) -> Field:
     """Time every cell that the params ask for; ONNX files are made in `scratch`."""
-    shared = subjects.student, subjects.tokens, subjects.store.root, subjects.demo_px
+    shared = subjects.student, subjects.tokens, subjects.store, subjects.demo_px
     specs = {
         name: Spec(name, "eager", params.devices[0], params.precisions[0], *shared, reference=True) for name in MODELS
     }

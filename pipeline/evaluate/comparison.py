@@ -17,9 +17,10 @@ from pipeline.base.intervals import Resampler
 from pipeline.base.kept import Basis
 from pipeline.base.progress import Advance
 from pipeline.base.types import Floats
-from pipeline.evaluate import features, selection
-from pipeline.evaluate.embeddings import embeddings
-from pipeline.evaluate.label_probes import learnable, slide_labels, tile_labels
+from pipeline.evaluate import selection
+from pipeline.evaluate.answers import features
+from pipeline.evaluate.answers.embeddings import embeddings
+from pipeline.evaluate.label_probes import bag_tiles, learnable, slide_labels, tile_labels
 from pipeline.evaluate.labels.from_labels import Efficiency, against_labels, training_tiles
 from pipeline.evaluate.models import Models
 from pipeline.evaluate.run import Run
@@ -78,7 +79,7 @@ def compare(run: Run, body: Body, advance: Advance) -> Comparison:
     held = {split: Seen(chosen, _answers(run, chosen, advance)) for split, chosen in body.held.items()}
     fitted, known = train.labelled(), {split: seen.labelled() for split, seen in held.items()}
     by_tile = {split: tile_labels(run, body, split, (fitted, known[split]), advance) for split in held}
-    by_slide = {split: slide_labels(run, body, split, train, seen) for split, seen in held.items()}
+    by_slide = slide_labels(run, body, advance)
     efficiency: Efficiency = {}
     probed = {split: known[split] for split, told in by_tile.items() if isinstance(told.probes, Probes)}
     if params.from_labels and probed:
@@ -107,7 +108,7 @@ def spare_tiles(body: Body, params: EvaluateParams) -> int:
     """Tiles that `compare` will have looked at, at most: for the progress bar."""
     fitted = min(params.max_probe_tiles, selection.count(selection.worth_fitting(body.train)))
     looked = sum(selection.count(s) + min(params.max_dense_tiles, selection.count(s)) for s in body.held.values())
-    return fitted + looked + training_tiles(params)
+    return fitted + looked + bag_tiles(body, params) + training_tiles(params)
 
 
 def _answers(run: Run, chosen: Sequence[Sample], advance: Advance) -> dict[str, Floats]:

@@ -15,7 +15,8 @@ from pipeline.base.kept import Basis
 from pipeline.base.partials import file_sha256
 from pipeline.base.progress import Advance, track
 from pipeline.base.types import Floats
-from pipeline.evaluate import features, selection
+from pipeline.evaluate import selection
+from pipeline.evaluate.answers import features
 from pipeline.evaluate.comparison import unmeasurable_patch
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Body, Sample

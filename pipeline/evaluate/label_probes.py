@@ -9,20 +9,22 @@ from pydantic import TypeAdapter
 
 from pipeline.base.figures import NotMeasured
 from pipeline.base.items import TRAIN
-from pipeline.base.kept import Basis
+from pipeline.base.kept import Basis, Slot
 from pipeline.base.progress import Advance
 from pipeline.evaluate import selection
+from pipeline.evaluate.answers.by_model import Answers
 from pipeline.evaluate.labels.from_labels import LabelledTiles
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.seen import Seen
 from pipeline.evaluate.selection import Body, Sample
 from pipeline.evaluate.trust.cautions import of_classes, of_slides, of_thin_bags, of_tiles, of_weak_teacher
 from pipeline.measures.probes.few_shot import few_shot
-from pipeline.measures.probes.mil import slide_probe, unmeasurable_slides
+from pipeline.measures.probes.mil import FIT_VERSION, How, passes, slide_probes, unmeasurable_slides
 from pipeline.measures.probes.probes import Labelled, probe, unmeasurable
 from pipeline.measures.split_figures import FewShot, Probes, SlideLabels, UniFewShot, UniProbes
 from pipeline.measures.uni.probes import uni_probe
 from pipeline.measures.uni.simpleshot import uni_few_shot
+from pipeline.params.evaluate import EvaluateParams
 
 PROBES, FEW_SHOT = TypeAdapter(Probes), TypeAdapter(dict[int, FewShot])
 UNI_PROBES, UNI_FEW_SHOT = TypeAdapter(UniProbes), TypeAdapter(dict[int, UniFewShot])
@@ -40,11 +42,9 @@ class Told:
 
 
 def learnable(body: Body, train: Sequence[Sample], held: Sequence[Sample]) -> bool:
-    """Whether some probe can be fitted on the train tiles, and tried on the held-out ones."""
+    """Whether a probe of tile labels can be fitted on the train tiles, and tried on the held-out ones."""
     tiles = [selection.label_of_tiles(selection.labelled(part)) for part in (train, held)]
-    slides = [[sample.slide_label for sample in part] for part in (train, held)]
-    of_tiles_ = body.tile_labels and not unmeasurable(tiles[0], tiles[1])
-    return of_tiles_ or (body.slide_labels and not unmeasurable_slides(slides[0], slides[1]))
+    return body.tile_labels and not unmeasurable(tiles[0], tiles[1])
 
 
 def tile_labels(run: Run, body: Body, split: str, tiles: tuple[LabelledTiles, LabelledTiles], advance: Advance) -> Told:
@@ -95,22 +95,53 @@ def _uni(
     return probes, shots
 
 
-def slide_labels(run: Run, body: Body, split: str, train: Seen, held: Seen) -> Told:
-    """The slide labels of one split."""
-    if not body.slide_labels:
-        return Told()
-    missing = unmeasurable_slides(*([sample.slide_label for sample in seen.samples] for seen in (train, held)))
-    if missing:
-        return Told(slide_labels=missing)
-    bags, params = (train.bags(), held.bags()), run.params
-    basis = {**run.both(), "train": run.tiles(train.samples), "held": run.tiles(held.samples)}
-    found = run.slot("slide labels", SLIDE_LABELS, ("mil_epochs", "bootstrap", "seed"), basis).figures(
-        lambda: slide_probe(*bags, params.mil_epochs, params.bootstrap, params.seed)
-    )
-    cautions = [
-        *of_slides(split, body.train, body.held[split], found.n),
-        *of_classes(f"slide labels of {split}", *(part.labels for part in bags)),
-        *of_weak_teacher(f"slide labels of {split}", found.attention.teacher.balanced),
-        *of_thin_bags({TRAIN: train.samples, split: held.samples}),
-    ]
-    return Told(slide_labels=found, cautions=cautions)
+def slide_labels(run: Run, body: Body, advance: Advance) -> dict[str, Told]:
+    """The slide labels of every split: heads are fitted once, and only where a figure is not kept."""
+    if body.bags is None:
+        return {split: Told() for split in body.held}
+    train, params, told = body.bags[TRAIN], run.params, dict[str, Told]()
+    slots: dict[str, Slot[SlideLabels]] = {}
+    for split in body.held:
+        missing = unmeasurable_slides(*([s.slide_label for s in part] for part in (body.train, body.bags[split])))
+        if missing:
+            told[split] = Told(slide_labels=missing)
+            continue
+        basis: Basis = {
+            **run.both(),
+            "train": run.tiles(train),
+            "held": run.tiles(body.bags[split]),
+            "fit_version": FIT_VERSION,
+        }
+        slots[split] = run.slot("slide labels", SLIDE_LABELS, ("mil_epochs", "bootstrap", "seed"), basis)
+    found = {split: kept for split, slot in slots.items() if (kept := slot.find()) is not None}
+    asked = [split for split in slots if split not in found]
+    if asked:
+        how = How(epochs=params.mil_epochs, resamples=params.bootstrap, seed=params.seed)
+        learnt, *held = (
+            Seen(part, Answers(run, part, advance)).bags() for part in (train, *(body.bags[s] for s in asked))
+        )
+        made = slide_probes(learnt, dict(zip(asked, held, strict=True)), how, advance)
+        found |= {split: slots[split].keep(figures) for split, figures in made.items()}
+    else:
+        advance(bag_tiles(body, params))
+    for split, figures in found.items():
+        chosen = body.bags[split]
+        labels = ([str(sample.slide_label) for sample in part] for part in (train, chosen))
+        cautions = [
+            *of_slides(split, body.train, body.held[split], figures.n),
+            *of_classes(f"slide labels of {split}", *labels),
+            *of_weak_teacher(f"slide labels of {split}", figures.attention.teacher.balanced),
+            *of_thin_bags({TRAIN: train, split: chosen}),
+        ]
+        told[split] = Told(slide_labels=figures, cautions=cautions)
+    return told
+
+
+def bag_tiles(body: Body, params: EvaluateParams) -> int:
+    """Tiles that are looked at for slide labels: for the progress bar."""
+    if body.bags is None or unmeasurable_slides(
+        [sample.slide_label for sample in body.train], [s.slide_label for part in body.bags.values() for s in part]
+    ):
+        return 0
+    looked, train = sum(selection.count(part) for part in body.bags.values()), body.bags[TRAIN]
+    return looked + 3 * passes(len(train), params.mil_epochs) * selection.count(train)

@@ -67,7 +67,7 @@ def evaluate_set(
         check_masks([picture for pictures in listed.values() for picture in pictures])
     stored = _stored(dataset.name, listed, run.kept, upstream, teacher)
     held = {split: [found.sample] for split, found in stored.items() if split != TRAIN}
-    body = Body([stored[TRAIN].sample], held, tile_labels=not masks, slide_labels=False, of="set")
+    body = Body([stored[TRAIN].sample], held, tile_labels=not masks, of="set")
     where, fix = f"evaluate.datasets: {dataset.name}", "drop the copies from one of the two"
     quality = upstream.tiles.jpeg_quality
     doubtful = check_images(copies(run, body.train, body.held, quality), "images", where, fix)

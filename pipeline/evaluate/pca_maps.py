@@ -21,7 +21,8 @@ from pydantic import TypeAdapter
 from pipeline.base.files import write_atomic
 from pipeline.base.kept import Basis
 from pipeline.base.types import Floats
-from pipeline.evaluate import features, selection
+from pipeline.evaluate import selection
+from pipeline.evaluate.answers import features
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.summary import Maps, MapTile

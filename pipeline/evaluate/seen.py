@@ -33,10 +33,8 @@ class Seen:
         return LabelledTiles(selection.labelled(self.samples), known)
 
     def bags(self) -> Bags:
-        """The slides that have a label, each with every model's features of its tiles."""
-        ends = np.cumsum([0, *(len(sample.rows) for sample in self.samples)])
-        kept = [(i, sample.slide_label) for i, sample in enumerate(self.samples) if sample.slide_label is not None]
-        features_of = {name: [x_ND[ends[i] : ends[i + 1]] for i, _ in kept] for name, x_ND in self.answers.items()}
-        whole = selection.units_of_tiles(self.samples)
-        units = whole.take(np.array([ends[i] for i, _ in kept], dtype=np.int64))
-        return Bags([label for _, label in kept], units, features_of)
+        """The slides, all of which have a label."""
+        sizes = [len(sample.rows) for sample in self.samples]
+        first_S = np.cumsum([0, *sizes[:-1]])
+        labels = [str(sample.slide_label) for sample in self.samples]
+        return Bags(labels, selection.units_of_tiles(self.samples).take(first_S), sizes, self.answers)

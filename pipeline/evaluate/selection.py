@@ -19,6 +19,9 @@ from pipeline.base.items import TRAIN, TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store
 from pipeline.tiles.item.reader import TileReader
 
+BAG_TILES = 16
+"""Tiles of a slide from which its label is told, at least, where it has them."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -49,13 +52,14 @@ class Sample:
 class Body:
     """The tiles to compare on: of split `train`, and of each held-out split, bounded already (`spread`).
 
-    Probes of tile labels and of slide labels are made where they are asked for; `of` is what they are tiles of.
+    Probes of tile labels are made where they are asked for, those of slide labels of the slides in `bags`, by split,
+    None where nobody asks for any; `of` is what they are tiles of.
     """
 
     train: Sequence[Sample]
     held: Mapping[str, Sequence[Sample]]
     tile_labels: bool = True
-    slide_labels: bool = True
+    bags: Mapping[str, Sequence[Sample]] | None = None
     of: Literal["slides", "set"] = "slides"
 
 
@@ -123,6 +127,16 @@ def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
         if len(inside):
             kept.append(sample.take(inside))
     return kept
+
+
+def bags(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """The slides that have a label, through `BAG_TILES` tiles each at most, evenly spread, where so many slides would
+    else have to share `most` tiles that fewer are left of each."""
+    chosen = [sample for sample in samples if sample.slide_label is not None and len(sample.rows)]
+    if count(chosen) <= most or most >= BAG_TILES * len(chosen):
+        return spread(chosen, most)
+    sizes = [min(BAG_TILES, len(sample.rows)) for sample in chosen]
+    return [s.take(np.arange(n) * len(s.rows) // n) for s, n in zip(chosen, sizes, strict=True)]
 
 
 def count(samples: Sequence[Sample]) -> int:

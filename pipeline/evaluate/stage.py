@@ -20,7 +20,8 @@ from pipeline.base.progress import track
 from pipeline.base.store import Store, recipe_key
 from pipeline.base.types import Json
 from pipeline.cluster.refusals import Tracebacks, about_slide
-from pipeline.evaluate import features, selection
+from pipeline.evaluate import selection
+from pipeline.evaluate.answers import features
 from pipeline.evaluate.comparison import Comparison, compare, spare_tiles
 from pipeline.evaluate.labelled_sets import SetResult, evaluate_set
 from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest
@@ -63,8 +64,10 @@ def evaluate_student(
     learnt = [sample for part in samples.values() for sample in part if sample.tokens.name in keys]
     if TRAIN not in samples:
         raise EvaluationError("no slide is in split 'train'", where="tokens", fix="mend `split` in the slide table")
+    most = params.max_probe_tiles
+    bags = {part: selection.bags(samples[part], most) for part in samples}
     train = samples.pop(TRAIN)
-    body = Body(train, {split: selection.spread(samples[split], params.max_probe_tiles) for split in sorted(samples)})
+    body = Body(train, {split: selection.spread(samples[split], most) for split in sorted(samples)}, bags=bags)
     run = Run(Models.load(upstream.folder, tokens.teacher.width, params.seed), params, Kept(store, "evaluate"))
     near = check_images(copies(run, train, body.held, upstream.tiles.jpeg_quality), "tiles", "tokens", ONE_SPLIT)
     for split, chosen in body.held.items():

@@ -38,9 +38,9 @@ class EvaluateParams(Section):
     label_steps: Positive = 600
     """Steps of each such training, 32 tiles each; three trainings for each number of labels."""
     mil_epochs: Positive = 20
-    """Passes over the train slides of the attention model for slide labels."""
+    """Passes over the train slides of the attention model for slide labels; fewer where they see over 50,000 slides."""
     max_probe_tiles: Positive = 20000
-    """Tiles a probe is trained and tested on at most, evenly spread."""
+    """Tiles a probe is trained and tested on at most, evenly spread; slide labels get 16 of each slide all the same."""
     max_dense_tiles: Positive = 2000
     """Tiles at most of which patch tokens are compared, and of which CKA, neighbours and RankMe are taken."""
     robustness_tiles: Annotated[int, Field(ge=0)] = 64

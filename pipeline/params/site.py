@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import field_validator
+
 from pipeline.params.base import Positive, Section
 
 
@@ -10,6 +12,16 @@ class StoreParams(Section):
 
     root: str | None = None
     """A folder, relative to the DVC root; null = `.store`."""
+    base: tuple[str, ...] = ()
+    """Folders of other stores, which are read and never written: what is there is used, what is new goes to `root`.
+    HISTILL_STORE_BASE wins over this."""
+    trust: bool = False
+    """Load code that others have put there, as built TensorRT engines are; else each user builds their own."""
+
+    @field_validator("base", mode="before")
+    @classmethod
+    def _one_or_several(cls, told: object) -> object:
+        return (told,) if isinstance(told, str) else () if told is None else told
 
 
 class ClusterParams(Section):

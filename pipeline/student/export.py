@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.base.errors import EngineError, TrainingError
-from pipeline.base.files import write_atomic, write_json
+from pipeline.base.files import open_to, umask, write_atomic, write_json
 from pipeline.base.items import StudentFacts
 from pipeline.base.tensors import save_tensors
 from pipeline.base.types import Json
@@ -55,7 +55,9 @@ def export_student(item: Path, out: Path) -> None:
     fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         _write(fresh, facts, distiller, targets)
-        fresh.chmod(0o755)
+        mask = umask()
+        for path in (fresh, *fresh.rglob("*")):
+            open_to(mask, path)
         if out.exists():
             aged = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
             os.rename(out, aged / "old")

@@ -14,9 +14,9 @@ import numpy as np
 
 from pipeline.base.arrays import ArrayWriter, MappedArray
 from pipeline.base.items import TilesItem
+from pipeline.base.living.unfinished import PARTIALS
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Recipe
-from pipeline.base.unfinished import PARTIALS
 from pipeline.teachers.statistics import Calibration
 from pipeline.tokens.item.attributes import space_of
 
@@ -54,9 +54,10 @@ def recovered(store: Store, ref: Ref) -> Calibration | None:
     Its own recipe's slides, and those of recipes that share it. Measured again on the slides of today it could differ,
     and they would lie in two spaces.
     """
-    own = store.path(ref).parent
-    sharing = [path.parent for path in own.parent.glob("*/recipe.json") if _calibrated_by(path) == ref.recipe]
-    for folder in (own, *sorted(sharing)):
+    folders = [folder for folder in store.recipes("tokens") if (folder / "recipe.json").is_file()]
+    own = [folder for folder in folders if folder.name == ref.recipe]
+    sharing = [folder for folder in folders if _calibrated_by(folder / "recipe.json") == ref.recipe]
+    for folder in (*own, *sharing):
         unfinished = folder.glob(f"{PARTIALS}/*/*/patch/zarr.json")
         for metadata in (*sorted(folder.glob("*/patch/zarr.json")), *sorted(unfinished)):
             frozen = space_of(MappedArray(metadata.parent))

@@ -22,6 +22,7 @@ from pipeline.teachers.teacher import Teacher
 from pipeline.tokens import calibration
 from pipeline.tokens.estimate import Estimate, announce, conclude
 from pipeline.tokens.job import Job, Outcome
+from pipeline.tokens.precision import resolved
 from pipeline.tokens.recipe import tokens_recipe
 from pipeline.tokens.run.copying import Work, copy_whole
 from pipeline.tokens.run.scale_out import compute_all, precision_there
@@ -41,7 +42,9 @@ def make_tokens(
     cluster = cluster or ClusterParams()
     teacher = load_teacher(params, store, demo_px)
     _warn_of_mpp(tiles, teacher)
-    recipe = tokens_recipe(tiles, teacher, params, precision_there(params, cluster))
+    recipe = tokens_recipe(
+        tiles, teacher, params, resolved(tiles, teacher, params, store, lambda: precision_there(params, cluster))
+    )
     # The gate compares two engines and learns nothing: held-out tiles will do where there are no others.
     golden = tuple(
         calibration.choose(tiles.items, params.gate.tiles) or calibration.spread(tiles.items, params.gate.tiles)

@@ -1,48 +1,78 @@
-"""What git and DVC remember of a checkout: the manifests that each ref's dvc.lock names, and where DVC keeps them.
-
-Git and files are read, never DVC itself, whose locks the stage that asks may hold.
-"""
+"""What a store's file system knows of locks, found out by two processes, and what that means for who shares it."""
 
 from __future__ import annotations
 
-import re
+import fcntl
 import subprocess
-from collections.abc import Iterator
-from functools import lru_cache
+import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+from pipeline.base.living.owners import LEASE_S
+
+SHARED = (
+    "nfs",
+    "lustre",
+    "cifs",
+    "smb",
+    "fuse",
+    "9p",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "afs",
+    "glusterfs",
+    "pvfs",
+    "virtiofs",
+)
+"""File systems that several machines mount, as the kernel's names for them begin."""
+_OTHER = """
+import fcntl, sys
+try:
+    fcntl.flock(open(sys.argv[1], "rb"), fcntl.LOCK_SH | fcntl.LOCK_NB)
+except BlockingIOError:
+    sys.exit(3)
+"""
 
 
-def locks(root: Path) -> Iterator[tuple[str, str]]:
-    """(place, text of dvc.lock) of the workspace and of every git ref, experiments included."""
-    if (root / "dvc.lock").is_file():
-        yield "workspace", (root / "dvc.lock").read_text(encoding="utf-8")
-    for ref in _git(root, "for-each-ref", "--format=%(refname)").splitlines():
-        text = _git(root, "show", f"{ref}:dvc.lock")
-        if text:
-            yield ref.removeprefix("refs/heads/").removeprefix("refs/"), text
+@dataclass(frozen=True)
+class Locks:
+    """`kind` of file system; whether a lock that one process takes holds another up (`works`)."""
+
+    kind: str
+    works: bool
+    error: str = ""
+
+    def __str__(self) -> str:
+        held = f"flock works on {self.kind}" if self.works else f"flock does not work on {self.kind}{self.error}"
+        if self.kind.startswith(SHARED):
+            return f"{held}; a machine that is not heard of for {LEASE_S:.0f} s gives up what it writes"
+        return held if self.works else f"{held}; writers are told by their processes"
 
 
-def cached_file(root: Path, md5: str) -> Path:
-    """Where DVC's cache of a checkout keeps a file, whether it is there or not."""
-    return root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+def locks(folder: Path) -> Locks:
+    """Try it in an existing folder that can be written: this process locks a file, and another one tries to."""
+    kind = file_system(folder)
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return Locks(kind, False, f" ({error.strerror})")
+        other = subprocess.run([sys.executable, "-S", "-c", _OTHER, file.name], capture_output=True, check=False)
+        return Locks(
+            kind, other.returncode == 3, "" if other.returncode == 3 else " (another process gets the lock too)"
+        )
 
 
-def _git(root: Path, *words: str) -> str:
-    """A git command's output, empty where it fails (no repository, no such file at that ref)."""
-    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
-    return done.stdout if done.returncode == 0 else ""
-
-
-@lru_cache(maxsize=256)
-def locked_manifests(lock: str) -> tuple[tuple[str, str], ...]:
-    """(path, md5) of every manifest among the outputs in a dvc.lock; kept, since many refs have one text."""
-    # libyaml's parser: the same answers, twenty times sooner.
-    read = yaml.load(lock, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
-    outs = [out for stage in (read.get("stages") or {}).values() for out in stage.get("outs", [])]
-    return tuple(
-        (out["path"], out["md5"])
-        for out in outs
-        if re.fullmatch(r"artifacts/\w+\.json", out.get("path", "")) and "md5" in out
-    )
+def file_system(folder: Path) -> str:
+    """The kernel's name for the kind of file system that a folder is on (`ext4`, `nfs4`, `fuse.sshfs`)."""
+    inside, found, best = folder.resolve(), "an unknown file system", -1
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        # Blanks in names are octal there.
+        mount = Path(left.split()[4].encode().decode("unicode_escape"))
+        # Of several on one mount point, the last one counts.
+        if inside.is_relative_to(mount) and len(mount.parts) >= best:
+            found, best = right.split()[0], len(mount.parts)
+    return found

@@ -17,7 +17,10 @@ def corrupt(store: Store, ref: Ref, named: Named) -> CorruptItem | None:
         return None
     wrong = "; ".join(f"{name}{_rows(store.path(ref), name)} {what}" for name, what in faults.items())
     slide = named.slides.get(str(ref))
-    fix = f"delete {store.path(ref)} and run its stage again"
+    folder = store.path(ref)
+    fix = f"delete {folder} and run its stage again"
+    if store.holder(ref) != store.root:
+        fix = f"it is in a base: whoever keeps {store.holder(ref)} deletes {folder}, and then run its stage again"
     return CorruptItem(wrong, where=f"slide {slide}, {ref}" if slide is not None else str(ref), fix=fix)
 
 

@@ -90,7 +90,7 @@ def export_onnx(model: nn.Module, path: Path) -> None:
 
 def spec_of(folder: Path, **more: object) -> Spec:
     """The student's ONNX file in ONNX Runtime."""
-    spec = Spec("student", "onnxruntime", "cpu", "auto", folder, TokensParams(), folder, 512)
+    spec = Spec("student", "onnxruntime", "cpu", "auto", folder, TokensParams(), Store(folder), 512)
     return replace(spec, onnx=OnnxFile(folder / "model.onnx", SIDE_PX, (0.5,) * 3, (0.5,) * 3), **more)
 
 
@@ -283,7 +283,7 @@ def test_one_contender_at_a_time_is_in_memory_and_a_batch_too_large_costs_it_no_
 def test_an_export_that_fails_leaves_the_leading_engine_running(tmp_path):
     save_file(timm.create_model("vit_tiny_patch16_224", num_classes=0, **VIT).state_dict(), tmp_path / "t.safetensors")
     teacher = TokensParams(teacher="vit_tiny_patch16_224", weights=str(tmp_path / "t.safetensors"), model_kwargs=VIT)
-    spec = Spec("teacher", "eager", "cpu", "auto", tmp_path, teacher, tmp_path / "store", 512, reference=True)
+    spec = Spec("teacher", "eager", "cpu", "auto", tmp_path, teacher, Store(tmp_path / "store"), 512, reference=True)
     lead = Contender(spec)
     lead.meet()
     assert "it cannot be exported: " in onnx_file(lead, tmp_path / "no such folder")

@@ -13,7 +13,7 @@ from made.exported import SIDE_PX, export
 
 from pipeline.base.kept import Kept
 from pipeline.base.store import Ref, Store
-from pipeline.evaluate.embeddings import KIND, Net, embeddings
+from pipeline.evaluate.answers.embeddings import KIND, Net, embeddings
 from pipeline.evaluate.selection import Sample
 from pipeline.student.exported import Encoder, load_student, untrained_twin
 from pipeline.tiles.item.meta import Meta

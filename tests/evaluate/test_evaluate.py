@@ -19,9 +19,9 @@ from pipeline.base.arrays import ArrayWriter
 from pipeline.base.errors import EvaluationError
 from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store
-from pipeline.evaluate import features
+from pipeline.evaluate.answers import features
 from pipeline.evaluate.manifest import EvaluateManifest
-from pipeline.evaluate.selection import Sample, check_leaks, count, spread
+from pipeline.evaluate.selection import BAG_TILES, Sample, bags, check_leaks, count, spread
 from pipeline.evaluate.stage import evaluate_student
 from pipeline.evaluate.teacher_source import TeacherSource
 from pipeline.evaluate.upstream import Upstream
@@ -199,6 +199,19 @@ def test_a_cap_spreads_over_all_slides():
     assert [len(sample.rows) for sample in kept] == [1, 3, 6] and count(kept) == 10
     assert kept[1].rows.tolist() == [0, 10, 20]
     assert spread(samples, 100) == samples
+
+
+def test_of_many_slides_each_is_seen_through_some_tiles():
+    """As many as tile labels are probed on, while that leaves `BAG_TILES` a slide; else so many of each."""
+
+    def slides(n: int, tiles: int, label: str | None = "a") -> list[Sample]:
+        return [Sample(f"s{i}", Path(), Path(), np.arange(tiles), (None,) * tiles, label) for i in range(n)]
+
+    assert [len(sample.rows) for sample in bags(slides(10, 100), 2000)] == [100] * 10
+    assert [len(sample.rows) for sample in bags(slides(10, 100), 200)] == [20] * 10
+    many = bags([*slides(50, 100), *slides(3, 5), *slides(9, 100, None)], 20)
+    assert [len(sample.rows) for sample in many] == [BAG_TILES] * 50 + [5] * 3
+    assert many[0].rows[:3].tolist() == [0, 6, 12] and many[0].rows[-1] == 93
 
 
 def test_batches_do_not_change_the_features(equal: Run):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.base.living.owners import me
 from pipeline.base.store import Ref, Store
 
 
@@ -19,4 +20,7 @@ def orphaned(store: Store, ref: Ref) -> Path:
     folder.parent.mkdir(parents=True)
     item.rename(folder)
     (folder / "item.json").unlink()
+    # No process has this number.
+    owner = me().model_copy(update={"pid": 2**30})
+    folder.with_name(f"{folder.name}.owner").write_text(owner.model_dump_json())
     return folder

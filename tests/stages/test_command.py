@@ -5,13 +5,19 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import typer
 
+from pipeline.base.errors import StoreFull
 from pipeline.base.items import SlidesManifest, TilesManifest
+from pipeline.base.living.runs import runs
 from pipeline.base.manifest import Refusal
 from pipeline.base.progress import console
-from stages.command import show_refusals
+from pipeline.base.store import Ref, Store
+from stages.command import execute, show_refusals
+from stages.slides import Params as SlidesParams
 
 
 def test_a_refused_id_is_printed_as_it_is() -> None:
@@ -51,3 +57,30 @@ def test_a_run_that_a_signal_ends_says_what_it_was_doing() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.returncode == -signal.SIGSEGV and "Segmentation fault" in ended.stderr
+
+
+def test_a_stage_says_what_it_holds_until_its_manifest_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HISTILL_STORE_BASE", raising=False)
+    monkeypatch.setenv("HISTILL_STORE", str(tmp_path / "store"))
+    (tmp_path / "params.yaml").write_text("slides: {}\n")
+
+    def run(params: SlidesParams, store: Store) -> SlidesManifest:
+        store.has(Ref("slides", "recipe", "item"))
+        (found,) = runs(store.root)
+        assert found.living and found.begun.stage == "slides" and found.held == {"slides/recipe"}
+        return SlidesManifest()
+
+    def fail(params: SlidesParams, store: Store) -> SlidesManifest:
+        run(params, store)
+        raise StoreFull("no room left")
+
+    with pytest.raises(typer.Exit):
+        execute("slides", SlidesParams, fail, debug=False)
+    assert [(left.living, left.held) for left in runs(tmp_path / "store")] == [(False, {"slides/recipe"})]
+    for left in runs(tmp_path / "store"):
+        left.drop()
+    execute("slides", SlidesParams, run, debug=False)
+    assert not runs(tmp_path / "store") and (tmp_path / "artifacts" / "slides.json").exists()

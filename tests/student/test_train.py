@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import resource
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from safetensors.torch import load_file
 from pipeline.base.arrays import ArrayWriter, MappedArray
 from pipeline.base.errors import StoreFull, TrainingError
 from pipeline.base.items import StudentManifest
-from pipeline.base.store import Ref
+from pipeline.base.store import Ref, Store
 from pipeline.params.student import StudentParams
 from pipeline.student.corpus import open_corpus
 from pipeline.student.train import train_recipe, train_student
@@ -145,3 +147,17 @@ def test_the_recipe_holds_what_changes_the_weights(cache: Cache) -> None:
 def test_input_side_is_the_tiles_to_the_next_multiple_of_32(cache: Cache, tile_px: int, input_px: int) -> None:
     corpus = open_corpus(cache.tiles, cache.tokens, cache.store)
     assert train_recipe(cache.tokens, corpus, tiny(), tile_px)["input_px"] == input_px
+
+
+def test_a_student_is_trained_from_tokens_that_one_may_only_read(tmp_path: Path) -> None:
+    theirs = make_cache(tmp_path, patch="none")
+    base = theirs.store.root
+    if os.geteuid() or subprocess.run(["mount", "--bind", base, base], capture_output=True, check=False).returncode:
+        pytest.skip("a read-only bind mount needs root")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", base], check=True)
+        mine = theirs._replace(store=Store(tmp_path / "own", [base]))
+        manifest, _ = train(mine, tmp_path, tiny(epochs=1, objective={"patch": 0}))
+    finally:
+        subprocess.run(["umount", base], check=True)
+    assert [str(ref) for ref in mine.store.own_refs()] == list(manifest.uses)

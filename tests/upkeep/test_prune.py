@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from pathlib import Path
 
 import made.command
 import pytest
-import yaml
-from made.items import tiles_item
+from made.checkout import KEY, git, put, remember
 
 from pipeline.base.errors import StoreError
 from pipeline.base.files import human
-from pipeline.base.items import TilesManifest
-from pipeline.base.store import Ref, Store, dvc_root, recipe_key
+from pipeline.base.store import Store, dvc_root
 from pipeline.upkeep.named import named_items
 from pipeline.upkeep.prune import prunable
-
-RECIPE = {"tile_px": 224}
-KEY = recipe_key(RECIPE)
-
-
-def put(store: Store, item: str) -> Ref:
-    ref = Ref("tiles", KEY, item)
-    with store.write(ref, RECIPE) as folder:
-        (folder / "data").write_bytes(item.encode())
-    return ref
-
-
-def git(root: Path, *words: str) -> None:
-    settings = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    subprocess.run(["git", "-C", str(root), *settings, *words], check=True, capture_output=True)
-
-
-def remember(root: Path, item: str) -> None:
-    """What DVC does for a stage: the manifest in its cache, its md5 in dvc.lock."""
-    path = root / "artifacts" / "tiles.json"
-    TilesManifest(recipe_key=KEY, items=(tiles_item(item, 0),)).save(path)
-    md5 = hashlib.md5(path.read_bytes()).hexdigest()
-    cached = root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    cached.write_bytes(path.read_bytes())
-    lock = {"stages": {"tiles": {"outs": [{"path": "artifacts/tiles.json", "md5": md5}]}}}
-    (root / "dvc.lock").write_text(yaml.safe_dump(lock))
 
 
 @pytest.fixture
@@ -71,7 +41,7 @@ def test_prune_keeps_what_branch_experiment_and_workspace_name(project: Path) ->
     refs = {item: put(store, item) for item in "abcd"}
     named = named_items([project])
     assert set(named.by) == {str(refs[item]) for item in "abc"}
-    assert prunable(store, named) == [refs["d"]]
+    assert prunable(store, named).items == [refs["d"]]
     shown = histill(project, "prune")
     assert "would delete" in shown.stdout and store.has(refs["d"])
     done = histill(project, "prune", "--yes")
@@ -93,7 +63,9 @@ def test_prune_refuses_while_it_cannot_know(project: Path) -> None:
 
 def test_prune_refuses_where_nothing_names_anything(tmp_path: Path) -> None:
     store = Store(tmp_path / ".store")
-    assert prunable(store, named_items([tmp_path])) == []
+    git(tmp_path, "init", "-q", "-b", "main")
+    (tmp_path / ".dvc").mkdir()
+    assert prunable(store, named_items([tmp_path])).items == []
     put(store, "d")
     with pytest.raises(StoreError, match=r"(?s)all would be deleted.*--checkout"):
         prunable(store, named_items([tmp_path]))

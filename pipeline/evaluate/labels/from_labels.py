@@ -26,7 +26,7 @@ from pipeline.base.figures import NotMeasured
 from pipeline.base.intervals import Resampler
 from pipeline.base.kept import Basis
 from pipeline.base.progress import Advance
-from pipeline.evaluate.embeddings import embeddings
+from pipeline.evaluate.answers.embeddings import embeddings
 from pipeline.evaluate.labels.rivals import Drawn, Rival, Tile, rival
 from pipeline.evaluate.labels.supervised import Recipe
 from pipeline.evaluate.models import Net

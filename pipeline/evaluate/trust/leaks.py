@@ -8,8 +8,6 @@ hashes differ in at most `NEAR_BITS` bits; either alone is common between differ
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,12 +19,14 @@ from pydantic import TypeAdapter
 from pipeline.base.errors import EvaluationError
 from pipeline.base.items import TRAIN
 from pipeline.base.kept import Basis
+from pipeline.base.progress import track
 from pipeline.base.types import Floats
-from pipeline.evaluate.features import teacher_features
+from pipeline.evaluate.answers.features import teacher_features
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample, spread
 from pipeline.measures.fidelity.embedding import Scale
 from pipeline.measures.fidelity.neighbours import nearest
+from pipeline.tiles.item.content import Digests, hex_of, look_for
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import encode_jpeg, resize
 
@@ -57,22 +57,32 @@ def copies(run: Run, train: Sequence[Sample], held: Mapping[str, Sequence[Sample
     Equal files are looked for among all train tiles, others in `evaluate.max_probe_tiles` of them. `quality` is the one
     at which pixels are stored as JPEG (`tiles.jpeg_quality`).
     """
-    found, learnt, some = {}, run.tiles(train), spread(train, run.params.max_probe_tiles)
+    learnt = run.tiles(train)
+    slots = {}
     for split, chosen in held.items():
         basis: Basis = {"train": learnt, "held": run.tiles(chosen), "jpeg_quality": quality}
-        slot = run.slot("copies", COPIES, ("max_probe_tiles",), basis)
-        found[split] = slot.find() or slot.keep(_copies(some, train, chosen, quality))
-    return found
+        slots[split] = run.slot("copies", COPIES, ("max_probe_tiles",), basis)
+    found = {split: kept for split, slot in slots.items() if (kept := slot.find()) is not None}
+    missing = {split: chosen for split, chosen in held.items() if split not in found}
+    if missing:
+        made = _copies(spread(train, run.params.max_probe_tiles), train, missing, quality)
+        found |= {split: slots[split].keep(of_split) for split, of_split in made.items()}
+    return {split: found[split] for split in held}
 
 
-def _copies(some: Sequence[Sample], train: Sequence[Sample], held: Sequence[Sample], quality: int) -> Copies:
+def _copies(
+    some: Sequence[Sample], train: Sequence[Sample], held: Mapping[str, Sequence[Sample]], quality: int
+) -> dict[str, Copies]:
     """Equal files are looked for in `train`, others in `some`."""
     feature_ND = teacher_features(some)
-    scale = Scale.of(feature_ND)
-    same = identical(train, held)
-    equal, near = near_duplicates(some, held, scale(feature_ND), scale(teacher_features(held)), quality)
-    known = {name for name, _ in same}
-    return Copies([*same, *(pair for pair in equal if pair[0] not in known)], near, repeated(held))
+    scale, found = Scale.of(feature_ND), {}
+    scaled_ND, same_in = scale(feature_ND), identical(train, held)
+    for split, chosen in held.items():
+        same = same_in[split]
+        equal, near = near_duplicates(some, chosen, scaled_ND, scale(teacher_features(chosen)), quality)
+        known = {name for name, _ in same}
+        found[split] = Copies([*same, *(pair for pair in equal if pair[0] not in known)], near, repeated(chosen))
+    return found
 
 
 def check_images(seen: Mapping[str, Copies], noun: str, where: str, fix: str) -> list[str]:
@@ -95,31 +105,39 @@ def check_images(seen: Mapping[str, Copies], noun: str, where: str, fix: str) ->
     return warnings
 
 
-def identical(train: Sequence[Sample], held: Sequence[Sample]) -> list[Pair]:
-    """(held-out tile, train tile) of every pair of equal images, as `slide, tile row`; blank tiles left out.
+def identical(train: Sequence[Sample], held: Mapping[str, Sequence[Sample]]) -> dict[str, list[Pair]]:
+    """(held-out tile, train tile) of every pair of equal images, as `slide, tile row`, by split; blank ones left out.
 
-    `train` may be all tiles that there are: it is read once, and only JPEG files as long as a held-out one are hashed.
+    `train` may be all tiles that there are: it is read once, for the digests that each item keeps of its tiles.
     """
-    lengths = np.unique(np.concatenate([_lengths(sample) for sample in held]))
-    alike = [sample.take(np.flatnonzero(np.isin(_lengths(sample), lengths))) for sample in train]
-    held_digests = list(_digests(held))
-    wanted = {digest for _, digest, _, _ in held_digests}
-    learnt = {digest: name for name, digest, _, _ in _digests(alike) if digest in wanted}
-    return [
-        (name, learnt[digest])
-        for name, digest, reader, row in held_digests
-        if digest in learnt and float(reader.image(row).std()) >= BLANK_DEVIATION
-    ]
+    wanted_W = np.concatenate([_digests(sample) for chosen in held.values() for sample in chosen])
+    with track("copies", len(train), "slides") as advance:
+
+        def each() -> Iterator[tuple[str, Digests]]:
+            # Of equal train tiles the last is named.
+            for i in reversed(range(len(train))):
+                yield str(i), _digests(train[i])
+                advance()
+
+        learnt = look_for(wanted_W, each())
+    pairs, at = {}, 0
+    for split, chosen in held.items():
+        pairs[split] = list[Pair]()
+        for name, reader, row in _tiles(chosen):
+            if learnt.there[at] and float(reader.image(row).std()) >= BLANK_DEVIATION:
+                source = train[int(learnt.sources[learnt.source_W[at]])]
+                pairs[split].append((name, _name(source, int(learnt.row_W[at]))))
+            at += 1
+    return pairs
 
 
 def repeated(samples: Sequence[Sample]) -> list[Pair]:
     """(tile, the tile before it that it equals) of a split's own copies; blank tiles left out."""
-    times = Counter(length for sample in samples for length in _lengths(sample).tolist())
-    alike = [s.take(np.flatnonzero([times[length] > 1 for length in _lengths(s).tolist()])) for s in samples]
-    first: dict[bytes, str] = {}
+    digests = (digest for sample in samples for digest in hex_of(_digests(sample)))
+    first: dict[str, str] = {}
     return [
         (name, first[digest])
-        for name, digest, reader, row in _digests(alike)
+        for (name, reader, row), digest in zip(_tiles(samples), digests, strict=True)
         if first.setdefault(digest, name) != name and float(reader.image(row).std()) >= BLANK_DEVIATION
     ]
 
@@ -155,19 +173,18 @@ def difference_hash(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return brighter
 
 
-def _lengths(sample: Sample) -> NDArray[np.int64]:
-    """Bytes of each tile's JPEG file, (n,)."""
-    length_N: NDArray[np.int64] = np.diff(TileReader(sample.tiles).offsets)[sample.rows]
-    return length_N
-
-
-def _digests(samples: Sequence[Sample]) -> Iterator[tuple[str, bytes, TileReader, int]]:
-    for name, reader, row in _tiles(samples):
-        yield name, hashlib.sha256(reader.jpeg(row)).digest(), reader, row
+def _digests(sample: Sample) -> Digests:
+    """Of its tiles, (n,)."""
+    return TileReader(sample.tiles).digests[sample.rows]
 
 
 def _tiles(samples: Sequence[Sample]) -> Iterator[tuple[str, TileReader, int]]:
     for sample in samples:
         reader = TileReader(sample.tiles)
         for i, row in enumerate(sample.rows.tolist()):
-            yield sample.names[i] if sample.names else f"{sample.slide}, tile {row}", reader, row
+            yield _name(sample, i), reader, row
+
+
+def _name(sample: Sample, i: int) -> str:
+    """What its tile at this place is called."""
+    return sample.names[i] if sample.names else f"{sample.slide}, tile {int(sample.rows[i])}"

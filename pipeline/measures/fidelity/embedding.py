@@ -23,6 +23,7 @@ from pipeline.base.types import Floats
 from pipeline.measures.split_figures import Likeness
 
 TINY = 1e-12
+ROWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,13 @@ class Scale:
     @classmethod
     def of(cls, feature_ND: Floats) -> Scale:
         """The statistics of some features, in float64."""
-        deviation_D = feature_ND.std(axis=0, dtype=np.float64)
+        mean_D, square_D = feature_ND.mean(axis=0, dtype=np.float64), np.zeros(feature_ND.shape[1])
+        # In portions, so that no copy in float64 stands beside all of it.
+        for start in range(0, len(feature_ND), ROWS_AT_ONCE):
+            square_D += np.square(feature_ND[start : start + ROWS_AT_ONCE] - mean_D).sum(axis=0)
+        deviation_D = np.sqrt(square_D / len(feature_ND))
         moves_D = deviation_D > 1e-6 * max(float(deviation_D.max(initial=0.0)), TINY)
-        return cls(feature_ND.mean(axis=0, dtype=np.float64), np.where(moves_D, deviation_D, np.inf))
+        return cls(mean_D, np.where(moves_D, deviation_D, np.inf))
 
     def __call__(self, feature_ND: Floats) -> NDArray[np.float64]:
         """z = (x - m) / s, (N, D) float64; 0 in the channels that never move."""

@@ -75,10 +75,15 @@ def episode_answers(train_ND: Floats, query_ND: Floats, drawn_EKS: NDArray[np.in
 def _prototypes(support_ND: Floats, drawn_EKS: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Each episode's mean over its shots (E, D), and its classes' prototypes (E, K, D)."""
     means, prototypes = [], []
+    square_N = np.square(support_ND).sum(axis=1)
     for drawn_KS in drawn_EKS:
         shot_KSD = support_ND[drawn_KS]
-        means.append(shot_KSD.mean(axis=(0, 1)))
-        prototypes.append(unit(shot_KSD - means[-1]).mean(axis=1))
+        mean_D = shot_KSD.mean(axis=(0, 1))
+        length_KS = np.sqrt(np.maximum(square_N[drawn_KS] - 2 * shot_KSD @ mean_D + mean_D @ mean_D, 1e-24))
+        # The mean of (s - m) / |s - m| over the shots s of a class.
+        weight_KS = 1 / (length_KS * drawn_KS.shape[1])
+        means.append(mean_D)
+        prototypes.append((weight_KS[:, None] @ shot_KSD)[:, 0] - weight_KS.sum(axis=1, keepdims=True) * mean_D)
     return np.stack(means), np.stack(prototypes)
 
 

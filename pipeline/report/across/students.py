@@ -1,7 +1,7 @@
 """Every student made so far: the workspace's, and those of all branches, tags and DVC experiments.
 
-Their dvc.lock names the manifests of `evaluate` and `benchmark`, and DVC's cache holds them. Git and files are read,
-never DVC itself, whose locks the stage that asks may hold; `metrics/` would not do, since git does not track it.
+Their dvc.lock names the manifests of `evaluate` and `benchmark`, and DVC's cache holds them. `metrics/`
+would not do, since git does not track it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.base.errors import ManifestError
+from pipeline.base.errors import HistillError, ManifestError, UnknownNames
 from pipeline.base.items import StudentManifest
 from pipeline.base.manifest import Item, Manifest
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.report.verdict import measured_on
-from pipeline.upkeep.locks import cached_file, locked_manifests, locks
+from pipeline.upkeep.checkout import Checkout, locked_manifests
 
 WORKSPACE = "workspace"
 WEIGHTS_FILE = "model.safetensors"
@@ -79,10 +79,10 @@ class Study:
 
 @dataclass(frozen=True)
 class Known:
-    """The students that are known; `unread` are the places whose manifests this version cannot read, with why."""
+    """The students that are known; `unread` are the places that cannot be read (`git`: all of them), with why."""
 
     studies: tuple[Study, ...]
-    unread: Mapping[str, ManifestError]
+    unread: Mapping[str, HistillError]
 
 
 def gather(root: Path, workspace: Study | None = None) -> Known:
@@ -92,14 +92,19 @@ def gather(root: Path, workspace: Study | None = None) -> Known:
     an experiment that it was applied from is dropped for it. What DVC's cache does not hold is left out.
     """
     found = [] if workspace is None else [workspace]
-    unread: dict[str, ManifestError] = {}
-    read = Cache(root)
-    for place, lock in locks(root):
+    unread: dict[str, HistillError] = {}
+    checkout = Checkout(root)
+    read = Cache(checkout)
+    try:
+        places = list(checkout.locks())
+    except UnknownNames as error:
+        places, unread["git"] = [], error
+    for place, lock in places:
         experiment = _EXPERIMENT.fullmatch(place)
         if place == WORKSPACE or (place.startswith("exps/") and not experiment):
             # Of DVC's own refs: what runs, what waits in a queue, what it put aside.
             continue
-        name, md5s = experiment[1] if experiment else place, dict(locked_manifests(lock))
+        name, md5s = experiment[1] if experiment else place, locked_manifests(lock)
         try:
             study = _study(name, read, md5s)
         except ManifestError as error:
@@ -119,8 +124,8 @@ def _same(one: Study, other: Study) -> bool:
 class Cache:
     """DVC's cache of a checkout; a manifest that fifty experiments name is read once, and is one object to all."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, checkout: Checkout) -> None:
+        self._checkout = checkout
         self._read: dict[tuple[str, str], Manifest[Item, object] | ManifestError | None] = {}
 
     def manifest(self, kind: type[Kind], name: str, md5s: Mapping[str, str]) -> Kind | None:
@@ -128,7 +133,7 @@ class Cache:
         file = f"artifacts/{kind.made_by()}.json"
         key = file, md5s.get(file, "")
         if key not in self._read:
-            path = cached_file(self._root, key[1])
+            path = self._checkout.cached_file(key[1])
             try:
                 self._read[key] = kind.load(path) if key[1] and path.is_file() else None
             except ManifestError as error:

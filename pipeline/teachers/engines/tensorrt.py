@@ -6,7 +6,8 @@ stream in float32); the gate decides whether that is near enough. fp8 quantises 
 golden tiles. One profile: 1 to `batch_size` images, tuned for `batch_size`, so that a tail needs no padding.
 
 Building takes minutes, so the engine is kept in the store under what it depends on: weights, GPU, versions, precision,
-batch. It is no result: no manifest names it, and `histill store prune` drops it.
+batch. It is no result: no manifest names it, and `histill store prune` drops it. Loading one runs code, so that only an
+engine of this user's is loaded (trusted.py).
 
 None of this has run yet: there was no GPU. What can be checked without one is in export.py and build_check.py.
 """
@@ -24,8 +25,9 @@ from torch._inductor.constant_folding import add_dont_constant_fold
 
 from pipeline.base.errors import EngineError
 from pipeline.base.progress import console
-from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.store import Store, recipe_key
 from pipeline.base.types import Json, Recipe
+from pipeline.teachers.engines import trusted
 from pipeline.teachers.engines.export import export_trunk, require_convertible
 from pipeline.teachers.network import Network
 
@@ -56,8 +58,9 @@ class TensorRT:
         self.device, self.precision, self.batch_size = device, precision, batch_size
         self._network, self._dtype = network.to(device), _DTYPES[precision]
         recipe = engine_recipe(network, device, precision, batch_size, library, golden_NHWC)
-        ref = Ref("engines", recipe_key(recipe), "trunk")
-        if not store.has(ref):
+        file = trusted.find(store, recipe_key(recipe), _FILE)
+        if file is None:
+            ref = trusted.place(recipe_key(recipe))
             console.print("tokens: building the TensorRT engine, which takes minutes, once", soft_wrap=True)
             with store.write(ref, recipe) as folder:
                 program = self._exported(golden_NHWC)
@@ -80,7 +83,9 @@ class TensorRT:
                     disable_tf32=True,
                 )
                 library.save(built, str(folder / _FILE), arg_inputs=[span])
-        self._run = library.load(str(store.path(ref) / _FILE)).module()
+            file = store.path(ref) / _FILE
+            trusted.remember(file)
+        self._run = library.load(str(file)).module()
         # Recorded once a batch size, and then no kernel waits for the CPU to launch it.
         library.runtime.set_cudagraphs_mode(True)
 

@@ -153,7 +153,7 @@ _held: list[tuple[object, Worker]] = []
 def _worker(job: Job) -> Worker:
     """Raises `TeacherError` where this machine's weights are not those that the run was started with."""
     # All of it: an outside scheduler's workers outlive a run, whose next may ask for a stricter gate or `on_error`.
-    made_for = job.store.root, job.recipe, job.params, job.golden, job.threads
+    made_for = (job.store.root, job.store.bases), job.recipe, job.params, job.golden, job.threads
     if not _held or _held[0][0] != made_for:
         _held.clear()
         teacher = load_teacher(job.params, job.store, job.demo_px)

@@ -14,7 +14,7 @@ from made.run import CLASSES, folder_set, make, painted, whys
 from sklearn.metrics import balanced_accuracy_score
 
 from pipeline.base.store import Ref
-from pipeline.evaluate import features
+from pipeline.evaluate.answers import features
 from pipeline.evaluate.labels.from_labels import DRAWS, Drawing, draw, label_figures, too_few
 from pipeline.evaluate.labels.supervised import Recipe, train_from_labels
 from pipeline.measures.fidelity.embedding import Scale

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from pipeline.base.intervals import Units
-from pipeline.measures.probes.mil import Bags, GatedAttention, fit, slide_probe, unmeasurable_slides
+from pipeline.measures.probes.mil import (
+    MOST_AT_ONCE,
+    MOST_SEEN,
+    Bags,
+    GatedAttention,
+    How,
+    fit,
+    passes,
+    slide_probes,
+    unmeasurable_slides,
+)
+from pipeline.measures.split_figures import SlideLabels
 
 WIDTH = 16
+TILES = 20
+
+
+def nothing(n: float = 1, note: str = "") -> None: ...
+
+
+def slide_probe(train: Bags, held: Bags, epochs: int, resamples: int, seed: int) -> SlideLabels:
+    how = How(epochs=epochs, resamples=resamples, seed=seed)
+    return slide_probes(train, {"test": held}, how, nothing)["test"]
 
 
 def bags(n: int, seed: int) -> tuple[list[str], list[np.ndarray]]:
@@ -30,18 +51,15 @@ def bags(n: int, seed: int) -> tuple[list[str], list[np.ndarray]]:
 def compared(n: int, seed: int) -> Bags:
     labels, slides = bags(n, seed)
     random = np.random.default_rng(seed + 100)
-    noise = [random.normal(size=(20, WIDTH)) for _ in labels]
-    return Bags(
-        labels,
-        Units([f"s{i:02}" for i in range(n)], "slide"),
-        {"teacher": slides, "student": [s.copy() for s in slides], "untrained": noise},
-    )
+    tile_ND = np.concatenate(slides)
+    noise_ND = random.normal(size=tile_ND.shape)
+    features = {"teacher": tile_ND, "student": tile_ND.copy(), "untrained": noise_ND}
+    return Bags(labels, Units([f"s{i:02}" for i in range(n)], "slide"), [TILES] * n, features)
 
 
 def with_student(bags: Bags, change: Callable[[np.ndarray], np.ndarray]) -> Bags:
     """The bags with the teacher's embeddings, changed, as the student's."""
-    student = [change(x_nD) for x_nD in bags.features["teacher"]]
-    return Bags(bags.labels, bags.units, {**bags.features, "student": student})
+    return replace(bags, features={**bags.features, "student": change(bags.features["teacher"])})
 
 
 def test_attention_finds_the_few_tiles_that_decide_and_equal_features_keep_all():
@@ -75,10 +93,7 @@ def test_the_teachers_head_on_a_student_in_another_space_knows_nothing():
 def test_the_teachers_head_keeps_the_teachers_statistics():
     """A student that is the teacher ten deviations off: standardised by its own tiles it would be the teacher again."""
     train, held = compared(24, 0), compared(40, 1)
-    off = [
-        Bags(b.labels, b.units, {**b.features, "student": [x + 10 for x in b.features["teacher"]]})
-        for b in (train, held)
-    ]
+    off = [with_student(b, lambda x_ND: x_ND + 10) for b in (train, held)]
     found = slide_probe(*off, 15, 200, 0)
     assert found.attention.student == found.attention.teacher
     assert found.head_transfer.student.balanced.value < 0.7
@@ -93,21 +108,63 @@ def test_gated_attention_is_equation_9():
     score_n = gate @ model.weigh.weight[0] + model.weigh.bias
     weight_n = torch.exp(score_n) / torch.exp(score_n).sum()
     expected = model.head.weight @ (weight_n @ h_nD) + model.head.bias
-    torch.testing.assert_close(model(h_nD), expected)
+    torch.testing.assert_close(model(h_nD, torch.tensor([7]))[0], expected)
+
+
+def test_slides_of_one_step_are_told_apart():
+    """Of unequal sizes, in any company, each slide has its own answer; scores of hundreds do not overflow."""
+    torch.manual_seed(0)
+    model, sizes = GatedAttention(WIDTH, 3), [5, 1, 9]
+    model.weigh.weight.data *= 1000
+    slides = [torch.randn(n, WIDTH) for n in sizes]
+    together = model(torch.cat(slides), torch.tensor(sizes))
+    alone = torch.cat([model(h_nD, torch.tensor([len(h_nD)])) for h_nD in slides])
+    torch.testing.assert_close(together, alone)
+    assert together.isfinite().all()
+    torch.nn.functional.cross_entropy(together, torch.tensor([0, 1, 2])).backward()
+    each = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    for k, h_nD in enumerate(slides):
+        logit_1K = model(h_nD, torch.tensor([len(h_nD)]))
+        (torch.nn.functional.cross_entropy(logit_1K, torch.tensor([k])) / 3).backward()
+    for one, other in zip(each, model.parameters(), strict=True):
+        torch.testing.assert_close(one, other.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_many_slides_are_learnt_from_in_steps_of_several():
+    """400 slides, four a step; a needle in each positive one is found all the same."""
+    found = slide_probe(compared(400, 0), compared(60, 1), 4, 100, 0)
+    assert found.attention.teacher.balanced.value > 0.9
+
+
+def test_heads_are_fitted_once_for_all_splits():
+    seen = []
+    train, held = compared(24, 0), {"test": compared(40, 1), "shift": compared(20, 2)}
+    how = How(epochs=3, resamples=100, seed=0)
+    both = slide_probes(train, held, how, lambda n=1, note="": seen.append(n))
+    assert sum(seen) == 3 * 3 * 24 * TILES
+    for split, bags in held.items():
+        assert both[split] == slide_probe(train, bags, 3, 100, 0)
+
+
+def test_passes_over_many_slides_are_fewer_and_never_under_two():
+    assert [passes(n, 20) for n in (10, 2500, 10_000, 1_000_000)] == [20, 20, MOST_SEEN // 10_000, 2]
+    assert passes(1_000_000, 1) == 1 and MOST_AT_ONCE > 1
 
 
 def test_the_seed_decides_and_torchs_own_stays():
-    labels, slides = bags(10, 0)
+    train, classes_S = compared(10, 0), np.arange(10) % 2
+    tile_ND, how = train.features["teacher"], How(epochs=2, resamples=100, seed=3)
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    first, again = (fit(slides, labels, ["normal", "tumour"], 2, 3)(slides) for _ in range(2))
+    first, again = (fit(tile_ND, train.sizes, classes_S, how, nothing)(tile_ND, train.sizes) for _ in range(2))
     assert (first == again).all() and torch.rand(1) == expected
 
 
 def test_a_held_out_class_that_no_train_slide_has_is_left_out():
     held = compared(6, 1)
-    strange = Bags(["other", *held.labels[1:]], held.units, held.features)
+    strange = replace(held, labels=["other", *held.labels[1:]])
     assert slide_probe(compared(6, 0), strange, 2, 100, 0).n == 5
 
 

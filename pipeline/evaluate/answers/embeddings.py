@@ -22,8 +22,8 @@ from pipeline.base.kept import Kept
 from pipeline.base.progress import Advance
 from pipeline.base.store import Ref, recipe_key
 from pipeline.base.types import Json
-from pipeline.evaluate.features import student_features
-from pipeline.evaluate.known_rows import ARRAY, is_images, known, write_answers, write_digests
+from pipeline.evaluate.answers.features import student_features
+from pipeline.evaluate.answers.known_rows import ARRAY, is_images, known, write_answers, write_digests
 from pipeline.evaluate.models import Net
 from pipeline.evaluate.selection import Sample
 
@@ -34,7 +34,14 @@ RECIPE_VERSION = 1
 def embeddings(
     nets: Sequence[Net], samples: Sequence[Sample], batch_size: int, kept: Kept, advance: Advance
 ) -> list[NDArray[np.float32]]:
-    """Each net's answers to the tiles, [(N, D)]; those that the store lacks are computed, each tile decoded once.
+    """Each net's answers to the tiles, [(N, D)]; see `answered`."""
+    return [read(of_net, kept) for of_net in answered(nets, samples, batch_size, kept, advance)]
+
+
+def answered(
+    nets: Sequence[Net], samples: Sequence[Sample], batch_size: int, kept: Kept, advance: Advance
+) -> list[list[Ref]]:
+    """Where each net's answers to each sample are; those that the store lacks are computed, each tile decoded once.
 
     The nets take the same input. Raises `EvaluationError` where an answer is not finite.
     """
@@ -55,7 +62,12 @@ def embeddings(
             fresh = next(answers) if len(one.asked.rows) else []
             for k, answer_nD in zip(lacking, one.whole(fresh), strict=True):
                 _keep(kept, refs[k][i], _recipe(nets[k], samples[i]), samples[i], answer_nD)
-    return [np.concatenate([_read(kept, ref) for ref in of_net]) for of_net in refs]
+    return refs
+
+
+def read(refs: Sequence[Ref], kept: Kept) -> NDArray[np.float32]:
+    """One net's answers to all samples, (N, D)."""
+    return np.concatenate([_read(kept, ref) for ref in refs])
 
 
 def _recipe(net: Net, sample: Sample) -> dict[str, Json]:

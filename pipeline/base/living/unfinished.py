@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.base.owners import OWNER_SUFFIX, Owner, is_living, own
+from pipeline.base.living.owners import OWNER_SUFFIX, Owner, is_living, own, settle
 
 PARTIALS = ".partials"
 _DELETED = ".deleted"
@@ -42,11 +42,18 @@ class Claim:
 
 
 def claim(recipe: Path, item: str, *, resume: bool) -> Claim:
-    """A partial folder of one's own: with `resume` an orphan of the same item, else an empty one. Other orphans go."""
+    """A partial folder of one's own: with `resume` an orphan of the same item, else an empty one. Other orphans go.
+
+    Nobody waits for an owner that lives. With `resume` one waits until it is known whether an owner on another machine
+    does, which is two minutes at most, since what a dead one had made would else be made again.
+    """
     partials = recipe / PARTIALS
     if not partials.is_dir():
         partials.mkdir(exist_ok=True)
         _take_in(recipe)
+    if resume:
+        for path in (partials / item).glob(f"[!.]*{OWNER_SUFFIX}"):
+            settle(path)
     name = uuid.uuid4().hex
     owner = _own_in(partials / item, name)
     folder = partials / item / name
@@ -54,8 +61,8 @@ def claim(recipe: Path, item: str, *, resume: bool) -> Claim:
         for orphan in _orphans(partials / item):
             if not resume or folder.exists():
                 _delete(orphan)
-            elif _renamed(orphan, folder):
-                _owner_of(orphan).unlink(missing_ok=True)
+            elif _writable(orphan) and _renamed(orphan, folder):
+                _unlink(_owner_of(orphan))
                 _drop_unfinished(folder)
         folder.mkdir(exist_ok=True)
     except BaseException:
@@ -76,18 +83,38 @@ def nbytes(recipe: Path, items: Collection[str]) -> int:
     return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
-def sweep(root: Path) -> int:
-    """Delete the partials of a store that no living process owns, and what a killed `delete` left; how many."""
-    swept = 0
-    for folder in root.glob(f"*/*/{PARTIALS}/*"):
-        for orphan in _orphans(folder):
-            swept += _delete(orphan)
-        _drop_if_empty(folder)
-    for left in [*root.glob(f"*/*/{_EARLIER}"), *root.glob("*/*/.*.deleted")]:
-        if not _locked(left):
-            shutil.rmtree(left, ignore_errors=True)
-            swept += 1
-    return swept
+@dataclass(frozen=True)
+class Partial:
+    """What a killed writer, or a killed deletion, has left of an item."""
+
+    name: str
+    """kind/recipe key/item key."""
+    path: Path
+    nbytes: int
+    last_ns: int
+    """When it was last written to, by the file system's clock; 0 where it was being deleted."""
+
+    def delete(self) -> bool:
+        """Delete it; False where a writer was the first to take it over."""
+        return _delete(self.path)
+
+
+def orphans(root: Path) -> list[Partial]:
+    """All partials of a store that no living process owns, and what killed deletions left."""
+    found = [(folder.name, orphan) for folder in root.glob(f"*/*/{PARTIALS}/*") for orphan in _orphans(folder)]
+    beside = [*root.glob(f"*/*/{_EARLIER}"), *root.glob(f"*/*/.*{_DELETED}")]
+    found += [(_item_of(path), path) for path in beside if not _locked(path)]
+    return [_partial("/".join([*path.relative_to(root).parts[:2], item]), path) for item, path in found]
+
+
+def _partial(name: str, path: Path) -> Partial:
+    nbytes = last_ns = 0
+    for file in (path, *path.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            status = file.lstat()
+            nbytes += status.st_size if file.is_file() else 0
+            last_ns = max(last_ns, status.st_mtime_ns)
+    return Partial(name, path, nbytes, 0 if path.name.endswith(_DELETED) else last_ns)
 
 
 def _own_in(folder: Path, name: str) -> Owner:
@@ -103,12 +130,25 @@ def _owner_of(partial: Path) -> Path:
 
 
 def _renamed(partial: Path, to: Path) -> bool:
-    """Whether it was there to be renamed: somebody else may have been the first."""
+    """Whether it could be renamed: somebody else may have been the first, or does not let others."""
     try:
         os.rename(partial, to)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return False
     return True
+
+
+def _writable(partial: Path) -> bool:
+    """Whether one can go on in what may be another user's: their umask may have kept it for them alone."""
+    return all(
+        os.access(path, os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0))
+        for path in (partial, *partial.rglob("*"))
+    )
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _delete(orphan: Path) -> bool:
@@ -116,7 +156,7 @@ def _delete(orphan: Path) -> bool:
     dying = orphan.with_name(f"{orphan.name.removesuffix(_DELETED)}{_DELETED}")
     if not _renamed(orphan, dying):
         return False
-    _owner_of(orphan).unlink(missing_ok=True)
+    _unlink(_owner_of(orphan))
     shutil.rmtree(dying, ignore_errors=True)
     return True
 
@@ -132,7 +172,7 @@ def _orphans(folder: Path) -> Iterator[Path]:
         if is_living(_owner_of(partial)):
             continue
         if path != partial and partial.name not in names:
-            path.unlink(missing_ok=True)
+            _unlink(path)
         elif path == partial:
             yield partial
 

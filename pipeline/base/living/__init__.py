@@ -1,0 +1,1 @@
+"""Who is at work in a store: owners of files, items being written, stages that run."""

@@ -1,0 +1,1 @@
+"""What models answer to chosen tiles: computed once, kept in the store, found again by content."""
