@@ -242,3 +242,16 @@ def test_a_run_that_is_interrupted_goes_on_at_the_chunk(
         manifest = run(table, store, params)
     assert 0 < len(batches) < 7
     assert stored(store, manifest) == anew(table, store, manifest, params, tmp_path / "other")
+
+
+def test_images_that_only_a_base_has_are_copied_from_there(
+    table: Path, tiny_params: TokensParams, tmp_path: Path
+) -> None:
+    """A colleague's store is read; one's own gets the folder in which an image has moved."""
+    base, own = Store(tmp_path / "base"), Store(tmp_path / "own", [tmp_path / "base"])
+    before = run(table, base, tiny_params)
+    move(tmp_path / "train")
+    with batches_asked() as batches:
+        after = run(table, own, tiny_params)
+    assert not batches and own.holder(Ref.of(after, after.item("train"))) == own.root
+    assert own.holder(Ref.of(after, after.item("test"))) == base.root and before.item("test") == after.item("test")
