@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -75,20 +74,24 @@ def child(command: Sequence[str], within: Path = ROOT) -> Run:
     """Run a process to its end; raises SystemExit with what it said where it fails."""
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     began = clock()
-    with subprocess.Popen(
+    process = subprocess.Popen(
         command,
         cwd=within,
         env=env,
         text=True,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         preexec_fn=die_with_parent,
-    ) as process:
-        out, err = process.communicate()
-    taken = since(began)
+    )
+    assert process.stdout is not None
+    out = process.stdout.read()
+    process.stdout.close()
+    # Its own peak, which `resource.getrusage` would mix with that of children before it.
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    taken, peak_mb = since(began), used.ru_maxrss / 1024
     if process.returncode:
-        raise SystemExit(f"{' '.join(command[:4])} failed:\n{err}")
-    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        raise SystemExit(f"{' '.join(command[:4])} failed:\n{out}")
     return Run(taken, peak_mb, (out.splitlines() or [""])[-1])
 
 

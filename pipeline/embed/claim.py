@@ -50,11 +50,6 @@ class Claim:
         """Where to write, for each of `finals` a path of the same name."""
         return tuple(self._folder / str(i) / final.name for i, final in enumerate(self.finals))
 
-    @property
-    def folder(self) -> Path:
-        """For what is needed while the slide is made."""
-        return self._folder
-
     def commit(self) -> None:
         """Put what was written in its place, and give the right back."""
         sync_tree(self._folder)

@@ -1,6 +1,6 @@
 """What is known of one slide when its tiles are answered: all that any format writes.
 
-Shapes: N tiles in the order of their tiling, T = h * w patch tokens, D channels. Coordinates are level-0 pixels (x, y)
+Shapes: N tiles in the order of their tiling, D channels. Coordinates are level-0 pixels (x, y)
 of top left corners, as in OpenSlide, TRIDENT and CLAM.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.types import Json, Recipe
-from pipeline.embed.encoders.encoder import Answer, Facts
+from pipeline.embed.encoders.encoder import Facts
 from pipeline.tiles.grid import Geometry
 
 
@@ -33,14 +33,14 @@ class SlideFacts:
 
 @dataclass(frozen=True)
 class Features:
-    """One slide's answers. `answer` holds N rows; `tissue_N` is the share of tissue in each tile."""
+    """One slide's answers; `tissue_N` is the share of tissue in each tile."""
 
     slide: SlideFacts
     geometry: Geometry
     overlap_px: int
     corner_N2: NDArray[np.int64]
     tissue_N: NDArray[np.float32]
-    answer: Answer
+    embedding_ND: NDArray[np.float32]
     encoder: Facts
     stands_for: str | None
     stamp: Recipe

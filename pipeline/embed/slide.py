@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -15,7 +14,7 @@ from pipeline.base.types import Recipe
 from pipeline.embed.asked import Asked
 from pipeline.embed.bands import bands, order
 from pipeline.embed.claim import Claim
-from pipeline.embed.encoders.encoder import Answer, Facts
+from pipeline.embed.encoders.encoder import Facts
 from pipeline.embed.features import Features, SlideFacts
 from pipeline.embed.stamps import Settings
 from pipeline.slides.read.direct import DirectReader
@@ -91,9 +90,9 @@ class Slide:
             self._left -= 1
             return False
 
-    def answer(self, rows: Sequence[int], answer: Answer) -> None:
+    def answer(self, rows: Sequence[int], embedding_ND: NDArray[np.float32]) -> None:
         """What the encoder says to those rows."""
-        self._embedding_ND[rows] = answer.embedding_ND
+        self._embedding_ND[rows] = embedding_ND
         with self._lock:
             self._left -= len(rows)
 
@@ -124,7 +123,7 @@ class Slide:
             overlap_px=0 if self._given else self.settings.tiles.overlap_px,
             corner_N2=np.stack([choice.x_l0, choice.y_l0], axis=1)[kept],
             tissue_N=choice.tissue[kept].astype(np.float32),
-            answer=Answer(self._embedding_ND if kept.all() else self._embedding_ND[kept]),
+            embedding_ND=self._embedding_ND if kept.all() else self._embedding_ND[kept],
             encoder=self._encoder,
             stands_for=self.settings.stands_for,
             stamp=self._stamp,
@@ -134,7 +133,3 @@ class Slide:
     def remarks(self) -> list[str]:
         """What a person should know of how it was tiled."""
         return remarks(int(self._kept_N.sum()), {**self.tiles.choice.dropped, **self._lost})
-
-    def partial(self, name: str) -> Path:
-        """A file for the time that the slide is made."""
-        return self.claim.folder / name

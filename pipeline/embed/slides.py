@@ -45,7 +45,6 @@ class Wanted:
     teacher: str | None = None
     coords: Path | None = None
     stands_for: str | None = None
-    dense: bool = False
     engine: str = "auto"
     device: str | None = None
     threads: int | None = None
@@ -77,7 +76,7 @@ def embed_slides(paths: Sequence[Path], wanted: Wanted) -> Outcome:
             if value is not None
         }
     )
-    settings = Settings(wanted.form, TilesParams.model_validate(tiles.model_dump()), wanted.stands_for, wanted.dense)
+    settings = Settings(wanted.form, TilesParams.model_validate(tiles.model_dump()), wanted.stands_for)
     asked, left_out = find_slides(paths, params.slides, wanted.coords)
     with metered(len(asked) + len(left_out)) as meter:
         job = Job(facts, settings, wanted.out, load, threads)
@@ -94,7 +93,7 @@ def _encoder(wanted: Wanted, params: EmbedParams, threads: int) -> tuple[Facts, 
         same = wanted.teacher == params.tokens.teacher
         told = params.tokens if same else TokensParams(teacher=wanted.teacher)
         device = device_of(wanted.device)
-        encoder = load_teacher_module(told, wanted.engine, device, params.slides.demo_px, wanted.dense)
+        encoder = load_teacher_module(told, wanted.engine, device, params.slides.demo_px)
         return encoder.facts, lambda: encoder
     shipped = Shipped.of_folder(wanted.student)
     facts = Facts(

@@ -37,12 +37,11 @@ _NOT_OF_TILES = ("jpeg_quality", "max_tiles_per_slide", "seed")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked of all slides: the format, what the encoder stands in for, whether patch tokens are written."""
+    """What is asked of all slides: the format, what the encoder stands in for."""
 
     form: str
     tiles: TilesParams
     stands_for: str | None = None
-    dense: bool = False
 
 
 def stamp(asked: Asked, encoder: Facts, settings: Settings) -> Recipe:
@@ -55,7 +54,6 @@ def stamp(asked: Asked, encoder: Facts, settings: Settings) -> Recipe:
         "input_px": encoder.input_px,
         "stands_for": settings.stands_for,
         "format": settings.form,
-        "dense": settings.dense,
         "tiling": {name: value for name, value in recipe.items() if name not in _NOT_OF_TILES},
         "slide_nbytes": asked.nbytes,
         "slide_mpp": asked.source.mpp,

@@ -36,19 +36,14 @@ def student_encoder(shipped: Shipped, facts: Facts, engine: str, device: str | N
     Raises `EngineError` for an engine that is not installed or does not run here.
     """
     on_cpu = device in (None, "cpu")
-    if engine == "auto" and on_cpu and facts.grid is None and (device == "cpu" or not _has_gpu()):
+    if engine == "auto" and on_cpu and (device == "cpu" or not _has_gpu()):
         return _fastest(shipped, facts, threads)
     if engine in FILE_ENGINES:
         if not on_cpu:
             raise EngineError("it runs on the CPU here", where=engine, fix="--device cpu, or --engine eager")
-        if facts.grid is not None:
-            fix = "--engine eager, or leave out --dense"
-            raise EngineError("its file answers no patch tokens", where=engine, fix=fix)
         return FILE_ENGINES[engine](shipped, facts, _file(shipped), threads)
-    from pipeline.embed.encoders.modules import device_of, load_dense_student, load_module
+    from pipeline.embed.encoders.modules import device_of, load_module
 
-    if facts.grid is not None:
-        return load_dense_student(shipped, facts)
     return load_module(shipped, facts, "eager" if engine == "auto" else engine, device_of(device))
 
 

@@ -10,19 +10,11 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Of N images: `embedding_ND` float32, and `patch_NTD` float32 where patch tokens were asked for."""
-
-    embedding_ND: NDArray[np.float32]
-    patch_NTD: NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True)
 class Facts:
     """What an encoder's answers depend on, known before it is loaded.
 
     `name` is what it is called in files, `digest` tells its weights; images are `input_px` a side, of tiles resized by
-    Pillow's filter of the name `resample`; `grid` (h, w) of the patch tokens, None where none are asked for.
+    Pillow's filter of the name `resample`.
     """
 
     name: str
@@ -30,7 +22,6 @@ class Facts:
     width: int
     input_px: int
     resample: str = "bicubic"
-    grid: tuple[int, int] | None = None
 
 
 class Encoder(Protocol):
@@ -40,4 +31,6 @@ class Encoder(Protocol):
     engine: str
     batch_size: int
 
-    def __call__(self, image_NHWC: NDArray[np.uint8]) -> Answer: ...
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, D) of uint8 (N, H, W, 3)."""
+        ...

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import EngineError
-from pipeline.embed.encoders.encoder import Answer, Encoder, Facts
+from pipeline.embed.encoders.encoder import Encoder, Facts
 from pipeline.student.shipped import Shipped
 
 BATCH = 16
@@ -68,7 +68,7 @@ class OpenVino:
         self._compiled = core.compile_model(with_input.build(), "CPU", settings)
         self._own = threading.local()
 
-    def __call__(self, image_NHWC: NDArray[np.uint8]) -> Answer:
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The answer to at most `batch_size` images (N, H, W, 3)."""
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
@@ -76,10 +76,8 @@ class OpenVino:
         if n < BATCH:
             image_NHWC = np.concatenate([image_NHWC, np.zeros((BATCH - n, *image_NHWC.shape[1:]), np.uint8)])
         self._own.request.infer({0: np.ascontiguousarray(image_NHWC)}, share_inputs=True)
-        outputs = [
-            np.array(self._own.request.get_output_tensor(i).data[:n]) for i in range(len(self._compiled.outputs))
-        ]
-        return Answer(*outputs)
+        embedding_ND: NDArray[np.float32] = np.array(self._own.request.get_output_tensor(0).data[:n])
+        return embedding_ND
 
 
 class OnnxRuntime:
@@ -99,13 +97,14 @@ class OnnxRuntime:
         self._scale_C = 1 / (255 * std_C)
         self._shift_C = -np.array(shipped.mean, np.float32) / std_C
 
-    def __call__(self, image_NHWC: NDArray[np.uint8]) -> Answer:
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The answer to at most `batch_size` images (N, H, W, 3)."""
         image_NCHW = np.empty((len(image_NHWC), 3, *image_NHWC.shape[1:3]), np.float32)
         for channel in range(3):
             np.multiply(image_NHWC[..., channel], self._scale_C[channel], out=image_NCHW[:, channel])
             image_NCHW[:, channel] += self._shift_C[channel]
-        return Answer(*self._session.run(None, {self._input: image_NCHW}))
+        embedding_ND: NDArray[np.float32] = self._session.run(None, {self._input: image_NCHW})[0]
+        return embedding_ND
 
 
 FILE_ENGINES: dict[str, Callable[[Shipped, Facts, Path, int], Encoder]] = {

@@ -12,17 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.base.errors import EngineError, StudentError, TeacherError
+from pipeline.base.errors import EngineError, TeacherError
 from pipeline.base.store import Store
-from pipeline.embed.encoders.encoder import Answer, Facts
+from pipeline.embed.encoders.encoder import Facts
 from pipeline.params.tokens import TokensParams
-from pipeline.student.exported import Dense, Encoder, ExportedStudent, load_dense, load_student
+from pipeline.student.exported import ExportedStudent
 from pipeline.student.shipped import Shipped
 from pipeline.teachers.engines import Engine, Setting, build_engine, make_engine
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.network import Network
 from pipeline.teachers.preparation import RESIZED_BY
-from pipeline.teachers.teacher import Teacher
 
 CPU_BATCH, GPU_BATCH = 16, 256
 
@@ -41,7 +40,7 @@ def device_of(name: str | None) -> torch.device:
 
 
 class Module:
-    """A network in an engine; with patch tokens where `facts.grid` says so."""
+    """A network in an engine."""
 
     def __init__(self, facts: Facts, network: Network, engine: Engine, batch_size: int) -> None:
         self.facts, self.engine, self.batch_size = facts, engine.name, batch_size
@@ -49,29 +48,12 @@ class Module:
         self._one_at_a_time = threading.Lock() if engine.device.type == "cuda" else contextlib.nullcontext()
 
     @torch.inference_mode()
-    def __call__(self, image_NHWC: NDArray[np.uint8]) -> Answer:
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The answer to at most `batch_size` images (N, H, W, 3), on the engine's device and back."""
         with self._one_at_a_time:
             raw = self._run(torch.from_numpy(image_NHWC).to(self._run.device))
-            if self.facts.grid is None or not isinstance(self._network, Teacher):
-                return Answer(self._network.embedding(raw).cpu().numpy())
-            cls_ND, patch_NTD = self._network.finish(raw)
-            return Answer(cls_ND.cpu().numpy(), patch_NTD.float().cpu().numpy())
-
-
-class DenseStudent:
-    """An exported student with its adapter, in eager."""
-
-    engine = "eager"
-
-    def __init__(self, facts: Facts, encoder: Encoder, batch_size: int) -> None:
-        self.facts, self.batch_size, self._encoder = facts, batch_size, encoder
-        self._one_at_a_time = threading.Lock() if encoder.device.type == "cuda" else contextlib.nullcontext()
-
-    def __call__(self, image_NHWC: NDArray[np.uint8]) -> Answer:
-        """The answer to at most `batch_size` images (N, H, W, 3)."""
-        with self._one_at_a_time:
-            return Answer(*self._encoder.embed_dense(self._encoder.normalise(image_NHWC)))
+            embedding_ND: NDArray[np.float32] = self._network.embedding(raw).cpu().numpy()
+        return embedding_ND
 
 
 def load_module(shipped: Shipped, facts: Facts, engine: str, device: torch.device) -> Module:
@@ -82,24 +64,7 @@ def load_module(shipped: Shipped, facts: Facts, engine: str, device: torch.devic
     return Module(facts, network, make_engine(network, setting, Store.find(None)), batch_size)
 
 
-def load_dense_student(shipped: Shipped, facts: Facts) -> DenseStudent:
-    """An exported student with its adapter. Raises `StudentError` where it has none."""
-    model = load_student(shipped.folder)
-    encoder = Encoder(model, require_dense(shipped, load_dense(shipped.folder, model)))
-    _share(encoder.device)
-    return DenseStudent(facts, encoder, GPU_BATCH if encoder.device.type == "cuda" else CPU_BATCH)
-
-
-def require_dense(shipped: Shipped, dense: Dense | None) -> Dense:
-    """Raises `StudentError` where the student has no adapter."""
-    if dense is None:
-        what = "the student has no adapter: it was trained without the patch objective"
-        fix = "leave out --dense, or train with student.objective.patch"
-        raise StudentError(what, where=str(shipped.folder), fix=fix)
-    return dense
-
-
-def load_teacher_module(params: TokensParams, engine: str, device: torch.device, demo_px: int, dense: bool) -> Module:
+def load_teacher_module(params: TokensParams, engine: str, device: torch.device, demo_px: int) -> Module:
     """The teacher that the params name, in the engine that they or `engine` name. Raises `TeacherError`."""
     if engine in ("openvino", "onnxruntime"):
         what, fix = f"{engine} runs the student's file, and a teacher has none", "--engine eager, compile or tensorrt"
@@ -114,7 +79,6 @@ def load_teacher_module(params: TokensParams, engine: str, device: torch.device,
         width=teacher.width,
         input_px=teacher.input_px,
         resample=teacher.preparation.interpolation or RESIZED_BY,
-        grid=teacher.grid if dense else None,
     )
     return Module(facts, teacher, build_engine(teacher, told, device, store), batch_size)
 

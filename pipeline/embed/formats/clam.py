@@ -41,11 +41,11 @@ def write(features: Features, partials: Sequence[Path], finals: Sequence[Path]) 
         attributes = clam_attributes(features.side_l0, level, features.slide.levels[level])
         attributes |= {"name": features.slide.name, "save_path": str(finals[0].parent)}
         write_own(features, attributes, tiling[0], finals[0])
-    write_tensor(tensor, features.answer.embedding_ND)
-    n, width = features.answer.embedding_ND.shape
+    write_tensor(tensor, features.embedding_ND)
+    n, width = features.embedding_ND.shape
     with h5py.File(file, "w") as opened:
         opened.create_dataset(
-            "features", data=features.answer.embedding_ND, chunks=(min(_ROWS, n), width), maxshape=(None, width)
+            "features", data=features.embedding_ND, chunks=(min(_ROWS, n), width), maxshape=(None, width)
         )
         opened.create_dataset(
             "coords", data=features.corner_N2.astype(np.int32), chunks=(min(_ROWS, n), 2), maxshape=(None, 2)

@@ -41,7 +41,7 @@ def write(features: Features, partials: Sequence[Path], finals: Sequence[Path]) 
     with h5py.File(partials[0], "w") as file:
         _tell(file, "anndata", "0.1.0")
         file.attrs[KEY] = features.stamp_text
-        _array(file, "X", features.answer.embedding_ND)
+        _array(file, "X", features.embedding_ND)
         columns: dict[str, Array] = {
             "tile_id": np.arange(n, dtype=np.int64),
             "x": features.corner_N2[:, 0],

@@ -31,7 +31,7 @@ def paths(place: Place) -> tuple[PurePath, ...]:
 def write(features: Features, partials: Sequence[Path], finals: Sequence[Path]) -> None:
     """Row groups of some thousand tiles."""
     kind = pa.list_(pa.float32(), features.encoder.width)
-    flat = np.ascontiguousarray(features.answer.embedding_ND).reshape(-1)
+    flat = np.ascontiguousarray(features.embedding_ND).reshape(-1)
     columns = {
         "x": pa.array(features.corner_N2[:, 0]),
         "y": pa.array(features.corner_N2[:, 1]),

@@ -64,7 +64,7 @@ def write(features: Features, partials: Sequence[Path], finals: Sequence[Path]) 
         tissue_fractions=features.tissue_N[order],
     )
     write_json(partials[1], _tiling(features))
-    write_tensor(partials[2], features.answer.embedding_ND[order])
+    write_tensor(partials[2], features.embedding_ND[order])
     npz, meta, tensor = (str(path.absolute()) for path in finals[:3])
     write_json(
         partials[3],

@@ -32,7 +32,7 @@ def paths(place: Place) -> tuple[PurePath, ...]:
 
 def write(features: Features, partials: Sequence[Path], finals: Sequence[Path]) -> None:
     """The folder's config is that of the last slide: all of a job have one scale."""
-    write_tensor(partials[0], features.answer.embedding_ND)
+    write_tensor(partials[0], features.embedding_ND)
     centre_N2 = np.rint(features.corner_N2 + np.array(features.geometry.size_l0) / 2).astype(np.int64)
     np.savez(partials[1], centre_N2, allow_pickle=False, **{KEY: np.array(features.stamp_text)})
     write_json(

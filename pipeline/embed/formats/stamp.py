@@ -31,7 +31,7 @@ def write(features: Features, partials: Sequence[Path], finals: Sequence[Path]) 
     """In float16, as the tool keeps them."""
     with h5py.File(partials[0], "w") as file:
         file["coords"] = (features.corner_N2 * np.array(features.slide.mpp_xy)).astype(np.float32)
-        file["feats"] = features.answer.embedding_ND.astype(np.float16)
+        file["feats"] = features.embedding_ND.astype(np.float16)
         file.attrs.update(
             {
                 "stamp_version": OLDEST,

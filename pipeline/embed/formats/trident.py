@@ -54,7 +54,7 @@ def write(features: Features, partials: Sequence[Path], finals: Sequence[Path]) 
     with h5py.File(file, "w") as opened:
         answers = opened.create_dataset(
             "features",
-            data=features.answer.embedding_ND,
+            data=features.embedding_ND,
             chunks=(1, features.encoder.width),
             maxshape=(None, features.encoder.width),
         )

@@ -120,7 +120,7 @@ def _table(store: ZarrStore, features: Features, path: str) -> None:
     anndata: dict[str, Json] = {"encoding-type": "anndata", "encoding-version": "0.1.0"}
     store.group("tables", {})
     store.group(path, {**anndata, "spatialdata-encoding-type": "ngff:regions_table", "version": "0.2", **region})
-    store.array(f"{path}/X", features.answer.embedding_ND, _NUMBERS)
+    store.array(f"{path}/X", features.embedding_ND, _NUMBERS)
     _frame(store, f"{path}/obs", [str(i) for i in range(n)], ("tile_id", "library_id"))
     store.array(f"{path}/obs/tile_id", np.arange(n), _NUMBERS)
     categorical: dict[str, Json] = {"encoding-type": "categorical", "encoding-version": "0.2.0", "ordered": False}

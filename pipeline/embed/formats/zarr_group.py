@@ -26,7 +26,7 @@ def write(features: Features, partials: Sequence[Path], finals: Sequence[Path]) 
     """All tiles in chunks of some megabytes."""
     attributes = {**features.about(), "coordinates": "x y tissue", KEY: features.stamp_text}
     store = ZarrStore(partials[0], attributes)
-    store.array("features", features.answer.embedding_ND, names=("tile", "channel"))
+    store.array("features", features.embedding_ND, names=("tile", "channel"))
     for axis, name in enumerate(("x", "y")):
         unit = {"units": "level-0 pixel", "long_name": f"{name} of the tile's top left corner"}
         store.array(name, features.corner_N2[:, axis], unit, names=("tile",))
