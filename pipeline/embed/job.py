@@ -21,6 +21,7 @@ from PIL import Image
 
 from pipeline.base.errors import SlideRefused
 from pipeline.base.progress import console
+from pipeline.cluster.refusals import of_slide, with_traceback
 from pipeline.embed.asked import Asked, LeftOut
 from pipeline.embed.claim import Claim, written
 from pipeline.embed.encoders.encoder import Encoder, Facts
@@ -151,7 +152,7 @@ class Job:
         return found.get("digest") == digest and all(final.exists() for final in finals)
 
     def _refuse(self, asked: Asked, error: SlideRefused) -> None:
-        self.leave_out(LeftOut.of(asked.name, error))
+        self.leave_out(LeftOut.of(asked.name, with_traceback(self._out / "errors.txt", asked.name, error)))
 
     def _there(self, asked: Asked) -> None:
         with self._lock:
@@ -205,7 +206,7 @@ class _Worker:
             if self._reader is None:
                 self._reader = slide.read(self._queue.workers)
             before = len(rows)
-            for tile in slide.tiles.read(self._reader, rows):
+            for tile in of_slide(slide.tiles.read(self._reader, rows)):
                 if self._queue.stopped:
                     return
                 if slide.worth_answering(tile.row, tile.tile_HWC):
