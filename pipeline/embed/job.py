@@ -53,7 +53,7 @@ class Job:
         self._facts, self._settings, self._out, self._load, self._threads = facts, settings, out, load, threads
         self._format: Format = FORMATS[settings.form]
         self._outcome, self._lock, self._looking = Outcome(), threading.Lock(), threading.Lock()
-        self._remarks: list[str] = []
+        self._whose: dict[Path, str] = {}
 
     def run(self, asked: Sequence[Asked], left_out: Sequence[LeftOut], meter: Meter) -> Outcome:
         """Make what is not there yet; `left_out` is known from the start. Raises `EmbedError` where nothing can be
@@ -120,6 +120,11 @@ class Job:
         """Open a slide whose file is not there yet. Raises `SlideRefused`."""
         place = Place.of(asked, self._facts, self._settings)
         finals = tuple(self._out / path for path in self._format.paths(place))
+        with self._lock:
+            other = self._whose.setdefault(finals[-1], asked.name)
+        if other != asked.name:
+            what = f"its file would be that of {other}: {finals[-1]}"
+            raise SlideRefused(what, where=asked.name, fix="rename one of them, or give another --format or --out")
         made_of = stamp(asked, self._facts, self._settings)
         if self._finished(finals, made_of["digest"]):
             return State.FINISHED
