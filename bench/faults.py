@@ -241,7 +241,7 @@ def main() -> None:
         for number, (fault, name) in enumerate(zip(plan, stages, strict=True), start=1):
             count = counts.setdefault(fault, Count())
             campaign.run(fault, name, count)
-            if number % 20 == 0:
+            if number % 10 == 0:
                 print(f"{number} of {len(plan)}: {Counter(fault for fault in plan[:number])}", flush=True)
     columns = ("fault", "trials", "hit", "wrong", "redone", "left", "tracebacks")
     show("Faults", columns, [count.cells(name) for name, count in counts.items()])

@@ -21,6 +21,13 @@ class Form(StrEnum):
 
     TRIDENT = "trident"
     CLAM = "clam"
+    STAMP = "stamp"
+    SLIDEFLOW = "slideflow"
+    SLIDE2VEC = "slide2vec"
+    WSIDATA = "wsidata"
+    H5AD = "h5ad"
+    ZARR = "zarr"
+    PARQUET = "parquet"
 
 
 class Engine(StrEnum):

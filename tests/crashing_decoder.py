@@ -8,6 +8,9 @@ that is not its own, and the kernel ends it with SIGSEGV.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -30,14 +33,21 @@ simplejpeg.decode_jpeg = decode_jpeg
 """
 
 
-def crash_on(slide: Path, tile: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Processes started from now on crash where they decode this tile; returns a log of theirs, a line a crash."""
+@contextmanager
+def crash_on(slide: Path, tile: int, folder: Path) -> Iterator[Path]:
+    """Processes started within crash where they decode this tile; a log of theirs, a line a crash."""
     offset, nbytes = spans(slide)[tile]
     mark = slide.read_bytes()[offset + nbytes // 2 : offset + nbytes // 2 + 24]
     (folder / "sitecustomize.py").write_text(_SITE)
     log = folder / "crashes.txt"
     log.touch()
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
-    monkeypatch.setenv("CRASH_MARK", mark.hex())
-    monkeypatch.setenv("CRASH_LOG", str(log))
-    return log
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
+        patch.setenv("CRASH_MARK", mark.hex())
+        patch.setenv("CRASH_LOG", str(log))
+        # Workers are forked from a server, which is started within too, and ends with it.
+        forkserver._forkserver._stop()
+        try:
+            yield log
+        finally:
+            forkserver._forkserver._stop()

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.base.errors import ManifestError
 from pipeline.base.manifest import Item, Manifest
-from pipeline.base.types import Json
+from pipeline.base.types import Frozen, Json
 
 TRAIN = "train"
 """The split that students learn from; every other one is held out."""
@@ -21,12 +21,6 @@ WITH_TISSUE = ("pen", "blank", "blurred", "damaged")
 """Reasons for which a tile with tissue on it is dropped; `glass` and `edge` are no loss."""
 Level = tuple[int, int, float]
 """Width and height in pixels, and the downsample."""
-
-
-class Frozen(BaseModel):
-    """Frozen, and with no field but its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SlideFile(Item):

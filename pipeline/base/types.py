@@ -1,4 +1,4 @@
-"""Types that every room speaks in: what JSON can hold, a recipe, an array whose type a file says."""
+"""Types that every room speaks in: what JSON can hold, a recipe, an array whose type a file says, a frozen model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeAliasType
 
 Json = TypeAliasType("Json", "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None")
@@ -19,3 +20,9 @@ Rows: TypeAlias = NDArray[np.integer]
 """Places in an array."""
 Floats: TypeAlias = NDArray[np.floating]
 """Of any precision."""
+
+
+class Frozen(BaseModel):
+    """Frozen, and with no field but its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

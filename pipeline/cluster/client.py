@@ -7,6 +7,7 @@ depend on both; and while the work runs it is said within seconds that no worker
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,16 +32,24 @@ _SETTINGS = {
     "distributed.worker.memory.terminate": False,
     "distributed.logging.distributed": "error",
     "distributed.comm.timeouts.connect": "60s",
+    "distributed.worker.multiprocessing-method": "forkserver",
 }
 _START = "`dask scheduler`, then `dask worker ADDRESS --nthreads 1` on each machine"
 
 
 @contextlib.contextmanager
-def local(workers: int) -> Iterator[Client]:
-    """A client of as many worker processes here, which end with the block."""
+def local(workers: int, needs: str) -> Iterator[Client]:
+    """A client of as many worker processes here, which end with the block.
+
+    They are forked from a server that has imported the module `needs`, as each of them would else, for seconds.
+    """
     import dask
     from dask.distributed import Client, LocalCluster
+    from distributed.utils import get_mp_context
 
+    with dask.config.set(_SETTINGS):
+        # Dask makes a choice of its own when it is first asked, which is without the module.
+        get_mp_context().set_forkserver_preload(["distributed", needs])
     with (
         dask.config.set(_SETTINGS),
         LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster,
@@ -70,7 +79,7 @@ def joined(scheduler: str) -> Iterator[Client]:
         fix = f"start one: {_START}; or leave `cluster.scheduler` null"
         raise ParamsError(what, where=f"cluster.scheduler: {scheduler}", fix=fix) from None
     try:
-        _require_alike(scheduler, {"the scheduler": client.run_on_scheduler(probe())})
+        require_alike(f"the scheduler {scheduler}", client.run_on_scheduler(probe()), versions())
         yield client
     finally:
         with contextlib.suppress(Exception):
@@ -78,26 +87,21 @@ def joined(scheduler: str) -> Iterator[Client]:
 
 
 class Watch:
-    """Looks at a cluster now and then: is there a scheduler, is there a worker, and is each like this process?"""
+    """Looks at an outside cluster now and then: is there a scheduler, and is there a worker?"""
 
     def __init__(self, client: Client, scheduler: str | None) -> None:
         self._client, self._scheduler = client, scheduler
-        self._next, self._known, self._alone = 0.0, set[str](), False
+        self._next, self._alone = 0.0, False
 
     def look(self) -> None:
-        """At most every `LOOK_S`. Raises `ClusterError` where there is no scheduler, or a worker is not like us."""
+        """At most every `LOOK_S`. Raises `ClusterError` where there is no scheduler."""
         if self._scheduler is None or time.monotonic() < self._next:
             return
-        workers = set(self.workers())
+        workers = self.workers()
         if not workers and not self._alone:
             what = f"{self._scheduler} has no worker: waiting for one (`dask worker {self._scheduler} --nthreads 1`)"
             console.print(f"{what}; Ctrl-C ends the run, and what is done is kept", soft_wrap=True, style="yellow")
         self._alone = not workers
-        fresh = sorted(workers - self._known)
-        if fresh:
-            told = self._client.run(probe(), workers=fresh, on_error="return")
-            _require_alike(self._scheduler, {f"worker {address}": found for address, found in told.items()})
-        self._known |= workers
         self._next = time.monotonic() + LOOK_S
 
     def workers(self) -> list[str]:
@@ -131,7 +135,7 @@ def probe() -> Callable[[], dict[str, str]]:
         import platform
         from importlib import metadata
 
-        found = {"python": platform.python_version()}
+        found = {"python": ".".join(platform.python_version_tuple()[:2])}
         for name in packages:
             with contextlib.suppress(metadata.PackageNotFoundError):
                 found[name] = metadata.version(name)
@@ -146,16 +150,16 @@ def probe() -> Callable[[], dict[str, str]]:
     return told
 
 
-def _require_alike(scheduler: str, told: Mapping[str, object]) -> None:
-    """Raises `ClusterError` that names the process and what it has otherwise."""
-    here = probe()()
-    for who, found in told.items():
-        if isinstance(found, OSError):
-            continue  # it has just gone
-        if not isinstance(found, dict):
-            raise ClusterError(f"{who} cannot be asked for its versions: {found}", where=scheduler, fix=_START)
-        differ = [name for name, version in here.items() if found.get(name) != version]
-        wrong = [f"{name} {found.get(name, 'missing')} (here {here[name]})" for name in differ]
-        if wrong:
-            fix = "give every machine the same packages (constraints.txt) and the same checkout of Histill"
-            raise ClusterError(f"{who} differs: {', '.join(wrong)}", where=scheduler, fix=fix)
+@functools.cache
+def versions() -> dict[str, str]:
+    """Of this process."""
+    return probe()()
+
+
+def require_alike(who: str, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Raises `ClusterError` that says what a process has otherwise than `wanted`."""
+    differ = [name for name, version in wanted.items() if found.get(name) != version]
+    wrong = [f"{name} {found.get(name, 'missing')}, not {wanted[name]}" for name in differ]
+    if wrong:
+        fix = "give every machine the same packages (constraints.txt) and the same checkout of Histill"
+        raise ClusterError(f"it has {'; '.join(wrong)}", where=who, fix=fix)

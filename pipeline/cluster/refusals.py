@@ -9,12 +9,14 @@ file's content gives none.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.base.errors import HistillError, SlideRefused, SlideUnavailable
-from pipeline.base.files import write_atomic
 
 READABLE = "is the disk it lies on mounted, and may you read it?"
+T = TypeVar("T")
 FOLDER = Path("reports/errors")
 """Where tracebacks are, below the project."""
 
@@ -49,18 +51,31 @@ def about_slide(error: Exception, where: str = "") -> HistillError:
     return refused
 
 
+def of_slide(items: Iterator[T]) -> Iterator[T]:
+    """The items; whatever the making of one raises is raised as the slide's own error."""
+    try:
+        yield from items
+    except Exception as error:
+        raise about_slide(error) from error
+
+
 class Tracebacks:
     """The tracebacks of a stage's refusals, in one file that a run without any removes."""
 
     def __init__(self, stage: str) -> None:
         self.path = FOLDER / f"{stage}.txt"
         self.path.unlink(missing_ok=True)
-        self._found: list[str] = []
 
     def keep(self, slide_id: str, error: SlideRefused) -> SlideRefused:
         """Write the error's traceback, where it has one; the error with where that is."""
-        if not error.trace:
-            return error
-        self._found.append(f"slide {slide_id}\n{error.trace}")
-        write_atomic(self.path, "\n".join(self._found).encode(errors="backslashreplace"))
-        return type(error)(error.what, where=error.where, fix=f"{error.fix} (traceback: {self.path})")
+        return with_traceback(self.path, slide_id, error)
+
+
+def with_traceback(path: Path, slide_id: str, error: SlideRefused) -> SlideRefused:
+    """The error; where it has a traceback that goes to the end of the file, and the error says so."""
+    if not error.trace:
+        return error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(f"slide {slide_id}\n{error.trace}\n")
+    return type(error)(error.what, where=error.where, fix=f"{error.fix} (traceback: {path})")

@@ -24,4 +24,5 @@ def left_over(passed: Sequence[T], ref_of: Callable[[T], Ref], store: Store, lab
     while left and all(store.being_written(ref_of(one)) for one in left):
         time.sleep(_POLL_S)
         left = [one for one in left if not store.has(ref_of(one))]
-    return left
+    # One that was committed since is not being written either.
+    return [one for one in left if not store.has(ref_of(one))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.base.errors import ClusterError, HistillError, WorkerLost
 from pipeline.base.limits import usable_cores
-from pipeline.cluster.client import Watch, joined, local
+from pipeline.cluster.client import Watch, joined, local, require_alike, versions
 from pipeline.cluster.refusals import about_slide
 from pipeline.params.site import ClusterParams
 
@@ -37,18 +38,21 @@ def each(
         return
     if params.scheduler is None and params.workers == 1:
         for task in tasks:
-            yield task, _guarded(work, task)
+            yield task, _guarded(work, None, task)
         return
-    with local(processes(len(tasks), params)) if params.scheduler is None else joined(params.scheduler) as client:
+    # Late workers too: each looks at itself before it does anything.
+    call = functools.partial(_guarded, work, None if params.scheduler is None else versions())
+    workers, needs = processes(len(tasks), params), getattr(work, "func", work).__module__
+    with local(workers, needs) if params.scheduler is None else joined(params.scheduler) as client:
         watch = Watch(client, params.scheduler)
         suspects = []
-        for task, result in _results(client, watch, work, tasks):
+        for task, result in _results(client, watch, call, tasks):
             if isinstance(result, WorkerLost):
                 suspects.append(task)
             else:
                 yield task, result
         for task in suspects:
-            yield from _results(client, watch, work, [task])
+            yield from _results(client, watch, call, [task])
 
 
 def processes(n_tasks: int, params: ClusterParams) -> int:
@@ -63,13 +67,13 @@ def worker_count(scheduler: str) -> int:
 
 
 def _results(
-    client: Client, watch: Watch, work: Callable[[Task], Result], tasks: Sequence[Task]
+    client: Client, watch: Watch, call: Callable[[Task], Result | HistillError], tasks: Sequence[Task]
 ) -> Iterator[tuple[Task, Result | HistillError]]:
     """All of them at once; `WorkerLost` for those that were at work where a process was lost."""
     from dask.distributed import KilledWorker, as_completed
 
     watch.look()
-    futures = {client.submit(_guarded, work, task, pure=False): task for task in tasks}
+    futures = {client.submit(call, task, pure=False): task for task in tasks}
     completed = as_completed(futures)
     while not completed.is_empty():
         # Asked now and then and not waited for, since without workers or scheduler nothing would ever come.
@@ -80,20 +84,27 @@ def _results(
         for future in ready:
             task = futures.pop(future)
             try:
-                yield task, future.result()
+                result = future.result()
             except KilledWorker:
                 fix = "had its machine the memory? if its decoder crashes (see another viewer), leave it out"
-                yield task, WorkerLost("the worker process was lost on it, twice", fix=fix)
+                result = WorkerLost("the worker process was lost on it, twice", fix=fix)
             except (CancelledError, OSError):
                 raise watch.lost() from None
             except Exception as error:
                 # Not what the work raised, which is a result: the task itself did not get there.
                 what = f"a worker cannot run the work: {type(error).__name__}: {error}".splitlines()[0]
                 raise ClusterError(what, fix="has every machine the same Histill?") from error
+            if isinstance(result, ClusterError):
+                raise result
+            yield task, result
 
 
-def _guarded(work: Callable[[Task], Result], task: Task) -> Result | HistillError:
+def _guarded(work: Callable[[Task], Result], wanted: dict[str, str] | None, task: Task) -> Result | HistillError:
     try:
+        if wanted is not None:
+            from dask.distributed import get_worker
+
+            require_alike(f"worker {get_worker().address}", versions(), wanted)
         return work(task)
     except Exception as error:
         return about_slide(error)

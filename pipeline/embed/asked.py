@@ -71,7 +71,10 @@ def find_slides(
     for path in paths:
         if path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
             table = read_table(path, params.missing)
-            rows += [(row, path.absolute().parent, PurePath(row.path)) for row in table.rows]
+            # What a table's slide is called, its id says, and no path.
+            rows += [
+                (row, path.absolute().parent, PurePath(row.slide_id + Path(row.path).suffix)) for row in table.rows
+            ]
             left_out += [LeftOut(refusal.id, refusal.reason, refusal.fix) for refusal in table.refused]
         elif path.is_dir():
             slides, unknown = slides_below(path)

@@ -21,6 +21,7 @@ from PIL import Image
 
 from pipeline.base.errors import SlideRefused
 from pipeline.base.progress import console
+from pipeline.cluster.refusals import of_slide, with_traceback
 from pipeline.embed.asked import Asked, LeftOut
 from pipeline.embed.claim import Claim, written
 from pipeline.embed.encoders.encoder import Encoder, Facts
@@ -52,7 +53,7 @@ class Job:
         self._facts, self._settings, self._out, self._load, self._threads = facts, settings, out, load, threads
         self._format: Format = FORMATS[settings.form]
         self._outcome, self._lock, self._looking = Outcome(), threading.Lock(), threading.Lock()
-        self._remarks: list[str] = []
+        self._whose: dict[Path, str] = {}
 
     def run(self, asked: Sequence[Asked], left_out: Sequence[LeftOut], meter: Meter) -> Outcome:
         """Make what is not there yet; `left_out` is known from the start. Raises `EmbedError` where nothing can be
@@ -119,6 +120,11 @@ class Job:
         """Open a slide whose file is not there yet. Raises `SlideRefused`."""
         place = Place.of(asked, self._facts, self._settings)
         finals = tuple(self._out / path for path in self._format.paths(place))
+        with self._lock:
+            other = self._whose.setdefault(finals[-1], asked.name)
+        if other != asked.name:
+            what = f"its file would be that of {other}: {finals[-1]}"
+            raise SlideRefused(what, where=asked.name, fix="rename one of them, or give another --format or --out")
         made_of = stamp(asked, self._facts, self._settings)
         if self._finished(finals, made_of["digest"]):
             return State.FINISHED
@@ -151,7 +157,7 @@ class Job:
         return found.get("digest") == digest and all(final.exists() for final in finals)
 
     def _refuse(self, asked: Asked, error: SlideRefused) -> None:
-        self.leave_out(LeftOut.of(asked.name, error))
+        self.leave_out(LeftOut.of(asked.name, with_traceback(self._out / "errors.txt", asked.name, error)))
 
     def _there(self, asked: Asked) -> None:
         with self._lock:
@@ -205,7 +211,7 @@ class _Worker:
             if self._reader is None:
                 self._reader = slide.read(self._queue.workers)
             before = len(rows)
-            for tile in slide.tiles.read(self._reader, rows):
+            for tile in of_slide(slide.tiles.read(self._reader, rows)):
                 if self._queue.stopped:
                     return
                 if slide.worth_answering(tile.row, tile.tile_HWC):

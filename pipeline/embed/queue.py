@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import SlideRefused
+from pipeline.cluster.refusals import about_slide
 from pipeline.embed.asked import Asked
 from pipeline.embed.slide import Slide
 
@@ -120,7 +121,10 @@ class Queue:
     def _begun(self, asked: Asked) -> Slide | State:
         try:
             found = self.begin(asked)
-        except SlideRefused as error:
+        except Exception as raised:
+            error = about_slide(raised)
+            if not isinstance(error, SlideRefused):
+                raise
             self.refuse(asked, error)
             return State.FINISHED
         if found is State.FINISHED:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from pipeline.base.errors import EvaluationError, HistillError
+from pipeline.base.errors import EvaluationError, HistillError, SlideRefused
 from pipeline.base.figures import NotMeasured
 from pipeline.base.intervals import Resampler
 from pipeline.base.items import TRAIN, TokensManifest
@@ -19,6 +19,7 @@ from pipeline.base.partials import file_sha256
 from pipeline.base.progress import track
 from pipeline.base.store import Store, recipe_key
 from pipeline.base.types import Json
+from pipeline.cluster.refusals import Tracebacks, about_slide
 from pipeline.evaluate import selection
 from pipeline.evaluate.answers import features
 from pipeline.evaluate.comparison import Comparison, compare, spare_tiles
@@ -54,7 +55,8 @@ def evaluate_student(
     """Compare them on every held-out split and data set, and write probes.csv, fidelity.csv and maps/ to `plots`.
 
     Raises `EvaluationError` on a leak between train and held-out tiles, where there is no train slide, and where the
-    student does not answer in the teacher's space. With nothing held out there are no figures, and the summary says so.
+    student does not answer in the teacher's space; and, once all else is done and kept, for data sets that cannot be
+    compared. With nothing held out there are no figures, and the summary says so.
     """
     tokens = upstream.tokens
     samples, keys = selection.splits(upstream.tiles, tokens, store), upstream.student.learnt_keys
@@ -72,7 +74,7 @@ def evaluate_student(
         near += of_groups(f"patients of {split}", *({sample.patient for sample in part} for part in (train, chosen)))
     with track("evaluate", spare_tiles(body, params), "tiles") as advance:
         slides = compare(run, body, advance)
-    sets = {dataset.name: evaluate_set(dataset, run, upstream, teacher, learnt or train) for dataset in params.datasets}
+    sets, failed = _sets(run, upstream, teacher, learnt or train)
     lead = selection.primary(list(body.held))
     leading = body.held.get(lead or "", [])
     pictured = leading if lead and isinstance(slides.splits[lead].patch, Likeness) else []
@@ -89,9 +91,36 @@ def evaluate_student(
         cautions=(*slides.cautions, *of_few_units(body.held), *near),
         learnt_slides=tuple(item.id for item in tokens.items if not item.in_train and item.key in keys),
     )
+    if failed:
+        raise _of_sets(failed)
     manifest = _manifest(upstream, run, slides, sets, summary)
     write_evaluate_plots(manifest, plots)
     return manifest
+
+
+def _sets(
+    run: Run, upstream: Upstream, teacher: TeacherSource, learnt: Sequence[Sample]
+) -> tuple[dict[str, SetResult], list[HistillError]]:
+    """What each data set told, and what was wrong with the others: one that cannot be used costs none of the rest."""
+    found, failed, traces = dict[str, SetResult](), list[HistillError](), Tracebacks("evaluate")
+    for dataset in run.params.datasets:
+        try:
+            found[dataset.name] = evaluate_set(dataset, run, upstream, teacher, learnt)
+        except Exception as raised:
+            error = about_slide(raised, f"evaluate.datasets: {dataset.name}")
+            if not isinstance(error, EvaluationError | SlideRefused):
+                raise
+            failed.append(traces.keep(dataset.name, error) if isinstance(error, SlideRefused) else error)
+    return found, failed
+
+
+def _of_sets(failed: Sequence[HistillError]) -> HistillError:
+    """One error for all of them."""
+    if len(failed) == 1:
+        return failed[0]
+    said = "; ".join(f"{error.where}: {error.what}" for error in failed)
+    fixes = "; ".join(f"{error.where}: {error.fix}" for error in failed)
+    return EvaluationError(f"{len(failed)} data sets cannot be used: {said}", where="evaluate.datasets", fix=fixes)
 
 
 def _robustness(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
-from pipeline.base.types import Json
+from pipeline.base.types import Frozen, Json
 from pipeline.params.text import plain
 
 OnError = Literal["refuse", "fail"]
@@ -29,10 +29,10 @@ Keywords = Annotated[dict[str, Json], BeforeValidator(_arguments)]
 """Arguments of a call that Histill does not know."""
 
 
-class Frozen(BaseModel):
+class Section(Frozen):
     """A section: frozen, unknown keys, NaN and infinity refused, each field explained by the text under it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 MISSING = ("na", "n/a", "#n/a", "nan", "none", "null", "<na>")

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.params.base import Frozen, Positive
+from pipeline.params.base import Positive, Section
 
 
-class BenchmarkParams(Frozen):
+class BenchmarkParams(Section):
     """What is timed."""
 
     batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 8, 32)

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.params.base import MISSING, Frozen, Positive
+from pipeline.params.base import MISSING, Positive, Section
 
 
-class DatasetParams(Frozen):
+class DatasetParams(Section):
     """A labelled data set besides the slides, for probes alone: the student is never trained on it."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
@@ -22,7 +22,7 @@ class DatasetParams(Frozen):
     """Texts that mean no label, in any case; of split and group they always mean none."""
 
 
-class EvaluateParams(Frozen):
+class EvaluateParams(Section):
     """What is compared, and how sure to be."""
 
     datasets: tuple[DatasetParams, ...] = ()

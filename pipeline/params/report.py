@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.params.base import Frozen, Positive
+from pipeline.params.base import Positive, Section
 
 
-class ReportParams(Frozen):
+class ReportParams(Section):
     """What the page shows."""
 
     title: str = "Histill report"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import field_validator
 
-from pipeline.params.base import Frozen, Positive
+from pipeline.params.base import Positive, Section
 
 
-class StoreParams(Frozen):
+class StoreParams(Section):
     """Where bytes live; HISTILL_STORE wins over this, and null means `.store` in the DVC root."""
 
     root: str | None = None
@@ -24,7 +24,7 @@ class StoreParams(Frozen):
         return (told,) if isinstance(told, str) else () if told is None else told
 
 
-class ClusterParams(Frozen):
+class ClusterParams(Section):
     """With what to compute."""
 
     scheduler: str | None = None
@@ -33,7 +33,7 @@ class ClusterParams(Frozen):
     """Local worker processes; null = one a core it may use; 1 = this process, which a crashing decoder then ends."""
 
 
-class SiteParams(Frozen):
+class SiteParams(Section):
     """The sections of the site, which every stage takes beside its own."""
 
     store: StoreParams = StoreParams()

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.params.base import MISSING, Fraction, Frozen, OnError
+from pipeline.params.base import MISSING, Fraction, OnError, Section
 
 
-class SlidesParams(Frozen):
+class SlidesParams(Section):
     """Which slides, and how strict to be about them."""
 
     table: str = "slides.csv"

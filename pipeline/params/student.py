@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.params.base import Fraction, Frozen, Keywords, Positive
+from pipeline.params.base import Fraction, Keywords, Positive, Section
 
 
-class ObjectiveParams(Frozen):
+class ObjectiveParams(Section):
     """What is matched: a weight each (0 switches one off), and how."""
 
     cls: Annotated[float, Field(ge=0)] = 1.0
@@ -29,7 +29,7 @@ class ObjectiveParams(Frozen):
     """Of the softmax over similarities."""
 
 
-class MixParams(Frozen):
+class MixParams(Section):
     """Tiles shown in pairs and asked for both answers, against learning tiles by heart; costs the teacher nothing."""
 
     kind: Literal["none", "mixup", "cutmix"] = "none"
@@ -40,7 +40,7 @@ class MixParams(Frozen):
     """Of the tiles; the rest are shown as they are."""
 
 
-class InputParams(Frozen):
+class InputParams(Section):
     """What is done to the student's tile while its target stays that of the clean one: what it must not depend on.
 
     Each tile draws its own amounts, evenly up to the largest named here; 0 (null) leaves a change out. Published: stain
@@ -81,7 +81,7 @@ class InputParams(Frozen):
         return self.share > 0 and self.stain_transfer > 0
 
 
-class StudentParams(Frozen):
+class StudentParams(Section):
     """The student and its training."""
 
     model: str = "efficientvit_b0"

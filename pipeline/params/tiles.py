@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.params.base import Fraction, Frozen, OnError, Positive
+from pipeline.params.base import Fraction, OnError, Positive, Section
 
 
-class TissueParams(Frozen):
+class TissueParams(Section):
     """How tissue is told from glass."""
 
     method: Literal["otsu", "hsv", "mask"] = "otsu"
@@ -26,7 +26,7 @@ class TissueParams(Frozen):
     """Also take fat that adjoins stained tissue, by its web of membranes."""
 
 
-class TilesParams(Frozen):
+class TilesParams(Section):
     """The grid, at a physical resolution, and how its tiles are stored."""
 
     target_mpp: Annotated[float, Field(gt=0.05, le=10)] = 0.5

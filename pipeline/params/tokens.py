@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.params.base import Fraction, Frozen, Keywords, OnError, Positive
+from pipeline.params.base import Fraction, Keywords, OnError, Positive, Section
 
 _Mean = tuple[Fraction, Fraction, Fraction]
 _Deviation = Annotated[float, Field(gt=0, le=1)]
 
 
-class AugmentParams(Frozen):
+class AugmentParams(Section):
     """Views beside the dihedral ones, each tile's own: a random element, crop and stain."""
 
     views: Annotated[int, Field(ge=0, le=64)] = 0
@@ -31,7 +31,7 @@ class AugmentParams(Frozen):
         return self
 
 
-class GateParams(Frozen):
+class GateParams(Section):
     """How near an engine must come to fp32 eager, as cosines of tokens that were centred and standardised."""
 
     tiles: Annotated[int, Field(ge=8)] = 32
@@ -46,7 +46,7 @@ class GateParams(Frozen):
     """The same of an engine in fp32."""
 
 
-class TokensParams(Frozen):
+class TokensParams(Section):
     """The teacher, and how its answers are kept."""
 
     teacher: str = "demo"

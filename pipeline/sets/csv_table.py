@@ -7,8 +7,6 @@ there are none).
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from pathlib import Path
 
@@ -16,9 +14,9 @@ from pipeline.base.errors import TableError
 from pipeline.base.progress import console
 from pipeline.params.evaluate import DatasetParams
 from pipeline.sets.listing import Picture, problem
-from pipeline.slides.cells import class_of, one_spelling, present, without_index
+from pipeline.slides.cells import class_of, one_spelling, present, rows_of, without_index
 from pipeline.slides.split import resolve_splits
-from pipeline.slides.table import Row, delimiter
+from pipeline.slides.table import Row
 
 COLUMNS = ("path", "label", "split", "group")
 TEST_FRACTION = 0.2
@@ -66,16 +64,10 @@ def _cells(path: Path, params: DatasetParams) -> list[tuple[int, Cells]]:
         raise problem(params, what, "save the table as UTF-8") from None
     if "\0" in text:
         raise problem(params, "is not a text file", "save the table as CSV (UTF-8)")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text.splitlines()), strict=True)
-    lines, rows = list[int](), list[list[str]]()
     try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                lines.append(reader.line_num)
-                rows.append([cell.strip() for cell in cells])
-    except csv.Error as error:
-        what = f"line {reader.line_num}: not valid CSV: {error}"
-        raise problem(params, what, "mend the quotes on that line") from None
+        lines, rows = rows_of(text)
+    except TableError as error:
+        raise problem(params, f"{error.where}: {error.what}", error.fix) from None
     if len(rows) < 2:
         raise problem(params, f"{path.name} lists no image", "a header, then a row an image: path, label")
     first, *body = without_index(rows)

@@ -7,15 +7,41 @@ holds row numbers.
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import re
 from collections.abc import Iterable, Sequence
 
+from pipeline.base.errors import TableError
 from pipeline.params.base import MISSING
 
 _INDEX = re.compile(r"(unnamed: \d+(\.\d+)?|\.\.\.\d+|row\.?names?)?")
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 _NUMBER = re.compile(r"\d+(\.0+)?")
+
+
+def rows_of(text: str, *, comments: bool = False) -> tuple[list[int], list[list[str]]]:
+    """Of every row that is not blank the line in the text and the cells, the header first.
+
+    Cells are parted by commas, or by semicolons or tabs where the header's are. `comments`: lines that start with `#`
+    are none. Raises `TableError` whose `where` is the line.
+    """
+    lines = list(io.StringIO(text, newline=""))
+    if comments:
+        # A comment leaves a blank line behind, so that line numbers stay those of the file.
+        lines = ["\n" if line.startswith("#") else line for line in lines]
+    reader = csv.reader(lines, delimiter=_delimiter(lines), strict=True)
+    numbers, rows = list[int](), list[list[str]]()
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                numbers.append(reader.line_num)
+                rows.append([cell.strip() for cell in cells])
+    except csv.Error as error:
+        fix = "mend the quotes on that line"
+        raise TableError(f"not valid CSV: {error}", where=f"line {reader.line_num}", fix=fix) from None
+    return numbers, rows
 
 
 def present(text: str | None, missing: Iterable[str] = MISSING) -> str | None:
@@ -67,6 +93,12 @@ def without_index(rows: list[list[str]]) -> list[list[str]]:
     last = max((i for i, name in enumerate(header) if name.strip()), default=-1)
     index = {i for i, name in enumerate(header[:last]) if _INDEX.fullmatch(name.strip().lower())}
     return [[cell for i, cell in enumerate(row) if i not in index] for row in rows]
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """A comma, or what parts the header's cells where that is a semicolon or a tab."""
+    header = next((line for line in lines if line.strip()), "")
+    return next((mark for mark in ";\t" if mark in header and "," not in header), ",")
 
 
 def _number(name: str) -> str:

@@ -22,7 +22,7 @@ from typing import Literal
 from pipeline.base.errors import SlideRefused, TableError
 from pipeline.base.manifest import Refusal
 from pipeline.params.base import MISSING
-from pipeline.slides.cells import class_of, one_spelling, present, without_index
+from pipeline.slides.cells import class_of, one_spelling, present, rows_of, without_index
 from pipeline.slides.ids import DEMO, Names, default_id
 
 COLUMNS = ("path", "slide_id", "mpp", "label", "split", "patient", "mask", "coords")
@@ -89,7 +89,10 @@ def parse_table(text: str, path: Path, missing: Iterable[str] = MISSING) -> Tabl
     """As `read_table`, from the table's text; `path` is for messages."""
     if "\0" in text:
         raise TableError("not a text file", where=str(path), fix="save it as CSV (UTF-8)")
-    lines, cells = _cells(text, path)
+    try:
+        lines, cells = rows_of(text, comments=True)
+    except TableError as error:
+        raise TableError(error.what, where=f"{path}, {error.where}", fix=error.fix) from None
     if not cells:
         raise TableError("the table lists no slide", where=str(path), fix="add rows: a path each")
     header, *body = without_index(cells)
@@ -108,23 +111,6 @@ def parse_table(text: str, path: Path, missing: Iterable[str] = MISSING) -> Tabl
     patients, said = one_spelling([row.patient for row in rows])
     rows = [dataclasses.replace(row, patient=patient) for row, patient in zip(rows, patients, strict=True)]
     return Table(rows, refused, [*remarks, *(f"patients {line}" for line in said)])
-
-
-def _cells(text: str, path: Path) -> tuple[list[int], list[list[str]]]:
-    """The line number and the cells of every row that is not blank, the header first."""
-    # A comment leaves a blank line behind, so that line numbers stay those of the file.
-    lines = ["\n" if line.startswith("#") else line for line in text.splitlines(keepends=True)]
-    reader = csv.reader(lines, delimiter=delimiter(lines), strict=True)
-    numbers, rows = list[int](), list[list[str]]()
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                numbers.append(reader.line_num)
-                rows.append([cell.strip() for cell in cells])
-    except csv.Error as error:
-        where = f"{path}, line {reader.line_num}"
-        raise TableError(f"not valid CSV: {error}", where=where, fix="mend the quotes on that line") from None
-    return numbers, rows
 
 
 def _with_ids(rows: list[Row], given_ids: Mapping[str, int], refused: list[Refusal]) -> tuple[list[Row], list[str]]:
@@ -161,12 +147,6 @@ def format_table(rows: Iterable[Row]) -> str:
         quoting: Literal[0, 1] = csv.QUOTE_ALL if row.path.startswith("#") else csv.QUOTE_MINIMAL
         csv.writer(out, lineterminator="\n", quoting=quoting).writerow(["" if cell is None else cell for cell in cells])
     return out.getvalue()
-
-
-def delimiter(lines: Iterable[str]) -> str:
-    """A comma, or what parts the header's cells where that is a semicolon or a tab."""
-    header = next((line for line in lines if line.strip()), "")
-    return next((mark for mark in ";\t" if mark in header and "," not in header), ",")
 
 
 def _header(cells: list[str], path: Path) -> list[str]:

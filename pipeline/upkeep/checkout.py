@@ -21,7 +21,7 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Checkout:
-    """A DVC project: its working trees, its refs and its cache."""
+    """A project: its working trees, and where it is DVC's, its refs and its cache."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -32,7 +32,10 @@ class Checkout:
         for root in (folder.absolute(), *folder.absolute().parents) if folder.is_dir() else ():
             if (root / ".dvc").is_dir():
                 return cls(root)
-        what = "no project of DVC's" if folder.is_dir() else "no such folder"
+        if (folder / "params.yaml").is_file():
+            # Stages run without DVC, too: then there is the workspace alone.
+            return cls(folder.absolute())
+        what = "no project" if folder.is_dir() else "no such folder"
         raise UnknownNames(what, where=str(folder), fix="name a checkout, the folder that `dvc repro` is run in")
 
     def workspaces(self) -> Iterator[tuple[str, Path]]:

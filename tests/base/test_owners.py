@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -138,3 +139,19 @@ def test_a_writer_whose_partial_was_taken_over_says_so(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="another machine took it over"), store.write(REF, {}, resume=True) as folder:
         folder.rename(folder.with_name("theirs"))
         (folder / "chunk").write_bytes(b"")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_owns_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though its parent was just beating, and held what a beat holds."""
+    heart = owners._Heart()
+    monkeypatch.setattr(owners, "_HEART", heart)
+    with heart._mutex:
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(30)
+            own(tmp_path / "a.owner")
+            os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert Process.model_validate_json((tmp_path / "a.owner").read_bytes()).pid == pid
+    assert state(tmp_path / "a.owner") is State.DEAD

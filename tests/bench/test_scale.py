@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
+from made.busy import busy, end_with
 
 from bench import lab
 from bench.apart import Apart, Told
@@ -20,12 +20,6 @@ from pipeline.slides.sources import sources
 from pipeline.tiles.stage import make_tiles
 
 
-def busy(seconds: float) -> None:
-    ends = time.process_time() + seconds
-    while time.process_time() < ends:
-        pass
-
-
 def test_growth_is_told_from_the_two_sizes() -> None:
     linear = Row("x", (100, 400), (Told(9, 1.0, 50), Told(9, 4.0, 60)))
     assert (linear.ms_a_slide, linear.law) == (pytest.approx(10), pytest.approx(1))
@@ -35,18 +29,12 @@ def test_growth_is_told_from_the_two_sizes() -> None:
 
 
 def test_a_process_apart_tells_its_own_seconds_and_what_went_wrong(tmp_path: Path) -> None:
-    apart = Apart(("bench.scale",))
+    apart = Apart(("made.busy",))
     told = apart.run(busy, 0.3)
     assert told.error is None and 0.3 <= told.cpu_s < 3 and told.wall_s >= 0.3 and told.peak_mb > 1
     assert "could not convert" in str(apart.run(float, "no number").error)
     assert apart.run(busy, 0.0).cpu_s < 0.3
-    assert "exit code" in str(apart.run(os_exit, 7).error)
-
-
-def os_exit(code: int) -> None:
-    import os
-
-    os._exit(code)
+    assert "exit code" in str(apart.run(end_with, 7).error)
 
 
 def test_every_slide_of_the_lab_has_four_tiles_and_is_another(tmp_path: Path) -> None:

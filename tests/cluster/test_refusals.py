@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.base.errors import CorruptItem, SlideRefused, SlideUnavailable, StoreFull, WorkerLost
 from pipeline.base.manifest import Refusal
-from pipeline.cluster.refusals import Tracebacks, about_slide
+from pipeline.cluster.refusals import Tracebacks, about_slide, of_slide
 
 
 def held_by_another(path: Path) -> None:
@@ -90,3 +90,11 @@ def test_tracebacks_go_to_one_file_that_a_run_without_any_removes(
     assert text.count("Traceback") == 2 and "slide slide-0" in text and "JSONDecodeError" in text
     Tracebacks("tiles")
     assert not (tmp_path / "reports/errors/tiles.txt").exists()
+
+
+def test_what_the_making_of_items_raises_is_the_slides_and_what_is_done_with_them_is_not() -> None:
+    with pytest.raises(SlideRefused, match="ZeroDivisionError"):
+        list(of_slide(1 // n for n in (1, 0)))
+    with pytest.raises(ZeroDivisionError):
+        for n in of_slide(iter([0])):
+            1 // n

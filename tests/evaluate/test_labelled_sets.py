@@ -85,6 +85,20 @@ def test_the_teacher_runs_once_over_a_set(made: Made, tmp_path: Path):
     assert again.summary.sets == first.summary.sets
 
 
+def test_sets_that_cannot_be_used_cost_none_of_the_others(made: Made, tmp_path: Path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "train.h5").write_bytes(b"no HDF5")
+    sets = [
+        DatasetParams(name="broken", kind="h5", path=str(tmp_path / "broken")),
+        DatasetParams(name="good", kind="folder", path=str(folder_set(tmp_path / "good", {"train": 6, "test": 5}))),
+        DatasetParams(name="away", kind="csv", path=str(tmp_path / "nowhere.csv")),
+    ]
+    with pytest.raises(EvaluationError, match=r"2 data sets cannot be used: .*broken: .*cannot be read.*away: is not"):
+        made.evaluate(tmp_path, *sets)
+    gone = made._replace(teacher=made.teacher.__class__(TokensParams(teacher="nowhere"), 512))
+    assert set(gone.evaluate(tmp_path, sets[1]).summary.sets) == {"good"}
+
+
 def test_a_csv_with_groups_missing_labels_and_a_broken_image(made: Made, tmp_path: Path):
     folder = tmp_path / "set"
     folder.mkdir()

@@ -146,7 +146,7 @@ def test_h5_with_a_damaged_chunk_is_named(tmp_path: Path):
 def test_a_split_without_images_is_named_with_its_place(tmp_path: Path):
     root = folder_set(tmp_path / "s", {"train": 1, "test": 1})
     (root / "docs").mkdir()
-    with pytest.raises(EvaluationError, match="it: docs: the folder holds no image"):
+    with pytest.raises(EvaluationError, match="it: docs: the folder is empty"):
         listed("folder", root)
 
 

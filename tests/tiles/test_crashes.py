@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 
 def test_a_slide_whose_decoder_segfaults_is_tried_twice_then_left_and_the_rest_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     names = ["a", "b", "crash", "d"]
     for seed, name in enumerate(names):
@@ -32,12 +32,11 @@ def test_a_slide_whose_decoder_segfaults_is_tried_twice_then_left_and_the_rest_g
     slides_params, store = SlidesParams(table=str(table)), Store(tmp_path / "store")
     slides = catalogue(slides_params, store, ClusterParams(workers=1))
     located = sources(table, store, slides_params)
-    log = crash_on(tmp_path / "crash.tif", 50, tmp_path, monkeypatch)
-
-    made = make_tiles(slides, located, PARAMS, store, ClusterParams(workers=2))
-    assert [item.id for item in made.items] == ["a", "b", "d"] and all(item.n > 30 for item in made.items)
-    (refusal,) = made.refused
-    assert refusal.id == "crash" and "lost on it, twice" in refusal.reason and refusal.passing and refusal.fix
-    assert len(set(log.read_text().split())) == 2
-    # The next run has that slide alone to do, and outlives it as well.
-    assert make_tiles(slides, located, PARAMS, store, ClusterParams()) == made
+    with crash_on(tmp_path / "crash.tif", 50, tmp_path) as log:
+        made = make_tiles(slides, located, PARAMS, store, ClusterParams(workers=2))
+        assert [item.id for item in made.items] == ["a", "b", "d"] and all(item.n > 30 for item in made.items)
+        (refusal,) = made.refused
+        assert refusal.id == "crash" and "lost on it, twice" in refusal.reason and refusal.passing and refusal.fix
+        assert len(set(log.read_text().split())) == 2
+        # The next run has that slide alone to do, and outlives it as well.
+        assert make_tiles(slides, located, PARAMS, store, ClusterParams()) == made

@@ -88,6 +88,14 @@ def test_a_git_that_fails_or_is_not_there_is_a_refusal(tmp_path: Path, monkeypat
     assert named_in(root) == {"c": ["workspace"]}
 
 
+def test_a_project_without_dvc_has_its_workspace(tmp_path: Path) -> None:
+    remember(tmp_path / "plain", "a")
+    shutil.rmtree(tmp_path / "plain" / ".dvc")
+    (tmp_path / "plain" / "params.yaml").write_text("")
+    (tmp_path / "plain" / "dvc.lock").unlink()
+    assert named_in(tmp_path / "plain") == {"a": ["workspace"]}
+
+
 def test_a_mistyped_checkout_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, store = project(tmp_path / "one"), Store(tmp_path / "store")
     monkeypatch.chdir(root)

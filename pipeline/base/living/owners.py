@@ -210,17 +210,21 @@ class _Heart:
     """Touches the files that this process owns, on a thread of its own that ends with the process."""
 
     def __init__(self) -> None:
+        self._begin()
+        # Threads, and ownership, do not cross a fork; the mutex may be held at that moment.
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
         self._handles: set[int] = set()
-        self._pid = 0
+        self._beats = False
         self._mutex = threading.Lock()
 
     def keep(self, handle: int) -> None:
         with self._mutex:
-            if self._pid != os.getpid():
-                # Threads, and ownership, do not cross a fork.
-                self._pid, self._handles = os.getpid(), set()
-                threading.Thread(target=self._beat, daemon=True, name="owners").start()
             self._handles.add(handle)
+            if not self._beats:
+                self._beats = True
+                threading.Thread(target=self._beat, daemon=True, name="owners").start()
 
     def forget(self, handle: int) -> None:
         with self._mutex:

@@ -52,8 +52,9 @@ def claim(recipe: Path, item: str, *, resume: bool) -> Claim:
         partials.mkdir(exist_ok=True)
         _take_in(recipe)
     if resume:
-        for path in (partials / item).glob(f"[!.]*{OWNER_SUFFIX}"):
-            settle(path)
+        for path in _inside(partials / item):
+            if path.name.endswith(OWNER_SUFFIX):
+                settle(path)
     name = uuid.uuid4().hex
     owner = _own_in(partials / item, name)
     folder = partials / item / name
@@ -73,7 +74,7 @@ def claim(recipe: Path, item: str, *, resume: bool) -> Claim:
 
 def being_written(recipe: Path, item: str) -> bool:
     """Whether a living process, this one too, is writing the item."""
-    return any(is_living(path) for path in (recipe / PARTIALS / item).glob(f"*{OWNER_SUFFIX}"))
+    return any(is_living(path) for path in _inside(recipe / PARTIALS / item) if path.name.endswith(OWNER_SUFFIX))
 
 
 def nbytes(recipe: Path, items: Collection[str]) -> int:
@@ -166,7 +167,7 @@ def _orphans(folder: Path) -> Iterator[Path]:
 
     An owner's file whose partial became the item goes by the way.
     """
-    names = {path.name: path for path in sorted(folder.glob("*"))}
+    names = {path.name: path for path in _inside(folder)}
     for name, path in names.items():
         partial = path.with_name(name.removesuffix(OWNER_SUFFIX))
         if is_living(_owner_of(partial)):
@@ -175,6 +176,14 @@ def _orphans(folder: Path) -> Iterator[Path]:
             _unlink(path)
         elif path == partial:
             yield partial
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What is in a folder, sorted; nothing where it is gone."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
 
 
 def _drop_if_empty(folder: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from pipeline.embed.features import Features
-from pipeline.embed.formats import clam, trident
+from pipeline.embed.formats import clam, h5ad, parquet, slide2vec, slideflow, stamp, trident, wsidata, zarr_group
 from pipeline.embed.formats.place import Place
 
 __all__ = ["FORMATS", "Format", "Place"]
@@ -28,4 +28,11 @@ class Format:
 FORMATS = {
     "trident": Format(trident.paths, trident.write),
     "clam": Format(clam.paths, clam.write),
+    "stamp": Format(stamp.paths, stamp.write),
+    "slideflow": Format(slideflow.paths, slideflow.write),
+    "slide2vec": Format(slide2vec.paths, slide2vec.write),
+    "wsidata": Format(wsidata.paths, wsidata.write),
+    "h5ad": Format(h5ad.paths, h5ad.write),
+    "zarr": Format(zarr_group.paths, zarr_group.write),
+    "parquet": Format(parquet.paths, parquet.write),
 }

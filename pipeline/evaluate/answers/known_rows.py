@@ -98,7 +98,8 @@ def _write(path: Path, values: NDArray[np.float32] | NDArray[np.uint8], most_row
 
 
 def _among(ref: Ref, store: Store) -> Iterator[tuple[str, Digests]]:
-    for path in sorted(store.path(ref).parent.glob(f"[!.]*/{DIGEST_ARRAY}")):
+    folders = [folder for folder in store.recipes(ref.kind) if folder.name == ref.recipe]
+    for path in sorted(path for folder in folders for path in folder.glob(f"[!.]*/{DIGEST_ARRAY}")):
         try:
             array = MappedArray(path)
             yield path.parent.name, as_digests(array.slice(0, len(array)).tobytes())

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from pipeline.base.arrays import MappedArray
 from pipeline.base.errors import CorruptItem
-from pipeline.base.files import write_atomic
 
 SUMS_FILE = "sums.npy"
 SUM_ROWS = 4096
@@ -37,7 +36,10 @@ def write_sums(folder: Path) -> None:
     chunks = (cls.slice(start, min(len(cls), start + SUM_ROWS)).reshape(-1, cls.shape[2]) for start in starts)
     out = io.BytesIO()
     np.save(out, sums_of(chunks, cls.shape[2]))
-    write_atomic(folder / SUMS_FILE, out.getvalue())
+    # Synced with the item that it is part of.
+    part = folder / f".{SUMS_FILE}"
+    part.write_bytes(out.getvalue())
+    part.replace(folder / SUMS_FILE)
 
 
 def read_sums(folder: Path, n: int, width: int) -> NDArray[np.float64] | None:

@@ -1,0 +1,1 @@
+"""What embedding slides costs, against the loop that labs run today."""
