@@ -30,7 +30,7 @@ from bench.clock import Spent, clock, median, ratios, since
 from bench.printing import finish, show
 from bench.scratch import die_with_parent, scratch
 from bench.tiles.speed import SIDE_PX, make_slide
-from pipeline.base.cores import usable_cores
+from pipeline.base.limits import usable_cores
 from pipeline.embed.encoders.choose import student_encoder
 from pipeline.embed.encoders.encoder import Facts
 from pipeline.params.tiles import TilesParams
