@@ -33,6 +33,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # Some forty processes are started, each of which would compile every module that it imports, as would the next run.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# No test cuts the power, and the thousands of small files that the store syncs would wait for the disk. A descriptor
+# that is closed is an error all the same; child processes sync.
+os.fsync = lambda descriptor: os.fstat(descriptor) and None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -87,7 +87,8 @@ def _scores(found: SplitFigures) -> Iterator[Row]:
     """Weighted F1 and AUROC, of UNI's protocol."""
     if not isinstance(found.probes, UniProbes):
         return
-    for kind, by_model in found.probes.scores.items():
+    for kind in found.probes.by_kind():
+        by_model = found.probes.scores[kind]
         f1 = {name: score.weighted_f1 for name, score in by_model.items()}
         yield Row("downstream", found.probes.named(f"weighted F1, {PROBES[kind]}"), f1)
         areas = {name: score.auroc for name, score in by_model.items() if score.auroc}

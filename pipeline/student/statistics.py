@@ -69,7 +69,7 @@ def covariance(corpus: Corpus, mean_D: NDArray[np.float32]) -> NDArray[np.float6
                 product_DD += centred_ND.T @ centred_ND
         return product_DD / (corpus.kept_total * corpus.views)
 
-    return _kept(corpus, range(len(corpus.items)), {"what": "covariance", "mean": mean_D.tolist()}, compute)
+    return _kept(corpus, range(len(corpus.items)), {"what": "covariance"}, compute)
 
 
 def _sums(corpus: Corpus, chunk_rows: int) -> list[NDArray[np.float64]]:

@@ -11,6 +11,7 @@ KIND_STAGE = {
     "teachers": "tokens",
     "engines": "tokens",
     "checkpoints": "student",
+    "statistics": "student",
     "classifiers": "evaluate",
     "embeddings": "evaluate",
     "figures": "evaluate",

@@ -14,7 +14,7 @@ from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 
 SIDE_PX = 32
-RECIPE = {"made": "for tests", "tile_px": SIDE_PX}
+RECIPE = {"made": "for tests", "tile_px": SIDE_PX, "jpeg_quality": 90}
 
 
 def put_slide(store: Store, slide_id: str, n: int, split: str = "train", bad_row: int | None = None) -> TilesItem:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from made.slides import tissue_picture
-from made.tiles import SIDE_PX
+from made.tiles import SIDE_PX, tiles_json
 from torch.nn.modules.module import register_module_forward_hook
 
 from pipeline.base.items import TokensManifest
@@ -18,6 +18,8 @@ from pipeline.params.site import ClusterParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
 from pipeline.params.tokens import TokensParams
+from pipeline.sets.listing import Picture
+from pipeline.sets.tiles import write_set
 from pipeline.slides.catalogue import catalogue
 from pipeline.slides.sources import sources
 from pipeline.teachers.teacher import Trunk
@@ -157,6 +159,25 @@ def test_an_image_that_goes_to_another_split_is_found_where_both_have_the_tile_a
         manifest = run(table, store, tiny_params)
     assert not batches and manifest.item("test").n == TEST + 1
     assert stored(store, manifest) == anew(table, store, manifest, tiny_params, tmp_path / "other")
+
+
+def test_an_image_more_in_a_labelled_set_is_one_image_to_ask(
+    store: Store, tiny_params: TokensParams, tmp_path: Path
+) -> None:
+    """A split of a data set is an item as well; the slides' own images, held out or trained on, are known to it."""
+    tiles = tiles_json(store, {"a": 9})
+    for i in range(7):
+        put(tmp_path / f"{i}.jpg", i)
+    pictures = [Picture(f"{i}", tmp_path / f"{i}.jpg", "x") for i in range(7)]
+    make_tokens(tiles, tiny_params, store, 512)
+    asked = []
+    for some in (pictures[:6], pictures, pictures[3:]):
+        with batches_asked() as batches:
+            item = write_set("set", "train", some, tiles, store)
+            manifest = make_tokens(tiles.model_copy(update={"items": (item,)}), tiny_params, store, 512)
+        asked.append(len(batches))
+        assert manifest.items[0].n == len(some)
+    assert asked == [1, 1, 0]
 
 
 def test_nothing_is_copied_from_a_damaged_item(

@@ -1,6 +1,7 @@
 """What was damaged or lost in the store: one slide is refused, or what can be had again is had again."""
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from made.partials import orphaned
 from made.tiles import file_bytes, tiles_json
@@ -30,7 +31,26 @@ def wrong_offsets(folder):
     ArrayWriter(folder / "offsets", (n,), n, np.int64).write(0, np.arange(n) * 10**9)
 
 
-@pytest.mark.parametrize("damage", [no_metadata, broken_metadata, fewer_rows, wrong_offsets])
+def no_table(folder):
+    (folder / "tiles.parquet").unlink()
+
+
+def broken_table(folder):
+    (folder / "tiles.parquet").write_bytes(b"PAR1 half of")
+
+
+def shorter_table(folder):
+    pq.write_table(pq.read_table(folder / "tiles.parquet").slice(1), folder / "tiles.parquet")
+
+
+def broken_meta(folder):
+    (folder / "meta.json").write_text("{half of")
+
+
+DAMAGES = [no_metadata, broken_metadata, fewer_rows, wrong_offsets, no_table, broken_table, shorter_table, broken_meta]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_slide_whose_tiles_are_damaged_is_refused_and_the_others_go_on(damage, tiny_params, store):
     tiles = tiles_json(store, {"a": 5, "b": 6})
     damage(store.path(Ref("tiles", tiles.recipe_key, tiles.item("a").key)))

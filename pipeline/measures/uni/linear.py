@@ -6,6 +6,7 @@ Minimised by L-BFGS from zero, at most 1,000 steps, strong Wolfe line search, to
 
 with |W| the Frobenius norm (linear_probe.py and logistic_regression.py of eval_patch_features); where W is 0 the norm's
 slope is taken as 0. Theirs runs in float32 on a GPU, here it is float64, so that another machine comes to the same.
+The penalty is not free of scale: features that hardly vary, as an untrained network's, may be left no weight at all.
 Shapes: N tiles, D channels, K classes.
 """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from PIL import Image
 from pipeline.base.arrays import MappedArray
 from pipeline.base.errors import CorruptItem
 from pipeline.tiles.item.content import Digests, as_digests, digest_of
-from pipeline.tiles.item.meta import Meta, read_meta
+from pipeline.tiles.item.meta import META_FILE, Meta, read_meta
 from pipeline.tiles.item.writer import JPEG_ARRAY, OFFSETS_ARRAY, TABLE_FILE
 from pipeline.tiles.pixels import FILTER, decode_jpeg
 
@@ -66,14 +68,30 @@ class TileReader:
 
     @property
     def places(self) -> NDArray[np.int64]:
-        """Each tile's left and top edge in level-0 pixels, (N, 2)."""
+        """Each tile's left and top edge in level-0 pixels, (N, 2). Raises `CorruptItem`."""
         columns = self._columns("x_l0", "y_l0")
         return np.stack([columns[name].to_numpy() for name in ("x_l0", "y_l0")], 1)
 
     def _columns(self, *names: str) -> pa.Table:
-        """A few columns of the table, which is not kept: of a small file threads are most of the cost."""
-        with pq.ParquetFile(self.folder / TABLE_FILE) as file:
-            return file.read(columns=list(names), use_threads=False)
+        """Those columns of the table that it has; not kept. Of a small file threads are most of the cost.
+
+        Raises `CorruptItem`.
+        """
+        with self._damage_told(TABLE_FILE), pq.ParquetFile(self.folder / TABLE_FILE) as file:
+            found = [name for name in names if name in file.schema_arrow.names]
+            table = file.read(columns=found, use_threads=False)
+            if len(table) != len(self):
+                raise ValueError(f"{len(table)} rows of {len(self)} tiles")
+            return table
+
+    @contextlib.contextmanager
+    def _damage_told(self, name: str) -> Iterator[None]:
+        """What reading one of the item's files raises, as `CorruptItem`."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            where, fix = str(self.folder / name), "histill store verify"
+            raise CorruptItem(f"cannot be read: {error}", where=where, fix=fix) from None
 
     @property
     def labels(self) -> list[str | None]:
@@ -87,16 +105,21 @@ class TileReader:
 
     @property
     def digests(self) -> Digests:
-        """Of each tile's JPEG (content.py), (N,); made of the files themselves where the table has no such column."""
-        if "digest" in pq.read_schema(self.folder / TABLE_FILE).names:
-            column = self._columns("digest")["digest"].combine_chunks()
+        """Of each tile's JPEG (content.py), (N,); made of the files themselves where the table has no such column.
+
+        Raises `CorruptItem`.
+        """
+        table = self._columns("digest")
+        if table.column_names:
+            column = table["digest"].combine_chunks()
             return as_digests(memoryview(column.buffers()[1]))[column.offset : column.offset + len(column)]
         return as_digests(b"".join(digest_of(self.jpeg(row)) for row in range(len(self))))
 
     @property
     def meta(self) -> Meta:
-        """meta.json: what was dropped, and of a slide its geometry (`SlideMeta`)."""
-        return read_meta(self.folder)
+        """meta.json: what was dropped, and of a slide its geometry (`SlideMeta`). Raises `CorruptItem`."""
+        with self._damage_told(META_FILE):
+            return read_meta(self.folder)
 
     @cached_property
     def _offsets(self) -> MappedArray:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.base.arrays import ArrayForm, MappedArray
-from pipeline.base.errors import CorruptItem
 from pipeline.base.types import Array, Json, Recipe
 from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.reader import TileReader
@@ -67,11 +66,7 @@ def _space(mu: bytes, sigma: bytes, rotation_block: int) -> Space:
 
 def place_arrays(reader: TileReader) -> dict[str, tuple[ArrayForm, Array]]:
     """`x_l0` and `y_l0` of the tiles, int64 (N,). Raises `CorruptItem` where their table cannot be read."""
-    try:
-        place_N2 = reader.places
-    except (OSError, ValueError, KeyError) as error:
-        where, fix = str(reader.folder), "histill store verify"
-        raise CorruptItem(f"the tiles' table cannot be read: {error}", where=where, fix=fix) from None
+    place_N2 = reader.places
     n = len(reader)
     return {
         name: (ArrayForm((n,), n, np.dtype(np.int64), dims=("tile",), separator="."), place_N2[:, axis])
