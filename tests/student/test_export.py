@@ -24,9 +24,10 @@ from pipeline.base.items import StudentFacts
 from pipeline.base.store import Ref
 from pipeline.student.adapters import ADAPTERS
 from pipeline.student.card import DEMO_LICENCE, KEEP_THE_HEAD, OTHER_LICENCE, UNI_LICENCE, licence_note, model_card
-from pipeline.student.corpus import cls_statistics, open_corpus
+from pipeline.student.corpus import open_corpus
 from pipeline.student.export import load_run, write_student_onnx
 from pipeline.student.exported import load_dense, load_student
+from pipeline.student.statistics import cls_statistics
 from pipeline.student.train import train_student
 
 MODELS = ["efficientvit_b0", "test_vit"]
