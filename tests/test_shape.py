@@ -42,3 +42,9 @@ def test_the_count_sees_what_it_counts(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(source)
     assert dict(functions(tmp_path / "a.py")) == {"f": 3, "g": 1, "h": 0}
     assert len(PIPELINE) > 100 and all(path.is_relative_to(ROOT) for path in PIPELINE.values())
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """Pytest imports them by it, and the second is an error wherever both come to one process."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name not in ("__init__.py", "conftest.py")]
+    assert not {name for name in names if names.count(name) > 1}
