@@ -115,15 +115,16 @@ def slide_labels(run: Run, body: Body, advance: Advance) -> dict[str, Told]:
         slots[split] = run.slot("slide labels", SLIDE_LABELS, ("mil_epochs", "bootstrap", "seed"), basis)
     found = {split: kept for split, slot in slots.items() if (kept := slot.find()) is not None}
     asked = [split for split in slots if split not in found]
+    # Also where every figure is kept: the manifest names the answers that it stands on, or they would be pruned.
+    parts = {TRAIN: train, **{split: body.bags[split] for split in slots}} if slots else {}
+    seen = {name: Seen(part, Answers(run, part, advance)) for name, part in parts.items()}
     if asked:
         how = How(epochs=params.mil_epochs, resamples=params.bootstrap, seed=params.seed)
-        learnt, *held = (
-            Seen(part, Answers(run, part, advance)).bags() for part in (train, *(body.bags[s] for s in asked))
-        )
+        learnt, *held = (seen[name].bags() for name in (TRAIN, *asked))
         made = slide_probes(learnt, dict(zip(asked, held, strict=True)), how, advance)
         found |= {split: slots[split].keep(figures) for split, figures in made.items()}
     else:
-        advance(bag_tiles(body, params))
+        advance(bag_tiles(body, params) - sum(selection.count(part) for part in parts.values()))
     for split, figures in found.items():
         chosen = body.bags[split]
         labels = ([str(sample.slide_label) for sample in part] for part in (train, chosen))

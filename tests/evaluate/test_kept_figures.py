@@ -90,6 +90,12 @@ def test_a_second_evaluation_is_the_first_and_runs_no_model(made: Made, tmp_path
     assert set(made.store.refs()) == items
 
 
+def test_a_second_evaluation_names_what_its_slide_labels_stand_on(made: Made, tmp_path: Path) -> None:
+    """Through other tiles than the probes of tile labels: so few leave a bag fewer than it takes."""
+    few = {"max_probe_tiles": 20}
+    assert evaluated(made, tmp_path / "one", **few) == evaluated(made, tmp_path / "two", **few)
+
+
 def test_what_is_kept_is_what_an_empty_store_makes(made: Made, tmp_path: Path) -> None:
     for kind in KEPT:
         shutil.rmtree(made.store.root / kind)
