@@ -14,8 +14,6 @@ TEXT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 OWNERS = packages_distributions()
 """Module to the distributions that have it."""
 DECLARED = tomllib.loads(TEXT)["project"]["dependencies"]
-EXTRAS = {extra for requirement in DECLARED for extra in re.findall(r"\[(.+?)\]", requirement)}
-"""Of what is declared, `dask[distributed]` say, which is a distribution of that name."""
 WITH_TORCH = {"triton"}
 """Comes with torch where there is a GPU for it; kernels ask for it first."""
 OPTIONAL = {"modelopt", "onnxruntime", "openvino", "pynvml", "tensorrt_rtx_bindings", "torch_tensorrt"}
@@ -44,5 +42,5 @@ def test_a_dependency_is_imported_or_says_what_it_is_for(requirement: str) -> No
 
 def test_what_is_imported_is_declared() -> None:
     foreign = used() - sys.stdlib_module_names - set(PACKAGES) - WITH_TORCH - OPTIONAL
-    declared = set(map(canonical, DECLARED)) | EXTRAS
+    declared = set(map(canonical, DECLARED))
     assert not {name for name in foreign if not declared & set(map(canonical, OWNERS.get(name, ())))}

@@ -32,24 +32,16 @@ _SETTINGS = {
     "distributed.worker.memory.terminate": False,
     "distributed.logging.distributed": "error",
     "distributed.comm.timeouts.connect": "60s",
-    "distributed.worker.multiprocessing-method": "forkserver",
 }
 _START = "`dask scheduler`, then `dask worker ADDRESS --nthreads 1` on each machine"
 
 
 @contextlib.contextmanager
-def local(workers: int, needs: str) -> Iterator[Client]:
-    """A client of as many worker processes here, which end with the block.
-
-    They are forked from a server that has imported the module `needs`, as each of them would else, for seconds.
-    """
+def local(workers: int) -> Iterator[Client]:
+    """A client of as many worker processes here, which end with the block."""
     import dask
     from dask.distributed import Client, LocalCluster
-    from distributed.utils import get_mp_context
 
-    with dask.config.set(_SETTINGS):
-        # Dask makes a choice of its own when it is first asked, which is without the module.
-        get_mp_context().set_forkserver_preload(["distributed", needs])
     with (
         dask.config.set(_SETTINGS),
         LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster,

@@ -42,8 +42,8 @@ def each(
         return
     # Late workers too: each looks at itself before it does anything.
     call = functools.partial(_guarded, work, None if params.scheduler is None else versions())
-    workers, needs = processes(len(tasks), params), getattr(work, "func", work).__module__
-    with local(workers, needs) if params.scheduler is None else joined(params.scheduler) as client:
+    workers = processes(len(tasks), params)
+    with local(workers) if params.scheduler is None else joined(params.scheduler) as client:
         watch = Watch(client, params.scheduler)
         suspects = []
         for task, result in _results(client, watch, call, tasks):
