@@ -23,6 +23,8 @@ PACKAGES = ("histill", "dask", "distributed", "numpy", "torch", "zarr")
 """What every process of a cluster must have alike."""
 LOOK_S = 2.0
 """Between two looks at the workers."""
+LOCAL_PATIENCE_S = 180.0
+"""Without any worker, of a local cluster, whose dead workers are started again within seconds."""
 _ANSWER_S = 10.0
 """For a scheduler to answer the first time."""
 _SETTINGS = {
@@ -79,18 +81,23 @@ def joined(scheduler: str) -> Iterator[Client]:
 
 
 class Watch:
-    """Looks at an outside cluster now and then: is there a scheduler, and is there a worker?"""
+    """Looks at a cluster now and then: is there a scheduler, and is there a worker?"""
 
-    def __init__(self, client: Client, scheduler: str | None) -> None:
-        self._client, self._scheduler = client, scheduler
-        self._next, self._alone = 0.0, False
+    def __init__(self, client: Client, scheduler: str | None, patience_s: float = LOCAL_PATIENCE_S) -> None:
+        self._client, self._scheduler, self._patience_s = client, scheduler, patience_s
+        self._next, self._alone, self._had_s = 0.0, False, time.monotonic()
 
     def look(self) -> None:
-        """At most every `LOOK_S`. Raises `ClusterError` where there is no scheduler."""
-        if self._scheduler is None or time.monotonic() < self._next:
+        """At most every `LOOK_S`. Raises `ClusterError` where there is no scheduler, or here no worker any more."""
+        if time.monotonic() < self._next:
             return
         workers = self.workers()
-        if not workers and not self._alone:
+        if workers:
+            self._had_s = time.monotonic()
+        elif self._scheduler is None and time.monotonic() - self._had_s > self._patience_s:
+            fix = "the same command with `cluster.workers: 1` works in one process; what is done is kept"
+            raise ClusterError("its worker processes end and none starts again", where="the local cluster", fix=fix)
+        if self._scheduler and not workers and not self._alone:
             what = f"{self._scheduler} has no worker: waiting for one (`dask worker {self._scheduler} --nthreads 1`)"
             console.print(f"{what}; Ctrl-C ends the run, and what is done is kept", soft_wrap=True, style="yellow")
         self._alone = not workers

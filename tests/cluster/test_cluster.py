@@ -7,9 +7,10 @@ import signal
 
 import dask
 import pytest
-from dask.distributed import LocalCluster
+from dask.distributed import Client, LocalCluster
 
-from pipeline.base.errors import ParamsError, SlideRefused, WorkerLost
+from pipeline.base.errors import ClusterError, ParamsError, SlideRefused, WorkerLost
+from pipeline.cluster.client import Watch
 from pipeline.cluster.spread import each, worker_count
 from pipeline.params.site import ClusterParams
 
@@ -92,3 +93,11 @@ def test_a_scheduler_that_does_not_answer_is_named() -> None:
         worker_count("tcp://127.0.0.1:9")
     with pytest.raises(ParamsError, match=r"cluster\.scheduler: nowhere"):
         worker_count("nowhere://at-all")
+
+
+def test_a_local_cluster_whose_workers_do_not_come_back_ends_the_run() -> None:
+    with LocalCluster(n_workers=0, dashboard_address=":0") as cluster, Client(cluster) as client:
+        watch = Watch(client, None, patience_s=0.0)
+        with pytest.raises(ClusterError, match="none starts again"):
+            watch.look()
+        Watch(client, None).look()
