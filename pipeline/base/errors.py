@@ -122,3 +122,8 @@ class StudyError(HistillError):
 
 class EmbedError(HistillError):
     """Images cannot be embedded as asked."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; the name of its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from pipeline.base.errors import ClusterError, ParamsError
+from pipeline.base.errors import ClusterError, ParamsError, first_line
 from pipeline.base.progress import console
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def joined(scheduler: str) -> Iterator[Client]:
     try:
         client = Client(scheduler, timeout=min(configured, _ANSWER_S))
     except (OSError, ValueError) as error:
-        what = f"no Dask scheduler answers: {str(error).splitlines()[0]}"
+        what = f"no Dask scheduler answers: {first_line(error)}"
         fix = f"start one: {_START}; or leave `cluster.scheduler` null"
         raise ParamsError(what, where=f"cluster.scheduler: {scheduler}", fix=fix) from None
     try:

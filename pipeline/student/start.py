@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from timm.models import split_model_name_tag
 from torch import Tensor, nn
 
-from pipeline.base.errors import StoreError, StudentError, TeacherError, TrainingError
+from pipeline.base.errors import StoreError, StudentError, TeacherError, TrainingError, first_line
 from pipeline.base.items import AdapterArguments, StartFacts
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json
@@ -150,7 +150,7 @@ def _of_folder(folder: Path, where: str) -> Start:
     except (StudentError, OSError, RuntimeError, ValueError, KeyError) as error:
         fix = f"a folder that the student stage exported ({CONFIG_FILE} and weights); DVC empties models/student before"
         fix += " the stage runs, so name a copy of it, or its checkpoints/KEY/run"
-        raise TrainingError(f"not an exported student: {_first(error)}", where=where, fix=fix) from None
+        raise TrainingError(f"not an exported student: {first_line(error)}", where=where, fix=fix) from None
     adapter = None
     if config is not None:
         state = load_file(adapter_folder(folder) / ADAPTER_WEIGHTS_FILE)
@@ -204,7 +204,7 @@ def _of_hub(named: str, params: StudentParams, where: str) -> Start:
         model: nn.Module = timm.create_model(named, pretrained=True)
     except Exception as error:
         # What the hub's library, the network or timm raise is of any kind.
-        what = f"the weights cannot be fetched from the hub: {without_token(_first(error))}"
+        what = f"the weights cannot be fetched from the hub: {without_token(first_line(error))}"
         raise TrainingError(what, where=where, fix=_OFFLINE) from None
     cfg: Mapping[str, tuple[float, ...]] = model.pretrained_cfg  # type: ignore[assignment]
     mean, std = tuple(cfg["mean"]), tuple(cfg["std"])
@@ -244,8 +244,3 @@ def _under(state: Mapping[str, Tensor], module: str) -> State:
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in state.items()}
-
-
-def _first(error: Exception) -> str:
-    """The first line of what an error says."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

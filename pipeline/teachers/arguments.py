@@ -10,6 +10,8 @@ import timm.layers
 import torch
 from torch import nn
 
+from pipeline.base.errors import first_line
+
 _LAYERS = ("mlp_layer", "act_layer", "norm_layer")
 _OURS = {
     "pretrained": "leave it out: a student starts at random, and `tokens.weights` names a teacher's file",
@@ -65,7 +67,7 @@ def blame(
         return None
     guilty = [key for key in kwargs if _builds(build, {k: v for k, v in kwargs.items() if k != key})]
     shown = ", ".join(f"{key}: {_shown(kwargs[key])}" for key in guilty or kwargs)
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    said = first_line(error)
     return BadArgument(f"timm builds nothing with {shown}: {said}", _AS_TIMM)
 
 

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.base.errors import TeacherError
+from pipeline.base.errors import TeacherError, first_line
 from pipeline.base.types import Json, Recipe
 from pipeline.teachers.network import Network
 from pipeline.teachers.preparation import RESIZED_BY, Preparation
@@ -151,7 +151,7 @@ class Teacher(Network):
             # Whatever a model of timm's raises for a side or an argument that it cannot take.
             if not hasattr(self.model, "forward_features"):
                 raise self._refused("it has no forward_features") from None
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            said = first_line(error)
             what = f"refuses images of {self.input_px} px: {said}"
             fix = "set `tokens.input_px`, or `tokens.model_kwargs` {dynamic_img_size: true} or {img_size: …}"
             if self.model_kwargs:

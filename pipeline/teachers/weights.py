@@ -20,7 +20,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from pipeline.base.errors import TeacherError
+from pipeline.base.errors import TeacherError, first_line
 from pipeline.base.types import Json
 from pipeline.teachers.arguments import BadArgument, blame, require_possible, require_types, with_layers
 from pipeline.teachers.dinov2_names import dinov2_names
@@ -170,7 +170,7 @@ def read_state(path: Path, where: str) -> tuple[dict[str, Tensor], list[str]]:
         fix = "save its state_dict as safetensors; files that run code when loaded are not read"
         raise TeacherError("more than tensors in it, or damaged", where=where, fix=fix) from None
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        first = first_line(error)
         raise TeacherError(f"cannot be read: {first}", where=where, fix="fetch the file again") from None
     state, said = unwrapped(found)
     if not state:
@@ -193,7 +193,7 @@ def _unavailable(name: str, error: Exception) -> TeacherError:
     where = f"teacher {name}"
     if isinstance(error, GatedRepoError | RepositoryNotFoundError):
         return TeacherError("the hub does not give it to you: gated, private or misspelt", where=where, fix=_ACCESS)
-    first = without_token(str(error).splitlines()[0] if str(error) else type(error).__name__)
+    first = without_token(first_line(error))
     if isinstance(error, OSError):
         return TeacherError(f"its weights cannot be fetched: {first}", where=where, fix=f"{_OFFLINE}. Gated? {_ACCESS}")
     return TeacherError(

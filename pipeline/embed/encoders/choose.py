@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.base.errors import EngineError, HistillError
+from pipeline.base.errors import EngineError, HistillError, first_line
 from pipeline.base.files import write_json
 from pipeline.base.progress import console
 from pipeline.base.store import recipe_key
@@ -83,7 +83,7 @@ def _measured(
             encoders[engine] = make(engine)
             seconds[engine] = _seconds_an_image(encoders[engine])
         except (HistillError, RuntimeError) as error:
-            console.print(f"embed: {engine} does not run here: {str(error).splitlines()[0]}", soft_wrap=True)
+            console.print(f"embed: {engine} does not run here: {first_line(error)}", soft_wrap=True)
     if not seconds:
         raise EngineError("none of the installed engines runs here", where=", ".join(engines), fix="--engine eager")
     best = min(seconds, key=lambda engine: seconds[engine])

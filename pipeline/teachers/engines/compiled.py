@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.base.errors import EngineError
+from pipeline.base.errors import EngineError, first_line
 from pipeline.teachers.engines.base import convolutions_in
 from pipeline.teachers.engines.lowered import lowered
 from pipeline.teachers.network import Network
@@ -46,7 +46,7 @@ class Compiled:
             with convolutions_in(self.precision):
                 raw: Tensor = self._run(image_NHWC)
         except torch._dynamo.exc.TorchDynamoException as error:
-            first = str(error).splitlines()[0]
+            first = first_line(error)
             what, fix = (
                 f"torch.compile cannot compile it: {first}",
                 "set `tokens.engine: eager`; is a C++ compiler there?",

@@ -14,7 +14,7 @@ from torch.export import Dim, ExportedProgram, export
 from torch.fx import Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
-from pipeline.base.errors import EngineError
+from pipeline.base.errors import EngineError, first_line
 
 _OPERATORS = (
     # Products and convolutions.
@@ -57,7 +57,7 @@ def export_trunk(trunk: nn.Module, side_px: int, batch_max: int, dtype: torch.dt
             constant_fold(folded)
             return export(folded, (image_NCHW,), dynamic_shapes=shapes)
     except (torch._dynamo.exc.TorchDynamoException, RuntimeError, ValueError) as error:
-        what, fix = f"torch.export cannot trace it: {str(error).splitlines()[0]}", "set `tokens.engine: eager`"
+        what, fix = f"torch.export cannot trace it: {first_line(error)}", "set `tokens.engine: eager`"
         raise EngineError(what, where="the trunk", fix=fix) from error
 
 

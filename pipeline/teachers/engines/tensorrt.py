@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch._inductor.constant_folding import add_dont_constant_fold
 
-from pipeline.base.errors import EngineError
+from pipeline.base.errors import EngineError, first_line
 from pipeline.base.progress import console
 from pipeline.base.store import Store, recipe_key
 from pipeline.base.types import Json, Recipe
@@ -147,7 +147,7 @@ def why_missing() -> str | None:
         importlib.import_module("torch_tensorrt")
     except Exception as error:
         # It loads libraries of three packages; what a broken one raises is not always an ImportError.
-        return (str(error).splitlines() or [type(error).__name__])[0]
+        return first_line(error)
     return None
 
 
@@ -171,6 +171,6 @@ def _model_optimiser(where: str) -> ModuleType:
 
 
 def _missing(library: str, extra: str, where: str, error: Exception) -> EngineError:
-    what = f"{library} cannot be imported: {str(error).splitlines()[0]}"
+    what = f"{library} cannot be imported: {first_line(error)}"
     fix = f"pip install -e '.[{extra}]', or set `tokens.engine: auto` and `tokens.precision: auto`"
     return EngineError(what, where=where, fix=fix)
