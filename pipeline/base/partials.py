@@ -19,8 +19,9 @@ ITEM_FILE = "item.json"
 _HASH_THREADS = min(4, usable_cores())
 _HASHED_ALONE = 8 << 20
 """Bytes of an item that one thread hashes."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+"""What the system says where there is no room, and where one may not write."""
 
 
 def file_sha256(path: Path) -> str:
@@ -79,13 +80,13 @@ def store_errors(where: Path) -> Iterator[None]:
         root, at = where.parents[2], Path(str(error.filename or where))
         if not at.is_relative_to(root) and not root.is_relative_to(at):
             raise
-        if error.errno in _FULL:
+        if error.errno in FULL:
             fix = (
                 "free some space (`histill store prune` shows what nobody names, and leaves what this run has made), "
                 "or point HISTILL_STORE at a larger disk; then run again"
             )
             raise StoreFull(f"no room left: {error.strerror}", where=str(where), fix=fix) from error
-        if error.errno in _READ_ONLY:
+        if error.errno in READ_ONLY:
             fix = (
                 "make it writable (docs/sharing.md, for a group's store), or point HISTILL_STORE at a store of your own"
             )

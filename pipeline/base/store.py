@@ -124,9 +124,9 @@ class Store:
         """The folder of the store that the item is in: this one's or a base's."""
         return self.path(ref).parents[2]
 
-    def recipes(self, kind: str) -> list[Path]:
-        """The folders of a kind's recipes, here and then in the bases."""
-        return [path for root in (self.root, *self.bases) for path in sorted((root / kind).glob("[!.]*"))]
+    def recipes(self, kind: str, key: str = "[!.]*") -> list[Path]:
+        """The folders of a kind's recipes, or of the one with this key, here and then in the bases."""
+        return [path for root in (self.root, *self.bases) for path in sorted((root / kind).glob(key))]
 
     def has(self, ref: Ref) -> bool:
         """Whether the item is there, complete."""

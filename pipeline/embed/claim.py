@@ -6,7 +6,6 @@ kernel gives the lock back when its owner dies, however it dies, so that the nex
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -14,11 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import EmbedError
-from pipeline.base.partials import sync_tree
+from pipeline.base.partials import FULL, READ_ONLY, sync_tree
 
 _LOCK_FILE = ".lock"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class Claim:
@@ -87,8 +84,8 @@ def _lock(folder: Path) -> int | None:
 
 def written(error: OSError, where: Path) -> EmbedError:
     """What a person is told where writing fails."""
-    if error.errno in _FULL:
+    if error.errno in FULL:
         fix = "free some space, or give an --out on a larger disk; run again, and it goes on where it was"
         return EmbedError(f"no room left: {error.strerror}", where=str(where), fix=fix)
-    fix = "make it writable, or give another --out" if error.errno in _CLOSED else "is the disk it lies on well?"
+    fix = "make it writable, or give another --out" if error.errno in READ_ONLY else "is the disk it lies on well?"
     return EmbedError(f"cannot write: {error.strerror}", where=str(where), fix=fix)

@@ -210,7 +210,6 @@ class _Worker:
         try:
             if self._reader is None:
                 self._reader = slide.read(self._queue.workers)
-            before = len(rows)
             for tile in of_slide(slide.tiles.read(self._reader, rows)):
                 if self._queue.stopped:
                     return
@@ -220,7 +219,7 @@ class _Worker:
                     self._rows.append(tile.row)
                     if len(self._rows) == self._encoder.batch_size:
                         self._flush()
-            self._job.answered(slide, before)
+            self._job.answered(slide, len(rows))
         except SlideRefused as error:
             slide.fail(error)
 

@@ -65,10 +65,10 @@ def prunable(store: Store, named: Named, days: float = DAYS) -> Plan:
             "run it where `dvc repro` has run, or give such a checkout with --checkout; to drop all, delete the folder"
         )
         raise StoreError("no manifest here names any item, so all would be deleted", where=str(store.root), fix=fix)
-    guard = Guard(store, days)
+    guard, known = Guard(store, days), runs(store.root)
     kept: dict[str, list[Ref]] = defaultdict(list)
     for ref in refs:
-        kept[guard.reason(ref)].append(ref)
+        kept[guard.reason_in(known, ref)].append(ref)
     left = [
         f"{len(some)} items, {human(sum(map(store.nbytes, some)))}: {reason}" for reason, some in kept.items() if reason
     ]
@@ -91,8 +91,12 @@ class Guard:
         return ns < self._oldest_ns
 
     def reason(self, ref: Ref) -> str:
-        """Why an item that nobody names is to be left, in words; empty where it may go."""
-        for run in runs(self._store.root):
+        """Why an item that nobody names is to be left at this moment, in words; empty where it may go."""
+        return self.reason_in(runs(self._store.root), ref)
+
+    def reason_in(self, known: Iterable[Run], ref: Ref) -> str:
+        """The same, as far as these runs say."""
+        for run in known:
             if run.living and (_recipe(ref) in run.held or self._committed_since(ref, run.begun.started_ns)):
                 return f"the stage `{run.begun.stage}` runs, on {run.begun.host}"
             if not run.living and _recipe(ref) in run.held and not self.old(run.last_ns):

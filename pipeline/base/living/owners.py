@@ -102,7 +102,7 @@ def state(path: Path) -> State:
                 # This machine, before it was started again.
                 return State.DEAD
             if owner.boot == here.boot and owner.locked:
-                return State.LIVES if _is_locked(handle) else State.DEAD
+                return State.LIVES if is_locked(handle) else State.DEAD
     except FileNotFoundError:
         return State.DEAD
     except PermissionError:
@@ -191,12 +191,13 @@ def _lock(handle: int, path: Path) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with open(path, "rb") as other:
-            return _is_locked(other.fileno())
+            return is_locked(other.fileno())
     except OSError:
         return False
 
 
-def _is_locked(handle: int) -> bool:
+def is_locked(handle: int) -> bool:
+    """Whether another open file holds the file's lock."""
     try:
         # Shared, so that two who ask do not take one another for the owner.
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -12,7 +12,6 @@ To take over is to rename: of several who try, one succeeds.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import uuid
@@ -20,7 +19,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.base.living.owners import OWNER_SUFFIX, Owner, is_living, own, settle
+from pipeline.base.living.owners import OWNER_SUFFIX, Owner, is_living, is_locked, own, settle
 
 PARTIALS = ".partials"
 _DELETED = ".deleted"
@@ -213,12 +212,9 @@ def _locked(partial: Path) -> bool:
     except PermissionError:
         return True
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return is_locked(handle)
     finally:
         os.close(handle)
-    return False
 
 
 def _drop_unfinished(partial: Path) -> None:

@@ -98,7 +98,7 @@ def _write(path: Path, values: NDArray[np.float32] | NDArray[np.uint8], most_row
 
 
 def _among(ref: Ref, store: Store) -> Iterator[tuple[str, Digests]]:
-    folders = [folder for folder in store.recipes(ref.kind) if folder.name == ref.recipe]
+    folders = store.recipes(ref.kind, ref.recipe)
     for path in sorted(path for folder in folders for path in folder.glob(f"[!.]*/{DIGEST_ARRAY}")):
         try:
             array = MappedArray(path)

@@ -22,6 +22,7 @@ from pipeline.base.kept import Basis
 from pipeline.base.progress import track
 from pipeline.base.types import Floats
 from pipeline.evaluate.answers.features import teacher_features
+from pipeline.evaluate.answers.known_rows import digests
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample, spread
 from pipeline.measures.fidelity.embedding import Scale
@@ -110,13 +111,13 @@ def identical(train: Sequence[Sample], held: Mapping[str, Sequence[Sample]]) -> 
 
     `train` may be all tiles that there are: it is read once, for the digests that each item keeps of its tiles.
     """
-    wanted_W = np.concatenate([_digests(sample) for chosen in held.values() for sample in chosen])
+    wanted_W = np.concatenate([digests(sample) for chosen in held.values() for sample in chosen])
     with track("copies", len(train), "slides") as advance:
 
         def each() -> Iterator[tuple[str, Digests]]:
             # Of equal train tiles the last is named.
             for i in reversed(range(len(train))):
-                yield str(i), _digests(train[i])
+                yield str(i), digests(train[i])
                 advance()
 
         learnt = look_for(wanted_W, each())
@@ -133,11 +134,11 @@ def identical(train: Sequence[Sample], held: Mapping[str, Sequence[Sample]]) -> 
 
 def repeated(samples: Sequence[Sample]) -> list[Pair]:
     """(tile, the tile before it that it equals) of a split's own copies; blank tiles left out."""
-    digests = (digest for sample in samples for digest in hex_of(_digests(sample)))
+    found = (digest for sample in samples for digest in hex_of(digests(sample)))
     first: dict[str, str] = {}
     return [
         (name, first[digest])
-        for (name, reader, row), digest in zip(_tiles(samples), digests, strict=True)
+        for (name, reader, row), digest in zip(_tiles(samples), found, strict=True)
         if first.setdefault(digest, name) != name and float(reader.image(row).std()) >= BLANK_DEVIATION
     ]
 
@@ -171,11 +172,6 @@ def difference_hash(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
     grey_HW = np.asarray(Image.fromarray(resize(rgb_HWC, (9, 8))).convert("L")).astype(np.int16)
     brighter: NDArray[np.bool_] = (np.diff(grey_HW, axis=1) > 0).ravel()
     return brighter
-
-
-def _digests(sample: Sample) -> Digests:
-    """Of its tiles, (n,)."""
-    return TileReader(sample.tiles).digests[sample.rows]
 
 
 def _tiles(samples: Sequence[Sample]) -> Iterator[tuple[str, TileReader, int]]:

@@ -65,7 +65,7 @@ class Answered:
         return TokenReader(self._store.path(Ref("tokens", self._tokens_key, key)))
 
     def _among(self, without: set[str]) -> Iterator[tuple[str, Digests]]:
-        folders = [folder for folder in self._store.recipes("tokens") if folder.name == self._tokens_key]
+        folders = self._store.recipes("tokens", self._tokens_key)
         for key in sorted({path.name for folder in folders for path in folder.glob("[!.]*") if path.is_dir()}):
             if key in without or not self._whole.get(key, True):
                 continue

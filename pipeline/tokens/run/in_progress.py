@@ -123,13 +123,8 @@ class SlideInProgress:
         n, chunk = next(len(value) for value in values if value is not None), self._missing[number]
         if n < len(chunk.rows):
             if not chunk.filled:
-                whole = len(chunk.rows)
-                empty = tuple(v if v is None else np.empty((whole, *v.shape[1:]), v.dtype) for v in values)
-                chunk.values = self._copied(chunk, empty)
-            at = chunk.asked[chunk.filled : chunk.filled + n] - chunk.rows.start
-            for buffer, value in zip(chunk.values, values, strict=True):
-                if buffer is not None and value is not None:
-                    buffer[at] = value
+                chunk.values = self._copied(chunk, _room(len(chunk.rows), values))
+            _put(chunk.values, chunk.asked[chunk.filled : chunk.filled + n] - chunk.rows.start, values)
             chunk.filled += n
             if chunk.filled < len(chunk.asked):
                 return
@@ -174,12 +169,8 @@ class SlideInProgress:
         for source in np.unique(source_W[source_W != NOWHERE]).tolist():
             at = np.flatnonzero(source_W == source)
             values = self._answered.reader(self._known.sources[source]).stored(row_W[at])
-            if not into:
-                whole = len(chunk.rows)
-                into = tuple(v if v is None else np.empty((whole, *v.shape[1:]), v.dtype) for v in values)
-            for buffer, value in zip(into, values, strict=True):
-                if buffer is not None and value is not None:
-                    buffer[at] = value
+            into = into or _room(len(chunk.rows), values)
+            _put(into, at, values)
         return into
 
     def _write(self, number: int, values: Answers) -> None:
@@ -187,3 +178,15 @@ class SlideInProgress:
         assert cls_NVD is not None
         self._writer.write(number, cls_NVD, patch_NVTD, scale_NVT)
         self._chunks_left -= 1
+
+
+def _room(n: int, values: Answers) -> Answers:
+    """Arrays of n rows, not filled, for values like these."""
+    return tuple(value if value is None else np.empty((n, *value.shape[1:]), value.dtype) for value in values)
+
+
+def _put(into: Answers, at: NDArray[np.int64], values: Answers) -> None:
+    """Put values at these rows."""
+    for room, value in zip(into, values, strict=True):
+        if room is not None and value is not None:
+            room[at] = value
