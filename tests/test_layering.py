@@ -21,6 +21,7 @@ ROOMS = (
     "views",
     "teachers",
     "tokens",
+    "imports",
     "student",
     "sets",
     "measures",
