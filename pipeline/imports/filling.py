@@ -79,8 +79,8 @@ def with_features(rows: Sequence[Row], job: Path, asked: Asked, mpp_of: Mpp) -> 
             filled.append(row)
             continue
         taken.append(features)
-        shown = {"coords": shown_from(tiling, asked.base), "features": shown_from(path, asked.base)}
-        filled.append(dataclasses.replace(row, **shown))
+        coords, its_features = (shown_from(file.absolute(), asked.base) for file in (tiling, path))
+        filled.append(dataclasses.replace(row, coords=coords, features=its_features))
     return Filled(filled, remarks, refused, taken)
 
 
@@ -148,7 +148,7 @@ def _side_beside(path: Path, places: Places, coords: Path | None) -> float | Non
     with h5py.File(file, "r") as opened:
         corner_N2, attributes = np.asarray(opened["coords"]), dict(opened["coords"].attrs)
     if corner_N2.shape != places.corner_N2.shape or not np.array_equal(corner_N2, places.corner_N2):
-        what = f"its features {path.name} have {len(places.corner_N2)} rows, and not at the {len(corner_N2)} places of {file}"
+        what = f"its features {path.name} do not lie at the {len(corner_N2)} places of {file}"
         raise SlideRefused(what, fix="give the coordinates that they were extracted at: --coords")
     try:
         return side_of(attributes)

@@ -30,8 +30,8 @@ from pipeline.tokens.calibration import spread
 ITEM, FILE = "verified", "verified.json"
 SHOWN = 20
 USUAL = (
-    "usually other interpolation or another crop before the encoder, tiles of another side (tiles.tile_px should be the "
-    "patches'), tiles that the tool kept as JPEG, or fp16"
+    "usually another input side (tokens.input_px), other interpolation or another crop before the encoder, tiles of "
+    "another side (tiles.tile_px should be the patches'), tiles that the tool kept as JPEG, or fp16"
 )
 
 
@@ -65,8 +65,8 @@ def verify(
         _require(found, params, teacher.name)
         return found
     found = tuple(_compared(items, paths, taking, teacher, params.check_tiles, store))
-    console.print(table(found), highlight=False)
     _require(found, params, teacher.name)
+    console.print(f"tokens: the teacher's own answers beside the imported ones, standardised cosine\n{table(found)}")
     with store.write(ref, taking.recipe) as folder:
         write_atomic(folder / FILE, _COMPARED.dump_json(found, indent=1) + b"\n")
     return found
@@ -116,7 +116,7 @@ def _compared(
                 continue
             for row in own:
                 image_HWC = reader.image(row, teacher.input_px, teacher.preparation.resample)
-                image_1HWC = torch.from_numpy(np.ascontiguousarray(image_HWC))[None].to(engine.device)
+                image_1HWC = torch.from_numpy(image_HWC.copy())[None].to(engine.device)
                 with torch.inference_mode():
                     want.append(teacher.finish(engine(image_1HWC))[0].cpu())
                 got.append(torch.from_numpy(embedding_ND[row : row + 1].astype(np.float32)))

@@ -1,9 +1,10 @@
 """slides.csv: one row a slide, read strictly and written so that it reads back the same.
 
 Columns: `path` (required), `slide_id`, `mpp`, `label`, `split`, `patient`, `mask` (a tissue mask made elsewhere),
-`coords` (a tiling made elsewhere) and `features` (a teacher's answers to just those tiles, made elsewhere). Lines that start with `#` are comments. Cells are parted by commas, or by semicolons
-or tabs where the header is, as spreadsheets in much of Europe write them. A problem of one row refuses that row; a
-problem of the header or the file refuses the table.
+`coords` (a tiling made elsewhere) and `features` (a teacher's answers to just those tiles, made elsewhere). Lines that
+start with `#` are comments. Cells are parted by commas, or by semicolons or tabs where the header is, as spreadsheets
+in much of Europe write them. A problem of one row refuses that row; a problem of the header or the file refuses the
+table.
 """
 
 from __future__ import annotations

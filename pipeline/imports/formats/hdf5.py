@@ -38,7 +38,7 @@ def open_hdf5(path: Path, slide: str) -> FeatureFile:
             raise refused(path, f"has neither features nor feats, but {', '.join(sorted(file)) or 'nothing'}")
         features, told = file[name], dict(file.attrs)
         require_matrix(path, features.shape, features.dtype)
-        rows = _rows(file, slide)
+        rows = _rows(path, file, slide)
         corner_N2 = _corners(file)
         if corner_N2 is not None and len(corner_N2) != len(features):
             raise refused(path, f"has {len(features)} rows of features, and {len(corner_N2)} coordinates")
@@ -102,15 +102,18 @@ def _corners(file: h5py.File) -> NDArray[np.float64] | None:
     return corner_N2 if corner_N2.ndim == 2 and corner_N2.shape[1] == 2 else corner_N2.reshape(-1, 2)
 
 
-def _rows(file: h5py.File, slide: str) -> Rows:
+def _rows(path: Path, file: h5py.File, slide: str) -> Rows:
     """Those of the slide, where the file holds many."""
     return Rows.of_slide(path, file["slide"].asstr()[...], slide) if "slide" in file else Rows()
 
 
 def _read(path: Path, name: str, rows: Rows) -> Array:
-    with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        with h5py.File(path, "r") as file:
-            return rows.of(rows_of(file[name], mapped))
+    with (
+        open(path, "rb") as raw,
+        mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        h5py.File(path, "r") as file,
+    ):
+        return rows.of(rows_of(file[name], mapped))
 
 
 def _text(value: object) -> str | None:

@@ -32,8 +32,9 @@ def open_tensor(path: Path, slide: str) -> FeatureFile:
         tool, (encoder, places, patch_px) = "slideflow", _slideflow(path, index)
     elif meta.is_file():
         tool, (encoder, places, patch_px) = "slide2vec", _slide2vec(path, meta, np.arange(len(features)))
+    n, width = features.shape
     return FeatureFile(
-        path, tool, encoder, str(features.dtype), *features.shape, places, lambda: _tensor(path).copy(), patch_px
+        path, tool, encoder, str(features.dtype), n, width, places, lambda: _tensor(path).copy(), patch_px
     )
 
 
@@ -43,8 +44,9 @@ def open_slide2vec_npz(path: Path) -> FeatureFile:
         features, order_N = file["features"], np.asarray(file["tile_index"])
     require_matrix(path, features.shape, features.dtype)
     encoder, places, patch_px = _slide2vec(path, path.with_name(path.stem + META), order_N)
+    n, width = features.shape
     return FeatureFile(
-        path, "slide2vec", encoder, str(features.dtype), *features.shape, places, lambda: _of_npz(path), patch_px
+        path, "slide2vec", encoder, str(features.dtype), n, width, places, lambda: _of_npz(path), patch_px
     )
 
 
