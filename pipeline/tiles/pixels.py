@@ -9,7 +9,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.tiles.halving import LEAST_PX, halve
+from pipeline.tiles.resample import LEAST_PX, halve
 
 FILTER = Image.Resampling.BICUBIC
 """Pillow widens a filter by the factor it shrinks, so this is antialiased; what timm and the teachers resize with."""

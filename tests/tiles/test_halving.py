@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from made.slides import tissue_picture
 from PIL import Image
 
-from pipeline.tiles import halving
-from pipeline.tiles.halving import LEAST_PX, halve
+from pipeline.tiles import resample
 from pipeline.tiles.pixels import fit_square
+from pipeline.tiles.resample import LEAST_PX, halve
 
 
 def by_pillow(rgb_HWC: np.ndarray) -> np.ndarray:
@@ -28,7 +28,7 @@ def test_half_the_side_is_pillows(half: int, seed: int, extreme: bool) -> None:
 
 
 def test_it_is_opencv_that_makes_it_here() -> None:
-    assert halving._agrees()
+    assert resample._agrees()
 
 
 @pytest.mark.parametrize("size", [(224, 224), (300, 224), (224, 391)])
