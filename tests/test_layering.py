@@ -64,9 +64,13 @@ def test_imports_run_downstream_to_upstream(module: str) -> None:
 
 
 def test_stages_never_import_each_other() -> None:
+    """The command line calls stages by name, when they are asked for: it imports none of them."""
     for module, path in modules().items():
         if module.startswith("stages.") and module != "stages.__main__":
-            assert ours(path) & {m for m in modules() if m.startswith("stages.")} <= {"stages.command"}, module
+            others = ours(path) & {m for m in modules() if m.startswith("stages.")}
+            if module.startswith("stages.cli"):
+                others = {name for name in others if not name.startswith("stages.cli")}
+            assert others <= {"stages.command"}, module
 
 
 @pytest.mark.parametrize(("library", "home"), ONLY_IN.items())

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from pipeline.base.errors import StoreError
 from pipeline.base.store import Ref, Store
 from pipeline.params.site import StoreParams
-from stages.store import store_cli
+from stages.cli.store import store_cli
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from pipeline.embed.images import Embedded, embed, find_images, left_out_file
 from pipeline.student.export import load_run
 from pipeline.student.train import train_student
 from pipeline.tiles.item.reader import TileReader
-from stages.__main__ import cli
+from stages.cli.app import cli
 
 T = GRID[0] * GRID[1]
 

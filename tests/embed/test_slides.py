@@ -28,7 +28,7 @@ from pipeline.slides.sources import sources
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.resample import shrink
 from pipeline.tiles.stage import make_tiles
-from stages.__main__ import cli
+from stages.cli.app import cli
 
 TILE = 96
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from pipeline.base.errors import StoreFull
 from pipeline.base.living.runs import announced, runs
 from pipeline.base.store import Ref, Store
-from stages.store import store_cli
+from stages.cli.store import store_cli
 
 Prune = Callable[..., Result]
 
