@@ -80,9 +80,6 @@ class Taking:
 
 def keep(item: TilesItem, path: Path, taking: Taking, store: Store) -> None:
     """Read one slide's features and commit them. Raises `SlideRefused` that says why they cannot be taken."""
-    if file_sha256(path)[:32] != item.features:
-        what = f"its features {path.name} have changed since the slides stage looked at them"
-        raise SlideUnavailable(what, fix="dvc repro -f -s slides looks at them again")
     reader, ref = TileReader(store.path(Ref.of(taking.tiles, item))), taking.ref(item)
     embedding_ND = rows_of_tiles(item, path, taking, reader)
     form = TokensForm(len(reader), 1, taking.grid, taking.width, "none")
@@ -96,6 +93,9 @@ def keep(item: TilesItem, path: Path, taking: Taking, store: Store) -> None:
 
 def rows_of_tiles(item: TilesItem, path: Path, taking: Taking, reader: TileReader) -> NDArray[np.float16]:
     """The features of a slide's tiles, (N, D), in their order. Raises `SlideRefused`."""
+    if file_sha256(path)[:32] != item.features:
+        what = f"its features {path.name} have changed since the slides stage looked at them"
+        raise SlideUnavailable(what, fix="dvc repro -f -s slides looks at them again")
     features = open_features(path, item.id)
     if Origin.of(features) != taking.origin:
         what = f"its features are of another making than the run's: {Origin.of(features)}, not {taking.origin}"
