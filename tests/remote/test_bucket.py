@@ -1,4 +1,4 @@
-"""Items sent to a bucket and fetched from it: what comes over is what was committed, once, and only when it is whole."""
+"""Items sent to a bucket and fetched from it: what comes over is what was committed, and only when it is whole."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_maker_does_not_go_on_in_half_a_fetch(store: Store, tmp_path: Path, ur
 def test_other_bytes_are_refused(store: Store, tmp_path: Path, url: str) -> None:
     ref = item_of(store)
     push(store, Bucket.at(url), [ref])
-    (name,) = [name for name in Objects(url).names(f"tiles/{KEY}/files/a")]
+    (name,) = Objects(url).names(f"tiles/{KEY}/files/a")
     Objects(url).write(f"tiles/{KEY}/files/a/{name}/inner/data", b"9876543210")
     other = behind(tmp_path / "other", url)
     with pytest.raises(RemoteError, match="not those that were sent"):
@@ -171,7 +171,9 @@ def test_a_damaged_item_is_not_sent(store: Store, url: str) -> None:
 
 def test_two_who_send_one_item_of_other_bytes_leave_one_that_is_whole(tmp_path: Path, url: str) -> None:
     stores = [Store(tmp_path / name) for name in "xy"]
-    refs = [item_of(store, content=content) for store, content in zip(stores, (b"0123456789", b"abcdefghij"), strict=True)]
+    refs = [
+        item_of(store, content=content) for store, content in zip(stores, (b"0123456789", b"abcdefghij"), strict=True)
+    ]
     with ThreadPoolExecutor(2) as pool:
         moved = list(pool.map(lambda i: push(stores[i], Bucket.at(url), [refs[i]], again=True), range(2)))
     assert not any(one.failed for one in moved)
