@@ -90,8 +90,8 @@ def push_made(store: Store, bucket: Bucket, manifest: Outline) -> None:
             f"{manifest.stage}: sent {moved.items} items, {human(moved.nbytes)}, to {bucket.url}", soft_wrap=True
         )
     if moved.failed:
-        error = next(iter(moved.failed.values()))
-        what = f"{moved.left} items are not in the bucket yet: {error.what}"
+        first = next(iter(moved.failed.values()))
+        what = f"{moved.left} items are not in the bucket yet: {first.what}"
         console.print(f"{manifest.stage}: {what}\n  -> `histill store push` goes on", style="yellow", soft_wrap=True)
 
 
