@@ -103,7 +103,7 @@ def load(kind: type[Kind]) -> Kind:
 def find_store() -> Store:
     """The store of the project at hand, or where there is none, of the environment."""
     params = Path("params.yaml")
-    return store_of(load_params(SiteParams, params)) if params.exists() else Store.find()
+    return store_of(load_params(SiteParams, params) if params.exists() else SiteParams())
 
 
 def store_of(params: SiteParams) -> Store:
