@@ -29,6 +29,7 @@ ROOMS = (
     "report",
     "study",
     "embed",
+    "export",
 )
 """From the ground floor up: a room imports itself and those before it."""
 MOST_LINES, MOST_FILES = 4000, 20

@@ -124,6 +124,10 @@ class EmbedError(HistillError):
     """Images cannot be embedded as asked."""
 
 
+class ExportError(HistillError):
+    """What is to be handed to another tool cannot be written as asked."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; the name of its type where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
