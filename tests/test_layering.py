@@ -30,6 +30,7 @@ ROOMS = (
     "study",
     "embed",
     "export",
+    "maps",
 )
 """From the ground floor up: a room imports itself and those before it."""
 MOST_LINES, MOST_FILES = 4000, 20

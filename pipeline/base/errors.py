@@ -128,6 +128,10 @@ class ExportError(HistillError):
     """What is to be handed to another tool cannot be written as asked."""
 
 
+class MapError(HistillError):
+    """A map of embeddings, or the tiles most alike to one, cannot be had as asked."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; the name of its type where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -164,6 +164,7 @@ def kept_params(params: StudentParams) -> dict[str, Json]:
     Nor is where a student starts: that is in the recipe by its content.
     """
     on = {"mix": params.mix.kind != "none", "augment": params.augment.changes, "weights": False}
+    on["head_hidden"] = params.head_hidden is not None
     off = {name for name, is_on in on.items() if not is_on}
     student: dict[str, Json] = params.model_dump(mode="json", exclude=SITE_PARAMS | off)
     if not torch.cuda.is_available():
@@ -229,6 +230,10 @@ def _run(folder: Path, subject: Subject, accelerator: Accelerator, log: Path | N
     if subject.start is not None:
         patch = patch_standardiser(corpus) if corpus.dense else None
         began = subject.start.into(distiller, params.adapter, cls, patch)
+    if params.head_hidden is not None:
+        distiller.student.expand_head(params.head_hidden, params.seed)
+        # What a start knew of the last layer is gone with it.
+        began = None if began is None else began.model_copy(update={"head": False})
     terms = Terms(params.objective, corpus, cls, accelerator.device, params.seed)
     training = Training(distiller, corpus, params, terms=terms, folder=folder, accelerator=accelerator, log=log)
     metrics = training.run()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from stages.cli import embed, export, importing, machine, project, run, store, study
+from stages.cli import embed, export, importing, machine, maps, project, run, store, study
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Distil a pathology encoder from a feature cache.")
 project.add_to(cli)
 run.add_to(cli)
 cli.command()(embed.embed)
+maps.add_to(cli)
 cli.add_typer(export.export_cli, name="export")
 cli.add_typer(importing.import_cli, name="import")
 study.add_to(cli)
