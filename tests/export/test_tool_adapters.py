@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import timm
 import torch
+from by_source import TOOLS, loaded
 from made.exported import SIDE_PX, export
 from made.slides import tissue_picture
 from PIL import Image
-from tools import TOOLS, loaded
 from typer.testing import CliRunner
 
 from pipeline.base.errors import ExportError, StudentError
@@ -148,6 +148,16 @@ INSTALLED = {
 """What the tool itself does with its adapter; `tile` is an image, and `answer` (D,)."""
 
 
+PACKAGES = {
+    "eva": "pip install 'kaiko-eva[vision]' jsonargparse==4.31.0",
+    "lazyslide": "pip install lazyslide",
+    "slide2vec": "pip install slide2vec",
+    "stamp": "pip install git+https://github.com/KatherLab/STAMP",
+    "thunder": "pip install thunder-bench",
+    "trident": "pip install git+https://github.com/mahmoodlab/TRIDENT",
+}
+
+
 @pytest.mark.parametrize("tool", sorted(INSTALLED))
 def test_the_tool_itself_takes_it(tool: str, adapters: Path, student: Path, tile: Image.Image, tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -156,9 +166,8 @@ def test_the_tool_itself_takes_it(tool: str, adapters: Path, student: Path, tile
         p for p in pythons if not subprocess.run([p, "-c", f"import {tool}"], env=env, capture_output=True).returncode
     ]
     if not have:
-        pytest.skip(
-            f"{tool} in none of HISTILL_TOOLS: python -m venv DIR, pip install {tool}, HISTILL_TOOLS=DIR/bin/python"
-        )
+        how = PACKAGES[tool]
+        pytest.skip(f"{tool} in none of HISTILL_TOOLS: python -m venv DIR, {how}, HISTILL_TOOLS=DIR/bin/python")
     shutil.copytree(adapters, tmp_path / "adapters")
     tile.save(tmp_path / "adapters" / "tile.png")
     code = (
