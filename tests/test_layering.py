@@ -30,6 +30,7 @@ ROOMS = (
     "report",
     "study",
     "embed",
+    "export",
     "maps",
 )
 """From the ground floor up: a room imports itself and those before it."""

@@ -130,6 +130,10 @@ class EmbedError(HistillError):
     """Images cannot be embedded as asked."""
 
 
+class ExportError(HistillError):
+    """What is to be handed to another tool cannot be written as asked."""
+
+
 class MapError(HistillError):
     """A map of embeddings, or the tiles most alike to one, cannot be had as asked."""
 
