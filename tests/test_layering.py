@@ -15,6 +15,7 @@ ROOMS = (
     "params",
     "cluster",
     "upkeep",
+    "remote",
     "demo",
     "slides",
     "tiles",
@@ -29,6 +30,7 @@ ROOMS = (
     "report",
     "study",
     "embed",
+    "export",
     "maps",
     "machine",
 )
@@ -36,6 +38,7 @@ ROOMS = (
 MOST_LINES, MOST_FILES = 4000, 20
 """Of a room with its folders, and of one folder's own."""
 ONLY_IN = {
+    "fsspec": "pipeline.remote.objects",
     "openslide": "pipeline.slides.read.reader",
     "cv2": "pipeline.tiles.opencv",
     "torch_tensorrt": "pipeline.teachers.engines.tensorrt",
