@@ -14,6 +14,37 @@ from stages.command import Debug, errors, find_store, load
 export_cli = typer.Typer(no_args_is_help=True, help="Hand results to other tools.")
 
 
+class Tool(StrEnum):
+    """Who is to build the student."""
+
+    TRIDENT = "trident"
+    CLAM = "clam"
+    LAZYSLIDE = "lazyslide"
+    SLIDE2VEC = "slide2vec"
+    STAMP = "stamp"
+    EVA = "eva"
+    THUNDER = "thunder"
+
+
+@export_cli.command("adapter")
+def export_adapter(
+    tool: Annotated[Tool, typer.Option("--for", help="The tool that is to use the student.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to; several tools may share it.")],
+    student: Annotated[Path, typer.Option(help="An exported student.")] = Path("models/student"),
+    replace: Annotated[bool, typer.Option("--replace", help="Write over an adapter that was changed.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a file that builds the student in another tool, and the student beside it.
+
+    histill export adapter --for trident --out adapters
+    """
+    from pipeline.export.adapters import export_adapter as write
+
+    with errors(debug):
+        adapter = write(tool.value, student, out, replace=replace)
+        typer.echo(f"{adapter.file}{'' if adapter.written else ' (as it was)'}\n\n{adapter.usage}")
+
+
 class CoordsFormat(StrEnum):
     """Who is to read the coordinates."""
 
