@@ -28,8 +28,9 @@ def import_coords(
 ) -> None:
     """Print the slide table with its `coords` column filled, so that those tiles are taken and no grid is laid.
 
-    histill import coords JOB --slides SLIDES > slides.csv starts a table; histill import coords JOB --out slides.csv
-    fills in the one that is there.
+    With --slides it starts a table, without it fills in the one that is there.
+
+    histill import coords /data/trident_job --slides /data/slides > slides.csv
     """
     from pipeline.slides.scan import scan as scan_folder
     from pipeline.slides.table import format_table, parse_table, read_table
