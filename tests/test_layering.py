@@ -15,6 +15,7 @@ ROOMS = (
     "params",
     "cluster",
     "upkeep",
+    "remote",
     "demo",
     "slides",
     "tiles",
@@ -36,6 +37,7 @@ ROOMS = (
 MOST_LINES, MOST_FILES = 4000, 20
 """Of a room with its folders, and of one folder's own."""
 ONLY_IN = {
+    "fsspec": "pipeline.remote.objects",
     "openslide": "pipeline.slides.read.reader",
     "cv2": "pipeline.tiles.opencv",
     "torch_tensorrt": "pipeline.teachers.engines.tensorrt",
