@@ -22,6 +22,7 @@ ROOMS = (
     "views",
     "teachers",
     "tokens",
+    "imports",
     "student",
     "sets",
     "measures",
