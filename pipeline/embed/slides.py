@@ -109,7 +109,7 @@ def _encoder(wanted: Wanted, params: EmbedParams, threads: int) -> tuple[Facts, 
     shipped = Shipped.of_folder(wanted.student)
     weights = adapter_folder(wanted.student) / ADAPTER_WEIGHTS_FILE
     facts = Facts(
-        name=f"histill-{shipped.architecture}-{shipped.digest[:8]}",
+        name=shipped.name,
         digest=shipped.digest,
         width=shipped.width,
         input_px=shipped.input_px,
