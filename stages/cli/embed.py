@@ -65,7 +65,10 @@ def embed(
     batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass, of a file of images.")] = 64,
     debug: Debug = False,
 ) -> None:
-    """Embed slides, one file each: histill embed SLIDES --out DIR; or images: histill embed FOLDER --out FILE.h5."""
+    """Embed slides, one file each in the folder --out; or images, into the one file --out.
+
+    histill embed /data/slides --out features --format clam
+    """
     with errors(debug):
         if out.suffix in ONE_FILE or (out.suffix and not out.is_dir()):
             from pipeline.embed.images import embed as embed_all

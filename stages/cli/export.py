@@ -93,7 +93,10 @@ def export_coords(
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("coords"),
     debug: Debug = False,
 ) -> None:
-    """Write where each slide's tiles are, a file a slide, for TRIDENT, CLAM or QuPath."""
+    """Write where each slide's tiles are, a file a slide, for TRIDENT, CLAM or QuPath.
+
+    histill export coords --format qupath --out tiles
+    """
     from pipeline.tiles.coords.exporting import export_coords as write_all
 
     with errors(debug):
