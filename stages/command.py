@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -29,6 +30,7 @@ from pipeline.remote.bucket import Bucket
 from pipeline.remote.moves import Moved, push
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For a program to read, on stdout.")]
 ARTIFACTS = Path("artifacts")
 FEW = 8
 """Slides that an error names."""
@@ -36,9 +38,22 @@ Kind = TypeVar("Kind", bound=Manifest[Item, object])
 P = TypeVar("P", bound=SiteParams)
 
 
+class Exit(IntEnum):
+    """What a command ends with: docs/commands.md has the table."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    """Typer's own: the command line is not one."""
+    PARTLY = 3
+    """All is done but for what is named: left out, unfinished, corrupt."""
+    INTERRUPTED = 130
+    """Typer's own: Ctrl-C."""
+
+
 @contextmanager
 def errors(debug: bool) -> Iterator[None]:
-    """Print a `HistillError` without its traceback and exit with 1.
+    """Print a `HistillError` without its traceback and exit with `Exit.ERROR`, or `PARTLY` where all else is done.
 
     Where a library ends the process by a signal, what it was doing is printed: no run ends without a word.
     """
@@ -50,7 +65,7 @@ def errors(debug: bool) -> Iterator[None]:
         if debug:
             raise
         console.print(f"error: {error}", style="bold red", soft_wrap=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(Exit.PARTLY if isinstance(error, Unfinished) else Exit.ERROR) from None
 
 
 def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest[Item, object]], debug: bool) -> None:

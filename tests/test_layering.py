@@ -22,6 +22,7 @@ ROOMS = (
     "views",
     "teachers",
     "tokens",
+    "imports",
     "student",
     "sets",
     "measures",
@@ -32,6 +33,7 @@ ROOMS = (
     "embed",
     "export",
     "maps",
+    "machine",
 )
 """From the ground floor up: a room imports itself and those before it."""
 MOST_LINES, MOST_FILES = 4000, 20

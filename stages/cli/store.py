@@ -20,7 +20,7 @@ from pipeline.upkeep.keys import KIND_STAGE, items_of_key
 from pipeline.upkeep.named import Named, named_items
 from pipeline.upkeep.prune import DAYS, Plan, all_named, prunable, prune
 from pipeline.upkeep.verify import corrupt
-from stages.command import Debug, errors, find_store
+from stages.command import Debug, Exit, errors, find_store
 
 store_cli = typer.Typer(no_args_is_help=True, help="What the store holds, and who still names it.")
 
@@ -74,7 +74,7 @@ def store_du() -> None:
 
 @store_cli.command("verify")
 def store_verify(key: Annotated[str, typer.Argument(help="Only keys that begin so.")] = "") -> None:
-    """Compare every file with its checksum, name the slides and rows of what differs; exit code 1 if one does."""
+    """Compare every file with its checksum, name the slides and rows of what differs; exit code 3 if one does."""
     store, named = find_store(), _names()
     refs = items_of_key(store, key)
     wrong = []
@@ -86,7 +86,8 @@ def store_verify(key: Annotated[str, typer.Argument(help="Only keys that begin s
     for error in wrong:
         typer.echo(f"corrupt: {error}")
     typer.echo(f"{len(refs)} items checked, {len(wrong)} corrupt")
-    raise typer.Exit(1 if wrong else 0)
+    if wrong:
+        raise typer.Exit(Exit.PARTLY)
 
 
 @store_cli.command("prune")
