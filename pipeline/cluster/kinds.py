@@ -108,8 +108,11 @@ def _slurm(params: ClusterParams, options: Options) -> Cluster:
         "local_directory": tempfile.gettempdir(),
         "log_directory": str(LOGS.absolute()),
     }
+    scheduler = options.get("scheduler_options", {})
+    # On a login node somebody else's dashboard has the usual port.
+    hosted = {"dashboard_address": ":0", **(scheduler if isinstance(scheduler, Mapping) else {})}
     own = [*(extra if isinstance(extra, list) else [str(extra)]), *_ONE_TASK]
-    cluster = SLURMCluster(**{**defaults, **options, "worker_extra_args": own})
+    cluster = SLURMCluster(**{**defaults, **options, "worker_extra_args": own, "scheduler_options": hosted})
     # The library submits in the background, where a refusal would only be logged.
     asked = subprocess.run(
         ["sbatch", "--test-only"], input=cluster.job_script(), capture_output=True, text=True, check=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -44,6 +45,8 @@ def cluster(slurm_of_module: Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, Path(__file__).parent))))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "store").mkdir()
+    # Its own settings first: those that are set before would be taken away with all of them.
+    importlib.import_module("distributed")
     # For which a lost worker may come back before another job is asked for.
     with dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}):
         yield slurm_of_module
