@@ -6,7 +6,7 @@ import typer
 
 from stages.cli import bucket, cluster, embed, export, importing, machine, maps, project, run, store, study
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Distil a pathology encoder from a feature cache.")
+cli = typer.Typer(no_args_is_help=True, help="Distil a pathology encoder from a feature cache.")
 project.add_to(cli)
 run.add_to(cli)
 cli.command()(embed.embed)

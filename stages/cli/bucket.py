@@ -17,7 +17,7 @@ from pipeline.remote.choice import Choice
 from pipeline.remote.moves import Moved, pull, push
 from pipeline.upkeep.checkout import WORKSPACE
 from pipeline.upkeep.named import Named, named_items
-from stages.command import Debug, errors, find_store
+from stages.command import Debug, Exit, errors, find_store
 
 FEW = 5
 """Failures that are shown."""
@@ -45,7 +45,10 @@ def store_push(
     again: Annotated[bool, typer.Option(help="Compare what the bucket has too, and mend it.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Send what the workspace names, and the bucket lacks, to the bucket (store.remote)."""
+    """Send what the workspace names, and the bucket lacks, to the bucket (store.remote).
+
+    histill store push --kind tokens
+    """
     with errors(debug):
         store, bucket = _both()
         choice = _choice(kind, recipe, slide, experiment, everything)
@@ -61,7 +64,10 @@ def store_pull(
     everything: Everything = False,
     debug: Debug = False,
 ) -> None:
-    """Fetch what the workspace names, and the store lacks, from the bucket (store.remote)."""
+    """Fetch what the workspace names, and the store lacks, from the bucket (store.remote).
+
+    histill store pull --slide S1
+    """
     with errors(debug):
         store, bucket = _both()
         choice = _choice(kind, recipe, slide, experiment, everything)
@@ -77,7 +83,10 @@ def store_status(
     everything: Everything = False,
     debug: Debug = False,
 ) -> None:
-    """Say which items are here, in the bucket, in both and in neither."""
+    """Say which items are here, in the bucket, in both and in neither.
+
+    histill store status --all
+    """
     with errors(debug):
         store, bucket = _both()
         choice = _choice(kind, recipe, slide, experiment, everything)
@@ -122,7 +131,8 @@ def _tell(done: str, moved: Moved, bucket: Bucket) -> None:
         typer.echo(f"failed: {_where(ref, error.where)}{error}", err=True)
     if moved.failed:
         typer.echo(f"{moved.left} items are left: the same command goes on", err=True)
-    raise typer.Exit(1 if moved.failed or moved.absent else 0)
+    if moved.failed or moved.absent:
+        raise typer.Exit(Exit.PARTLY)
 
 
 def _where(ref: Ref, told: str) -> str:

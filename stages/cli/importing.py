@@ -31,8 +31,9 @@ def import_coords(
 ) -> None:
     """Print the slide table with its `coords` column filled, so that those tiles are taken and no grid is laid.
 
-    histill import coords JOB --slides SLIDES > slides.csv starts a table; histill import coords JOB --out slides.csv
-    fills in the one that is there.
+    With --slides it starts a table, without it fills in the one that is there.
+
+    histill import coords /data/trident_job --slides /data/slides > slides.csv
     """
     from pipeline.slides.table import format_table
     from pipeline.tiles.coords.importing import with_coords
@@ -67,6 +68,8 @@ def import_features(
     """Write the slide table with its columns `coords` and `features` filled: then no teacher is run for those tiles.
 
     Features stay where they are. Tilings, in one small form, are written to the folder `tilings` beside the table.
+
+    histill import features /data/trident_job --teacher uni --slides /data/slides --out slides.csv
     """
     from pipeline.imports.filling import Asked, said, with_features
     from pipeline.slides.table import format_table

@@ -14,7 +14,10 @@ def add_to(cli: typer.Typer) -> None:
 
 
 def doctor(json: AsJson = False, debug: Debug = False) -> None:
-    """Say of all that a run stands on whether it is well, or what it costs and how to mend it."""
+    """Say of all that a run stands on whether it is well, or what it costs and how to mend it.
+
+    histill doctor
+    """
     with errors(debug):
         from pipeline.machine.doctor import can_run, examine
         from pipeline.machine.finding import Level

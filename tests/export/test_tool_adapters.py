@@ -28,16 +28,6 @@ WIDTH, TILE_PX = 24, 224
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("export") / "student"
-    export(folder, WIDTH, seed=3)
-    config = json.loads((folder / "config.json").read_text())
-    config["histill"] = {"teacher": "uni", "tile_px": TILE_PX, "target_mpp": 0.5}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def adapters(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("adapters") / "out"
     for tool in KNOWN:

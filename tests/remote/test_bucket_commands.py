@@ -78,7 +78,7 @@ def test_another_machine_pulls_what_it_names(project: Path) -> None:
 
 def test_what_is_nowhere_is_said(project: Path) -> None:
     done = histill(project, "pull", store="bare")
-    assert done.returncode == 1 and f"nowhere: tiles/{KEY}/c" in done.stderr
+    assert done.returncode == 3 and f"nowhere: tiles/{KEY}/c" in done.stderr
 
 
 def test_a_store_without_a_bucket_says_how_to_name_one(project: Path) -> None:
