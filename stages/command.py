@@ -22,7 +22,6 @@ from pipeline.base.living.runs import announced
 from pipeline.base.manifest import Item, Manifest, Outline, Refusal
 from pipeline.base.progress import console
 from pipeline.base.store import Ref, Store, dvc_root
-from pipeline.cluster.started import clusters_end
 from pipeline.params import STAGES
 from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
@@ -77,7 +76,7 @@ def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest[Item
         params = load_params(wanted)
         start = time.monotonic()
         store = store_of(params)
-        with announced(store.root, stage, dvc_root().absolute()), clusters_end():
+        with announced(store.root, stage, dvc_root().absolute()):
             manifest = run(params, store)
             if os.environ.get("RANK", "0") != "0":
                 return

@@ -22,7 +22,7 @@ from pipeline.base.types import Json
 from pipeline.params.site import ClusterParams
 
 if TYPE_CHECKING:
-    from distributed.deploy.cluster import Cluster
+    from dask.distributed import SpecCluster
 
 LOGS = Path("reports/cluster")
 """Where a SLURM job says what its worker said."""
@@ -50,11 +50,11 @@ class Kind:
     """`known` are the names of its options, `start` makes a cluster of (params, options)."""
 
     known: Callable[[], set[str]]
-    start: Callable[[ClusterParams, Options], Cluster]
+    start: Callable[[ClusterParams, Options], SpecCluster]
     adapts: bool = True
 
 
-def start(params: ClusterParams, *, gpu: bool) -> Cluster:
+def start(params: ClusterParams, *, gpu: bool) -> SpecCluster:
     """A cluster of the kind that the params name, which adapts to its work. Raises `ParamsError`, `ClusterError`."""
     kind = KINDS[params.kind]
     options = {**params.options, **(params.gpu_options if gpu else {})}
@@ -93,7 +93,7 @@ def _slurm_options() -> set[str]:
     return _names(Job, SLURMJob, JobQueueCluster)
 
 
-def _slurm(params: ClusterParams, options: Options) -> Cluster:
+def _slurm(params: ClusterParams, options: Options) -> SpecCluster:
     from dask_jobqueue import SLURMCluster
 
     for command in ("sbatch", "scancel"):
@@ -131,7 +131,7 @@ def _kubernetes_options() -> set[str]:
     return _names(KubeCluster)
 
 
-def _kubernetes(params: ClusterParams, options: Options) -> Cluster:
+def _kubernetes(params: ClusterParams, options: Options) -> SpecCluster:
     from dask_kubernetes.operator import KubeCluster
 
     defaults: dict[str, Json] = {"worker_command": ["dask", "worker", *_ONE_TASK], "quiet": True}
@@ -144,7 +144,7 @@ def _ssh_options() -> set[str]:
     return _names(SSHCluster)
 
 
-def _ssh(params: ClusterParams, options: Options) -> Cluster:
+def _ssh(params: ClusterParams, options: Options) -> SpecCluster:
     from dask.distributed import SSHCluster
 
     told = options.get("worker_options", {})

@@ -1,9 +1,9 @@
 """Clusters that this process has started: one for work on cores and one for work on GPUs, at first use, till the end.
 
-    with clusters_end():          # a stage's command
-        … address(params) …       # whatever spreads work
+    @clusters_end()                # a stage's run
+    def run(params, store): …      # in which whatever spreads work asks for address(params)
 
-They end with the block, however it is left: by SIGTERM too, which a batch system sends before it kills. After a kill
+They end with the call, however it is left: by SIGTERM too, which a batch system sends before it kills. After a kill
 that cannot be caught the workers miss their scheduler, which was in this process, and end by themselves within a
 minute (`death_timeout`), those too that were still waiting in a queue.
 """
@@ -24,11 +24,11 @@ from pipeline.cluster.kinds import start
 from pipeline.params.site import ClusterParams
 
 if TYPE_CHECKING:
-    from distributed.deploy.cluster import Cluster
+    from dask.distributed import SpecCluster
 
 _PATIENCE_S = 60.0
 """For the library to end its workers."""
-_started: dict[tuple[str, bool], Cluster] = {}
+_started: dict[tuple[str, bool], SpecCluster] = {}
 """By the params, as JSON, and whether it is for GPUs."""
 
 
@@ -56,7 +56,7 @@ def clusters_end() -> Iterator[None]:
                 _end(cluster)
 
 
-def _end(cluster: Cluster) -> None:
+def _end(cluster: SpecCluster) -> None:
     try:
         cluster.close(timeout=_PATIENCE_S)
     # An error of the work itself, which is on its way, is not to be hidden by what the library meets in putting away.
