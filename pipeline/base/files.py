@@ -16,13 +16,16 @@ from typing import Any
 from pipeline.base.types import Json
 
 
-def write_json(path: Path | str, value: Json) -> None:
+def write_json(path: Path | str, value: Json, *, sync: bool = True) -> None:
     """Write JSON (sorted keys, final newline) atomically; NaN is refused, since other readers choke on it."""
-    write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n")
+    write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n", sync=sync)
 
 
-def write_atomic(path: Path | str, data: bytes) -> None:
-    """Write a whole file: the reader sees either the old bytes or all of the new ones, never a part."""
+def write_atomic(path: Path | str, data: bytes, *, sync: bool = True) -> None:
+    """Write a whole file: the reader sees either the old bytes or all of the new ones, never a part.
+
+    After a power cut too, but without `sync`: for what is synced with the item that it is part of.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -32,7 +35,8 @@ def write_atomic(path: Path | str, data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException:
         name.unlink(missing_ok=True)

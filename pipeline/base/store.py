@@ -30,7 +30,8 @@ from pipeline.base.living import unfinished
 from pipeline.base.living.owners import LEASE_S
 from pipeline.base.living.runs import hold
 from pipeline.base.manifest import ItemName, Outline
-from pipeline.base.partials import ITEM_FILE, describe, file_sha256, store_errors, sync_folder, sync_tree
+from pipeline.base.partials import ITEM_FILE, describe, file_sha256, store_errors
+from pipeline.base.syncing import sync_file, sync_tree
 from pipeline.base.types import Recipe
 
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
@@ -171,7 +172,7 @@ class Store:
                 if self.has(ref):
                     shutil.rmtree(partial, ignore_errors=True)
                     return
-                write_atomic(partial / ITEM_FILE, describe(partial))
+                write_atomic(partial / ITEM_FILE, describe(partial), sync=False)
                 sync_tree(partial)
                 try:
                     os.rename(partial, final)
@@ -179,7 +180,7 @@ class Store:
                     if not (final / ITEM_FILE).is_file():
                         raise
                     shutil.rmtree(partial, ignore_errors=True)
-                sync_folder(final.parent)
+                sync_file(final.parent)
             except BaseException as error:
                 if isinstance(error, FileNotFoundError) and not partial.exists():
                     fix = "run again: what is finished is kept"

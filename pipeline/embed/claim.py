@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import EmbedError
-from pipeline.base.partials import FULL, READ_ONLY, sync_tree
+from pipeline.base.partials import FULL, READ_ONLY
+from pipeline.base.syncing import sync_tree
 
 _LOCK_FILE = ".lock"
 
