@@ -46,7 +46,7 @@ DESCRIPTORS = 1024
 PART, LESS = 4, "less"
 MADE = 100
 """Slides of which items are made where the others' are links to them."""
-MODULES = ("torch", "timm", "stages.__main__", *(f"stages.{stage}" for stage in STAGES), "dvc.cli")
+MODULES = ("torch", "timm", "stages.cli.app", *(f"stages.{stage}" for stage in STAGES), "dvc.cli")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def scan(project: Path, folder: str) -> None:
 def store(project: Path, verb: str, *words: str) -> None:
     """`histill store VERB`."""
     _settle(project)
-    from stages import store as commands
+    from stages.cli import store as commands
 
     getattr(commands, f"store_{verb}")(*words)
 

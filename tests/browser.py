@@ -61,7 +61,7 @@ def look(page: Path, width: int, scheme: str) -> tuple[dict[str, Any], str]:
     (folder / "frame.html").write_text(FRAME.replace("PAGE", page.name).replace("WIDTH", str(width)), encoding="utf-8")
     flags = [*FLAGS, f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}", f"--user-data-dir={folder / scheme}"]
     command = [str(BROWSER), *flags, "--dump-dom", (folder / "frame.html").as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     found = re.search(r'<pre id="found">(.+?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stdout[-500:]
     facts: dict[str, Any] = json.loads(html.unescape(found[1]))
@@ -83,5 +83,5 @@ def printed_pages(page: Path) -> int:
     """Pages of paper that a page takes."""
     out = page.with_suffix(".pdf")
     flags = [*FLAGS, f"--user-data-dir={page.parent / 'print'}", f"--print-to-pdf={out}"]
-    subprocess.run([str(BROWSER), *flags, page.as_uri()], capture_output=True, timeout=120, check=True)
+    subprocess.run([str(BROWSER), *flags, page.as_uri()], capture_output=True, timeout=600, check=True)
     return len(re.findall(rb"/Type /Page\b", out.read_bytes()))

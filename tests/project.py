@@ -92,7 +92,7 @@ class Project:
                 assert time.monotonic() < deadline, "never ready"
                 time.sleep(0.005)
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=30)
+            process.wait(timeout=600)
             printed.seek(0)
             return printed.read()
 

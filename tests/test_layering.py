@@ -15,12 +15,14 @@ ROOMS = (
     "params",
     "cluster",
     "upkeep",
+    "remote",
     "demo",
     "slides",
     "tiles",
     "views",
     "teachers",
     "tokens",
+    "imports",
     "student",
     "sets",
     "measures",
@@ -29,11 +31,15 @@ ROOMS = (
     "report",
     "study",
     "embed",
+    "export",
+    "maps",
+    "machine",
 )
 """From the ground floor up: a room imports itself and those before it."""
 MOST_LINES, MOST_FILES = 4000, 20
 """Of a room with its folders, and of one folder's own."""
 ONLY_IN = {
+    "fsspec": "pipeline.remote.objects",
     "openslide": "pipeline.slides.read.reader",
     "cv2": "pipeline.tiles.opencv",
     "torch_tensorrt": "pipeline.teachers.engines.tensorrt",
@@ -64,9 +70,13 @@ def test_imports_run_downstream_to_upstream(module: str) -> None:
 
 
 def test_stages_never_import_each_other() -> None:
+    """The command line calls stages by name, when they are asked for: it imports none of them."""
     for module, path in modules().items():
         if module.startswith("stages.") and module != "stages.__main__":
-            assert ours(path) & {m for m in modules() if m.startswith("stages.")} <= {"stages.command"}, module
+            others = ours(path) & {m for m in modules() if m.startswith("stages.")}
+            if module.startswith("stages.cli"):
+                others = {name for name in others if not name.startswith("stages.cli")}
+            assert others <= {"stages.command"}, module
 
 
 @pytest.mark.parametrize(("library", "home"), ONLY_IN.items())

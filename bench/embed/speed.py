@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.clock import Spent, clock, median, ratios, since
+from bench.embed.made_student import make_student
 from bench.printing import finish, show
 from bench.scratch import die_with_parent, scratch
 from bench.tiles.speed import SIDE_PX, make_slide
@@ -41,7 +42,7 @@ from pipeline.tiles.pixels import fit_square
 from pipeline.tiles.scores import sharpness
 from pipeline.tiles.whole_slide import choose_tiles
 
-WIDTH, INPUT_PX, SMALL_PX = 1024, 112, 1024
+SMALL_PX = 1024
 ROOT = Path(__file__).parents[2]
 
 
@@ -52,22 +53,6 @@ class Run:
     spent: Spent
     peak_mb: float
     said: str
-
-
-def make_student(folder: Path) -> Path:
-    """EfficientViT-B0 at 112 px with random weights, exported."""
-    code = (
-        "import sys, json, timm, torch; from pathlib import Path; from safetensors.torch import save_file\n"
-        "from timm.models._hub import save_config_for_hf; from pipeline.teachers.engines.onnx_file import write_onnx\n"
-        "out, width, side = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]); out.mkdir()\n"
-        "torch.manual_seed(0); model = timm.create_model('efficientvit_b0', num_classes=width).eval()\n"
-        "data = {'input_size': (3, side, side), 'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225),\n"
-        "        'crop_pct': 1.0, 'interpolation': 'bicubic'}\n"
-        "save_config_for_hf(model, str(out / 'config.json'), model_config={}, data_config=data)\n"
-        "save_file(model.state_dict(), out / 'model.safetensors'); write_onnx(model, side, out / 'model.onnx')"
-    )
-    child([sys.executable, "-c", code, str(folder), str(WIDTH), str(INPUT_PX)])
-    return folder
 
 
 def child(command: Sequence[str], within: Path = ROOT) -> Run:
@@ -101,7 +86,7 @@ def ours(slide: Path, student: Path, out: Path) -> Run:
     return child([sys.executable, "-m", "stages", *words], within=out.parent)
 
 
-def reading_alone(slide: Path) -> tuple[Spent, int]:
+def reading_alone(slide: Path, input_px: int) -> tuple[Spent, int]:
     """The tiles of the slide on one thread, as the model is given them; and how many."""
     params = TilesParams()
     cv2.setNumThreads(1)
@@ -110,7 +95,7 @@ def reading_alone(slide: Path) -> tuple[Spent, int]:
         chosen = choose_tiles(reader, Source("it", "file", slide), params)
         for tile in chosen.read(reader, np.arange(len(chosen))):
             if tile.tile_HWC is not None and sharpness(tile.tile_HWC) >= params.min_sharpness:
-                fit_square(tile.tile_HWC, INPUT_PX)
+                fit_square(tile.tile_HWC, input_px)
                 n += 1
     return since(began), n
 
@@ -156,7 +141,7 @@ def main() -> None:
             loop = child([sys.executable, "-m", "bench.embed.plain_embed", str(slide), str(features), str(student)])
             said = json.loads(loop.said)
             plain.append(Spent(said["wall_s"], said["cpu_s"]))
-        read, n = reading_alone(slide)
+        read, n = reading_alone(slide, Shipped.of_folder(student).input_px)
         model, engine = model_alone(student, n)
     took, loop_took, ratio = median(whole), median(plain), ratios(plain, whole)
     bound_s = (read.cpu_s + model.cpu_s) / cores

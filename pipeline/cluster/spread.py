@@ -70,33 +70,40 @@ def _results(
     client: Client, watch: Watch, call: Callable[[Task], Result | HistillError], tasks: Sequence[Task]
 ) -> Iterator[tuple[Task, Result | HistillError]]:
     """All of them at once; `WorkerLost` for those that were at work where a process was lost."""
-    from dask.distributed import KilledWorker, as_completed
+    from dask.distributed import as_completed
 
     watch.look()
     futures = {client.submit(call, task, pure=False): task for task in tasks}
-    completed = as_completed(futures)
+    # Results are fetched by the client's thread: one that is lost with its worker after it was told comes only when
+    # another worker has made it again, and who waited for it here would look at nothing meanwhile.
+    completed = as_completed(futures, with_results=True)
     while not completed.is_empty():
         # Asked now and then and not waited for, since without workers or scheduler nothing would ever come.
         watch.look()
         ready = completed.next_batch(block=False)
         if not ready:
             time.sleep(_POLL_S)
-        for future in ready:
+        for future, result in ready:
             task = futures.pop(future)
-            try:
-                result = future.result()
-            except KilledWorker:
-                fix = "had its machine the memory? if its decoder crashes (see another viewer), leave it out"
-                result = WorkerLost("the worker process was lost on it, twice", fix=fix)
-            except (CancelledError, OSError):
-                raise watch.lost() from None
-            except Exception as error:
-                # Not what the work raised, which is a result: the task itself did not get there.
-                what = f"a worker cannot run the work: {type(error).__name__}: {error}".splitlines()[0]
-                raise ClusterError(what, fix="has every machine the same Histill?") from error
+            if future.status == "error":
+                result = _not_run(result[1])
+            elif future.status != "finished" or isinstance(result, CancelledError | OSError):
+                raise watch.lost()
             if isinstance(result, ClusterError):
                 raise result
             yield task, result
+
+
+def _not_run(error: BaseException) -> WorkerLost:
+    """What became of a task that ended without a result. Raises `ClusterError` where the worker could not run it."""
+    from dask.distributed import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        fix = "had its machine the memory? if its decoder crashes (see another viewer), leave it out"
+        return WorkerLost("the worker process was lost on it, twice", fix=fix)
+    # Not what the work raised, which is a result: the task itself did not get there.
+    what = f"a worker cannot run the work: {type(error).__name__}: {error}".splitlines()[0]
+    raise ClusterError(what, fix="has every machine the same Histill?") from error
 
 
 def _guarded(work: Callable[[Task], Result], wanted: dict[str, str] | None, task: Task) -> Result | HistillError:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +19,13 @@ from pydantic import TypeAdapter
 
 from pipeline.base.files import write_atomic
 from pipeline.base.kept import Basis
-from pipeline.base.types import Floats
 from pipeline.evaluate import selection
 from pipeline.evaluate.answers import features
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.summary import Maps, MapTile
-from pipeline.measures.fidelity.embedding import TINY, cosine
+from pipeline.measures.fidelity.embedding import cosine
+from pipeline.measures.pca import Projection
 from pipeline.student.exported import Dense
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import encode_jpeg, fit_square
@@ -36,39 +35,6 @@ MAPS = TypeAdapter(Maps)
 MOST_TILES = 6
 SIDE_PX = 192
 """Of a picture, about: tokens are drawn as whole squares."""
-ENDS = 2.0, 98.0
-"""Percentiles of the teacher's tokens that become the darkest and the brightest of a colour."""
-
-
-@dataclass(frozen=True)
-class Projection:
-    """Tokens to colours: `axes_D3` the components, `low_3` and `high_3` what becomes 0 and 255."""
-
-    mean_D: NDArray[np.float64]
-    axes_D3: NDArray[np.float64]
-    low_3: NDArray[np.float64]
-    high_3: NDArray[np.float64]
-    explained: tuple[float, ...]
-    """Share of the teacher's variance over these tiles in each component."""
-
-    @classmethod
-    def of(cls, token_ND: Floats) -> Projection:
-        """The three leading components of some tokens, each with its largest loading positive."""
-        token_ND = np.asarray(token_ND, np.float64)
-        mean_D = token_ND.mean(axis=0)
-        values, vectors_DD = np.linalg.eigh(np.cov(token_ND - mean_D, rowvar=False))
-        axes_D3 = vectors_DD[:, ::-1][:, :3]
-        # An eigenvector's sign is the library's whim; a fixed one makes the same picture everywhere.
-        axes_D3 = axes_D3 * np.sign(axes_D3[np.abs(axes_D3).argmax(axis=0), np.arange(3)])
-        low_3, high_3 = np.percentile((token_ND - mean_D) @ axes_D3, ENDS, axis=0)
-        share = values[::-1][:3] / max(float(values.sum()), TINY)
-        return cls(mean_D, axes_D3, low_3, high_3, tuple(share.tolist()))
-
-    def __call__(self, token_ND: Floats) -> NDArray[np.uint8]:
-        """Colours, (N, 3) uint8."""
-        along_N3 = (token_ND - self.mean_D) @ self.axes_D3
-        scaled_N3 = (along_N3 - self.low_3) / np.maximum(self.high_3 - self.low_3, TINY)
-        return (255 * np.clip(scaled_N3, 0, 1)).round().astype(np.uint8)
 
 
 def write_maps(run: Run, held: Sequence[Sample], folder: Path) -> Maps | None:

@@ -9,6 +9,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.tiles.resample import LEAST_PX, halve
+
 FILTER = Image.Resampling.BICUBIC
 """Pillow widens a filter by the factor it shrinks, so this is antialiased; what timm and the teachers resize with."""
 _JPEG = b"\xff\xd8"
@@ -42,7 +44,10 @@ def fit_square(rgb_HWC: NDArray[np.uint8], side_px: int, resample: Image.Resampl
     height, width = rgb_HWC.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return resize(rgb_HWC[top : top + side, left : left + side], (side_px, side_px), resample=resample)
+    square_HWC = rgb_HWC[top : top + side, left : left + side]
+    if side == 2 * side_px and side >= LEAST_PX and resample is FILTER:
+        return halve(square_HWC)
+    return resize(square_HWC, (side_px, side_px), resample=resample)
 
 
 def resize(

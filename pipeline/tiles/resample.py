@@ -6,6 +6,13 @@ the whole tile, and linear interpolation reads between what it leaves; what that
 beforehand. On H&E at 40x, over s from 1.05 to 4, the two agree to 46 to 53 dB PSNR, closer than Pillow's own Hamming
 (40 to 44) and mostly than its Lanczos (40 to 49) come to its bicubic, and the finest stripes leave no more alias. It
 takes an eighth of Pillow's time, and rounds alike on every CPU.
+
+From a tile's side to half of it, which is what a student at 112 px sees of 224 (`halve`): Pillow's bicubic itself, to
+the byte, in six tenths of its time. At a factor of two every pixel that is made lies alike between those that it is
+made of, so its eight weights are the same everywhere, and whole 256ths: in float32 their sums are exact, whatever sums
+them. Pillow rounds halves up after each of its two passes, across and then down (Pillow, src/libImaging/Resample.c);
+OpenCV rounds them to even, hence a nudge below the least step. Two pixels along each border have fewer weights, and are
+summed apart. Where this OpenCV does not come to Pillow's bytes, which is asked once, Pillow is used.
 """
 
 from __future__ import annotations
@@ -14,12 +21,20 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pipeline.base.types import Array
 from pipeline.tiles.opencv import cv2
 
 _A = -0.5
 """The cubic's free parameter (Keys 1981), Pillow's value."""
+_WEIGHT_8 = np.array([-3, -9, 29, 111, 111, 29, -9, -3], np.float32) / 256
+"""The cubic (Keys 1981, a = -0.5) at odd quarters from -7/4 to 7/4, halved."""
+_FIRST, _NUDGE, _ONE = 3, 1 / 512, float(1 << 22)
+"""Weights before the pixel of the same place; below the least step of 1/256; Pillow's unit of a weight."""
+_BORDER = 7
+LEAST_PX = 2 * _BORDER
+"""Of a side that is halved."""
 
 
 def shrink(rgb_HWC: NDArray[np.uint8], size_px: tuple[float, float], side_px: int) -> NDArray[np.uint8]:
@@ -56,3 +71,55 @@ def low_pass(scale: float) -> NDArray[np.float32]:
     taps = cubic[1:-1] - (cubic[:-2] - 2 * cubic[1:-1] + cubic[2:]) / 12
     normal: NDArray[np.float32] = (taps / taps.sum()).astype(np.float32)
     return normal
+
+
+def halve(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(S / 2, S / 2, 3) of a square (S, S, 3), S even and `LEAST_PX` at least.
+
+    No other shape: of tall images Pillow makes the other pass first.
+    """
+    return _halve(rgb_HWC) if _agrees() else _by_pillow(rgb_HWC)
+
+
+def _halve(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = rgb_HWC.shape[:2]
+    row, column = _WEIGHT_8[None], _WEIGHT_8[:, None]
+    wide_HWC = cv2.filter2D(rgb_HWC, -1, row, anchor=(_FIRST, 0), delta=_NUDGE, borderType=cv2.BORDER_REPLICATE)
+    half_HWC = cv2.resize(wide_HWC, (width // 2, height), interpolation=cv2.INTER_NEAREST)
+    across_WHC = rgb_HWC.transpose(1, 0, 2)
+    half_HWC[:, :2], half_HWC[:, -2:] = (side.transpose(1, 0, 2) for side in _borders(across_WHC))
+    tall_HWC = cv2.filter2D(half_HWC, -1, column, anchor=(0, _FIRST), delta=_NUDGE, borderType=cv2.BORDER_REPLICATE)
+    small_HWC: NDArray[np.uint8] = np.ascontiguousarray(tall_HWC[::2])
+    small_HWC[:2], small_HWC[-2:] = _borders(half_HWC)
+    return small_HWC
+
+
+def _borders(lines_NMC: NDArray[np.uint8]) -> tuple[Array, Array]:
+    """The first and the last two lines of half as many: (2, M, C) uint8 both."""
+    first_7N = lines_NMC[:_BORDER].reshape(_BORDER, -1)
+    last_7N = lines_NMC[: -_BORDER - 1 : -1].reshape(_BORDER, -1)
+    sums = _border_weights() @ np.concatenate([first_7N, last_7N], axis=1).astype(np.float64)
+    made = np.clip(np.floor(sums / _ONE + 0.5), 0, 255).astype(np.uint8).reshape(2, 2, *lines_NMC.shape[1:])
+    return made[:, 0], made[::-1, 1]
+
+
+@cache
+def _border_weights() -> NDArray[np.float64]:
+    """Of the first two pixels, (2, 7): what is left of the eight weights, made to sum to one, in whole `_ONE`-ths."""
+    weight_27 = np.zeros((2, _BORDER))
+    for pixel in (0, 1):
+        left = _WEIGHT_8[_FIRST - 2 * pixel :].astype(np.float64)
+        share = left / left.sum() * _ONE
+        weight_27[pixel, : len(left)] = np.trunc(share + np.copysign(0.5, share))
+    return weight_27
+
+
+@cache
+def _agrees() -> bool:
+    rgb_HWC = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    return bool(np.array_equal(_halve(rgb_HWC), _by_pillow(rgb_HWC)))
+
+
+def _by_pillow(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = rgb_HWC.shape[:2]
+    return np.asarray(Image.fromarray(rgb_HWC).resize((width // 2, height // 2), Image.Resampling.BICUBIC))

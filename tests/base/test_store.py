@@ -92,7 +92,7 @@ def test_two_processes_race_for_one_item(tmp_path: Path) -> None:
         assert racer.stdout is not None and racer.stdout.readline() == "ready\n"
     assert len(partials(store)) == 2
     for racer in racers:
-        racer.communicate("go\n", timeout=30)
+        racer.communicate("go\n", timeout=600)
         assert racer.returncode == 0
     store.verify(REF)
     assert partials(store) == []
@@ -191,7 +191,7 @@ def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
         "except StoreFull as error:\n"
         "    print(error, flush=True)\n"
     )
-    out, _ = child(code, store).communicate(timeout=30)
+    out, _ = child(code, store).communicate(timeout=600)
     assert "no room left" in out and "HISTILL_STORE" in out
     assert not store.has(REF) and partials(store) == []
 
@@ -264,7 +264,7 @@ def _kill_while_writing(store: Store) -> None:
     process = child(code, store)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=10)
+    process.communicate(timeout=600)
 
 
 def test_bytes_of_unfinished_items_are_those_of_the_items_asked_for(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_an_item_is_being_written_for_as_long_as_its_writer_lives(tmp_path: Path
         assert store.being_written(REF) and not store.being_written(other)
         if end == "kill":
             writer.kill()
-        writer.communicate("go\n" if end == "commit" else None, timeout=30)
+        writer.communicate("go\n" if end == "commit" else None, timeout=600)
         assert not store.being_written(REF)
     assert store.has(REF) and len(partials(store)) == 1
 
@@ -304,7 +304,7 @@ def test_a_writer_looks_at_its_own_items_partials_alone(tmp_path: Path) -> None:
         "sys.addaudithook(lambda event, given: listed.append(str(given[0])) if event == 'os.scandir' else None)\n"
         "with store.write(Ref('tiles', ref.recipe, 'slide-2'), recipe): pass\nprint(*listed, sep='\\n')\n"
     )
-    listed = child(code, store).communicate(timeout=30)[0].split()
+    listed = child(code, store).communicate(timeout=600)[0].split()
     assert listed and str(recipe) not in listed and str(recipe / ".partials") not in listed
 
 
@@ -337,7 +337,7 @@ def test_of_several_who_take_an_orphan_over_one_goes_on_in_it(tmp_path: Path) ->
         racer.stdin.flush()
     said = [racer.stdout.readline() for racer in racers if racer.stdout is not None]
     for racer in racers:
-        racer.communicate("go\n", timeout=30)
+        racer.communicate("go\n", timeout=600)
         assert racer.returncode == 0
     assert sorted(said) == ["False\n", "False\n", "True\n"]
     assert not partials(store) and not list(tmp_path.glob("*/*/.partials/*"))

@@ -31,9 +31,9 @@ def test_growth_is_told_from_the_two_sizes() -> None:
 def test_a_process_apart_tells_its_own_seconds_and_what_went_wrong(tmp_path: Path) -> None:
     apart = Apart(("made.busy",))
     told = apart.run(busy, 0.3)
-    assert told.error is None and 0.3 <= told.cpu_s < 3 and told.wall_s >= 0.3 and told.peak_mb > 1
+    assert told.error is None and told.cpu_s >= 0.3 and told.wall_s >= 0.3 and told.peak_mb > 1
     assert "could not convert" in str(apart.run(float, "no number").error)
-    assert apart.run(busy, 0.0).cpu_s < 0.3
+    assert apart.run(busy, 0.0).cpu_s < told.cpu_s
     assert "exit code" in str(apart.run(end_with, 7).error)
 
 

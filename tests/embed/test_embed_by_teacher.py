@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from pipeline.base.errors import EngineError, TeacherError
 from pipeline.embed.slides import Wanted, embed_slides
-from stages.__main__ import cli
+from stages.cli.app import cli
 
 TILE = 96
 

@@ -13,7 +13,8 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 from pipeline.evaluate import selection
-from pipeline.evaluate.pca_maps import MOST_TILES, Projection, draw_maps, pictures
+from pipeline.evaluate.pca_maps import MOST_TILES, draw_maps, pictures
+from pipeline.measures.pca import Projection
 from pipeline.student.exported import load_dense, load_student
 from pipeline.tokens.item.reader import TokenReader
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from stages.__main__ import cli
+from stages.cli.app import cli
 
 
 def histill(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -174,11 +174,16 @@ def test_a_killed_run_keeps_what_was_finished_and_the_next_ends_with_the_same_by
         bench.add(f"slide-{seed}", seed)
     slides, located = bench.slides()
     command = [sys.executable, "-c", SCRIPT, str(bench.folder), PARAMS.model_dump_json()]
-    child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while child.poll() is None and not written(bench.store):
-        time.sleep(0.005)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+    # The child waits for a slide that this process is at, so that it cannot have ended before it is killed.
+    held = tiles_ref(slides.items[-1], PARAMS)
+    with pytest.raises(KeyboardInterrupt), bench.store.write(held, tiles_recipe(PARAMS)):
+        child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while not written(bench.store):
+            assert child.poll() is None
+            time.sleep(0.005)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        raise KeyboardInterrupt
     before = written(bench.store)
     assert 1 <= len(before) < 3
     resumed = make_tiles(slides, located, PARAMS, bench.store, ONE)

@@ -1,5 +1,8 @@
 import math
+import os
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -32,6 +35,13 @@ def ask_live(params, store, tiles, slide_id, element):
     with torch.inference_mode():
         cls_ND, patch_NTD = teacher(teacher.normalise(torch.from_numpy(image_NHWC)))
     return cls_ND.numpy(), patch_NTD.numpy()
+
+
+def waits(waited: set[int]) -> None:
+    """A sync that takes a thread's first one 0.7 s."""
+    if threading.get_ident() not in waited:
+        waited.add(threading.get_ident())
+        time.sleep(0.7)
 
 
 @pytest.mark.parametrize("layout", ["int8", "fp16"])
@@ -163,21 +173,25 @@ def test_small_slides_share_batches_of_one_shape(tiny_params, store):
     assert shapes == [8, 8]
 
 
-def test_a_disk_that_fills_up_in_the_middle_keeps_what_was_finished(tiny_params, tmp_path):
-    # Many small slides: their files take whole pages, which the plan's bytes do not count.
-    slides = {f"s{i:02}": 4 for i in range(24)}
+def test_a_slow_disk_that_fills_up_in_the_middle_keeps_what_was_finished(tiny_params, tmp_path, monkeypatch):
+    # A slide a batch, and room for more than can be in flight or wait for their commits at a time: 20, of up to 14
+    # pages each. The disk lets every thread wait at first, so that all that can be in flight is.
+    params = tiny_params.model_copy(update={"batch_size": 1})
+    slides = {f"s{i:02}": 1 for i in range(40)}
     whole = Store(tmp_path / "whole")
-    expected = make_tokens(tiles_json(whole, slides), tiny_params, whole, 512)
+    expected = make_tokens(tiles_json(whole, slides), params, whole, 512)
     with small_disk(tmp_path / "small", "8m") as mount:
         store = Store(mount / "store")
         tiles = tiles_json(store, slides)
-        (mount / "filler").write_bytes(bytes(max(0, shutil.disk_usage(mount).free - 480_000)))
-        with pytest.raises(StoreFull, match="no room left"):
-            make_tokens(tiles, tiny_params, store, 512)
+        (mount / "filler").write_bytes(bytes(max(0, shutil.disk_usage(mount).free - 1_500_000)))
+        with monkeypatch.context() as slow, pytest.raises(StoreFull, match="no room left"):
+            waited = set[int]()
+            slow.setattr(os, "fsync", lambda _: waits(waited))
+            make_tokens(tiles, params, store, 512)
         finished = [ref for ref in store.refs() if ref.kind == "tokens" and ref.item != "calibration"]
-        assert 0 < len(finished) < 24
+        assert 10 < len(finished) < len(slides)
         (mount / "filler").unlink()
-        manifest = make_tokens(tiles, tiny_params, store, 512)
+        manifest = make_tokens(tiles, params, store, 512)
         assert manifest.model_dump() == expected.model_dump()
         assert all(file_bytes(store, manifest, slide) == file_bytes(whole, expected, slide) for slide in slides)
 

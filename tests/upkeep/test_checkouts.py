@@ -16,7 +16,7 @@ from pipeline.base.living.runs import announced, checkouts
 from pipeline.base.store import Store
 from pipeline.upkeep.named import named_items
 from pipeline.upkeep.prune import all_named, prunable
-from stages.store import store_cli
+from stages.cli.store import store_cli
 
 
 def named_in(*roots: Path) -> dict[str, list[str]]:

@@ -73,7 +73,7 @@ def start(root: Path, uid: int, code: str, umask: int = 0o002) -> subprocess.Pop
 def said_by(root: Path, uid: int, code: str, umask: int = 0o002) -> str:
     """What a user's process prints; it has to end well."""
     process = start(root, uid, code, umask)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     return out
 
@@ -116,7 +116,7 @@ def test_a_partial_of_another_user_blocks_nobody_living_or_dead_open_or_closed(r
     living = waiting(root, ALICE, "pass")
     killed(waiting(root, ALICE, "folder.chmod(0o700)"))
     said_by(root, BOB, "assert store.being_written(ref)\n" + writing("assert not list(folder.iterdir())"))
-    living.communicate("go\n", timeout=30)
+    living.communicate("go\n", timeout=600)
     assert living.returncode == 0 and Store(root).has(REF)
 
 

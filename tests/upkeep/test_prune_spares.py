@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from pipeline.base.errors import StoreFull
 from pipeline.base.living.runs import announced, runs
 from pipeline.base.store import Ref, Store
-from stages.store import store_cli
+from stages.cli.store import store_cli
 
 Prune = Callable[..., Result]
 
@@ -91,7 +91,7 @@ def test_what_a_worker_commits_for_a_running_stage_stays(prune: Prune, store: St
         (folder / "data").write_bytes(b"")
     assert "1 items, 0 B: the stage `tokens` runs" in prune("--yes").stdout
     assert store.has(fresh) and not store.has(Ref("tiles", KEY, "d"))
-    running.communicate("go\n", timeout=30)
+    running.communicate("go\n", timeout=600)
     prune("--yes")
     assert not store.has(fresh)
 

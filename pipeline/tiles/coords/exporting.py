@@ -10,7 +10,6 @@ the two tools have it. A size that falls between pixels is rounded, since both r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.files import write_atomic
 from pipeline.base.items import Level, SlidesManifest, TilesManifest
 from pipeline.base.store import Ref, Store
+from pipeline.tiles.coords.geojson import tile_object, write_objects
 from pipeline.tiles.coords.tiling import clam_attributes, trident_attributes, write_tiling
 from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.reader import TileReader
@@ -99,22 +98,16 @@ def qupath(tiled: Tiled, out: Path) -> Path:
     # QuPath counts from the corner of what was scanned, and TRIDENT and CLAM, as OpenSlide, from the slide's.
     corner_N2 = tiled.corner_N2 if tiled.meta.bounds_l0_px is None else tiled.corner_N2 - tiled.meta.bounds_l0_px[:2]
     score_N = {name: tiled.tiles.table[name].to_pylist() for name in SCORES}
-    features = []
-    for row, ((x, y), label) in enumerate(zip(corner_N2.tolist(), tiled.tiles.labels, strict=True)):
-        right, bottom = round(x + width, 2), round(y + height, 2)
-        ring = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]
-        features.append(
-            {
-                "type": "Feature",
-                "geometry": {"type": "Polygon", "coordinates": [ring]},
-                "properties": {
-                    "objectType": "tile",
-                    "classification": {"name": label or "Tile", "color": list(_TILE_COLOUR)},
-                    "measurements": {"row": row, **{name: round(score_N[name][row], 4) for name in SCORES}},
-                },
-            }
+    objects = [
+        tile_object(
+            (x, y),
+            (width, height),
+            {"row": row, **{name: round(score_N[name][row], 4) for name in SCORES}},
+            classification={"name": label or "Tile", "color": list(_TILE_COLOUR)},
         )
-    write_atomic(path, json.dumps({"type": "FeatureCollection", "features": features}).encode())
+        for row, ((x, y), label) in enumerate(zip(corner_N2.tolist(), tiled.tiles.labels, strict=True))
+    ]
+    write_objects(path, objects)
     return path
 
 

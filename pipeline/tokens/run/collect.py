@@ -6,6 +6,7 @@ Neither writing nor the checksums and syncs of a commit hold the teacher up, unl
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +24,9 @@ from pipeline.tokens.run.in_progress import SlideInProgress, SlidePlace
 
 _COMMITTING = 4
 """Commits at a time: each waits for the disk a dozen times, and the disk takes several at once."""
+_UNCOMMITTED = 2 * _COMMITTING
+"""Complete slides that may wait for their commit or be in it: where the disk is slower than the teacher, slides are
+finished before more are begun, so that a disk that fills up holds whole slides and not pieces of all."""
 MADE_AGAIN = "`histill store verify` says which folder of the store to delete; then: dvc repro -f -s tiles"
 _WAITING = 3
 """Batches whose results may wait to be written."""
@@ -44,6 +48,7 @@ class Collector:
         self._committer = ThreadPoolExecutor(_COMMITTING, thread_name_prefix="commit")
         self._writing: deque[Future[None]] = deque()
         self._committing: deque[Future[None]] = deque()
+        self._uncommitted = threading.Semaphore(_UNCOMMITTED)
 
     def put(self, batch: Batch[SlidePlace], encoded: Encoded) -> None:
         """Hand a batch over. Raises what writing or committing earlier ones raised."""
@@ -67,7 +72,8 @@ class Collector:
             thread.shutdown(cancel_futures=True)
 
     def commit(self, slide: SlideInProgress) -> None:
-        """Commit a complete slide in the background."""
+        """Commit a complete slide in the background; waits while too many are to be committed."""
+        self._uncommitted.acquire()
         self._committing.append(self._committer.submit(self._commit, slide))
 
     def copy(self, slide: SlideInProgress) -> None:
@@ -86,8 +92,11 @@ class Collector:
             raise refused from error
 
     def _commit(self, slide: SlideInProgress) -> None:
-        with self._spent.during("commit"):
-            slide.commit()
+        try:
+            with self._spent.during("commit"):
+                slide.commit()
+        finally:
+            self._uncommitted.release()
 
     def _copy(self, slide: SlideInProgress) -> None:
         began = time.perf_counter()

@@ -1,0 +1,165 @@
+"""`histill heatmap` and `histill similar`: what an encoder says of a slide, for eyes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stages.cli.embed import Engine
+from stages.command import Debug, errors
+
+if TYPE_CHECKING:
+    from pipeline.embed.slides import Wanted
+
+Student = Annotated[Path, typer.Option(help="An exported student.")]
+Teacher = Annotated[str | None, typer.Option(help="A teacher in its place; `histill teachers` lists them.")]
+Mpp = Annotated[float | None, typer.Option(help="um a pixel of the tiles; as params.yaml, else 0.5.")]
+TilePx = Annotated[int | None, typer.Option(help="Side of a tile; as params.yaml, else 224.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU where there is one.")]
+Features = Annotated[Path | None, typer.Option(help="Embeddings that are there: a .parquet or .h5 file of the slide.")]
+Runs = Annotated[Engine, typer.Option("--engine", help="What runs it; auto measures what is installed.")]
+STUDENT = Path("models/student")
+
+
+def add_to(cli: typer.Typer) -> None:
+    """Add these commands."""
+    cli.command()(heatmap)
+    cli.command()(similar)
+
+
+class By(StrEnum):
+    """What the colours are of."""
+
+    PCA = "pca"
+    SIMILARITY = "similarity"
+    HEAD = "head"
+
+
+def heatmap(
+    slide: Annotated[Path, typer.Argument(help="A slide; of a folder or a slide table, each.")],
+    of: Annotated[str | None, typer.Argument(help="Of --by similarity: X,Y in level-0 pixels; of head: FILE.")] = None,
+    by: Annotated[By, typer.Option(help="pca: three components; similarity X,Y; head FILE.")] = By.PCA,
+    out: Annotated[Path, typer.Option(help="Folder of the TIFF, the GeoJSON and the PNG.")] = Path("maps"),
+    klass: Annotated[
+        str | None, typer.Option("--class", help="Of a head: the class to draw; by default the last.")
+    ] = None,
+    features: Features = None,
+    student: Student = STUDENT,
+    teacher: Teacher = None,
+    engine: Runs = Engine.AUTO,
+    device: Device = None,
+    target_mpp: Mpp = None,
+    tile_px: TilePx = None,
+    debug: Debug = False,
+) -> None:
+    """Draw what an encoder sees on a slide: a TIFF and a GeoJSON for QuPath, a PNG for people.
+
+    histill heatmap slide.svs 5000,6000 --by similarity
+    """
+    with errors(debug):
+        from pipeline.maps.colours import by_head, by_pca, by_similarity
+        from pipeline.maps.heads import read_head
+        from pipeline.maps.heatmap import write_map
+        from pipeline.maps.source import embedded
+
+        if (of is None) != (by is By.PCA):
+            raise typer.BadParameter("--by similarity wants X,Y after the slide, --by head a FILE, --by pca neither")
+        at_l0 = place(of) if of is not None and by is By.SIMILARITY else None
+        wanted = _Encoder(student, teacher, engine, device, target_mpp, tile_px).wanted(out)
+        for one in embedded([slide], wanted, features):
+            if at_l0 is not None:
+                coloured = by_similarity(one.tiles, at_l0)
+            elif of is not None:
+                coloured = by_head(one.tiles, read_head(Path(of), one.tiles.embedding_ND.shape[1]), klass)
+            else:
+                coloured = by_pca(one.tiles)
+            for path in write_map(one, coloured, out, by.value):
+                typer.echo(path)
+
+
+def similar(
+    slide: Annotated[Path, typer.Argument(help="The slide of the tile.")],
+    at: Annotated[str, typer.Argument(metavar="X,Y", help="A place in the tile, level-0 pixels.")],
+    more: Annotated[
+        list[str] | None, typer.Argument(help="More slides to search, folders of them, or SLIDE=FEATURES.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of similar.png and similar.csv.")] = Path("maps"),
+    n: Annotated[int, typer.Option("-n", min=1, max=500, help="How many tiles.")] = 23,
+    features: Features = None,
+    student: Student = STUDENT,
+    teacher: Teacher = None,
+    engine: Runs = Engine.AUTO,
+    device: Device = None,
+    target_mpp: Mpp = None,
+    tile_px: TilePx = None,
+    debug: Debug = False,
+) -> None:
+    """Show the tiles most alike to the one at X,Y, as one picture and a table.
+
+    histill similar slide.svs 5000,6000 /data/more_slides
+    """
+    with errors(debug):
+        from pipeline.maps.similar import most_alike, write_similar
+        from pipeline.maps.source import embedded
+
+        wanted = _Encoder(student, teacher, engine, device, target_mpp, tile_px).wanted(out)
+        at_l0 = place(at)
+        pairs, rest = with_features(more or [])
+        if features is None:
+            slides = embedded([slide, *rest], wanted)
+        else:
+            slides = embedded([slide], wanted, features) + (embedded(rest, wanted) if rest else [])
+        for other, file in pairs:
+            slides += embedded([other], wanted, file)
+        for path in write_similar(most_alike(slides, at_l0, n), out):
+            typer.echo(path)
+
+
+def place(told: str) -> tuple[float, float]:
+    """X,Y as numbers."""
+    try:
+        x, y = (float(part) for part in told.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{told!r} is not X,Y: two numbers and a comma, level-0 pixels") from None
+    return x, y
+
+
+def with_features(told: list[str]) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """Those of the form SLIDE=FEATURES, where SLIDE is a file, and the others; names may hold a `=` of their own."""
+    pairs, alone = [], []
+    for one in told:
+        ends = [i for i, character in enumerate(one) if character == "=" and Path(one[:i]).is_file()]
+        if ends and not Path(one).exists():
+            pairs.append((Path(one[: ends[0]]), Path(one[ends[0] + 1 :])))
+        else:
+            alone.append(Path(one))
+    return pairs, alone
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """What embeds, as it was asked for."""
+
+    student: Path
+    teacher: str | None
+    engine: Engine
+    device: str | None
+    target_mpp: float | None
+    tile_px: int | None
+
+    def wanted(self, out: Path) -> Wanted:
+        from pipeline.embed.slides import Wanted
+
+        return Wanted(
+            out=out,
+            student=self.student,
+            teacher=self.teacher,
+            engine=self.engine.value,
+            device=self.device,
+            target_mpp=self.target_mpp,
+            tile_px=self.tile_px,
+        )
