@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from pathlib import Path
 
 from pipeline.base.files import open_to, umask
@@ -78,7 +79,7 @@ def file_system(folder: Path) -> str:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         left, _, right = line.partition(" - ")
         # Blanks in names are octal there.
-        mount = Path(left.split()[4].encode().decode("unicode_escape"))
+        mount = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left.split()[4]))
         # Of several on one mount point, the last one counts.
         if inside.is_relative_to(mount) and len(mount.parts) >= best:
             found, best = right.split()[0], len(mount.parts)
