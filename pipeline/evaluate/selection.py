@@ -66,16 +66,24 @@ class Body:
 def splits(tiles: TilesManifest, tokens: TokensManifest, store: Store) -> dict[str, list[Sample]]:
     """Every tile that the teacher has answered, by split; slides in the manifest's order.
 
-    Raises `EvaluationError` on a leak, `MissingItem` where the store lacks a slide.
+    Raises `EvaluationError` on a leak, `MissingItem` where the store lacks a slide, `ManifestError` where tiles.json
+    does.
     """
     check_leaks(tokens)
+    tiled = tiles.by_id()
     found: dict[str, list[Sample]] = {}
     for item in tokens.items:
-        tile_folder = store.open(Ref("tiles", tiles.recipe_key, item.key), remedy="dvc repro tiles")
+        if item.id not in tiled:
+            raise tiles.no_such_item(item.id)
+        # By the slide's id: imported answers have a key of their own.
+        tile_folder = store.open(Ref.of(tiles, tiled[item.id]), remedy="dvc repro tiles")
         token_folder = store.open(Ref.of(tokens, item), remedy="dvc repro tokens")
         labels = tuple(TileReader(tile_folder).labels)
         rows = np.arange(item.n, dtype=np.int64)
         sample = Sample(item.id, tile_folder, token_folder, rows, labels, item.label, None, item.patient)
+        if item.in_train and tiles.recipe.get("also_mpp"):
+            # A probe is of tiles as the held-out ones are: those of further scales are the student's alone.
+            sample = sample.take(TileReader(tile_folder).rows_at(tiles.target_mpp))
         found.setdefault(item.split, []).append(sample)
     return found
 
