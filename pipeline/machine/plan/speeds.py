@@ -15,6 +15,7 @@ from pipeline.student.model import build
 from pipeline.student.train import input_side
 from pipeline.teachers import demo
 from pipeline.teachers.engines.base import pick_device, resolve_precision
+from pipeline.teachers.loading import side_told
 from pipeline.teachers.preparation import Preparation, PretrainedCfg
 from pipeline.teachers.registry import entry_of
 from pipeline.teachers.teacher import Teacher
@@ -117,7 +118,7 @@ def _teacher(params: TokensParams) -> Teacher:
     model = create_model(name, kwargs, pretrained=False)
     cfg: PretrainedCfg = getattr(model, "pretrained_cfg", None) or PretrainedCfg()
     own_px = entry.input_px if entry else cfg.get("input_size", (3, 224, 224))[-1]
-    return Teacher(params.teacher, model, params.input_px or own_px, prepared)
+    return Teacher(params.teacher, model, params.input_px or side_told(params, own_px), prepared)
 
 
 def _seconds(call: Callable[[], None], seconds: float, device: torch.device) -> float:
