@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from made.python_server import loaded_python
 from made.shipped import PARAMS, SIDE, WIDTH, by_timm, ship
 from made.slides import make_slide, overwrite, tissue_picture
 from PIL import Image, ImageFilter
@@ -203,7 +204,7 @@ def test_two_processes_on_one_folder_share_the_work(slide: Path, shipped: Path, 
     for i in range(5):
         make_slide(here / "slides" / f"more{i}.tif", tissue_picture(SIDE, SIDE, i), kind="plain")
     words = ["embed", "slides", "--out", "out", "--student", str(shipped), "--engine", "onnxruntime", "--threads", "1"]
-    command = [sys.executable, "-m", "stages", *words]
+    command = [loaded_python(), "-m", "stages", *words]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) for _ in range(2)]
     said = [process.communicate()[1] for process in both]
