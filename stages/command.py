@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -16,16 +17,19 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from pipeline.base.errors import HistillError, Unfinished
-from pipeline.base.files import write_json
+from pipeline.base.files import human, write_json
 from pipeline.base.living.runs import announced
 from pipeline.base.manifest import Item, Manifest, Outline, Refusal
 from pipeline.base.progress import console
-from pipeline.base.store import Store, dvc_root
+from pipeline.base.store import Ref, Store, dvc_root
 from pipeline.params import STAGES
 from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
+from pipeline.remote.bucket import Bucket
+from pipeline.remote.moves import Moved, push
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For a program to read, on stdout.")]
 ARTIFACTS = Path("artifacts")
 FEW = 8
 """Slides that an error names."""
@@ -33,9 +37,22 @@ Kind = TypeVar("Kind", bound=Manifest[Item, object])
 P = TypeVar("P", bound=SiteParams)
 
 
+class Exit(IntEnum):
+    """What a command ends with: docs/commands.md has the table."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    """Typer's own: the command line is not one."""
+    PARTLY = 3
+    """All is done but for what is named: left out, unfinished, corrupt."""
+    INTERRUPTED = 130
+    """Typer's own: Ctrl-C."""
+
+
 @contextmanager
 def errors(debug: bool) -> Iterator[None]:
-    """Print a `HistillError` without its traceback and exit with 1.
+    """Print a `HistillError` without its traceback and exit with `Exit.ERROR`, or `PARTLY` where all else is done.
 
     Where a library ends the process by a signal, what it was doing is printed: no run ends without a word.
     """
@@ -47,7 +64,7 @@ def errors(debug: bool) -> Iterator[None]:
         if debug:
             raise
         console.print(f"error: {error}", style="bold red", soft_wrap=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(Exit.PARTLY if isinstance(error, Unfinished) else Exit.ERROR) from None
 
 
 def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest[Item, object]], debug: bool) -> None:
@@ -71,7 +88,26 @@ def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest[Item
         show_refusals(manifest, told)
         made = f"{len(manifest.items)} items" if manifest.items else "done"
         console.print(f"{stage}: {made} in {seconds:.1f} s", style="bold")
+        if isinstance(store.remote, Bucket) and params.store.push:
+            push_made(store, store.remote, manifest)
         require_finished(manifest, told)
+
+
+def push_made(store: Store, bucket: Bucket, manifest: Outline) -> None:
+    """Send what a manifest names to the bucket. What cannot be sent is said, and fails nothing: it is made and here."""
+    try:
+        moved = push(store, bucket, [Ref.parse(name) for name in sorted(manifest.refs())])
+    except HistillError as error:
+        moved = Moved(0, 0, 0, (), {}, 0)
+        console.print(f"{manifest.stage}: nothing was sent: {error}", style="yellow", soft_wrap=True)
+    if moved.items:
+        console.print(
+            f"{manifest.stage}: sent {moved.items} items, {human(moved.nbytes)}, to {bucket.url}", soft_wrap=True
+        )
+    if moved.failed:
+        first = next(iter(moved.failed.values()))
+        what = f"{moved.left} items are not in the bucket yet: {first.what}"
+        console.print(f"{manifest.stage}: {what}\n  -> `histill store push` goes on", style="yellow", soft_wrap=True)
 
 
 def load(kind: type[Kind]) -> Kind:
@@ -82,12 +118,22 @@ def load(kind: type[Kind]) -> Kind:
 def find_store() -> Store:
     """The store of the project at hand, or where there is none, of the environment."""
     params = Path("params.yaml")
-    return store_of(load_params(SiteParams, params)) if params.exists() else Store.find()
+    return store_of(load_params(SiteParams, params) if params.exists() else SiteParams())
 
 
 def store_of(params: SiteParams) -> Store:
-    """The store that the section `store` names, with its bases."""
-    return Store.find(params.store.root, params.store.base, trust=params.store.trust)
+    """The store that the section `store` names, with its bases and the bucket behind it."""
+    found = Store.find(params.store.root, params.store.base, trust=params.store.trust)
+    return Store(found.root, found.bases, trust=found.trust, remote=bucket_of(params))
+
+
+def bucket_of(params: SiteParams) -> Bucket | None:
+    """The bucket that `$HISTILL_STORE_REMOTE`, else the section `store`, names; None where neither does.
+
+    Raises `ParamsError` for a URL that holds a secret or that no library here can open.
+    """
+    url = os.environ.get("HISTILL_STORE_REMOTE") or params.store.remote
+    return None if url in (None, "", "none") else Bucket.at(url)
 
 
 def show_refusals(manifest: Outline, told: Collection[Refusal] = ()) -> None:

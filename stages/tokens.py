@@ -1,19 +1,25 @@
 """Stage `tokens`: the teacher answers every tile once; its CLS and patch tokens are kept.
 
-In:  artifacts/tiles.json, the tiles in the store, params `tokens`.
+Where the slide table names features that another tool has computed, they are taken instead, as CLS tokens.
+
+In:  artifacts/tiles.json, the tiles in the store, params `tokens`; the slide table, where it names features.
 Out: artifacts/tokens.json; in the store, per slide: Zarr arrays `cls`, `patch`, `scale`.
 Run: dvc repro tokens, or python -m stages.tokens. A killed run goes on where it was.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import Store
+from pipeline.imports.stage import take_features
 from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tokens import TokensParams
+from pipeline.slides.sources import sources
 from pipeline.tokens.stage import make_tokens
 from stages.command import Debug, execute, load
 
@@ -29,6 +35,10 @@ def run(params: Params, store: Store) -> TokensManifest:
     """Run the teacher over the tiles whose tokens the store does not have yet."""
     tiles = load(TilesManifest)
     store.require(tiles)
+    if any(item.features for item in tiles.items):
+        here = sources(Path(params.slides.table), store, params.slides)
+        paths = {slide_id: source.features for slide_id, source in here.items() if source.features is not None}
+        return take_features(tiles, paths, params.tokens, store, params.slides.demo_px)
     return make_tokens(tiles, params.tokens, store, params.slides.demo_px, params.cluster)
 
 

@@ -15,12 +15,14 @@ ROOMS = (
     "params",
     "cluster",
     "upkeep",
+    "remote",
     "demo",
     "slides",
     "tiles",
     "views",
     "teachers",
     "tokens",
+    "imports",
     "student",
     "sets",
     "measures",
@@ -29,12 +31,15 @@ ROOMS = (
     "report",
     "study",
     "embed",
+    "export",
     "maps",
+    "machine",
 )
 """From the ground floor up: a room imports itself and those before it."""
 MOST_LINES, MOST_FILES = 4000, 20
 """Of a room with its folders, and of one folder's own."""
 ONLY_IN = {
+    "fsspec": "pipeline.remote.objects",
     "openslide": "pipeline.slides.read.reader",
     "cv2": "pipeline.tiles.opencv",
     "torch_tensorrt": "pipeline.teachers.engines.tensorrt",

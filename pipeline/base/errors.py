@@ -96,6 +96,12 @@ class StoreReadOnly(StoreError):
     """The store may be read but not written."""
 
 
+class RemoteError(StoreError):
+    """The bucket behind the store does not answer, refuses, or holds other bytes than it says."""
+
+    passing = True
+
+
 class TeacherError(HistillError):
     """The teacher cannot be built, loaded or trusted."""
 
@@ -122,6 +128,10 @@ class StudyError(HistillError):
 
 class EmbedError(HistillError):
     """Images cannot be embedded as asked."""
+
+
+class ExportError(HistillError):
+    """What is to be handed to another tool cannot be written as asked."""
 
 
 class MapError(HistillError):

@@ -17,8 +17,13 @@ from pipeline.base.types import Json
 
 
 def write_json(path: Path | str, value: Json) -> None:
-    """Write JSON (sorted keys, final newline) atomically; NaN is refused, since other readers choke on it."""
-    write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n")
+    """Write JSON as `as_json` gives it, with a final newline, atomically."""
+    write_atomic(path, as_json(value).encode() + b"\n")
+
+
+def as_json(value: Json) -> str:
+    """With sorted keys; NaN is refused, since other readers choke on it."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
 
 
 def write_atomic(path: Path | str, data: bytes) -> None:

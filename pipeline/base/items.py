@@ -7,9 +7,9 @@ The files are described in docs/artifacts.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from pipeline.base.errors import ManifestError
 from pipeline.base.manifest import Item, Manifest
@@ -24,7 +24,7 @@ Level = tuple[int, int, float]
 
 
 class SlideFile(Item):
-    """What a slide's own file, or folder of images, says; `mask` and `coords` are digests of the files beside it.
+    """What a slide's own file, or folder of images, says; `mask`, `coords`, `features`: digests of the files beside it.
 
     A folder has no size in pixels and no levels, and an `mpp` (um per level-0 pixel, x and y) only from the table.
     """
@@ -39,6 +39,8 @@ class SlideFile(Item):
     nbytes: int
     mask: str | None = None
     coords: str | None = None
+    features: str | None = None
+    rare: ClassVar[tuple[str, ...]] = (*Item.rare, "features")
 
 
 class OfSlide(Item):
@@ -67,6 +69,7 @@ class TilesItem(OfSlide):
     `dropped` counts what was left out by reason, `labels` the tiles that have each label. `reader` is how pixels were
     read and `as_scanned` how many tiles are the file's own JPEG; a folder of images has neither, and no tissue area.
     `remarks` are for people: what took much of its tissue, and what is odd about its mask or its coordinates.
+    `features` is the digest of the file of answers that the table names for these tiles.
     """
 
     tissue_mm2: float | None
@@ -75,6 +78,8 @@ class TilesItem(OfSlide):
     reader: str | None = None
     as_scanned: int | None = None
     remarks: tuple[str, ...] = ()
+    features: str | None = None
+    rare: ClassVar[tuple[str, ...]] = (*Item.rare, "features")
 
 
 class TokensItem(OfSlide):
@@ -103,8 +108,27 @@ class TilesSummary(Frozen):
     nbytes: int = 0
 
 
+class ImportedFacts(Frozen):
+    """Where answers come from that were not computed here: the `tool`, its `encoder` as it is named there, the `dtype`.
+
+    `mean_cosine` and `worst_cosine` are of the teacher's own answers to `checked_tiles` of these tiles with the
+    imported ones, standardised; without a teacher to ask they are None, and `why` says why.
+    """
+
+    tool: str
+    encoder: str | None
+    dtype: str
+    checked_tiles: int = 0
+    mean_cosine: float | None = None
+    worst_cosine: float | None = None
+    why: str = ""
+
+
 class TokensSummary(Frozen):
-    """Of all answered slides: `views` of a train tile, `width` channels, `tokens` a tile; `nbytes` in the store."""
+    """Of all answered slides: `views` of a train tile, `width` channels, `tokens` a tile; `nbytes` in the store.
+
+    `imported` is None where the teacher has answered here.
+    """
 
     slides: int = 0
     tiles: int = 0
@@ -112,6 +136,13 @@ class TokensSummary(Frozen):
     width: int = 0
     tokens: int = 0
     nbytes: int = 0
+    imported: ImportedFacts | None = None
+
+    @model_serializer(mode="wrap")
+    def _told(self, handler: SerializerFunctionWrapHandler) -> dict[str, Json]:
+        """Without an `imported` that says nothing."""
+        told: dict[str, Json] = handler(self)
+        return told if self.imported else {name: value for name, value in told.items() if name != "imported"}
 
 
 class TeacherFacts(BaseModel):

@@ -12,7 +12,7 @@ can be read all the same (`Outline`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
@@ -75,12 +75,14 @@ class Item(ItemName):
     model_config = ConfigDict(frozen=True, extra="forbid")
     digest: str
     n: int = 0
+    rare: ClassVar[tuple[str, ...]] = ("recipe_key",)
+    """Fields that are written only where they say something, so that a form that lacks them is the same form."""
 
     @model_serializer(mode="wrap")
     def _told(self, handler: SerializerFunctionWrapHandler) -> dict[str, Json]:
-        """Without a `recipe_key` that is the manifest's."""
+        """Without the `rare` fields that say nothing: a `recipe_key` that is the manifest's."""
         told: dict[str, Json] = handler(self)
-        return told if self.recipe_key else {name: value for name, value in told.items() if name != "recipe_key"}
+        return {name: value for name, value in told.items() if value or name not in self.rare}
 
 
 class Outline(BaseModel):

@@ -7,9 +7,12 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from typing_extensions import TypedDict
 
 from pipeline.base.errors import StoreFull, StoreReadOnly
 from pipeline.base.files import open_to, umask
@@ -22,6 +25,13 @@ _HASHED_ALONE = 8 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 """What the system says where there is no room, and where one may not write."""
+
+
+class StoredFile(TypedDict):
+    """What item.json says of a file."""
+
+    nbytes: int
+    sha256: str
 
 
 def file_sha256(path: Path) -> str:
@@ -92,3 +102,14 @@ def store_errors(where: Path) -> Iterator[None]:
             )
             raise StoreReadOnly(f"cannot write: {error.strerror}", where=str(where), fix=fix) from error
         raise
+
+
+def require_group_umask(root: Path) -> None:
+    """In a store that a group writes (docs/sharing.md), what is written has to be the group's to write too."""
+    try:
+        mode = root.stat().st_mode
+    except FileNotFoundError:
+        return
+    if mode & stat.S_ISGID and mode & stat.S_IWGRP and umask() & stat.S_IWGRP:
+        what = f"a group shares this store, and your umask {umask():03o} would keep what you write from them"
+        raise StoreReadOnly(what, where=str(root), fix="say `umask 002` first; in ~/.profile, for all that is to come")

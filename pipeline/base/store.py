@@ -17,22 +17,36 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import TypeAlias
 
-from pipeline.base.errors import CorruptItem, MissingItem, StoreError, StoreReadOnly
-from pipeline.base.files import umask, write_atomic, write_json
+from pipeline.base.elsewhere import Remote
+from pipeline.base.errors import CorruptItem, MissingItem, StoreError
+from pipeline.base.files import write_atomic, write_json
 from pipeline.base.living import unfinished
 from pipeline.base.living.owners import LEASE_S
 from pipeline.base.living.runs import hold
 from pipeline.base.manifest import ItemName, Outline
-from pipeline.base.partials import ITEM_FILE, describe, file_sha256, store_errors, sync_folder, sync_tree
+from pipeline.base.partials import (
+    ITEM_FILE,
+    StoredFile,
+    describe,
+    file_sha256,
+    require_group_umask,
+    store_errors,
+    sync_folder,
+    sync_tree,
+)
 from pipeline.base.types import Recipe
 
+Folder: TypeAlias = Path | str
+FETCHED = ".fetched"
+"""After an item's key, the name of what is being fetched of it among the partials."""
+ALL = "[!.]*"
+"""Every folder but hidden ones."""
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -40,13 +54,6 @@ def recipe_key(recipe: Recipe) -> str:
     """32 hex digits of the sha256 of the recipe's canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-class StoredFile(TypedDict):
-    """What item.json says of a file."""
-
-    nbytes: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -81,13 +88,16 @@ class Ref:
 class Store:
     """A folder of committed items, and others (`bases`) whose items are read and never touched.
 
+    Where a bucket is behind it (`remote`), what none of them has is fetched from there when its path is asked for.
     Cheap to make and to pickle: it holds only paths, and whether code that others made may be loaded (`trust`).
     """
 
-    def __init__(self, root: Path | str, bases: Iterable[Path | str] = (), *, trust: bool = False) -> None:
+    def __init__(
+        self, root: Folder, bases: Iterable[Folder] = (), *, trust: bool = False, remote: Remote | None = None
+    ):
         self.root = Path(root).expanduser().absolute()
         self.bases = tuple(Path(base).expanduser().absolute() for base in bases)
-        self.trust = trust
+        self.trust, self.remote = trust, remote
 
     @classmethod
     def find(cls, configured: str | None = None, bases: Iterable[str] = (), *, trust: bool = False) -> Store:
@@ -107,13 +117,21 @@ class Store:
         return found
 
     def path(self, ref: Ref) -> Path:
-        """Where the item is, here or in a base, or would be here."""
-        own = self.own_path(ref)
-        if self.bases and not (own / ITEM_FILE).is_file():
-            for base in self.bases:
-                if (base / str(ref) / ITEM_FILE).is_file():
-                    return base / str(ref)
-        return own
+        """Where the item is, here or in a base, or would be here; what the bucket alone has is fetched first."""
+        folder = self._found(ref)
+        if folder is None and self.remote is not None and self.remote.has(ref):
+            folder = self.remote.bring(ref, self)
+        return folder or self.own_path(ref)
+
+    def is_here(self, ref: Ref) -> bool:
+        """Whether the item is in this store or in a base, complete, whatever the bucket has."""
+        return self._found(ref) is not None
+
+    def _found(self, ref: Ref) -> Path | None:
+        for folder in (self.own_path(ref), *(base / str(ref) for base in self.bases)):
+            if (folder / ITEM_FILE).is_file():
+                return folder
+        return None
 
     def own_path(self, ref: Ref) -> Path:
         """Where the item is or would be in the store that is written, whatever bases have."""
@@ -124,13 +142,18 @@ class Store:
         """The folder of the store that the item is in: this one's or a base's."""
         return self.path(ref).parents[2]
 
-    def recipes(self, kind: str, key: str = "[!.]*") -> list[Path]:
-        """The folders of a kind's recipes, or of the one with this key, here and then in the bases."""
+    def recipes(self, kind: str, key: str = ALL) -> list[Path]:
+        """The folders of a kind's recipes, or of the one with this key, here and then in the bases.
+
+        Of all of a kind those of the bucket are among them, as folders here with their recipe.json.
+        """
+        if self.remote is not None and key == ALL:
+            self.remote.learn(kind, self.root)
         return [path for root in (self.root, *self.bases) for path in sorted((root / kind).glob(key))]
 
     def has(self, ref: Ref) -> bool:
-        """Whether the item is there, complete."""
-        return (self.path(ref) / ITEM_FILE).is_file()
+        """Whether the item is there, complete: here, in a base, or in the bucket."""
+        return self.is_here(ref) or (self.remote is not None and self.remote.has(ref))
 
     def open(self, ref: Ref, *, remedy: str) -> Path:
         """The committed item's folder. Raises `MissingItem` with what would make it again."""
@@ -148,27 +171,28 @@ class Store:
 
     def digest(self, ref: Ref) -> str:
         """sha256 (32 hex digits) over the names, sizes and checksums of the item's files."""
-        return hashlib.sha256((self.path(ref) / ITEM_FILE).read_bytes()).hexdigest()[:32]
+        return hashlib.sha256(self._item_file(ref)).hexdigest()[:32]
 
     @contextlib.contextmanager
-    def write(self, ref: Ref, recipe: Recipe, *, resume: bool = False) -> Iterator[Path]:
+    def write(self, ref: Ref, recipe: Recipe, *, resume: bool = False, fetched: bool = False) -> Iterator[Path]:
         """Write one item: yields a folder to fill, commits it when the block ends well.
 
         With `resume`, the folder may hold what a killed writer of the same item had finished; a failing block then
         keeps the folder too. Files in it must therefore be written atomically (a name that exists is a whole file). If
-        someone else commits the item meanwhile, this copy is dropped. Raises `StoreFull` and `StoreReadOnly`.
+        someone else commits the item meanwhile, this copy is dropped. What is `fetched` has partials of its own, which
+        no maker goes on in, nor a fetch in a maker's. Raises `StoreFull` and `StoreReadOnly`.
         """
         final = self.own_path(ref)
         with store_errors(final):
-            _require_group_umask(self.root)
+            require_group_umask(self.root)
             final.parent.mkdir(parents=True, exist_ok=True)
             if not (final.parent / "recipe.json").exists():
                 write_json(final.parent / "recipe.json", dict(recipe))
-            claim = unfinished.claim(final.parent, ref.item, resume=resume)
+            claim = unfinished.claim(final.parent, f"{ref.item}{FETCHED if fetched else ''}", resume=resume)
             partial = claim.folder
             try:
                 yield partial
-                if self.has(ref):
+                if self.is_here(ref):
                     shutil.rmtree(partial, ignore_errors=True)
                     return
                 write_atomic(partial / ITEM_FILE, describe(partial))
@@ -219,7 +243,7 @@ class Store:
 
     def nbytes(self, ref: Ref) -> int:
         """Bytes of the item's files, as committed."""
-        return sum(entry["nbytes"] for entry in self._files(ref).values())
+        return sum(entry["nbytes"] for entry in self.files(ref).values())
 
     def verify(self, ref: Ref) -> None:
         """Compare every file with its checksum. Raises `CorruptItem` that names each differing file."""
@@ -230,7 +254,7 @@ class Store:
     def faults(self, ref: Ref) -> dict[str, str]:
         """What is wrong with each of the item's files that is not as it was committed, by name."""
         wrong = {}
-        for name, entry in self._files(ref).items():
+        for name, entry in self.files(ref).items():
             file = self.path(ref) / name
             if not file.is_file():
                 wrong[name] = "is missing"
@@ -267,22 +291,19 @@ class Store:
             shutil.rmtree(dying)
         return True
 
-    def _files(self, ref: Ref) -> dict[str, StoredFile]:
+    def files(self, ref: Ref) -> dict[str, StoredFile]:
+        """What its item.json says of each of its files, by name."""
+        return dict(json.loads(self._item_file(ref)))
+
+    def _item_file(self, ref: Ref) -> bytes:
+        """item.json, from the bucket where only that has the item: the item itself is not fetched for it."""
+        folder = self._found(ref)
+        if folder is None and self.remote is not None and self.remote.has(ref):
+            return self.remote.item_file(ref)
         try:
-            return dict(json.loads((self.path(ref) / ITEM_FILE).read_bytes()))
+            return ((folder or self.own_path(ref)) / ITEM_FILE).read_bytes()
         except FileNotFoundError:
             raise MissingItem("the store does not hold this item", where=str(self.path(ref))) from None
-
-
-def _require_group_umask(root: Path) -> None:
-    """In a store that a group writes (docs/sharing.md), what is written has to be the group's to write too."""
-    try:
-        mode = root.stat().st_mode
-    except FileNotFoundError:
-        return
-    if mode & stat.S_ISGID and mode & stat.S_IWGRP and umask() & stat.S_IWGRP:
-        what = f"a group shares this store, and your umask {umask():03o} would keep what you write from them"
-        raise StoreReadOnly(what, where=str(root), fix="say `umask 002` first; in ~/.profile, for all that is to come")
 
 
 def dvc_root(here: Path | None = None) -> Path:

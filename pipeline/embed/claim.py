@@ -1,55 +1,48 @@
-"""One slide's files being written: hidden, locked by their living owner, renamed when they are whole.
+"""One slide's files being written: hidden, owned by their living maker, renamed when they are whole.
 
-Several processes may write to one folder: who holds the lock makes the slide, and the others go on to the next. The
-kernel gives the lock back when its owner dies, however it dies, so that the next process begins that slide anew.
+    .<file>.partial/<uuid>.owner     its maker's, for as long as it lives (pipeline/base/living)
+    .<file>.partial/<uuid>/<i>/…     the i-th of the slide's files
+
+Several processes, on any machines, may write to one folder: who owns the slide makes it, and the others go on to the
+next. What a dead owner left goes when somebody else begins that slide.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import EmbedError
+from pipeline.base.living import unfinished
 from pipeline.base.partials import FULL, READ_ONLY, sync_tree
-
-_LOCK_FILE = ".lock"
 
 
 class Claim:
     """The right to write `finals`, the last of which says whose they are. `take` gives it out."""
 
-    def __init__(self, finals: Sequence[Path], folder: Path, lock: int) -> None:
-        self.finals, self._folder, self._lock = tuple(finals), folder, lock
+    def __init__(self, finals: Sequence[Path], owned: unfinished.Claim) -> None:
+        self.finals, self._owned = tuple(finals), owned
 
     @classmethod
     def take(cls, finals: Sequence[Path]) -> Claim | None:
         """None where another process, or another thread, has it. Raises `EmbedError` where nothing can be written."""
         final = finals[-1]
-        folder = final.with_name(f".{final.name}.partial")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = _lock(folder)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            owned = unfinished.claim_alone(final.with_name(f".{final.name}.partial"))
         except OSError as error:
             raise written(error, final) from error
-        if lock is None:
-            return None
-        for path in folder.iterdir():
-            # Of an owner that died.
-            if path.name != _LOCK_FILE:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        return cls(finals, folder, lock)
+        return None if owned is None else cls(finals, owned)
 
     @property
     def partials(self) -> tuple[Path, ...]:
         """Where to write, for each of `finals` a path of the same name."""
-        return tuple(self._folder / str(i) / final.name for i, final in enumerate(self.finals))
+        return tuple(self._owned.folder / str(i) / final.name for i, final in enumerate(self.finals))
 
     def commit(self) -> None:
         """Put what was written in its place, and give the right back."""
-        sync_tree(self._folder)
+        sync_tree(self._owned.folder)
         for partial, final in zip(self.partials, self.finals, strict=True):
             if not partial.exists():
                 continue
@@ -61,25 +54,7 @@ class Claim:
 
     def release(self) -> None:
         """Give the right back, and leave nothing."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        os.close(self._lock)
-
-
-def _lock(folder: Path) -> int | None:
-    """An open, locked file descriptor, or None where somebody alive has it, or has just removed the folder."""
-    try:
-        handle = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    if os.fstat(handle).st_nlink == 0:
-        os.close(handle)
-        return None
-    return handle
+        self._owned.drop()
 
 
 def written(error: OSError, where: Path) -> EmbedError:

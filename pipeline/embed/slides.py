@@ -97,7 +97,7 @@ def _encoder(wanted: Wanted, params: EmbedParams, threads: int) -> tuple[Facts, 
         return encoder.facts, lambda: encoder
     shipped = Shipped.of_folder(wanted.student)
     facts = Facts(
-        name=f"histill-{shipped.architecture}-{shipped.digest[:8]}",
+        name=shipped.name,
         digest=shipped.digest,
         width=shipped.width,
         input_px=shipped.input_px,

@@ -20,7 +20,7 @@ from pipeline.params.tokens import TokensParams
 from pipeline.teachers.engines import Eager, pick_device
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.teacher import Teacher
-from pipeline.tokens.recipe import one_view_key, tokens_recipe
+from pipeline.tokens.recipe import IMPORTED, one_view_key, tokens_recipe
 from pipeline.tokens.stage import make_tokens
 
 FIX = "set `tokens` in params.yaml as it was when the tokens were made, or: dvc repro tokens student"
@@ -52,7 +52,10 @@ class TeacherSource:
             return refs
         teacher = self.load(tokens, store).teacher
         # `auto` may mean another precision on this machine than on the one that made the tokens.
-        update = {"precision": tokens.precision, "on_error": "fail"}
+        update: dict[str, str] = {"precision": tokens.precision, "on_error": "fail"}
+        if IMPORTED in tokens.recipe:
+            # What was taken as it is has no patch tokens, and a set's would be compared with nothing.
+            update["patch"] = "none"
         params = self.params.one_view.model_copy(update=update)
         of_sets = TilesManifest(recipe_key=tiles.recipe_key, recipe=tiles.recipe, items=tuple(missing))
         # Ahead of the work: by another recipe the calibration would be another, and there may be no train tile for it.

@@ -15,6 +15,11 @@ class StoreParams(Section):
     base: tuple[str, ...] = ()
     """Folders of other stores, which are read and never written: what is there is used, what is new goes to `root`.
     HISTILL_STORE_BASE wins over this."""
+    remote: str | None = None
+    """A bucket behind the store, as `s3://bucket/prefix`, without credentials: what the store lacks is fetched from
+    there, an item at a time. HISTILL_STORE_REMOTE wins over this, and `none` there means none."""
+    push: bool = True
+    """At a stage's end, send to the bucket what the stage has found or made and the bucket lacks."""
     trust: bool = False
     """Load code that others have put there, as built TensorRT engines are; else each user builds their own."""
 

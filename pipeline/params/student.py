@@ -43,9 +43,11 @@ class MixParams(Section):
 class InputParams(Section):
     """What is done to the student's tile while its target stays that of the clean one: what it must not depend on.
 
-    Each tile draws its own amounts, evenly up to the largest named here; 0 (null) leaves a change out. Published: stain
-    0.05 (light) and 0.2 (strong), brightness 0.35, contrast 0.5 (Tellez et al. 2019, "Quantifying the effects of data
-    augmentation and stain color normalization", Medical Image Analysis 58).
+    Each tile draws its own amounts, evenly up to the largest named here; 0 (null) leaves a change out. The group of
+    Tellez et al. 2019 ("Quantifying the effects of data augmentation and stain color normalization", Medical Image
+    Analysis 58) has in its code, for tiles of 128 px: stain scale and shift 0.05 (`hed-light`; 0.2 in `hed-strong`),
+    brightness 0.35, contrast 0.5, noise 0.1, blur 1 px (github.com/DIAGNijmegen/pathology-he-auto-augment,
+    data_augmentation.py; its shift is in a density of its own, so of 0.05 only the order of size carries over).
     """
 
     share: Fraction = 1.0
@@ -96,6 +98,8 @@ class StudentParams(Section):
     """What is matched; see below."""
     standardise: Literal["channel", "phi-s"] = "channel"
     """CLS targets: each channel by its own deviation, or rotated so that all are alike (PHI-S)."""
+    head_hidden: Positive | None = None
+    """Channels of a second linear layer before the last, with batch norm, while it trains; exported as one layer."""
     adapter: Literal["attention", "fuse", "bilinear", "pool"] = "attention"
     """From the student's feature maps to the teacher's token grid."""
     mix: MixParams = MixParams()

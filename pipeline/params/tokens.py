@@ -46,6 +46,17 @@ class GateParams(Section):
     """The same of an engine in fp32."""
 
 
+class ImportedParams(Section):
+    """Features that another tool has computed (`features` in slides.csv): are they the teacher's answers?"""
+
+    check_tiles: Annotated[int, Field(ge=0)] = 64
+    """Tiles that the teacher is asked about, evenly spread over the slides; 0 asks about none."""
+    min_cosine: Fraction = 0.9
+    """Least mean cosine of its answers with the features, both standardised."""
+    below: Literal["refuse", "keep"] = "refuse"
+    """refuse: nearer or not at all; keep: take them as they are, and say so."""
+
+
 class TokensParams(Section):
     """The teacher, and how its answers are kept."""
 
@@ -75,6 +86,8 @@ class TokensParams(Section):
     """Dihedral views of every train tile the teacher answers; 1 = the tile as it is, as held-out ones have it."""
     augment: AugmentParams = AugmentParams()
     """Further views with random crops and stain; see below."""
+    imported: ImportedParams = ImportedParams()
+    """Features made elsewhere; see below."""
     calibration_tiles: Annotated[int, Field(ge=8)] = 256
     """Tiles that the frozen mean and deviation of each channel are taken from."""
     batch_size: Positive = 32

@@ -133,7 +133,7 @@ def _file(source: Source) -> SlideFile:
             mpp_from=slide.mpp_from,
             levels=tuple((width, height, downsample) for (width, height), downsample in levels),
             nbytes=identity.nbytes,
-            **beside_identity(source.mask, source.coords),
+            **beside_identity(source.mask, source.coords, source.features),
         )
 
 

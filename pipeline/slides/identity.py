@@ -56,9 +56,9 @@ def folder_identity(folder: Path) -> Identity:
     return Identity(digest.hexdigest()[:32], nbytes)
 
 
-def beside_identity(mask: Path | None, coords: Path | None) -> dict[str, str]:
-    """{`mask`, `coords`: 32 hex digits of the sha256} of the files that the table names beside a slide."""
-    files = {"mask": mask, "coords": coords}
+def beside_identity(mask: Path | None, coords: Path | None, features: Path | None = None) -> dict[str, str]:
+    """{`mask`, `coords`, `features`: 32 hex digits of the sha256} of the files that the table names beside a slide."""
+    files = {"mask": mask, "coords": coords, "features": features}
     return {name: _content(path)[:32] for name, path in files.items() if path is not None}
 
 

@@ -19,7 +19,8 @@ class Source:
     """One slide here: a slide file, a folder of images, or a synthetic slide in the store.
 
     `mpp` is the table's, or how to do without (see table.Mpp); `label_map` a PNG of class indices at level 0 (see
-    demo.CLASSES); `mask` and `coords` are the slide's own tissue mask and tiling, where the table names them.
+    demo.CLASSES); `mask`, `coords` and `features` are the slide's own tissue mask, its tiling and the
+    answers to that, where the table names them.
     """
 
     slide_id: str
@@ -29,6 +30,7 @@ class Source:
     label_map: Path | None = None
     mask: Path | None = None
     coords: Path | None = None
+    features: Path | None = None
 
 
 def sources(table: Path, store: Store, params: SlidesParams) -> dict[str, Source]:
@@ -47,18 +49,20 @@ def sources(table: Path, store: Store, params: SlidesParams) -> dict[str, Source
 
 def locate(row: Row, table: Path, store: Store, params: SlidesParams) -> Source:
     """Find one row's pixels, its mask and its coordinates. Raises `SlideRefused` where they are not here."""
-    mask, coords = (_beside(name, row, table) if name else None for name in (row.mask, row.coords))
+    mask, coords, features = (
+        _beside(name, row, table) if name else None for name in (row.mask, row.coords, row.features)
+    )
     if row.path.startswith("demo:"):
         if row.demo is None:
             raise SlideRefused(f"no such demo slide: {row.path}", where=row.slide_id, fix="demo:1, demo:2, …")
         folder = ensure_demo_slide(row.demo, params.demo_px, store)
-        return Source(row.slide_id, "demo", folder / SLIDE_FILE, row.mpp, folder / LABELS_FILE, mask, coords)
+        return Source(row.slide_id, "demo", folder / SLIDE_FILE, row.mpp, folder / LABELS_FILE, mask, coords, features)
     path = _beside(row.path, row, table)
     if not path.is_dir():
         mpp: Mpp = "objective" if row.mpp is None and params.mpp_from_objective else row.mpp
-        return Source(row.slide_id, "file", path, mpp, None, mask, coords)
-    if mask or coords:
-        what = "a folder of images takes no mask and no coords"
+        return Source(row.slide_id, "file", path, mpp, None, mask, coords, features)
+    if mask or coords or features:
+        what = "a folder of images takes no mask, no coords and no features"
         raise SlideRefused(what, where=row.slide_id, fix="its images are its tiles; leave those cells empty")
     return Source(row.slide_id, "folder", path, row.mpp)
 

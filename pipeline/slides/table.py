@@ -1,9 +1,10 @@
 """slides.csv: one row a slide, read strictly and written so that it reads back the same.
 
-Columns: `path` (required), `slide_id`, `mpp`, `label`, `split`, `patient`, `mask` (a tissue mask made elsewhere) and
-`coords` (a tiling made elsewhere). Lines that start with `#` are comments. Cells are parted by commas, or by semicolons
-or tabs where the header is, as spreadsheets in much of Europe write them. A problem of one row refuses that row; a
-problem of the header or the file refuses the table.
+Columns: `path` (required), `slide_id`, `mpp`, `label`, `split`, `patient`, `mask` (a tissue mask made elsewhere),
+`coords` (a tiling made elsewhere) and `features` (a teacher's answers to just those tiles, made elsewhere). Lines that
+start with `#` are comments. Cells are parted by commas, or by semicolons or tabs where the header is, as spreadsheets
+in much of Europe write them. A problem of one row refuses that row; a problem of the header or the file refuses the
+table.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from pipeline.params.base import MISSING
 from pipeline.slides.cells import class_of, one_spelling, present, rows_of, without_index
 from pipeline.slides.ids import DEMO, Names, default_id
 
-COLUMNS = ("path", "slide_id", "mpp", "label", "split", "patient", "mask", "coords")
-RARE = ("mask", "coords")
+COLUMNS = ("path", "slide_id", "mpp", "label", "split", "patient", "mask", "coords", "features")
+RARE = ("mask", "coords", "features")
 """Columns that are written only where a row has a value in them."""
 VERBATIM = ("path", "slide_id")
 """Columns of which any text is a value."""
@@ -50,6 +51,7 @@ class Row:
     patient: str | None = None
     mask: str | None = None
     coords: str | None = None
+    features: str | None = None
 
     @property
     def demo(self) -> int | None:
@@ -198,6 +200,7 @@ def _row(header: list[str], cells: list[str], line: int, given_ids: dict[str, in
         patient=value.get("patient"),
         mask=value.get("mask"),
         coords=value.get("coords"),
+        features=value.get("features"),
     )
 
 

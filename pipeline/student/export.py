@@ -17,6 +17,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -37,8 +38,10 @@ from pipeline.student.shipped import (
     ADAPTER_WEIGHTS_FILE,
     CARD_FILE,
     CONFIG_FILE,
+    MADE,
     ONNX_FILE,
     WEIGHTS_FILE,
+    Made,
 )
 from pipeline.student.targets import Standardiser
 from pipeline.teachers.engines.onnx_file import write_onnx
@@ -115,6 +118,7 @@ def timm_config(student: Student, facts: StudentFacts) -> Mapping[str, Json]:
             # Named, timm drops it for another num_classes without a word: 0 then gave the penultimate layer.
             "classifier": None,
         },
+        MADE: asdict(Made(facts.teacher.name, facts.tile_px, facts.target_mpp)),
     }
 
 

@@ -218,13 +218,17 @@ class Training:
                 module.eval()
 
     def final(self) -> Distiller:
-        """The moving average (or the last weights without one), batch norm measured, in evaluation mode, on the CPU."""
+        """The moving average (or the last weights without one), batch norm measured, in evaluation mode, on the CPU.
+
+        An expanded head is one layer in it.
+        """
         model = self.raw if self.average is None else self.average.module
         assert isinstance(model, Distiller)
         if not self.params.freeze_batch_norm:
             self._measure_batch_norm(model)
         distiller = model.eval().cpu()
         distiller.autocast = None
+        distiller.student.fold_head()
         return distiller
 
     @torch.no_grad()

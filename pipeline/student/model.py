@@ -3,7 +3,8 @@
 timm's EfficientViT computes its attention, and the division in it, in fp32 whatever autocast says
 (`timm.models.efficientvit_mit.LiteMLA`), without which fp16 gives NaN; nothing here needs to repeat it.
 
-Shapes: N tiles, H = W = `input_px`, C channels of a stage, T teacher positions, D teacher width.
+Shapes: N tiles, H = W = `input_px`, C channels of a stage, T teacher positions, D teacher width,
+F the student's features, H (of a head) its hidden channels.
 """
 
 from __future__ import annotations
@@ -77,6 +78,25 @@ class Student(nn.Module):
             raise TrainingError(what, where=name, fix="choose another student.model (efficientvit_b0 …)")
         return layer
 
+    def expand_head(self, hidden: int, seed: int) -> None:
+        """Put two linear layers with batch norm between them in the last one's place, their weights drawn by `seed`."""
+        last = self.last
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = expanded(last, hidden)
+        self._put_last(last, head.to(last.weight.device))
+
+    def fold_head(self) -> None:
+        """Put the one linear layer in their place that answers as both do in evaluation mode; without them, nothing."""
+        head = self.backbone.get_classifier()
+        if isinstance(head, nn.Sequential):
+            self._put_last(head, folded(head))
+
+    def _put_last(self, old: nn.Module, new: nn.Module) -> None:
+        (name,) = [name for name, module in self.backbone.named_modules() if module is old]
+        parent, _, own = name.rpartition(".")
+        setattr(self.backbone.get_submodule(parent), own, new)
+
     def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Take the mean and deviation of red, green and blue, 0 to 1, from what weights were trained with."""
         self.backbone.pretrained_cfg = {**self.backbone.pretrained_cfg, "mean": tuple(mean), "std": tuple(std)}
@@ -138,6 +158,35 @@ class Student(nn.Module):
             raise TrainingError(f"it answers {shape} for one tile, not (1, {width})", where=model, fix=fix)
         found = {tuple(m.shape[-2:]): Stage(i, m.shape[1], (m.shape[2], m.shape[3])) for i, m in enumerate(maps)}
         return tuple(sorted(found.values(), key=lambda stage: stage.index)[-N_STAGES:])
+
+
+def expanded(last: nn.Linear, hidden: int) -> nn.Sequential:
+    """Two linear layers with batch norm between them, of as many inputs and outputs as `last`: F -> `hidden` -> D.
+
+    While it is trained a product of two matrices takes other steps than one, and the norm gives each direction of the
+    student's features the same say whatever its spread; what it can say is the same, and it is shipped as one layer.
+    Sources: a linear projector with batch norm in distillation of features, Miles and Mikolajczyk ("Understanding the
+    role of the projector in knowledge distillation", AAAI 2024); wider linear layers folded after training, Guo et al.
+    ("ExpandNets", NeurIPS 2020).
+    """
+    return nn.Sequential(
+        nn.Linear(last.in_features, hidden, bias=False), nn.BatchNorm1d(hidden), nn.Linear(hidden, last.out_features)
+    )
+
+
+@torch.no_grad()
+def folded(head: nn.Sequential) -> nn.Linear:
+    """The one layer that answers what `expanded`'s three answer in evaluation mode, in float64 and then rounded."""
+    into, norm, out = head
+    assert isinstance(into, nn.Linear) and isinstance(norm, nn.BatchNorm1d) and isinstance(out, nn.Linear)
+    assert norm.running_var is not None and norm.running_mean is not None
+    gain_H = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    shift_H = norm.bias.double() - gain_H * norm.running_mean.double()
+    weight_DH = out.weight.double()
+    one = nn.Linear(into.in_features, out.out_features, device=out.weight.device)
+    one.weight.copy_((weight_DH * gain_H) @ into.weight.double())
+    one.bias.copy_(out.bias.double() + weight_DH @ shift_H)
+    return one
 
 
 class Distiller(nn.Module):

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.base.errors import StudentError
 from pipeline.base.partials import file_sha256
+from pipeline.base.types import Json
 
 CONFIG_FILE, WEIGHTS_FILE, ONNX_FILE, CARD_FILE = "config.json", "model.safetensors", "model.onnx", "README.md"
 ADAPTER_FILE, ADAPTER_WEIGHTS_FILE = "adapter.json", "adapter.safetensors"
 ADAPTER_FOLDER = "adapter"
 """Of these two: timm 1.0.16 to 1.0.28 fail on a folder with a second .safetensors in it (a NameError)."""
+MADE = "histill"
+"""Of config.json, what the student was made of; timm passes over it."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a student was distilled from: the teacher's name, and its tiles, `tile_px` a side at `target_mpp` um/px."""
+
+    teacher: str
+    tile_px: int
+    target_mpp: float | None
 
 
 @dataclass(frozen=True)
 class Shipped:
     """An exported student: its folder, timm's name of it, the side of its square input, mean and deviation of inputs in
-    0..1, the teacher's width D, and `digest`, 32 hex digits of its weights' sha256."""
+    0..1, the teacher's width D, `digest`, 32 hex digits of its weights' sha256, timm's further `arguments`, and what it
+    was made of (None of what an earlier Histill exported)."""
 
     folder: Path
     architecture: str
@@ -27,6 +41,13 @@ class Shipped:
     std: tuple[float, float, float]
     width: int
     digest: str
+    arguments: Mapping[str, Json] = field(default_factory=dict)
+    made: Made | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called as an encoder, unless it stands in for another."""
+        return f"histill-{self.architecture}-{self.digest[:8]}"
 
     @classmethod
     def of_folder(cls, folder: Path) -> Shipped:
@@ -38,10 +59,13 @@ class Shipped:
             mean, std = (tuple(float(value) for value in cfg[name]) for name in ("mean", "std"))
             side, width = int(cfg["input_size"][-1]), int(config["num_classes"])
             digest = file_sha256(folder / WEIGHTS_FILE)[:32]
+            arguments = dict(config.get("model_args") or {})
+            made = Made(**config[MADE]) if MADE in config else None
         except (OSError, ValueError, KeyError, TypeError) as error:
             fix = "export it again: dvc repro student"
             raise StudentError(f"not an exported student: {error!r}", where=str(folder), fix=fix) from None
-        return cls(folder, str(config["architecture"]), side, _three(mean), _three(std), width, digest)
+        name = str(config["architecture"])
+        return cls(folder, name, side, _three(mean), _three(std), width, digest, arguments, made)
 
 
 def require_student(folder: Path) -> None:

@@ -37,6 +37,7 @@ from pipeline.base.items import (
 )
 from pipeline.base.kept import Kept
 from pipeline.base.partials import file_sha256
+from pipeline.base.progress import console
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.tensors import save_tensors
 from pipeline.base.types import Json, Recipe
@@ -80,8 +81,8 @@ def train_student(
     the same answer; rank 0 alone writes. Raises `TrainingError` and the store's errors.
     """
     corpus = open_corpus(tiles, tokens, store, params.train_fraction)
-    _require_objectives(params, corpus)
     accelerator = make_accelerator()
+    params = with_objectives(params, corpus.dense, tell=accelerator.is_main_process)
     corpus, measured = _with_stains(corpus, tiles, params, store, accelerator)
     start = load_start(params, store)
     recipe = train_recipe(tokens, corpus, params, tiles.tile_px, accelerator.num_processes, start)
@@ -164,6 +165,7 @@ def kept_params(params: StudentParams) -> dict[str, Json]:
     Nor is where a student starts: that is in the recipe by its content.
     """
     on = {"mix": params.mix.kind != "none", "augment": params.augment.changes, "weights": False}
+    on["head_hidden"] = params.head_hidden is not None
     off = {name for name, is_on in on.items() if not is_on}
     student: dict[str, Json] = params.model_dump(mode="json", exclude=SITE_PARAMS | off)
     if not torch.cuda.is_available():
@@ -182,14 +184,19 @@ def precision_here() -> str:
     return "fp32" if autocast_dtype() is None else "bf16"
 
 
-def _require_objectives(params: StudentParams, corpus: Corpus) -> None:
-    """Raise `TrainingError` where nothing is to be learnt, or something that the cache does not hold."""
-    weights = params.objective
-    if not any(getattr(weights, name) for name in OBJECTIVES):
-        raise TrainingError("every objective has weight 0", where="student.objective", fix="give one a weight")
-    if weights.patch > 0 and not corpus.dense:
-        fix = "set student.objective.patch to 0, or tokens.patch to int8 and run the tokens stage again"
-        raise TrainingError("no patch tokens are cached (tokens.patch is none)", where="student.objective", fix=fix)
+def with_objectives(params: StudentParams, dense: bool, *, tell: bool = True) -> StudentParams:
+    """The params, `objective.patch` off where no patch tokens are cached (not `dense`): there is nothing to match.
+
+    Raises `TrainingError` where nothing is left to be learnt.
+    """
+    if params.objective.patch > 0 and not dense:
+        params = params.model_copy(update={"objective": params.objective.model_copy(update={"patch": 0.0})})
+        if tell:
+            console.print("student: no patch tokens are cached: objective.patch is off", soft_wrap=True)
+    if not any(getattr(params.objective, name) for name in OBJECTIVES):
+        what = "every objective has weight 0" if dense else "every objective but patch has weight 0"
+        raise TrainingError(what, where="student.objective", fix="give one a weight: student.objective.cls")
+    return params
 
 
 @dataclass(frozen=True)
@@ -229,6 +236,10 @@ def _run(folder: Path, subject: Subject, accelerator: Accelerator, log: Path | N
     if subject.start is not None:
         patch = patch_standardiser(corpus) if corpus.dense else None
         began = subject.start.into(distiller, params.adapter, cls, patch)
+    if params.head_hidden is not None:
+        distiller.student.expand_head(params.head_hidden, params.seed)
+        # What a start knew of the last layer is gone with it.
+        began = None if began is None else began.model_copy(update={"head": False})
     terms = Terms(params.objective, corpus, cls, accelerator.device, params.seed)
     training = Training(distiller, corpus, params, terms=terms, folder=folder, accelerator=accelerator, log=log)
     metrics = training.run()

@@ -211,4 +211,5 @@ def _item(slide: SlideItem, ref: Ref, store: Store) -> TilesItem:
         reader=meta.reader if isinstance(meta, SlideMeta) else None,
         as_scanned=meta.as_scanned if isinstance(meta, SlideMeta) else None,
         remarks=tuple(remarks(meta.n, meta.dropped, meta.remarks if isinstance(meta, SlideMeta) else ())),
+        features=slide.features,
     )

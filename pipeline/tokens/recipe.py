@@ -18,6 +18,8 @@ from pipeline.teachers.teacher import Teacher
 from pipeline.tokens.calibration import CALIBRATED_BY
 from pipeline.views import stores_fields
 
+IMPORTED = "imported"
+"""In a recipe: what made answers that were not computed here (room imports), and in which form."""
 DRAWN_BY = "drawn_by"
 """In a recipe of folders of images with random views: what these are drawn by."""
 RECIPE_VERSION = 2
@@ -49,12 +51,12 @@ def by_content(recipe: Recipe) -> Recipe:
 
 
 def one_view(recipe: Recipe) -> Recipe:
-    """The recipe with the tile as it is alone; of a recipe with one view, the same."""
-    of_views = ("augment", CALIBRATED_BY, DRAWN_BY)
-    return {name: value for name, value in recipe.items() if name not in of_views} | {"views": 1}
+    """The recipe with the tile as it is alone, computed here; of such a recipe with one view, the same."""
+    others = ("augment", CALIBRATED_BY, DRAWN_BY, IMPORTED)
+    return {name: value for name, value in recipe.items() if name not in others} | {"views": 1}
 
 
 def one_view_key(tokens: TokensManifest) -> str:
-    """The key of the recipe that tokens.json's held-out slides have, and data sets beside them."""
+    """The key of the recipe that tokens.json's held-out slides have, and data sets beside them; imported ones aside."""
     recipe = one_view(tokens.recipe)
     return tokens.recipe_key if recipe == tokens.recipe else recipe_key(recipe)

@@ -11,7 +11,7 @@ import typer
 from pipeline.base.errors import EmbedError
 from pipeline.base.items import TilesManifest
 from pipeline.base.store import Ref
-from stages.command import ARTIFACTS, Debug, errors, find_store, load
+from stages.command import ARTIFACTS, Debug, Exit, errors, find_store, load
 
 ONE_FILE = (".h5", ".npz", ".parquet")
 """An --out that ends so is a file of images; any other is a folder of slides."""
@@ -65,7 +65,10 @@ def embed(
     batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass, of a file of images.")] = 64,
     debug: Debug = False,
 ) -> None:
-    """Embed slides, one file each: histill embed SLIDES --out DIR; or images: histill embed FOLDER --out FILE.h5."""
+    """Embed slides, one file each in the folder --out; or images, into the one file --out.
+
+    histill embed /data/slides --out features --format clam
+    """
     with errors(debug):
         if out.suffix in ONE_FILE or (out.suffix and not out.is_dir()):
             from pipeline.embed.images import embed as embed_all
@@ -75,7 +78,7 @@ def embed(
             typer.echo(f"{done.n} images embedded in {out}")
             if done.named_in:
                 typer.echo(f"{done.left_out} left out, named in {done.named_in}", err=True)
-                raise typer.Exit(1)
+                raise typer.Exit(Exit.PARTLY)
             return
         if dense:
             fix = "leave out --dense; of images and tiles it is written: --out FILE.h5"
@@ -97,7 +100,7 @@ def embed(
         )
         outcome = embed_slides([Path(name) for name in what], wanted)
     if outcome.left_out:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.PARTLY)
 
 
 def _images_or_tiles(name: str) -> Path:

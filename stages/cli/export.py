@@ -14,6 +14,71 @@ from stages.command import Debug, errors, find_store, load
 export_cli = typer.Typer(no_args_is_help=True, help="Hand results to other tools.")
 
 
+class Tool(StrEnum):
+    """Who is to build the student."""
+
+    TRIDENT = "trident"
+    CLAM = "clam"
+    LAZYSLIDE = "lazyslide"
+    SLIDE2VEC = "slide2vec"
+    STAMP = "stamp"
+    EVA = "eva"
+    THUNDER = "thunder"
+
+
+@export_cli.command("adapter")
+def export_adapter(
+    tool: Annotated[Tool, typer.Option("--for", help="The tool that is to use the student.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to; several tools may share it.")],
+    student: Annotated[Path, typer.Option(help="An exported student.")] = Path("models/student"),
+    replace: Annotated[bool, typer.Option("--replace", help="Write over an adapter that was changed.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a file that builds the student in another tool, and the student beside it.
+
+    histill export adapter --for trident --out adapters
+    """
+    from pipeline.export.adapters import export_adapter as write
+
+    with errors(debug):
+        adapter = write(tool.value, student, out, replace=replace)
+        typer.echo(f"{adapter.file}{'' if adapter.written else ' (as it was)'}\n\n{adapter.usage}")
+
+
+@export_cli.command("hub")
+def export_hub(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to; a clone of the repository will do.")],
+    student: Annotated[Path, typer.Option(help="An exported student.")] = Path("models/student"),
+    repo: Annotated[str, typer.Option(help="What it will be called on the hub.")] = "OWNER/NAME",
+    base_model: Annotated[str | None, typer.Option(help="The teacher on the hub, where it is not known here.")] = None,
+    licence: Annotated[str | None, typer.Option("--license", help="The hub's name of the licence.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="A data set on the hub (repeat for more).")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Write over other files of the same names.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a folder to push to a model hub: the student, and its card with the metadata block.
+
+    histill export hub hub --repo lab/student
+    """
+    from pipeline.export.hub import export_hub as write
+    from pipeline.export.metadata import metadata_of
+    from pipeline.student.shipped import Shipped
+
+    with errors(debug):
+        metadata = metadata_of(Shipped.of_folder(student), base_model, licence, dataset or ())
+        folder = write(student, out, metadata, repo=repo, replace=replace)
+        typer.echo(f"{out}: wrote {', '.join(folder.written) or 'nothing'}")
+        if folder.as_it_was:
+            typer.echo(f"as it was: {', '.join(folder.as_it_was)}")
+        if not folder.figures:
+            typer.echo(
+                "the card has no figures: `dvc repro report` in the student's project makes one that has", err=True
+            )
+        whose = f"of {metadata.base_model}" if metadata.base_model else "of the teacher"
+        typer.echo(f"licence {metadata.licence}, {whose}: does it let you publish what was made of it?", err=True)
+        typer.echo(f'hf upload {repo} {out} .\ntimm.create_model("hf-hub:{repo}", pretrained=True)')
+
+
 class CoordsFormat(StrEnum):
     """Who is to read the coordinates."""
 
@@ -28,7 +93,10 @@ def export_coords(
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("coords"),
     debug: Debug = False,
 ) -> None:
-    """Write where each slide's tiles are, a file a slide, for TRIDENT, CLAM or QuPath."""
+    """Write where each slide's tiles are, a file a slide, for TRIDENT, CLAM or QuPath.
+
+    histill export coords --format qupath --out tiles
+    """
     from pipeline.tiles.coords.exporting import export_coords as write_all
 
     with errors(debug):

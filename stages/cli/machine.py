@@ -1,17 +1,11 @@
-"""`histill doctor`: what this machine is."""
+"""`histill doctor`: what this machine is, before a long run."""
 
 from __future__ import annotations
 
-import importlib
-import os
-
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from pipeline.base.files import free_bytes, human
-from pipeline.upkeep.locks import locks
-from stages.command import find_store
+from pipeline.base.files import as_json
+from stages.command import AsJson, Debug, Exit, errors
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -19,18 +13,25 @@ def add_to(cli: typer.Typer) -> None:
     cli.command()(doctor)
 
 
-def doctor() -> None:
-    """Say what this machine has and what Histill will use."""
-    import torch
+def doctor(json: AsJson = False, debug: Debug = False) -> None:
+    """Say of all that a run stands on whether it is well, or what it costs and how to mend it.
 
-    store = find_store()
-    space = human(free_bytes(store.root))
-    table = Table("what", "found", show_header=True)
-    for package in ("torch", "torchvision", "timm", "zarr", "openslide", "dvc"):
-        table.add_row(package, getattr(importlib.import_module(package), "__version__", "?"))
-    table.add_row("GPU", torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none: everything runs on CPU")
-    table.add_row("compute threads", str(torch.get_num_threads()))
-    table.add_row("store", f"{store.root} ({space} free)")
-    if store.root.is_dir() and os.access(store.root, os.W_OK):
-        table.add_row("store's locks", str(locks(store.root)))
-    Console().print(table)
+    histill doctor
+    """
+    with errors(debug):
+        from pipeline.machine.doctor import can_run, examine
+        from pipeline.machine.finding import Level
+
+        found = examine()
+    if json:
+        typer.echo(as_json({"can_run": can_run(found), "findings": [finding.model_dump() for finding in found]}))
+    else:
+        for finding in found:
+            typer.echo(f"{finding.level.value:<6} {finding.what:<14} {finding.found}")
+            if finding.level is not Level.OK:
+                typer.echo(f"{'':<22}{finding.cost}\n{'':<22}-> {finding.mend}")
+        n = sum(finding.level is not Level.OK for finding in found)
+        last = "the configured pipeline can run" if can_run(found) else "the configured pipeline cannot run"
+        typer.echo(f"{last}: {n} of {len(found)} lines are not ok")
+    if not can_run(found):
+        raise typer.Exit(Exit.ERROR)

@@ -56,7 +56,10 @@ def heatmap(
     tile_px: TilePx = None,
     debug: Debug = False,
 ) -> None:
-    """Draw what an encoder sees on a slide: a TIFF and a GeoJSON for QuPath, a PNG for people."""
+    """Draw what an encoder sees on a slide: a TIFF and a GeoJSON for QuPath, a PNG for people.
+
+    histill heatmap slide.svs 5000,6000 --by similarity
+    """
     with errors(debug):
         from pipeline.maps.colours import by_head, by_pca, by_similarity
         from pipeline.maps.heads import read_head
@@ -95,7 +98,10 @@ def similar(
     tile_px: TilePx = None,
     debug: Debug = False,
 ) -> None:
-    """Show the tiles most alike to the one at X,Y, as one picture and a table."""
+    """Show the tiles most alike to the one at X,Y, as one picture and a table.
+
+    histill similar slide.svs 5000,6000 /data/more_slides
+    """
     with errors(debug):
         from pipeline.maps.similar import most_alike, write_similar
         from pipeline.maps.source import embedded

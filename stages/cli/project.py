@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipeline.base.files import as_json
 from pipeline.slides.picture_folders import Grouping
-from stages.command import Debug, errors
+from stages.command import AsJson, Debug, errors
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -18,32 +20,46 @@ def add_to(cli: typer.Typer) -> None:
 
 
 def scan(
-    folder: Path,
+    folder: Annotated[Path, typer.Argument(help="Where the slides, or folders of images, are.")],
     folders: Annotated[
         Grouping, typer.Option(help="What folders of tiles side by side are: classes of one slide, or a slide each.")
     ] = Grouping.AUTO,
     debug: Debug = False,
 ) -> None:
-    """Print a slide table of all slides under FOLDER: histill scan DIR > slides.csv."""
+    """Print a slide table of all slides under FOLDER.
+
+    histill scan /data/slides > slides.csv
+    """
     from pipeline.slides.scan import scan as scan_folder
 
     with errors(debug):
         typer.echo(scan_folder(folder, folders), nl=False)
 
 
-def teachers() -> None:
-    """List the teachers that `tokens.teacher` knows by a short name, and what they want and give."""
+def teachers(json: AsJson = False) -> None:
+    """List the teachers that `tokens.teacher` knows by a short name, and what they want and give.
+
+    histill teachers
+    """
     from pipeline.teachers.listing import list_teachers
+    from pipeline.teachers.registry import TEACHERS
 
-    list_teachers()
+    if json:
+        entries = {name: {**asdict(replace(of, model_kwargs=dict(of.model_kwargs)))} for name, of in TEACHERS.items()}
+        typer.echo(as_json(entries))
+    else:
+        list_teachers()
 
 
-def summary() -> None:
-    """Say where the report, the student and the figures are."""
-    for what, path in (
-        ("the report", Path("reports/report.html")),
-        ("the student", Path("models/student")),
-        ("the figures", Path("metrics")),
-    ):
-        typer.echo(f"{what + ':':<13}{path}{'' if path.exists() else '  (not made yet: dvc repro)'}")
+def summary(json: AsJson = False) -> None:
+    """Say where the report, the student and the figures are.
+
+    histill summary
+    """
+    places = {"report": Path("reports/report.html"), "student": Path("models/student"), "figures": Path("metrics")}
+    if json:
+        typer.echo(as_json({what: {"path": str(path), "made": path.exists()} for what, path in places.items()}))
+        return
+    for what, path in places.items():
+        typer.echo(f"{f'the {what}:':<13}{path}{'' if path.exists() else '  (not made yet: dvc repro)'}")
     typer.echo("             dvc metrics show; dvc plots show")

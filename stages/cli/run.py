@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipeline.base.files import as_json
 from pipeline.base.store import dvc_root
+from pipeline.base.types import Json
 from pipeline.params import STAGES
 from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
-from stages.command import Debug, errors
+from stages.command import AsJson, Debug, errors
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -29,7 +32,7 @@ def _register(cli: typer.Typer, stage: str) -> None:
     So does a mistake in params.yaml, which is looked for before torch is imported.
     """
 
-    @cli.command(stage, help=f"Run the stage `{stage}` here, without DVC.")
+    @cli.command(stage, help=f"Run the stage `{stage}` here, without DVC.\n\nhistill {stage}")
     def command(debug: Debug = False) -> None:
         with errors(debug):
             load_params(SiteParams)
@@ -41,17 +44,25 @@ def report(
         list[str] | None, typer.Argument(help="With --compare: branches, experiments, `workspace`; by default all.")
     ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Write reports/compare.html instead.")] = False,
+    json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Run the stage `report` here, without DVC; with --compare, put experiments side by side."""
+    """Run the stage `report` here, without DVC; with --compare, put experiments side by side.
+
+    histill report --compare workspace main
+    """
     if not compare:
-        if experiments:
-            raise typer.BadParameter("experiments are named with --compare: histill report --compare EXP ...")
+        if experiments or json:
+            raise typer.BadParameter("experiments, and --json, go with --compare: histill report --compare EXP ...")
         importlib.import_module("stages.report").main(debug)
         return
     from pipeline.report.across.compare import compare_experiments
 
     with errors(debug):
         out = Path("reports/compare.html")
-        names = compare_experiments(dvc_root(), experiments or [], out)
-        typer.echo(f"{out}: {', '.join(names)}")
+        compared = compare_experiments(dvc_root(), experiments or [], out)
+    if json:
+        rows: list[Json] = [asdict(row) for row in compared.rows]
+        typer.echo(as_json({"page": str(out), "experiments": compared.names, "rows": rows}))
+    else:
+        typer.echo(f"{out}: {', '.join(compared.names)}")

@@ -11,16 +11,17 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.base.errors import StoreError
-from pipeline.base.files import human
+from pipeline.base.files import as_json, human
 from pipeline.base.living.runs import forget as forget_checkout
 from pipeline.base.progress import track
 from pipeline.base.store import Ref, Store, dvc_root
+from pipeline.base.types import Json
 from pipeline.upkeep.group import advice, share
 from pipeline.upkeep.keys import KIND_STAGE, items_of_key
 from pipeline.upkeep.named import Named, named_items
 from pipeline.upkeep.prune import DAYS, Plan, all_named, prunable, prune
 from pipeline.upkeep.verify import corrupt
-from stages.command import Debug, errors, find_store
+from stages.command import AsJson, Debug, Exit, errors, find_store
 
 store_cli = typer.Typer(no_args_is_help=True, help="What the store holds, and who still names it.")
 
@@ -34,7 +35,10 @@ def store_init(
     group: Annotated[str, typer.Option("--group", help="The group of those who are to share it.")],
     debug: Debug = False,
 ) -> None:
-    """Make the store a group's, with all that is in it already: docs/sharing.md."""
+    """Make the store a group's, with all that is in it already: docs/sharing.md.
+
+    histill store init --group pathology
+    """
     with errors(debug):
         store = find_store()
         left = share(store.root, group)
@@ -46,25 +50,47 @@ def store_init(
 
 
 @store_cli.command("ls")
-def store_ls(kind: Annotated[str | None, typer.Argument(help="tiles, tokens, …")] = None) -> None:
-    """List the items: kind/recipe/item, size, who names them, and the slide that they are of."""
-    store, named = find_store(), _names()
-    for ref in store.refs():
-        if kind in (None, ref.kind):
+def store_ls(
+    kind: Annotated[str | None, typer.Argument(help="tiles, tokens, …")] = None,
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List the items: kind/recipe/item, size, who names them, and the slide that they are of.
+
+    histill store ls tokens
+    """
+    with errors(debug):
+        store, named = find_store(), _names()
+        refs = [ref for ref in store.refs() if kind in (None, ref.kind)]
+        if json:
+            typer.echo(as_json([_told(store, ref, named) for ref in refs]))
+            return
+        for ref in refs:
             places = ", ".join(named.by.get(str(ref), ["nobody"]))
             slide = named.slides.get(str(ref), "")
             typer.echo(f"{ref}\t{human(store.nbytes(ref))}\t{places}\t{slide}\t{_base(store, ref)}".rstrip())
 
 
 @store_cli.command("du")
-def store_du() -> None:
-    """Items and bytes of each recipe."""
-    store = find_store()
+def store_du(json: AsJson = False, debug: Debug = False) -> None:
+    """Items and bytes of each recipe.
+
+    histill store du --json
+    """
+    with errors(debug):
+        store = find_store()
     totals: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0])
     for ref in store.refs():
         total = totals[_base(store, ref), ref.kind, ref.recipe]
         total[0] += 1
         total[1] += store.nbytes(ref)
+    if json:
+        recipes = [
+            {"kind": kind, "recipe": recipe, "items": n, "nbytes": nbytes, "base": base or None}
+            for (base, kind, recipe), (n, nbytes) in sorted(totals.items())
+        ]
+        typer.echo(as_json({"store": str(store.root), "recipes": recipes}))
+        return
     table = Table("kind", "recipe", "items", "size", "base", title=str(store.root))
     for (base, kind, recipe), (n, size) in sorted(totals.items()):
         table.add_row(kind, recipe, str(n), human(size), base)
@@ -74,7 +100,10 @@ def store_du() -> None:
 
 @store_cli.command("verify")
 def store_verify(key: Annotated[str, typer.Argument(help="Only keys that begin so.")] = "") -> None:
-    """Compare every file with its checksum, name the slides and rows of what differs; exit code 1 if one does."""
+    """Compare every file with its checksum, name the slides and rows of what differs; exit code 3 if one does.
+
+    histill store verify
+    """
     store, named = find_store(), _names()
     refs = items_of_key(store, key)
     wrong = []
@@ -86,7 +115,8 @@ def store_verify(key: Annotated[str, typer.Argument(help="Only keys that begin s
     for error in wrong:
         typer.echo(f"corrupt: {error}")
     typer.echo(f"{len(refs)} items checked, {len(wrong)} corrupt")
-    raise typer.Exit(1 if wrong else 0)
+    if wrong:
+        raise typer.Exit(Exit.PARTLY)
 
 
 @store_cli.command("prune")
@@ -103,6 +133,8 @@ def store_prune(
     """Delete what nobody names, after showing it: no workspace, git ref or experiment of the checkouts that use it.
 
     What running stages hold is left, and what was left unfinished in the last days.
+
+    histill store prune --checkout ../other
     """
     with errors(debug):
         store = find_store()
@@ -135,6 +167,17 @@ def _base(store: Store, ref: Ref) -> str:
     return "" if holder == store.root else str(holder)
 
 
+def _told(store: Store, ref: Ref, named: Named) -> dict[str, Json]:
+    """An item, for a program."""
+    return {
+        "item": str(ref),
+        "nbytes": store.nbytes(ref),
+        "named_by": named.by.get(str(ref), []),
+        "slide": named.slides.get(str(ref)),
+        "base": _base(store, ref) or None,
+    }
+
+
 def _names() -> Named:
     """What this checkout names; says what could not be asked."""
     named = named_items([dvc_root()])
@@ -151,14 +194,28 @@ def _planned(store: Store, given: list[Path], days: float, ignore_missing: bool)
 
 
 @store_cli.command("why")
-def store_why(key: str, debug: Debug = False) -> None:
-    """Say what a recipe or item key stands for, and who names it."""
+def store_why(
+    key: Annotated[str, typer.Argument(help="The beginning of a recipe's or an item's key.")],
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say what a recipe or item key stands for, and who names it.
+
+    histill store why 3f2a
+    """
     with errors(debug):
         store = find_store()
         refs = items_of_key(store, key)
         if not refs:
             raise StoreError(f"no item's key begins with {key!r}", where=str(store.root), fix="see `histill store ls`")
         named = _names()
+        if json:
+            told = [
+                {**_told(store, ref, named), "stage": KIND_STAGE.get(ref.kind), "made_from": store.recipe(ref)}
+                for ref in refs
+            ]
+            typer.echo(as_json(told))
+            return
         for recipe in sorted({(ref.kind, ref.recipe) for ref in refs}):
             items = [ref for ref in refs if (ref.kind, ref.recipe) == recipe]
             typer.echo(f"{'/'.join(recipe)}: made by stage `{KIND_STAGE.get(recipe[0], '?')}` from")

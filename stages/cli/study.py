@@ -26,7 +26,10 @@ def study(
     jobs: Annotated[int, typer.Option(min=1, help="Experiments at a time; each gets its share of the cores.")] = 1,
     debug: Debug = False,
 ) -> None:
-    """Run every arm of a plan over its seeds as DVC experiments, and print their table: goes on where it was."""
+    """Run every arm of a plan over its seeds as DVC experiments, and print their table: goes on where it was.
+
+    histill study docs/study.yaml --data /data --jobs 2
+    """
     from pipeline.study.run import read_plan, run_study
     from pipeline.study.table import markdown, results_of
 

@@ -76,7 +76,7 @@ def test_ls_du_why_and_verify_say_which_store(over: Store, tmp_path: Path, monke
     assert "item d in" in CliRunner().invoke(store_cli, ["why", KEY]).stdout
     (over.bases[1] / "tiles" / KEY / "d" / "data").write_bytes(b"x")
     found = CliRunner().invoke(store_cli, ["verify"])
-    assert found.exit_code == 1 and "whoever keeps" in found.stdout and "second" in found.stdout
+    assert found.exit_code == 3 and "whoever keeps" in found.stdout and "second" in found.stdout
 
 
 def test_a_base_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

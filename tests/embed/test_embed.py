@@ -161,7 +161,7 @@ def test_the_command_names_what_it_left_out_and_fails(student: Path, tmp_path: P
     (tmp_path / "bad.png").write_bytes(b"no image")
     words = ["embed", *(str(tmp_path / name) for name in ("good.png", "bad.png")), "--student", str(student)]
     failed = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "e.npz")])
-    assert failed.exit_code == 1 and "1 images embedded" in failed.output
+    assert failed.exit_code == 3 and "1 images embedded" in failed.output
     assert "1 left out, named in" in failed.output.replace("\n", " ") and (tmp_path / "e.left_out.csv").exists()
 
 

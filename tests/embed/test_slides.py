@@ -6,6 +6,7 @@ import csv
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -19,6 +20,7 @@ from PIL import Image, ImageFilter
 from typer.testing import CliRunner
 
 from pipeline.base.errors import EmbedError, EngineError, StudentError
+from pipeline.base.living.owners import LEASE_S, me
 from pipeline.base.store import Ref, Store
 from pipeline.embed.claim import Claim
 from pipeline.embed.slides import Outcome, Wanted, embed_slides, project_params
@@ -144,7 +146,7 @@ def test_a_bad_slide_is_left_out_and_the_rest_go_on(slide: Path, shipped: Path, 
     make_slide(here / "slides" / "coarse.tif", tissue_picture(SIDE, SIDE), mpp=(4.0, 4.0))
     words = ["embed", "slides", "--out", "out", "--student", str(shipped), "--engine", "onnxruntime"]
     failed = CliRunner().invoke(cli, words)
-    assert failed.exit_code == 1 and "1 slide made" in failed.output and "3 left out" in failed.output
+    assert failed.exit_code == 3 and "1 slide made" in failed.output and "3 left out" in failed.output
     said = left_out(here / "out")
     assert set(said) == {"without", "coarse", "slides/broken.svs"}
     assert said["without"] == "no mpp in its metadata" and said["coarse"].startswith("coarser than the target")
@@ -237,6 +239,27 @@ def test_a_slide_that_another_process_is_at_is_waited_for(slide: Path, shipped: 
     assert final.with_name(f".{final.name}.partial").is_dir()
     assert made(slide, shipped, here / "out").made == 1
     assert not list(final.parent.glob(".*"))
+
+
+def test_a_slide_that_another_machine_is_at_is_left_to_it_until_it_is_given_up(here: Path) -> None:
+    final = here / "out" / "one.h5"
+    first = Claim.take([final])
+    assert first is not None and Claim.take([final]) is None
+    (owner,) = final.parent.glob(".*/*.owner")
+    theirs = me().model_copy(update={"host": "other", "machine": "other", "boot": "other", "pid": 1})
+    text = theirs.model_dump_json()
+    first.release()
+    assert not list(final.parent.iterdir())
+    owner.parent.mkdir()
+    owner.write_text(text)
+    assert Claim.take([final]) is None
+    os.utime(owner, ns=(0, time.time_ns() - int((LEASE_S + 1) * 1e9)))
+    taken = Claim.take([final])
+    assert taken is not None and not owner.exists()
+    taken.partials[0].parent.mkdir()
+    taken.partials[0].write_bytes(b"whole")
+    taken.commit()
+    assert [path.name for path in final.parent.iterdir()] == ["one.h5"] and final.read_bytes() == b"whole"
 
 
 def test_the_fastest_engine_is_measured_once_and_remembered(

@@ -14,6 +14,8 @@ from pipeline.params.tiles import TilesParams
 from pipeline.tiles.grid import geometry_of, lay
 
 MPP, TILE_PX = 0.5, 64
+SIZE = 530, 401
+"""Of a slide: no multiple of a tile, nor of a map's pixels."""
 
 
 def write_embedded(folder: Path, form: str, slide: Path, size: tuple[int, int], width: int = 6) -> Path:

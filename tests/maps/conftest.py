@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from made.embedded import write_embedded
+from made.embedded import SIZE, write_embedded
 from made.slides import make_slide, tissue_picture
-
-SIZE = 530, 401
-"""Of the slide: no multiple of a tile, nor of the map's pixels."""
 
 
 @pytest.fixture(scope="module")

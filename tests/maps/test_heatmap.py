@@ -9,10 +9,9 @@ import numpy as np
 import openslide
 import pytest
 from made.command import histill
-from made.embedded import embeddings, write_embedded
+from made.embedded import SIZE, embeddings, write_embedded
 from made.shipped import PARAMS, ship
 from made.slides import make_scn, make_slide, tissue_picture
-from maps.conftest import SIZE
 from PIL import Image
 from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression

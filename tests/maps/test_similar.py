@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from made.command import histill
-from made.embedded import embeddings, write_embedded
+from made.embedded import SIZE, embeddings, write_embedded
 from made.slides import make_slide, tissue_picture
-from maps.conftest import SIZE
 from PIL import Image
 
 N, WIDTH = 48, 6

@@ -19,7 +19,7 @@ from PIL import Image
 
 from pipeline.base.errors import ManifestError
 from pipeline.base.figures import NotMeasured
-from pipeline.base.items import FileItem
+from pipeline.base.items import FileItem, ImportedFacts
 from pipeline.base.store import Store
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.benchmark.results import Speedup
@@ -337,3 +337,21 @@ def test_an_interval_has_the_digits_of_its_value(manifests, store, compared, tmp
 def test_the_time_of_every_student_has_its_interval(text: str):
     assert '<td class="right">0.1<small>0.08–0.13</small></td>' in text
     assert '<td class="right">0.244<small>0.23–0.263</small></td>' in text
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"checked_tiles": 64, "mean_cosine": 0.97338, "worst_cosine": 0.689}, "verified on 64 tiles"),
+        ({"why": "the hub wants an agreement"}, "not verified (the hub wants an agreement)"),
+    ],
+)
+def test_imported_features_are_told_of_and_whether_they_were_verified(
+    manifests: Manifests, store: Store, compared: Pareto, plots: Path, tmp_path: Path, found, said: str
+):
+    imported = ImportedFacts(tool="TRIDENT", encoder="uni_v1", dtype="float32", **found)
+    summary = manifests["tokens"].summary.model_copy(update={"imported": imported})
+    manifests["tokens"] = manifests["tokens"].model_copy(update={"summary": summary})
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "report.html", plots)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "from TRIDENT, encoder uni_v1, float32" in text and said in text

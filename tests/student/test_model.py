@@ -31,6 +31,22 @@ def test_one_pass_gives_timms_answer_and_the_coarsest_maps(name: str, side: int,
     assert [m.shape[1] for m in maps] == [stage.channels for stage in student.stages]
 
 
+@pytest.mark.parametrize("name", ["efficientvit_b0", "test_vit"])
+def test_an_expanded_head_is_folded_into_the_layer_that_answers_the_same(name: str) -> None:
+    student, image_NHWC = Student(name, 24, 64), tiles(64, n=8)
+    names = set(student.state_dict())
+    student.expand_head(hidden=40, seed=0)
+    assert set(student.state_dict()) != names
+    with torch.no_grad():
+        for _ in range(3):
+            student.train()(image_NHWC)  # Its batch norm has seen something.
+        answered_ND, _ = student.eval()(image_NHWC)
+        student.fold_head()
+        folded_ND, _ = student(image_NHWC)
+    assert set(student.state_dict()) == names and student.last.out_features == 24
+    torch.testing.assert_close(folded_ND, answered_ND, atol=1e-5, rtol=1e-5)
+
+
 def test_weights_come_from_the_seed_and_leave_torchs_state_alone() -> None:
     torch.manual_seed(5)
     before = torch.random.get_rng_state()

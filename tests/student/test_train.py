@@ -63,9 +63,18 @@ def test_without_patch_there_is_no_adapter(tmp_path: Path) -> None:
     assert curve(tmp_path)[0]["patch"] == ""
 
 
-def test_patch_objective_without_patch_tokens_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"(?s)no patch tokens.*student\.objective\.patch"):
-        train(make_cache(tmp_path, patch="none"), tmp_path, tiny())
+def test_patch_objective_without_patch_tokens_is_off_by_itself_and_says_so(tmp_path: Path, capfd) -> None:
+    cache = make_cache(tmp_path / "cache", patch="none")
+    manifest, _ = train(cache, tmp_path, tiny(epochs=1))
+    assert manifest.summary.adapter is None and manifest.summary.student["objective"]["patch"] == 0
+    assert "objective.patch is off" in " ".join(capfd.readouterr().err.split())
+    same, metrics = train(cache, tmp_path, tiny(epochs=1, objective={"patch": 0}))
+    assert metrics["cached"] and same.recipe_key == manifest.recipe_key
+
+
+def test_nothing_to_learn_without_patch_tokens_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="every objective but patch has weight 0"):
+        train(make_cache(tmp_path / "cache", patch="none"), tmp_path, tiny(objective={"cls": 0}))
 
 
 def test_no_objective_is_refused(cache: Cache, tmp_path: Path) -> None:

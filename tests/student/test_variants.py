@@ -29,6 +29,7 @@ VARIANTS = {
     "mse, bilinear": {"adapter": "bilinear", "objective": {"cls_kind": "mse"}},
     "smooth-L1, phi-s": {"standardise": "phi-s", "objective": {"cls_kind": "smooth_l1"}},
     "similarities to a bank": {"objective": {"cls_kind": "kl", "relation_queue": 32}},
+    "an expanded head": {"head_hidden": 40, "objective": {}},
     "relation and patch alone, pool": {"adapter": "pool", "objective": {"cls": 0, "relation": 1}},
 }
 

@@ -41,7 +41,7 @@ def test_a_flipped_byte_is_named_by_slide_and_rows(project, store):
     flip(item / "patch" / "c.0.0.0.0", 5 * 16 * 24 + 700)
     flip(store.path(Ref("tiles", tiles.recipe_key, tiles.item("two").key)) / "jpeg" / "c" / "0", 40)
     found = verify(folder, store)
-    assert found.returncode == 1
+    assert found.returncode == 3
     lines = [line for line in found.stdout.splitlines() if line.startswith("corrupt")]
     assert len(lines) == 2
     assert "slide two" in lines[0] and "jpeg/c/0 (rows 0-9) has another checksum" in lines[0]

@@ -81,7 +81,7 @@ def test_ls_du_why_and_verify_speak_of_what_is_there(project: Path) -> None:
     assert histill(project, "verify").returncode == 0
     (store.path(ref) / "data").write_bytes(b"b")
     found = histill(project, "verify")
-    assert found.returncode == 1 and "another checksum" in found.stdout and str(ref) in found.stdout
+    assert found.returncode == 3 and "another checksum" in found.stdout and str(ref) in found.stdout
     unknown = histill(project, "why", "ffff")
     assert unknown.returncode == 1 and "no item's key" in unknown.stderr
 

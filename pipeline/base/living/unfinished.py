@@ -39,6 +39,11 @@ class Claim:
         self.owner.release()
         _drop_if_empty(self.folder.parent)
 
+    def drop(self) -> None:
+        """Give it up, and leave nothing."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.release()
+
 
 def claim(recipe: Path, item: str, *, resume: bool) -> Claim:
     """A partial folder of one's own: with `resume` an orphan of the same item, else an empty one. Other orphans go.
@@ -50,15 +55,19 @@ def claim(recipe: Path, item: str, *, resume: bool) -> Claim:
     if not partials.is_dir():
         partials.mkdir(exist_ok=True)
         _take_in(recipe)
+    return claim_in(partials / item, resume=resume)
+
+
+def claim_in(partials: Path, *, resume: bool = False) -> Claim:
+    """The same, where one thing's partials are in any folder; it goes with the last of them."""
     if resume:
-        for path in _inside(partials / item):
-            if path.name.endswith(OWNER_SUFFIX):
-                settle(path)
+        for path in _owners(partials):
+            settle(path)
     name = uuid.uuid4().hex
-    owner = _own_in(partials / item, name)
-    folder = partials / item / name
+    owner = _own_in(partials, name)
+    folder = partials / name
     try:
-        for orphan in _orphans(partials / item):
+        for orphan in _orphans(partials):
             if not resume or folder.exists():
                 _delete(orphan)
             elif _writable(orphan) and _renamed(orphan, folder):
@@ -71,9 +80,23 @@ def claim(recipe: Path, item: str, *, resume: bool) -> Claim:
     return Claim(folder, owner)
 
 
+def claim_alone(partials: Path) -> Claim | None:
+    """As `claim_in`, unless somebody who lives, or this process, has a claim there.
+
+    Of two who come at once, one or both go away with None: who asks again later gets it.
+    """
+    if any(map(is_living, _owners(partials))):
+        return None
+    claim = claim_in(partials)
+    if any(is_living(path) for path in _owners(partials) if path != claim.owner.path):
+        claim.drop()
+        return None
+    return claim
+
+
 def being_written(recipe: Path, item: str) -> bool:
     """Whether a living process, this one too, is writing the item."""
-    return any(is_living(path) for path in _inside(recipe / PARTIALS / item) if path.name.endswith(OWNER_SUFFIX))
+    return any(map(is_living, _owners(recipe / PARTIALS / item)))
 
 
 def nbytes(recipe: Path, items: Collection[str]) -> int:
@@ -175,6 +198,10 @@ def _orphans(folder: Path) -> Iterator[Path]:
             _unlink(path)
         elif path == partial:
             yield partial
+
+
+def _owners(partials: Path) -> list[Path]:
+    return [path for path in _inside(partials) if path.name.endswith(OWNER_SUFFIX)]
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -3,7 +3,8 @@
 Each takes and gives (H, W, 3) uint8 RGB of one square tile and is deterministic; stain changes take a seed a tile.
 
     stain      haematoxylin and eosin each scaled by 1 +- 0.2 and shifted by +- 0.02 in optical density
-               (the HED jitter of Tellez et al. 2018, "light"), in the stain space of Ruifrok & Johnston 2001
+               (HED jitter, Tellez et al. 2018: the gain as in their group's strong form, the shift below the light
+               one's), in the stain space of Ruifrok & Johnston 2001
     scale      seen 10 % larger (the middle cut out) and 10 % smaller (the border mirrored outwards): another mpp
     blur       a Gaussian of sigma 1 px of the stored tile: slightly out of focus
     jpeg       stored again at quality 50, colour halved (4:2:0)

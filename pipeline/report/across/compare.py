@@ -23,14 +23,22 @@ from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.measures.split_figures import PROBES, Probes
 from pipeline.report import charts, verdict
-from pipeline.report.across.pareto import MEASURES, Pareto, pareto, time_interval
+from pipeline.report.across.pareto import MEASURES, Pareto, ParetoRow, pareto, time_interval
 from pipeline.report.across.students import WORKSPACE, Known, Study, gather
 from pipeline.report.details import detail_rows
 from pipeline.report.page import render
 
 
-def compare_experiments(root: Path, names: Sequence[str], out: Path) -> list[str]:
-    """Write the page of these experiments (of all, where none is named) to `out`; their names, as shown.
+@dataclass(frozen=True)
+class Compared:
+    """The experiments of a page, as shown, and the teacher and students of its plot."""
+
+    names: list[str]
+    rows: tuple[ParetoRow, ...]
+
+
+def compare_experiments(root: Path, names: Sequence[str], out: Path) -> Compared:
+    """Write the page of these experiments (of all, where none is named) to `out`.
 
     Raises `EvaluationError` for a name that no branch or experiment with results has, and where there is nothing, and
     `ManifestError` for results that another version of Histill wrote; where none is named, those are left out.
@@ -52,7 +60,7 @@ def compare_experiments(root: Path, names: Sequence[str], out: Path) -> list[str
         figures=figures(studies),
     )
     write_atomic(out, page)
-    return [study.name for study in studies]
+    return Compared([study.name for study in studies], compared.rows)
 
 
 def chosen(root: Path, names: Sequence[str]) -> Known:

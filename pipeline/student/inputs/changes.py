@@ -3,7 +3,8 @@
 In the order in which they happen to a slide:
 
     stain      as another slide of the run (slide_stains.py), then each stain scaled and shifted: one map of densities
-               (HED jitter: Tellez et al. 2018, "Whole-slide mitosis detection in H&E breast histology"; ranges: 2019)
+               (HED jitter: Tellez et al. 2018, "Whole-slide mitosis detection in H&E breast histology"; published
+               ranges: `InputParams`)
     blur       a Gaussian, slightly out of focus
     colour     brightness, contrast, saturation
     noise      Gaussian, from a bank of numbers of which each tile takes a stretch from a place of its own

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.base.errors import TableError
@@ -29,34 +29,50 @@ def with_coords(rows: Sequence[Row], found: Path, base: Path) -> tuple[list[Row]
     files = [path for path in files if path.parent.name == "patches"] or files
     if not files:
         raise TableError("no .h5 file here", where=str(found), fix="TRIDENT's or CLAM's job folder, or its patches/")
+    named = by_name(files, found, slide_name)
+    own, remarks = assigned(rows, named, found)
+    filled = [
+        row if path is None else dataclasses.replace(row, coords=shown_from(path, base))
+        for row, path in zip(rows, own, strict=True)
+    ]
+    without = [f"no coordinates for {row.slide_id}: its own grid is laid" for row in filled if row.coords is None]
+    return filled, [*remarks, *without]
+
+
+def by_name(files: Iterable[Path], found: Path, name_of: Callable[[Path], str]) -> dict[str, Path]:
+    """The files by the slides that they are named after. Raises `TableError` where two are named after one."""
     named: dict[str, Path] = {}
     for path in files:
-        name = _slide_name(path)
+        name = name_of(path)
         if name in named:
-            what = f"two tilings of one slide: {named[name]} and {path}"
+            what = f"two files of one slide: {named[name]} and {path}"
             raise TableError(what, where=str(found), fix="give the folder of one of them")
         named[name] = path
+    return named
+
+
+def assigned(rows: Sequence[Row], named: Mapping[str, Path], found: Path) -> tuple[list[Path | None], list[str]]:
+    """The file of each row, None for none; and what did not match, in words.
+
+    Raises `TableError` where no file is named after a row.
+    """
     names = [_name_of(row, named) for row in rows]
     fits = Counter(name for name in names if name)
-    filled = [
-        dataclasses.replace(row, coords=_shown(named[name], base)) if name and fits[name] == 1 else row
-        for row, name in zip(rows, names, strict=True)
-    ]
     if not fits:
-        what = f"none of its {len(files)} files is named after a slide of the table"
-        fix = f"file {files[0].name} needs a row with slide_id {_slide_name(files[0])}"
-        raise TableError(what, where=str(found), fix=fix)
+        name, path = next(iter(named.items()))
+        what = f"none of its {len(named)} files is named after a slide of the table"
+        raise TableError(what, where=str(found), fix=f"file {path.name} needs a row with slide_id {name}")
     unmatched = [f"no slide for {path}" for name, path in named.items() if name not in fits]
     several = [
         f"{named[name]} fits {n} slides and is given to none: give the right one slide_id {name}"
         for name, n in fits.items()
         if n > 1
     ]
-    without = [f"no coordinates for {row.slide_id}: its own grid is laid" for row in filled if row.coords is None]
-    return filled, [*unmatched, *several, *without]
+    return [named[name] if name and fits[name] == 1 else None for name in names], [*unmatched, *several]
 
 
-def _slide_name(path: Path) -> str:
+def slide_name(path: Path) -> str:
+    """The slide that a file of TRIDENT or CLAM is named after."""
     return stem_of(path.name).removesuffix(_TRIDENT_ENDING)
 
 
@@ -65,7 +81,8 @@ def _name_of(row: Row, named: Mapping[str, Path]) -> str | None:
     return next((name for name in (row.slide_id, stem_of(row.path), default_id(row.path)) if name in named), None)
 
 
-def _shown(path: Path, base: Path) -> str:
+def shown_from(path: Path, base: Path) -> str:
+    """The path as a table in the folder `base` names it."""
     whole, below = path.resolve(), base.resolve()
     if whole.is_relative_to(below):
         return whole.relative_to(below).as_posix()

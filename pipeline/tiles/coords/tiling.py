@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,7 +63,7 @@ def read_tiling(path: Path, levels: Sequence[tuple[int, int, float]]) -> Tiling:
     if corner_N2.ndim != 2 or corner_N2.shape[1] != 2 or corner_N2.dtype.kind not in "iuf" or not len(corner_N2):
         raise _refused(path, f"holds no tile: coords is {corner_N2.dtype}{list(corner_N2.shape)}, not (N, 2) numbers")
     try:
-        side_l0, size = _side(attributes, levels), _slide_size(attributes, levels)
+        side_l0, size = side_of(attributes, levels), slide_size_of(attributes)
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise _refused(path, f"does not say how large a tile is ({error})") from None
     if size is not None and size != levels[0][:2]:
@@ -75,11 +76,12 @@ def read_tiling(path: Path, levels: Sequence[tuple[int, int, float]]) -> Tiling:
     return Tiling(np.rint(corner_N2).astype(np.int64), side_l0)
 
 
-def write_tiling(path: Path, corner_N2: NDArray[np.int64], attributes: Mapping[str, ArrayLike]) -> None:
+def write_tiling(path: Path | BinaryIO, corner_N2: NDArray[np.int64], attributes: Mapping[str, ArrayLike]) -> None:
     """Write a tiling with the given attributes: `coords` int64, its chunks and limits as both tools write them."""
     import h5py
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(path, Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         coords = file.create_dataset("coords", data=corner_N2.astype(np.int64), maxshape=(None, 2), chunks=(1024, 2))
         coords.attrs.update(dict(attributes))
@@ -126,19 +128,22 @@ def power(mpp: float) -> float | int:
     return round(found) if abs(round(found) / found - 1) <= WHOLE_WITHIN else found
 
 
-def _side(attributes: Mapping[str, Array], levels: Sequence[tuple[int, int, float]]) -> float:
-    """A tile's side in level-0 pixels. Raises `KeyError` where the attributes do not say."""
+def side_of(attributes: Mapping[str, Array], levels: Sequence[tuple[int, int, float]] = ()) -> float:
+    """A tile's side in level-0 pixels. Raises `KeyError` where the attributes do not say.
+
+    `levels` are needed where they are CLAM's without a downsample: `IndexError` without.
+    """
     if "patch_size_level0" in attributes:
         return float(attributes["patch_size_level0"])
     size = float(attributes["patch_size"])
     if "level0_magnification" in attributes:
         return size * float(attributes["level0_magnification"]) / float(attributes["target_magnification"])
     level = int(attributes["patch_level"])
-    downsample = np.ravel(attributes.get("downsample", levels[level][2])).astype(float)
+    downsample = np.ravel(attributes["downsample"] if "downsample" in attributes else levels[level][2]).astype(float)
     return size * float(downsample[0]) * float(attributes.get("custom_downsample", 1))
 
 
-def _slide_size(attributes: Mapping[str, Array], levels: Sequence[tuple[int, int, float]]) -> tuple[int, int] | None:
+def slide_size_of(attributes: Mapping[str, Array]) -> tuple[int, int] | None:
     """Width and height of level 0 by the attributes; None where they do not say, or say it of another level."""
     if "level0_width" in attributes:
         return int(attributes["level0_width"]), int(attributes["level0_height"])

@@ -60,7 +60,7 @@ def checkout(tmp_path: Path, manifests: Manifests) -> Path:
 
 def test_two_experiments_are_side_by_side_in_the_order_asked_for(checkout: Path, tmp_path: Path):
     out = tmp_path / "compare.html"
-    assert compare_experiments(checkout, ["slow", "fast"], out) == ["slow", "fast"]
+    assert compare_experiments(checkout, ["slow", "fast"], out).names == ["slow", "fast"]
     text = out.read_text()
     assert re.search(r">lr</th><td>0\.002</td><td>0\.004</td>", text) and "objective.cls" not in text
     assert "<td>164</td><td>320</td>" in text and text.count("0.850, 88 % of the way, 94 % kept (untrained 44 %)") >= 2
@@ -86,7 +86,7 @@ def test_a_phone_shows_it(checkout: Path, tmp_path: Path, scheme: str):
 
 
 def test_without_names_all_are_shown(checkout: Path, tmp_path: Path):
-    assert sorted(compare_experiments(checkout, [], tmp_path / "all.html")) == ["fast", "slow"]
+    assert sorted(compare_experiments(checkout, [], tmp_path / "all.html").names) == ["fast", "slow"]
 
 
 def test_an_unknown_experiment_names_those_that_are_known(checkout: Path, tmp_path: Path):
@@ -122,7 +122,7 @@ def test_results_of_another_version_are_left_out_or_where_they_are_named_an_erro
     experiment(checkout, "old", manifests)
     with pytest.raises(ManifestError, match=r"old, benchmark.json: .*form 1, not 3"):
         compare_experiments(checkout, ["slow", "old"], tmp_path / "compare.html")
-    assert sorted(compare_experiments(checkout, [], tmp_path / "compare.html")) == ["fast", "slow"]
+    assert sorted(compare_experiments(checkout, [], tmp_path / "compare.html").names) == ["fast", "slow"]
     assert "old: another version of Histill wrote it" in (tmp_path / "compare.html").read_text()
 
 
@@ -161,7 +161,7 @@ def test_an_experiment_that_stopped_early_borrows_no_figures(checkout, manifests
     before = of_weights(manifests, "a" * 32, "student", "evaluate", "benchmark")
     experiment(checkout, "before", before)
     experiment(checkout, "stopped", of_weights(before, "b" * 32, *stages))
-    assert compare_experiments(checkout, ["before", "stopped"], tmp_path / "c.html") == ["before", "stopped"]
+    assert compare_experiments(checkout, ["before", "stopped"], tmp_path / "c.html").names == ["before", "stopped"]
     text = (tmp_path / "c.html").read_text()
     assert ("stopped: its" in text) == bool(said) and said in text
     costs, figures = (text.split(f'aria-label="{part}"')[1].split("</table>")[0] for part in PARTS)

@@ -1,0 +1,51 @@
+"""Which teacher an encoder is, by the name that a tool gives it.
+
+TRIDENT's names are of its registry (trident/patch_encoder_models/load.py), STAMP's of its `ExtractorName`, slide2vec's
+of its encoder registry, slideflow's are classes.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pipeline.base.errors import SlideRefused
+from pipeline.teachers.registry import entry_of
+
+_NAMES = {
+    "uni": ("uni", "univ1", "mahmooduni", "uni1"),
+    "uni2-h": ("uni2h", "uni2", "univ2", "mahmooduni2", "uni2hmahmood"),
+    "virchow2": ("virchow2", "virchowv2"),
+    "h-optimus-0": ("hoptimus0",),
+    "h-optimus-1": ("hoptimus1",),
+    "h0-mini": ("h0mini",),
+    "phikon-v2": ("phikonv2", "phikon2"),
+}
+
+
+def teacher_called(encoder: str) -> str | None:
+    """The short name of the teacher that tools call so; None where it is none that is known here."""
+    last = encoder.rsplit(".", 1)[-1].rsplit("/", 1)[-1]
+    plain = re.sub(r"[^a-z0-9]", "", last.lower()).removesuffix("features").removesuffix("extractor")
+    return next((teacher for teacher, names in _NAMES.items() if plain in names), None)
+
+
+def require_teacher(encoder: str | None, teacher: str) -> None:
+    """Raise `SlideRefused` where the encoder is known to be another than the teacher."""
+    called = None if encoder is None else teacher_called(encoder)
+    if called is not None and called != teacher:
+        what = f"its features are named as {encoder}'s, which is the teacher {called}, not {teacher}"
+        raise SlideRefused(what, fix=f"set tokens.teacher to {called}, or give the features of {teacher}")
+
+
+def channels(width: int, teacher: str, expected: int) -> int:
+    """How many of a file's `width` channels, from the first, are the teacher's CLS of `expected`.
+
+    Of teachers whose makers recommend CLS and the mean of the patch tokens side by side, tools keep both: the first
+    half is CLS. Raises `SlideRefused` for any other width.
+    """
+    entry = entry_of(teacher)
+    both = entry is not None and entry.embedding == "cls + mean of patch tokens" and width == 2 * expected
+    if width != expected and not both:
+        what = f"its features have {width} channels, and {teacher} answers with {expected}"
+        raise SlideRefused(what, fix="are they of this teacher? tokens.teacher names it")
+    return expected

@@ -1,0 +1,93 @@
+"""What a file of features says of itself, whichever tool wrote it.
+
+Shapes: N tiles, D channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base.errors import SlideRefused
+from pipeline.base.types import Array
+
+Unit = Literal["px", "um"]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where tiles lie: `corner_N2` (x, y) float64 and `side`, in level-0 pixels or micrometres from the corner.
+
+    `centred`: the numbers are of the tiles' centres. `overlap` is the share of a side that neighbours have in common,
+    `slide_l0` the slide's width and height; what the file does not say is None.
+    """
+
+    corner_N2: NDArray[np.float64]
+    side: float | None
+    unit: Unit = "px"
+    side_unit: Unit = "px"
+    centred: bool = False
+    overlap: float | None = None
+    slide_l0: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows of a file are one slide's: all (None), or these."""
+
+    at_N: NDArray[np.int64] | None = None
+
+    @classmethod
+    def of_slide(cls, path: Path, names: Array, slide: str) -> Rows:
+        """Those that are called so. Raises `SlideRefused` where none is."""
+        at_N = np.flatnonzero(names.astype(str) == slide)
+        if not len(at_N):
+            raise refused(path, f"has no row of a slide called {slide}", fix="is its slide_id as the file has it?")
+        return cls(at_N)
+
+    def of(self, array: Array) -> Array:
+        """Those rows of an array."""
+        return array if self.at_N is None else array[self.at_N]
+
+    def count(self, n: int) -> int:
+        """How many they are, of n."""
+        return n if self.at_N is None else len(self.at_N)
+
+
+@dataclass(frozen=True)
+class FeatureFile:
+    """`tool` that wrote it, `encoder` as it is named there; `places` is None where the rows stand without them.
+
+    `patch_px` is the side, in pixels, of what the encoder saw, where the file says so; `many`: it holds other slides
+    too, by their names. `read` gives the features,
+    (N, D) in the file's dtype; it is the only thing that reads them.
+    """
+
+    path: Path
+    tool: str
+    encoder: str | None
+    dtype: str
+    n: int
+    width: int
+    places: Places | None
+    read: Callable[[], Array] = field(compare=False)
+    patch_px: int | None = None
+    many: bool = False
+
+
+def refused(
+    path: Path, what: str, fix: str = "write it again with the tool that made it, or leave it out"
+) -> SlideRefused:
+    """Of the slide whose features are in this file."""
+    return SlideRefused(f"its features {path.name}: the file {what}", fix=fix)
+
+
+def require_matrix(path: Path, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
+    """Raise `SlideRefused` where that is no (N, D) of floating point numbers."""
+    if len(shape) != 2 or not all(shape) or dtype.kind != "f":
+        raise refused(path, f"holds no features: {dtype}{list(shape)}, not (N, D) floating point numbers")

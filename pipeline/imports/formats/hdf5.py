@@ -1,0 +1,125 @@
+"""HDF5 files of features: TRIDENT's, CLAM's, STAMP's, or anybody's.
+
+    TRIDENT  features, coords with the tiling's attributes (tiles/coords/tiling.py); encoder is an attribute of features
+    CLAM     features, coords; the file says nothing of a tile's side: the coordinates' own file does
+    STAMP    feats, coords float32 in micrometres; of the file: extractor, tile_size_um, tile_size_px
+    plain    features, and coords or x and y in level-0 pixels; of the file, where it says so: encoder, side_l0,
+             side_um, patch_px; `slide`, a name a row, where it holds many slides
+
+Source: TRIDENT a91fa84, WSI.py:1025; CLAM 53e2409, extract_features_fp.py:38; STAMP c54ce06, preprocessing/__init__.py.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base.types import Array
+from pipeline.imports.formats.chunks import rows_of
+from pipeline.imports.formats.feature_file import FeatureFile, Places, Rows, refused, require_matrix
+from pipeline.tiles.coords.tiling import side_of, slide_size_of
+
+NAMES = ("features", "feats")
+SAME_SIDE = 0.01
+"""By how much two things that a file says of a tile's side may differ: both tools round to whole pixels."""
+Attributes = Mapping[str, Array]
+
+
+def open_hdf5(path: Path, slide: str) -> FeatureFile:
+    """What the file has of that slide. Raises `SlideRefused`, and what h5py raises where it makes no sense of it."""
+    with h5py.File(path, "r") as file:
+        name = next((name for name in NAMES if name in file), None)
+        if name is None:
+            raise refused(path, f"has neither features nor feats, but {', '.join(sorted(file)) or 'nothing'}")
+        features, told = file[name], dict(file.attrs)
+        require_matrix(path, features.shape, features.dtype)
+        rows = _rows(path, file, slide)
+        corner_N2 = _corners(file)
+        if corner_N2 is not None and len(corner_N2) != len(features):
+            raise refused(path, f"has {len(features)} rows of features, and {len(corner_N2)} coordinates")
+        if corner_N2 is not None:
+            corner_N2 = rows.of(corner_N2)
+        own = dict(file["coords"].attrs) if "coords" in file else None
+        own_encoder = _text(features.attrs.get("encoder"))
+        n, width, dtype = rows.count(len(features)), features.shape[1], str(features.dtype)
+    tool, encoder, patch_px, places = _told(path, corner_N2, told, own)
+    return FeatureFile(
+        path=path,
+        tool=tool,
+        encoder=own_encoder or encoder,
+        dtype=dtype,
+        n=n,
+        width=width,
+        places=places,
+        read=lambda: _read(path, name, rows),
+        patch_px=patch_px,
+        many=rows.at_N is not None,
+    )
+
+
+def _told(
+    path: Path, corner_N2: NDArray[np.float64] | None, told: Attributes, own: Attributes | None
+) -> tuple[str, str | None, int | None, Places | None]:
+    """Tool, encoder, pixels of a patch and places, by the attributes of the file and of its data set `coords`."""
+    if corner_N2 is None:
+        return "plain", _text(told.get("encoder")), _whole(told.get("patch_px")), None
+    if "stamp_version" in told or "extractor" in told:
+        if "tile_size_um" not in told:
+            raise refused(path, "is an early STAMP's, which does not say how large a tile is")
+        places = Places(corner_N2, float(told["tile_size_um"]), "um", "um")
+        return "STAMP", _text(told.get("extractor")), _whole(told.get("tile_size_px")), places
+    if own and "patch_size" in own and "target_magnification" in own:
+        side, patch_px = side_of(own), int(own["patch_size"])
+        by_power = patch_px * float(own["level0_magnification"]) / float(own["target_magnification"])
+        if abs(by_power / side - 1) > SAME_SIDE + 1 / side:
+            what = f"says that a patch is {side:g} level-0 pixels wide, and by its magnifications {by_power:g}"
+            raise refused(path, what)
+        overlap = float(own.get("overlap", 0)) / patch_px
+        places = Places(corner_N2, side, overlap=overlap, slide_l0=slide_size_of(own))
+        return "TRIDENT", None, patch_px, places
+    by_um, by_l0 = told.get("side_um"), told.get("side_l0")
+    side_told = by_l0 if by_um is None else by_um
+    places = Places(
+        corner_N2, None if side_told is None else float(side_told), side_unit="px" if by_um is None else "um"
+    )
+    plain = side_told is not None or "encoder" in told or own is None
+    return "plain" if plain else "CLAM", _text(told.get("encoder")), _whole(told.get("patch_px")), places
+
+
+def _corners(file: h5py.File) -> NDArray[np.float64] | None:
+    """(N, 2), None where the file has no coordinates."""
+    if "coords" in file:
+        corner_N2 = np.asarray(file["coords"]).astype(np.float64)
+    elif "x" in file and "y" in file:
+        corner_N2 = np.stack([np.ravel(file[name]).astype(np.float64) for name in ("x", "y")], 1)
+    else:
+        return None
+    return corner_N2 if corner_N2.ndim == 2 and corner_N2.shape[1] == 2 else corner_N2.reshape(-1, 2)
+
+
+def _rows(path: Path, file: h5py.File, slide: str) -> Rows:
+    """Those of the slide, where the file holds many."""
+    return Rows.of_slide(path, file["slide"].asstr()[...], slide) if "slide" in file else Rows()
+
+
+def _read(path: Path, name: str, rows: Rows) -> Array:
+    with (
+        open(path, "rb") as raw,
+        mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        h5py.File(path, "r") as file,
+    ):
+        return rows.of(rows_of(file[name], mapped))
+
+
+def _text(value: object) -> str | None:
+    text = value.decode() if isinstance(value, bytes) else value
+    return str(text) if text is not None and str(text) else None
+
+
+def _whole(value: Array | None) -> int | None:
+    return None if value is None else int(value)

@@ -1,0 +1,166 @@
+"""One slide's features, read once and kept as the CLS tokens of its tiles.
+
+Rows follow the tiles: those that were not kept (damaged, beyond `max_tiles_per_slide`) leave their features behind.
+
+Shapes: N tiles that are kept, G rows of the file, D channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.base.errors import HistillError, SlideRefused, SlideUnavailable
+from pipeline.base.items import TilesItem, TilesManifest
+from pipeline.base.partials import file_sha256
+from pipeline.base.store import Ref, Store
+from pipeline.base.types import Array, Json, Recipe
+from pipeline.cluster.refusals import from_content, unread
+from pipeline.imports.encoders import channels
+from pipeline.imports.formats.feature_file import FeatureFile
+from pipeline.imports.formats.opening import open_features
+from pipeline.imports.placing import placed
+from pipeline.tiles.item.meta import SlideMeta
+from pipeline.tiles.item.reader import TileReader
+from pipeline.tokens.item.attributes import place_arrays, told
+from pipeline.tokens.item.writer import TokensForm, TokenWriter
+from pipeline.tokens.recipe import IMPORTED
+
+FP16_MAX = 65504.0
+SAME_PLACE_PX = 1.0
+"""Level-0 pixels by which a corner may differ: centres and micrometres are rounded."""
+SAME_SIDE = 0.01
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made features, and in which form they were kept: slides of one run share it.
+
+    `of_width` is how many channels the file has, of which the teacher's CLS are the first.
+    """
+
+    tool: str
+    encoder: str | None
+    dtype: str
+    of_width: int
+
+    @classmethod
+    def of(cls, features: FeatureFile) -> Origin:
+        """Of a file."""
+        return cls(features.tool, features.encoder, features.dtype, features.width)
+
+    def __str__(self) -> str:
+        return f"{self.tool}, {self.encoder or 'encoder not named'}, {self.of_width} channels, {self.dtype}"
+
+    @property
+    def recipe(self) -> dict[str, Json]:
+        """As a recipe of tokens says it."""
+        return {"tool": self.tool, "encoder": self.encoder, "dtype": self.dtype, "of_width": self.of_width}
+
+
+@dataclass(frozen=True)
+class Taking:
+    """What all slides of a run are kept by: `width` and `grid` (h, w) are the teacher's."""
+
+    tiles: TilesManifest
+    recipe: Recipe
+    key: str
+    teacher: str
+    width: int
+    grid: tuple[int, int]
+    origin: Origin
+
+    def ref(self, item: TilesItem) -> Ref:
+        """Where a slide's features are, or will be: by its tiles and the content of the file of features."""
+        return Ref("tokens", self.key, f"{item.key}-features{(item.features or '')[:12]}")
+
+
+def keep(item: TilesItem, path: Path, taking: Taking, store: Store) -> None:
+    """Read one slide's features and commit them. Raises `SlideRefused` that says why they cannot be taken."""
+    reader, ref = TileReader(store.path(Ref.of(taking.tiles, item))), taking.ref(item)
+    embedding_ND = rows_of_tiles(item, path, taking, reader)
+    form = TokensForm(len(reader), 1, taking.grid, taking.width, "none")
+    attributes = told(taking.recipe, reader) | {IMPORTED: {**taking.origin.recipe, "file_sha256": item.features}}
+    with store.write(ref, taking.recipe) as folder:
+        writer = TokenWriter(folder, form, None, place_arrays(reader), attributes)
+        for chunk, rows in writer.missing():
+            writer.write(chunk, embedding_ND[rows.start : rows.stop, None], None, None)
+        writer.close()
+
+
+def rows_of_tiles(item: TilesItem, path: Path, taking: Taking, reader: TileReader) -> NDArray[np.float16]:
+    """The features of a slide's tiles, (N, D), in their order. Raises `SlideRefused`."""
+    if file_sha256(path)[:32] != item.features:
+        what = f"its features {path.name} have changed since the slides stage looked at them"
+        raise SlideUnavailable(what, fix="dvc repro -f -s slides looks at them again")
+    features = open_features(path, item.id)
+    if Origin.of(features) != taking.origin:
+        what = f"its features are of another making than the run's: {Origin.of(features)}, not {taking.origin}"
+        raise SlideRefused(what, fix="put its row into a slide table of its own, or import the same features for all")
+    width = channels(features.width, taking.teacher, taking.width)
+    row_N = _given_rows(item, reader)
+    given = item.n + sum(item.dropped.values())
+    if features.n != given:
+        what = f"its features {path.name} have {features.n} rows, and its tiling has {given}"
+        raise SlideRefused(what, fix="import them again: histill import features")
+    _require_places(features, reader, row_N)
+    values_GD = _read(features)
+    if len(row_N) == len(values_GD) and np.array_equal(row_N, np.arange(len(row_N))):
+        return _half(values_GD[:, :width], path)
+    return _half(values_GD[row_N, :width], path)
+
+
+def _given_rows(item: TilesItem, reader: TileReader) -> NDArray[np.int64]:
+    """The row of the tiling that each tile is, (N,)."""
+    source = reader.table["source"]
+    if not isinstance(reader.meta, SlideMeta) or source.null_count or not len(source):
+        what = "it has features, and no coords: of which tiles they are is not known"
+        raise SlideRefused(what, where=item.id, fix="histill import features fills both columns of the slide table")
+    return np.array(source.to_pylist()).astype(np.int64)
+
+
+def _require_places(features: FeatureFile, reader: TileReader, row_N: NDArray[np.int64]) -> None:
+    """Raise `SlideRefused` where the file's own coordinates, if it has any, are not those of the tiles."""
+    meta = reader.meta
+    if features.places is None or not isinstance(meta, SlideMeta):
+        return
+    side = meta.size_l0_px[0]
+    found = placed(features.places, side, meta.mpp)
+    if abs(found.side / side - 1) > SAME_SIDE + 1 / side:
+        what = f"its features are of tiles {found.side:g} px wide, and its tiles are {side:g} px wide"
+        raise SlideRefused(what, fix="give it the tiling that they were extracted at: histill import features")
+    apart_N2 = np.abs(found.corner_N2[row_N] - reader.places)
+    if apart_N2.max(initial=0.0) > SAME_PLACE_PX:
+        row = int(row_N[int(apart_N2.max(1).argmax())])
+        what = f"its features do not lie where its tiles do: row {row} is {apart_N2.max():g} px away"
+        raise SlideRefused(what, fix="give it the tiling that they were extracted at: histill import features")
+
+
+def _read(features: FeatureFile) -> Array:
+    try:
+        return features.read()
+    except Exception as error:
+        # Somebody else's file, and four libraries' ways to stumble over it.
+        if isinstance(error, HistillError | MemoryError):
+            raise
+        if isinstance(error, OSError) and not from_content(error):
+            raise unread(error, f"its features {features.path.name} cannot be read") from None
+        what = f"its features {features.path.name} cannot be read: {error}"
+        raise SlideRefused(what, fix="copy the file again, or extract the features again") from None
+
+
+def _half(values_ND: Array, path: Path) -> NDArray[np.float16]:
+    """In float16. Raises `SlideRefused` for what is no number, or beyond float16."""
+    with np.errstate(over="ignore"):
+        half_ND: NDArray[np.float16] = values_ND.astype(np.float16)
+    fine_N = np.isfinite(half_ND).all(1)
+    if fine_N.all():
+        return half_ND
+    row = int(np.flatnonzero(~fine_N)[0])
+    worst = values_ND[row][~np.isfinite(half_ND[row])][0]
+    kind = f"is {worst:g}, beyond float16 ({FP16_MAX:g})" if np.isfinite(worst) else f"is {worst}"
+    what = f"{int((~fine_N).sum())} rows of its features {path.name} cannot be kept: a value of row {row} {kind}"
+    raise SlideRefused(what, fix="extract them again in float32; in float16 a sum may have run over")

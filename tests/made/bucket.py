@@ -1,0 +1,169 @@
+"""A real S3 server (moto's) in a process of its own, and a proxy before it that does what networks and buckets do."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal
+
+Kind = Literal["cut", "503", "slow", "truncated", "stale", "denied"]
+_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
+_DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+_BUSY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+
+
+@dataclass
+class Fault:
+    """What happens to the next `times` requests whose "METHOD /path" matches the pattern.
+
+    cut: the connection is closed after half of the answer. slow: the answer comes after 0.3 s. truncated: a shorter
+    object, as a whole one. stale: what the object was when it was first asked for. 503 and denied: as S3 says them.
+    """
+
+    kind: Kind
+    pattern: str
+    times: int = 1
+
+
+@dataclass
+class Proxy:
+    """Where clients go, and what is to happen to them; `seen` are all requests, as "METHOD /path range"."""
+
+    url: str
+    faults: list[Fault] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    first: dict[str, bytes] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def next_fault(self, request: str) -> Kind | None:
+        with self.lock:
+            for fault in self.faults:
+                if fault.times and re.search(fault.pattern, request):
+                    fault.times -= 1
+                    return fault.kind
+        return None
+
+    def times_seen(self, pattern: str) -> int:
+        """Requests that match."""
+        return sum(re.search(pattern, request) is not None for request in self.seen)
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@contextlib.contextmanager
+def s3_server() -> Iterator[int]:
+    """The port of a server that ends with the block."""
+    port = _free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            assert process.poll() is None and time.monotonic() < deadline, "the S3 server does not start"
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def proxy_to(port: int) -> Iterator[Proxy]:
+    """A proxy before the server; it ends with the block."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads = True
+    proxy = Proxy(f"http://127.0.0.1:{server.server_port}")
+    server.proxy, server.behind = proxy, port  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def handle_any(self) -> None:
+        proxy: Proxy = self.server.proxy  # type: ignore[attr-defined]
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        request = f"{self.command} {self.path} {self.headers.get('Range', '')}".rstrip()
+        proxy.seen.append(request)
+        kind = proxy.next_fault(request)
+        if kind in ("503", "denied"):
+            self._answer(503 if kind == "503" else 403, {"Content-Type": "application/xml"}, _answer_of(kind))
+            return
+        if kind == "slow":
+            time.sleep(0.3)
+        if kind == "truncated" and self.command == "PUT":
+            body = body[: len(body) // 2]
+        status, headers, data = self._ask(body)
+        if self.command == "GET":
+            first = proxy.first.setdefault(request, data)
+            data = first if kind == "stale" else data[: len(data) // 2] if kind == "truncated" else data
+        if kind == "cut":
+            self.send_response(status)
+            self.send_header("Content-Length", str(max(len(data), 1)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        self._answer(status, headers, data)
+
+    def _ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        behind = HTTPConnection("127.0.0.1", self.server.behind, timeout=30)  # type: ignore[attr-defined]
+        left_out = {"connection", "content-length"}
+        if len(body) != int(self.headers.get("Content-Length", 0)):
+            # A body that was cut on its way and a server that takes it all the same: no checksum gives it away.
+            left_out |= {name.lower() for name in self.headers if re.match(r"(?i)x-amz-checksum|content-md5", name)}
+        sent = {name: value for name, value in self.headers.items() if name.lower() not in left_out}
+        behind.request(self.command, self.path, body, sent)
+        answer = behind.getresponse()
+        data = answer.read()
+        headers = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
+        if self.command == "HEAD":
+            headers["Content-Length"] = answer.getheader("Content-Length", "0")
+        behind.close()
+        return answer.status, headers, data
+
+    def _answer(self, status: int, headers: dict[str, str], data: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if self.command != "HEAD":
+            self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the tests say what was asked."""
+
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = handle_any
+
+
+def _answer_of(kind: Kind) -> bytes:
+    return _BUSY if kind == "503" else _DENIED

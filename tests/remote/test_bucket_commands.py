@@ -1,0 +1,104 @@
+"""`histill store push | pull | status`, and what a stage does at its end: which items are meant, and what is said."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import made.command
+import pytest
+from made.checkout import KEY, git, put, remember
+from made.items import tiles_item
+
+from pipeline.base.items import TilesManifest
+from pipeline.base.store import Ref, Store
+from pipeline.remote import objects
+from pipeline.remote.bucket import Bucket
+from stages.command import push_made
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A repository whose experiment `one` names item b and whose workspace names c; the store has both, and d."""
+    root = tmp_path / "project"
+    (root / ".dvc").mkdir(parents=True)
+    (root / ".gitignore").write_text("artifacts\n.dvc\n.store\n")
+    git(root, "init", "-q", "-b", "main")
+    remember(root, "b")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "b")
+    git(root, "update-ref", "refs/exps/aa/bb/one", "HEAD")
+    remember(root, "c")
+    for item in "bcd":
+        put(Store(root / ".store"), item)
+    return root
+
+
+def histill(project: Path, *words: str, store: str = ".store") -> subprocess.CompletedProcess[str]:
+    remote = f"file://{project.parent}/bucket"
+    environment = {"HISTILL_STORE": str(project / store), "HISTILL_STORE_REMOTE": remote}
+    return made.command.histill(project, "store", *words, **environment)
+
+
+def there(project: Path) -> str:
+    return "".join(ref.item for ref in Bucket.at(f"file://{project.parent}/bucket").refs())
+
+
+def test_what_is_named_is_sent(project: Path) -> None:
+    assert "sent 1 items" in histill(project, "push").stdout and there(project) == "c"
+    assert "0 items, 0 B; 1 were there already" in histill(project, "push").stdout
+    assert histill(project, "push", "--experiment", "one").returncode == 0 and there(project) == "bc"
+    assert histill(project, "push", "--all").returncode == 0 and there(project) == "bcd"
+
+
+@pytest.mark.parametrize(
+    ("words", "sent"),
+    [
+        (("--kind", "tokens"), ""),
+        (("--kind", "tiles"), "c"),
+        (("--recipe", KEY[:5]), "c"),
+        (("--recipe", "x"), ""),
+        (("--slide", "c"), "c"),
+        (("--slide", "b"), ""),
+        (("--slide", "b", "--experiment", "one"), "b"),
+    ],
+)
+def test_less_can_be_chosen(words: tuple[str, ...], sent: str, project: Path) -> None:
+    assert histill(project, "push", *words).returncode == 0
+    assert there(project) == sent
+
+
+def test_another_machine_pulls_what_it_names(project: Path) -> None:
+    histill(project, "push")
+    assert "there alone" in histill(project, "status", store="bare").stdout
+    done = histill(project, "pull", store="bare")
+    assert done.returncode == 0 and "fetched 1 items" in done.stdout
+    assert [ref.item for ref in Store(project / "bare").own_refs()] == ["c"]
+
+
+def test_what_is_nowhere_is_said(project: Path) -> None:
+    done = histill(project, "pull", store="bare")
+    assert done.returncode == 3 and f"nowhere: tiles/{KEY}/c" in done.stderr
+
+
+def test_a_store_without_a_bucket_says_how_to_name_one(project: Path) -> None:
+    done = made.command.histill(project, "store", "push", HISTILL_STORE_REMOTE="none")
+    assert done.returncode == 1 and "store.remote" in done.stderr
+
+
+def test_a_stage_sends_what_it_made_and_does_not_fail_where_it_cannot(
+    store: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "PAUSES_S", ())
+    ref = put(store, "a")
+    manifest = TilesManifest(recipe_key=KEY, items=(tiles_item("a", 0),))
+    bucket = Bucket.at(f"file://{tmp_path}/bucket")
+    push_made(store, bucket, manifest)
+    assert list(bucket.refs()) == [Ref("tiles", KEY, "a")] == [ref]
+    (tmp_path / "other" / "tiles" / KEY).mkdir(parents=True)
+    (tmp_path / "other" / "tiles" / KEY / "files").write_text("in the way")
+    push_made(store, Bucket.at(f"file://{tmp_path}/other"), manifest)
+    push_made(store, Bucket.at(f"file://{tmp_path}/other/tiles/{KEY}/files"), manifest)
+    said = " ".join(capfd.readouterr().err.split())
+    assert "sent 1 items" in said and "1 items are not in the bucket yet" in said and "histill store push" in said
+    assert "nothing was sent" in said
