@@ -37,7 +37,7 @@ LIBRARIES = (
     "timm.optim", "timm.scheduler", "torch", "torch.distributed.run", "torch.utils.data", "torchvision", "typer",
     "yaml", "zarr",
 )  # fmt: skip
-FIXED = ("PYTHON", "HF_", "TORCH_", "TORCHINDUCTOR_", "TORCHDYNAMO_", "TRITON_", "OMP_", "MKL_", "DASK_", "ATEN_")
+FIXED = ("PYTHON", "HF_", "TORCH_", "TORCHINDUCTOR_", "TORCHDYNAMO_", "TRITON_", "OMP_", "DASK_", "ATEN_")
 """What is taken from the environment as libraries load: a command that has it otherwise is Python's own to run."""
 NOT_FIXED = ("PYTHONPATH", "PYTHON_EXEC", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
 SOCKET = "LOADED_PYTHON_SOCKET"

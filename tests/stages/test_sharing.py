@@ -24,8 +24,8 @@ CACHED = ("slides", "tiles", "teachers", "tokens")
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A project whose pipeline has run once, over two processes as by default on two cores, its result committed."""
-    project = Project(tmp_path_factory.mktemp("clone"), {**TINY, "cluster": {"workers": 2}}, ROWS)
+    """A project whose pipeline has run once, over as many processes as by default, its result committed."""
+    project = Project(tmp_path_factory.mktemp("clone"), {**TINY, "cluster": {"workers": None}}, ROWS)
     project.dvc("repro")
     project.commit("first run")
     yield project
