@@ -33,6 +33,7 @@ def test_on_a_cpu_a_step_runs_and_says_that_nothing_was_measured(tmp_path, capsy
 
 def test_without_a_gpu_it_says_so_and_runs_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(sys, "executable", loaded_python())
     with pytest.raises(SystemExit) as ended:
         gpu_check.main(["--out", str(tmp_path / "out")])
     printed = capsys.readouterr().out
