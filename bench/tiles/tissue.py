@@ -25,7 +25,7 @@ from pipeline.slides.read.reader import SlideReader
 from pipeline.tiles.choice import fractions
 from pipeline.tiles.grid import geometry_of, lay
 from pipeline.tiles.tissue import box_means
-from pipeline.tiles.whole_slide import look
+from pipeline.tiles.tissue.look import look
 
 COLUMNS = ("iou", "iou_without_fat", "fat_found", "glass_taken", "tile_f1")
 

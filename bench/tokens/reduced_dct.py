@@ -39,7 +39,7 @@ from pipeline.tiles.choice import choose
 from pipeline.tiles.cutting import cut
 from pipeline.tiles.grid import Geometry, geometry_of, spread_choice
 from pipeline.tiles.pixels import decode_jpeg, encode_jpeg, resize
-from pipeline.tiles.whole_slide import look
+from pipeline.tiles.tissue.look import look
 
 
 def measure(

@@ -16,6 +16,7 @@ from pathlib import Path
 from pipeline.base.errors import EmbedError
 from pipeline.base.living import unfinished
 from pipeline.base.partials import FULL, READ_ONLY, sync_tree
+from pipeline.embed.token_file import TokenFile
 
 
 class Claim:
@@ -41,7 +42,7 @@ class Claim:
         return tuple(self._owned.folder / str(i) / final.name for i, final in enumerate(self.finals))
 
     def commit(self) -> None:
-        """Put what was written in its place, and give the right back."""
+        """Put what was written in its place."""
         sync_tree(self._owned.folder)
         for partial, final in zip(self.partials, self.finals, strict=True):
             if not partial.exists():
@@ -50,7 +51,13 @@ class Claim:
             if final.is_dir():
                 os.rename(final, partial.with_name("aged"))
             os.replace(partial, final)
-        self.release()
+
+    def token_file(self, grid: tuple[int, int], width: int) -> TokenFile:
+        """Room for the slide's patch tokens beside its files. Raises `EmbedError` where there is none."""
+        try:
+            return TokenFile(self._owned.folder, grid, width)
+        except OSError as error:
+            raise written(error, self.finals[-1]) from error
 
     def release(self) -> None:
         """Give the right back, and leave nothing."""

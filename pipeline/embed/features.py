@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.base.types import Json, Recipe
 from pipeline.embed.encoders.encoder import Facts
+from pipeline.embed.token_file import PatchTokens
 from pipeline.tiles.grid import Geometry
 
 
@@ -45,6 +46,8 @@ class Features:
     stands_for: str | None
     stamp: Recipe
     """Of what it was made, as it is written into the file (see stamps.py)."""
+    patch: PatchTokens | None = None
+    """Where they are asked for."""
 
     def __len__(self) -> int:
         return len(self.corner_N2)

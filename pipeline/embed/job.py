@@ -77,7 +77,7 @@ class Job:
                 for worker in workers:
                     worker.exception()
                 for slide in queue.left():
-                    slide.claim.release()
+                    slide.close()
         return self._outcome
 
     def leave_out(self, one: LeftOut) -> None:
@@ -99,12 +99,12 @@ class Job:
             self._format.write(features, slide.claim.partials, slide.claim.finals)
             slide.claim.commit()
         except SlideRefused as error:
-            slide.claim.release()
             self._refuse(slide.asked, error)
             return
         except OSError as error:
-            slide.claim.release()
             raise written(error, slide.claim.finals[-1]) from error
+        finally:
+            slide.close()
         take_back(self._out, slide.name)
         for remark in slide.remarks:
             console.print(f"{slide.name}: {remark}", soft_wrap=True)

@@ -13,10 +13,11 @@ from pipeline.base.errors import SlideRefused
 from pipeline.base.types import Recipe
 from pipeline.embed.asked import Asked
 from pipeline.embed.bands import bands, order
-from pipeline.embed.claim import Claim
-from pipeline.embed.encoders.encoder import Facts
+from pipeline.embed.claim import Claim, written
+from pipeline.embed.encoders.encoder import Answers, Facts
 from pipeline.embed.features import Features, SlideFacts
 from pipeline.embed.stamps import Settings
+from pipeline.embed.token_file import PatchTokens
 from pipeline.slides.read.direct import DirectReader
 from pipeline.slides.read.opening import open_slide
 from pipeline.slides.read.reader import SlideReader
@@ -57,6 +58,7 @@ class Slide:
         self._kept_N, self._sharpest = np.ones(self.n, bool), 0.0
         self._lost: Counter[str] = Counter()
         self._left = self.n
+        self._tokens = None if encoder.grid is None else claim.token_file(encoder.grid, encoder.width)
         self.error: SlideRefused | None = None
 
     def read(self, readers: int = 1) -> SlideReader:
@@ -90,9 +92,14 @@ class Slide:
             self._left -= 1
             return False
 
-    def answer(self, rows: Sequence[int], embedding_ND: NDArray[np.float32]) -> None:
-        """What the encoder says to those rows."""
-        self._embedding_ND[rows] = embedding_ND
+    def answer(self, rows: Sequence[int], answers: Answers) -> None:
+        """What the encoder says to those rows. Raises `EmbedError` where the disk has no room for patch tokens."""
+        self._embedding_ND[rows] = answers.embedding_ND
+        if self._tokens is not None and answers.patch_NTD is not None:
+            try:
+                self._tokens.put(rows, answers.patch_NTD)
+            except OSError as error:
+                raise written(error, self.claim.finals[-1]) from error
         with self._lock:
             self._left -= len(rows)
 
@@ -127,7 +134,14 @@ class Slide:
             encoder=self._encoder,
             stands_for=self.settings.stands_for,
             stamp=self._stamp,
+            patch=None if self._tokens is None else PatchTokens(self._tokens, np.flatnonzero(kept)),
         )
+
+    def close(self) -> None:
+        """Its files are written, or will not be."""
+        if self._tokens is not None:
+            self._tokens.close()
+        self.claim.release()
 
     @property
     def remarks(self) -> list[str]:

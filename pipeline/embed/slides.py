@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.base.errors import EmbedError
 from pipeline.base.limits import usable_cores
+from pipeline.base.partials import file_sha256
 from pipeline.base.progress import console, seconds_text
 from pipeline.embed.asked import find_slides
 from pipeline.embed.encoders.choose import ENGINES, student_encoder
@@ -24,7 +25,7 @@ from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
 from pipeline.params.tokens import TokensParams
-from pipeline.student.shipped import Shipped
+from pipeline.student.shipped import ADAPTER_WEIGHTS_FILE, Shipped, adapter_folder, dense_grid
 
 
 class EmbedParams(SiteParams):
@@ -37,7 +38,8 @@ class EmbedParams(SiteParams):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the command line asks for; `teacher` in place of the student; `threads` None is one a core."""
+    """What the command line asks for; `teacher` in place of the student; `dense`: patch tokens too; `threads` None is
+    one a core."""
 
     out: Path
     form: str = "trident"
@@ -45,6 +47,7 @@ class Wanted:
     teacher: str | None = None
     coords: Path | None = None
     stands_for: str | None = None
+    dense: bool = False
     engine: str = "auto"
     device: str | None = None
     threads: int | None = None
@@ -67,6 +70,11 @@ def embed_slides(paths: Sequence[Path], wanted: Wanted) -> Outcome:
         raise EmbedError(f"no such format: {wanted.form}", where="--format", fix=f"one of {', '.join(FORMATS)}")
     if wanted.engine not in ENGINES:
         raise EmbedError(f"no such engine: {wanted.engine}", where="--engine", fix=f"one of {', '.join(ENGINES)}")
+    if wanted.dense and not FORMATS[wanted.form].dense:
+        able = ", ".join(name for name, form in FORMATS.items() if form.dense)
+        raise EmbedError(
+            f"files of {wanted.form} have no place for patch tokens", where="--dense", fix=f"--format {able}"
+        )
     params, threads = project_params(), wanted.threads or usable_cores()
     facts, load = _encoder(wanted, params, threads)
     tiles = params.tiles.model_copy(
@@ -88,6 +96,9 @@ def embed_slides(paths: Sequence[Path], wanted: Wanted) -> Outcome:
 def _encoder(wanted: Wanted, params: EmbedParams, threads: int) -> tuple[Facts, Callable[[], Encoder]]:
     """What answers, and how to load it: a student while the first slide is looked at, a teacher at once."""
     if wanted.teacher is not None:
+        if wanted.dense:
+            fix = "leave out --dense; in a project, dvc repro tokens keeps a teacher's patch tokens"
+            raise EmbedError("patch tokens of slides are a student's", where="--dense", fix=fix)
         from pipeline.embed.encoders.modules import device_of, load_teacher_module
 
         same = wanted.teacher == params.tokens.teacher
@@ -96,11 +107,14 @@ def _encoder(wanted: Wanted, params: EmbedParams, threads: int) -> tuple[Facts, 
         encoder = load_teacher_module(told, wanted.engine, device, params.slides.demo_px)
         return encoder.facts, lambda: encoder
     shipped = Shipped.of_folder(wanted.student)
+    weights = adapter_folder(wanted.student) / ADAPTER_WEIGHTS_FILE
     facts = Facts(
         name=shipped.name,
         digest=shipped.digest,
         width=shipped.width,
         input_px=shipped.input_px,
+        grid=dense_grid(wanted.student) if wanted.dense else None,
+        adapter=file_sha256(weights)[:32] if wanted.dense else None,
     )
     return facts, lambda: student_encoder(shipped, facts, wanted.engine, wanted.device, threads)
 

@@ -59,6 +59,8 @@ def stamp(asked: Asked, encoder: Facts, settings: Settings) -> Recipe:
         "slide_mpp": asked.source.mpp,
         "beside": beside_identity(asked.source.mask, asked.source.coords),
     }
+    if encoder.grid is not None:
+        made_of |= {"grid": list(encoder.grid), "adapter": encoder.adapter}
     return {**made_of, "digest": recipe_key(made_of)}
 
 

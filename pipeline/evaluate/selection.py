@@ -76,6 +76,9 @@ def splits(tiles: TilesManifest, tokens: TokensManifest, store: Store) -> dict[s
         labels = tuple(TileReader(tile_folder).labels)
         rows = np.arange(item.n, dtype=np.int64)
         sample = Sample(item.id, tile_folder, token_folder, rows, labels, item.label, None, item.patient)
+        if item.in_train and tiles.recipe.get("also_mpp"):
+            # A probe is of tiles as the held-out ones are: those of further scales are the student's alone.
+            sample = sample.take(TileReader(tile_folder).rows_at(tiles.target_mpp))
         found.setdefault(item.split, []).append(sample)
     return found
 

@@ -31,6 +31,8 @@ class TilesParams(Section):
 
     target_mpp: Annotated[float, Field(gt=0.05, le=10)] = 0.5
     """Micrometres a pixel of the tiles."""
+    also_mpp: tuple[Annotated[float, Field(gt=0.05, le=10)], ...] = ()
+    """Further scales, e.g. [0.4, 0.63], at which train slides are cut too, as tiles to train on; never others."""
     tile_px: Annotated[int, Field(ge=16, le=2048)] = 224
     """Side of a tile, pixels at `target_mpp`."""
     overlap_px: Annotated[int, Field(ge=0)] = 0
@@ -62,4 +64,10 @@ class TilesParams(Section):
             raise ValueError(f"overlap_px ({self.overlap_px}) must be smaller than tile_px ({self.tile_px})")
         if self.reduced_dct and self.reader == "openslide":
             raise ValueError("reduced_dct is the direct reader's: set reader to auto")
+        if len({self.target_mpp, *self.also_mpp}) <= len(self.also_mpp):
+            raise ValueError(f"also_mpp has a scale twice, or target_mpp ({self.target_mpp:g}) itself")
         return self
+
+    def at(self, mpp: float) -> TilesParams:
+        """The same at that scale alone."""
+        return self.model_copy(update={"target_mpp": mpp, "also_mpp": ()})

@@ -6,6 +6,8 @@
     adapter/              only with `patch`; out of timm's sight, which fails on two .safetensors from 1.0.16 to 1.0.28
       adapter.safetensors the dense adapter, answering in the teacher's patch-token space
       adapter.json        its arguments
+      dense.onnx          the student with it: `image` in, `embedding` and `patch` (batch, T, D) out; not where an
+                          adapter resizes in a way that ONNX has no operator for
     README.md             the model card
 
 Training answers z in standardised space; `targets.Standardiser` folds the way back into the last layer.
@@ -23,14 +25,15 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.base.errors import EngineError, TrainingError
+from pipeline.base.errors import EngineError, TrainingError, first_line
 from pipeline.base.files import open_to, umask, write_atomic, write_json
 from pipeline.base.items import StudentFacts
+from pipeline.base.progress import console
 from pipeline.base.tensors import save_tensors
 from pipeline.base.types import Json
 from pipeline.params.student import StudentParams
 from pipeline.student.card import KEEP_THE_HEAD, model_card
-from pipeline.student.exported import AdapterConfig
+from pipeline.student.exported import AdapterConfig, Dense
 from pipeline.student.model import Distiller, Student, build
 from pipeline.student.shipped import (
     ADAPTER_FILE,
@@ -38,13 +41,14 @@ from pipeline.student.shipped import (
     ADAPTER_WEIGHTS_FILE,
     CARD_FILE,
     CONFIG_FILE,
+    DENSE_ONNX_FILE,
     MADE,
     ONNX_FILE,
     WEIGHTS_FILE,
     Made,
 )
 from pipeline.student.targets import Standardiser
-from pipeline.teachers.engines.onnx_file import write_onnx
+from pipeline.teachers.engines.onnx_file import EMBEDDING, PATCH, write_onnx
 
 INTERPOLATION = "bicubic"
 """What `pipeline.tiles.pixels` resizes with."""
@@ -135,7 +139,21 @@ def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: dic
         name = StudentParams.model_validate(facts.student).adapter
         config = AdapterConfig(adapter=name, arguments=facts.adapter, stages=stages)
         write_json(folder / ADAPTER_FOLDER / ADAPTER_FILE, config.model_dump(mode="json"))
+        dense = Dense(distiller.student.backbone, adapter, config).eval()
+        write_dense_onnx(dense, facts.input_px, folder / ADAPTER_FOLDER / DENSE_ONNX_FILE)
     write_atomic(folder / CARD_FILE, model_card(facts).encode())
+
+
+def write_dense_onnx(dense: Dense, input_px: int, path: Path) -> None:
+    """`teachers.engines.onnx_file` of a student with its adapter; none, and a word, where ONNX cannot hold it."""
+    try:
+        write_onnx(dense, input_px, path, (EMBEDDING, PATCH))
+    except EngineError as error:
+        path.unlink(missing_ok=True)
+        console.print(
+            f"student: no {path.name}, patch tokens are PyTorch's alone: {first_line(error).partition('. ')[0]}",
+            soft_wrap=True,
+        )
 
 
 def write_student_onnx(backbone: nn.Module, input_px: int, path: Path) -> None:

@@ -147,14 +147,15 @@ def net_of(folder: Path) -> dict[str, Json]:
 
 
 class Encoder:
-    """A student on the device of this machine, channels last: images as they were decoded in, float32 out.
+    """A student on `device`, else that of this machine, channels last: images as they were decoded in, float32 out.
 
     `side_px` is its input side, `width` D, `grid` (h, w) of its patch tokens, None without `dense`.
     """
 
-    def __init__(self, model: nn.Module, dense: Dense | None = None) -> None:
+    def __init__(self, model: nn.Module, dense: Dense | None = None, device: torch.device | None = None) -> None:
         config = resolve_model_data_config(model)
-        self.side_px, self.width, self.device = int(config["input_size"][-1]), int(model.num_classes), pick_device()  # type: ignore[arg-type]
+        self.side_px, self.width = int(config["input_size"][-1]), int(model.num_classes)  # type: ignore[arg-type]
+        self.device = device or pick_device()
         self._mean_C, self._std_C = (torch.tensor(config[name], device=self.device) for name in ("mean", "std"))
         self.model, self._dense = model, dense
         for module in (model, dense):

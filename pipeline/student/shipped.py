@@ -15,6 +15,8 @@ CONFIG_FILE, WEIGHTS_FILE, ONNX_FILE, CARD_FILE = "config.json", "model.safetens
 ADAPTER_FILE, ADAPTER_WEIGHTS_FILE = "adapter.json", "adapter.safetensors"
 ADAPTER_FOLDER = "adapter"
 """Of these two: timm 1.0.16 to 1.0.28 fail on a folder with a second .safetensors in it (a NameError)."""
+DENSE_ONNX_FILE = "dense.onnx"
+"""In the adapter's folder: the student with its adapter, two outputs."""
 MADE = "histill"
 """Of config.json, what the student was made of; timm passes over it."""
 
@@ -78,6 +80,18 @@ def require_student(folder: Path) -> None:
 def adapter_folder(folder: Path) -> Path:
     """Where an exported student has its adapter: below it, and beside its weights if an earlier Histill exported it."""
     return folder if (folder / ADAPTER_FILE).is_file() else folder / ADAPTER_FOLDER
+
+
+def dense_grid(folder: Path) -> tuple[int, int]:
+    """(h, w) of the patch tokens that an exported student answers. Raises `StudentError` where it has no adapter."""
+    try:
+        told = json.loads((adapter_folder(folder) / ADAPTER_FILE).read_bytes())
+        height, width = (int(side) for side in told["arguments"]["grid"])
+    except FileNotFoundError:
+        what = "the student has no adapter: it was trained without the patch objective"
+        fix = "leave out --dense, or train with student.objective.patch"
+        raise StudentError(what, where=str(folder), fix=fix) from None
+    return height, width
 
 
 def _three(values: tuple[float, ...]) -> tuple[float, float, float]:

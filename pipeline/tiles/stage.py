@@ -31,6 +31,8 @@ RECIPE_VERSION = 6
 """Count up when the same parameters give other bytes."""
 
 
+SCALES = "-scales"
+"""Ends the key of a slide that is cut at further scales."""
 SAID, FIXES = 20, 3
 """Lines of remarks, or of refusals, that are printed; refusals whose remedies are, where no slide has a tile."""
 
@@ -48,6 +50,8 @@ def tiles_recipe(params: TilesParams) -> Recipe:
     return {
         "recipe_version": RECIPE_VERSION,
         "tile_px": params.tile_px,
+        # Without further scales the key is what it was before there could be any.
+        **({"also_mpp": list(params.also_mpp)} if params.also_mpp else {}),
         "target_mpp": params.target_mpp,
         "overlap_px": params.overlap_px,
         "edge": params.edge,
@@ -65,9 +69,19 @@ def tiles_recipe(params: TilesParams) -> Recipe:
 
 
 def tiles_ref(slide: SlideItem, params: TilesParams) -> Ref:
-    """Where a slide's tiles are: by its identity, and the mask and coordinates that the table names beside it."""
+    """Where a slide's tiles are: by its identity, and the mask and coordinates that the table names beside it.
+
+    Where train slides are cut at further scales, theirs are other tiles than a held-out slide's.
+    """
     key = slide.key + "".join(f"-{name}{digest[:12]}" for name, digest in _beside(slide).items())
+    key += SCALES if _scales(slide, params).also_mpp else ""
     return Ref("tiles", recipe_key(tiles_recipe(params)), key)
+
+
+def _scales(slide: SlideItem, params: TilesParams) -> TilesParams:
+    """The parameters that hold for that slide: further scales are for slides that are trained on."""
+    own = slide.in_train and slide.kind != "folder" and slide.coords is None
+    return params if own else params.at(params.target_mpp)
 
 
 def make_tiles(
@@ -158,7 +172,7 @@ def tile_slide(source: Source, slide: SlideItem, params: TilesParams, store: Sto
             else:
                 with open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct) as reader:
                     _require_unchanged(_is(slide, reader, source))
-                    write_slide_tiles(source, folder, params, reader)
+                    write_slide_tiles(source, folder, _scales(slide, params), reader)
     return _item(slide, ref, store)
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipeline.base.errors import SlideRefused
 from pipeline.params.tiles import TilesParams
@@ -35,23 +34,17 @@ from pipeline.tiles.choice import (
     sticking_out,
     touching,
 )
-from pipeline.tiles.coords.tiling import read_tiling
+from pipeline.tiles.coords.tiling import Tiling, read_tiling
 from pipeline.tiles.cutting import Cut, Pixels, cut, read_padded, read_tiles
 from pipeline.tiles.grid import Geometry, geometry_of, lay
 from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.writer import Scores, TileWriter
 from pipeline.tiles.labels import LabelMap
 from pipeline.tiles.no_tiles import Picture, refusal
-from pipeline.tiles.pictures import THUMB_PX, write_mosaics, write_overlay, write_thumb
-from pipeline.tiles.pixels import resize
+from pipeline.tiles.pictures import write_mosaics, write_overlay, write_thumb
 from pipeline.tiles.quota import draw
-from pipeline.tiles.tissue import TissueMask, find_tissue
-from pipeline.tiles.tissue.own_mask import load_mask
-
-ALL = 0.999
-"""Share of a slide that a mask marks, from which on it is all of it."""
-MAX_LOOK_PX = 16_000_000
-"""Pixels of the picture of a whole slide: 1000 mm2 at 8 um a pixel."""
+from pipeline.tiles.tissue import TissueMask
+from pipeline.tiles.tissue.look import Look, look
 
 
 @dataclass(frozen=True)
@@ -120,9 +113,22 @@ def choose_tiles(reader: SlideReader, source: Source, params: TilesParams) -> Ch
     except DamagedPixels:
         require_given(files_of(source.path), whole=True)
         raise
-    mask, unseen = seen.mask, reader.unseen
-    if unseen:
+    if reader.unseen:
         require_given(files_of(source.path), whole=True)
+    return _chosen(reader, geometry, tiling, seen, source, params)
+
+
+def _at_scale(reader: SlideReader, source: Source, seen: Look, params: TilesParams) -> Chosen:
+    """The tiles of a slide that has been looked at, on the grid of another scale. Raises `SlideRefused`."""
+    levels = [(w, h, d) for (w, h), d in zip(reader.level_dimensions, reader.level_downsamples, strict=True)]
+    return _chosen(reader, geometry_of(levels, reader.mpp_xy, params), None, seen, source, params)
+
+
+def _chosen(
+    reader: SlideReader, geometry: Geometry, tiling: Tiling | None, seen: Look, source: Source, params: TilesParams
+) -> Chosen:
+    levels = [(w, h, d) for (w, h), d in zip(reader.level_dimensions, reader.level_downsamples, strict=True)]
+    mask, unseen = seen.mask, reader.unseen
     if tiling:
         choice = choose_given(geometry, tiling, mask)
     else:
@@ -156,86 +162,88 @@ def write_slide_tiles(source: Source, folder: Path, params: TilesParams, reader:
         dropped = dict(choice.dropped)
         if len(unseen_N2):
             dropped["glass"] -= len(unseen_N2)
-        labels = LabelMap(source.label_map, geometry) if source.label_map else None
-        writer, kept_as_scanned = TileWriter(folder), 0
-        kept_rows: list[int] = []
-        lost_rows: dict[str, list[int]] = {"blurred": [], "damaged": []}
-
-        def cut_rows(row_M: NDArray[np.int64], reader: SlideReader = reader) -> Iterator[Cut]:
-            return chosen.cut(reader, row_M, params.jpeg_quality)
-
-        n, limit = len(choice.x_l0), params.max_tiles_per_slide
-        # A tiling made elsewhere is not judged.
-        sharpest, min_sharpness = 0.0, 0.0 if chosen.given else params.min_sharpness
-        for tile in draw(cut_rows, n, limit, params.seed, folder, min_sharpness, in_order=not chosen.given):
-            reason, sharpest = tile.lost(min_sharpness), max(sharpest, tile.sharpness)
-            if tile.jpeg is None or reason is not None:
-                lost_rows[reason or "damaged"].append(tile.row)
-                continue
-            kept_rows.append(tile.row)
-            x_l0, y_l0 = int(choice.x_l0[tile.row]), int(choice.y_l0[tile.row])
-            haematoxylin, eosin = choice.stain[tile.row].tolist()
-            scores = Scores(float(choice.tissue[tile.row]), tile.sharpness, haematoxylin, eosin)
-            label = labels.of(x_l0, y_l0) if labels else None
-            given = str(tile.row) if chosen.given else None
-            writer.append(tile.jpeg, x_l0=x_l0, y_l0=y_l0, scores=scores, label=label, source=given)
-            kept_as_scanned += tile.as_scanned
+        writer = TileWriter(folder)
+        written = _append(chosen, reader, source, params, writer)
+        lost_rows = written.lost_rows
         dropped.update({reason: len(rows) for reason, rows in lost_rows.items()})
-        dropped["limit"] = n - len(writer) - sum(map(len, lost_rows.values()))
+        dropped["limit"] = len(choice.x_l0) - len(writer) - sum(map(len, lost_rows.values()))
         dropped["damaged"] += len(unseen_N2)
         if lost_rows["damaged"]:
             require_given(files_of(source.path), whole=True)
         if not len(writer):
-            raise all_lost(dropped, sharpest)
+            raise all_lost(dropped, written.sharpest)
         said = _remarks(seen, choice, len(writer), int(chosen.outside_N.sum()))
-        meta = _meta(source, reader, geometry, mask, dropped, kept_as_scanned)
+        said += _append_scales(reader, source, seen, params, writer)
+        meta = _meta(source, reader, geometry, mask, dropped, written.as_scanned)
         writer.close(meta.model_copy(update={"remarks": said}))
     thumb_HWC = write_thumb(folder, seen.picture_HWC)
     corner_N2 = np.stack([choice.x_l0, choice.y_l0], axis=1)
     lost = choice.lost | {reason: corner_N2[rows] for reason, rows in lost_rows.items()}
     lost["damaged"] = np.concatenate([lost["damaged"], unseen_N2])
     lost_boxes = {reason: fractions(geometry, *corner_M2.T) for reason, corner_M2 in lost.items()}
-    write_overlay(folder, thumb_HWC, mask, fractions(geometry, *corner_N2[kept_rows].T), lost_boxes)
+    write_overlay(folder, thumb_HWC, mask, fractions(geometry, *corner_N2[written.kept_rows].T), lost_boxes)
     write_mosaics(folder)
 
 
-@dataclass(frozen=True)
-class Look:
-    """A whole slide, small: `picture_HWC` for people, `small_HWC` at `mpp_xy`, which the mask is of; its own mask."""
+@dataclass
+class Written:
+    """What became of the tiles that were chosen: rows of `Chosen.choice`, how many are the file's own, the sharpest."""
 
-    picture_HWC: NDArray[np.uint8]
-    small_HWC: NDArray[np.uint8]
-    mpp_xy: tuple[float, float]
-    own_HW: NDArray[np.bool_] | None
-    mask: TissueMask
-    marks_all: bool
-    """Its own mask marks all that was scanned."""
+    kept_rows: list[int] = field(default_factory=list)
+    lost_rows: dict[str, list[int]] = field(default_factory=lambda: {"blurred": [], "damaged": []})
+    as_scanned: int = 0
+    sharpest: float = 0.0
 
 
-def look(reader: SlideReader, params: TilesParams, own_mask: Path | None = None, max_px: int = MAX_LOOK_PX) -> Look:
-    """A small picture of the whole slide, and the mask at `mask_mpp` (or the slide's own mpp, if coarser).
+def _append(chosen: Chosen, reader: SlideReader, source: Source, params: TilesParams, writer: TileWriter) -> Written:
+    """Cut the tiles of one scale, `params.target_mpp`, and give those that are kept to `writer`."""
+    choice, found = chosen.choice, Written()
+    labels = LabelMap(source.label_map, chosen.geometry) if source.label_map else None
 
-    One reading serves both: a slide without a pyramid is read whole for it. Where the picture would have more than
-    `max_px` pixels, it and the mask are coarser: a mask takes 40 bytes a pixel.
+    def cut_rows(row_M: NDArray[np.int64]) -> Iterator[Cut]:
+        return chosen.cut(reader, row_M, params.jpeg_quality)
+
+    n, limit, folder = len(choice.x_l0), params.max_tiles_per_slide, writer.folder
+    # A tiling made elsewhere is not judged.
+    min_sharpness = 0.0 if chosen.given else params.min_sharpness
+    for tile in draw(cut_rows, n, limit, params.seed, folder, min_sharpness, in_order=not chosen.given):
+        reason, found.sharpest = tile.lost(min_sharpness), max(found.sharpest, tile.sharpness)
+        if tile.jpeg is None or reason is not None:
+            found.lost_rows[reason or "damaged"].append(tile.row)
+            continue
+        found.kept_rows.append(tile.row)
+        x_l0, y_l0 = int(choice.x_l0[tile.row]), int(choice.y_l0[tile.row])
+        haematoxylin, eosin = choice.stain[tile.row].tolist()
+        scores = Scores(float(choice.tissue[tile.row]), tile.sharpness, haematoxylin, eosin)
+        label = labels.of(x_l0, y_l0) if labels else None
+        given = str(tile.row) if chosen.given else None
+        writer.append(tile.jpeg, x_l0=x_l0, y_l0=y_l0, scores=scores, label=label, source=given)
+        found.as_scanned += tile.as_scanned
+    return found
+
+
+def _append_scales(
+    reader: SlideReader, source: Source, seen: Look, params: TilesParams, writer: TileWriter
+) -> tuple[str, ...]:
+    """The tiles of `params.also_mpp`, after those of the slide's own scale, from the look at the slide that those had.
+
+    A scale that the slide does not have (it is coarser) is left out; in words.
     """
-    mpp_x, mpp_y = reader.mpp_xy
-    width = max(1, round(reader.width_px * min(1.0, mpp_x / params.tissue.mask_mpp)))
-    height = max(1, round(reader.height_px * min(1.0, mpp_y / params.tissue.mask_mpp)))
-    longer_l0, shorter_l0 = max(reader.width_px, reader.height_px), min(reader.width_px, reader.height_px)
-    most = int((max_px * longer_l0 / shorter_l0) ** 0.5)
-    picture_HWC = reader.thumbnail(min(most, max(THUMB_PX, width, height)))
-    # Where pixels are not square, the picture may be coarser than the mask along one axis.
-    width, height = min(width, picture_HWC.shape[1]), min(height, picture_HWC.shape[0])
-    small_HWC = resize(picture_HWC, (width, height), resample=Image.Resampling.BOX)
-    mpp_xy = (mpp_x * reader.width_px / width, mpp_y * reader.height_px / height)
-    slide_l0 = (reader.width_px, reader.height_px)
-    own_HW = load_mask(own_mask, slide_l0, (width, height), reader.bounds) if own_mask else None
-    mask = find_tissue(small_HWC, mpp_xy, params.tissue, own_HW)
-    marks_all = False
-    if own_HW is not None:
-        _, _, scanned_x, scanned_y = reader.bounds or (0, 0, *slide_l0)
-        marks_all = float(own_HW.mean()) >= ALL * scanned_x * scanned_y / (slide_l0[0] * slide_l0[1])
-    return Look(picture_HWC, small_HWC, mpp_xy, own_HW, mask, marks_all)
+    said = []
+    if params.also_mpp:
+        writer.are_of(params.target_mpp)
+    for mpp in params.also_mpp:
+        before = len(writer)
+        try:
+            there = params.at(mpp)
+            _append(_at_scale(reader, source, seen, there), reader, source, there, writer)
+        except SlideRefused as nothing:
+            said.append(f"no tiles at {mpp:g} um/px: {nothing.what}")
+            continue
+        finally:
+            writer.are_of(mpp)
+        said.append(f"{len(writer) - before} of its tiles are of {mpp:g} um/px")
+    return tuple(said)
 
 
 def all_lost(dropped: Mapping[str, int], sharpest: float) -> SlideRefused:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from pipeline.base.errors import EmbedError
 from pipeline.base.items import TilesManifest
 from pipeline.base.store import Ref
 from stages.command import ARTIFACTS, Debug, Exit, errors, find_store, load
@@ -54,12 +53,10 @@ def embed(
     stands_for: Annotated[
         str | None, typer.Option("--as", help="The encoder's name in the files, where a tool looks for one (uni_v1).")
     ] = None,
-    dense: Annotated[
-        bool, typer.Option("--dense", help="Patch tokens in the teacher's space as well, of images.")
-    ] = False,
+    dense: Annotated[bool, typer.Option("--dense", help="Patch tokens in the teacher's space as well.")] = False,
     engine: Annotated[Engine, typer.Option(help="What runs it; auto measures what is installed.")] = Engine.AUTO,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU where there is one.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads that read and answer; one a core.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Threads that each read and answer; one a core.")] = None,
     target_mpp: Annotated[float | None, typer.Option(help="um a pixel of the tiles; as params.yaml, else 0.5.")] = None,
     tile_px: Annotated[int | None, typer.Option(help="Side of a tile; as params.yaml, else 224.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass, of a file of images.")] = 64,
@@ -80,9 +77,6 @@ def embed(
                 typer.echo(f"{done.left_out} left out, named in {done.named_in}", err=True)
                 raise typer.Exit(Exit.PARTLY)
             return
-        if dense:
-            fix = "leave out --dense; of images and tiles it is written: --out FILE.h5"
-            raise EmbedError("patch tokens of whole slides are not written", where="--dense", fix=fix)
         from pipeline.embed.slides import Wanted, embed_slides
 
         wanted = Wanted(
@@ -92,9 +86,10 @@ def embed(
             teacher=teacher,
             coords=coords,
             stands_for=stands_for,
+            dense=dense,
             engine=engine.value,
             device=device,
-            threads=threads,
+            threads=jobs,
             target_mpp=target_mpp,
             tile_px=tile_px,
         )

@@ -68,6 +68,8 @@ def import_features(
     """Write the slide table with its columns `coords` and `features` filled: then no teacher is run for those tiles.
 
     Features stay where they are. Tilings, in one small form, are written to the folder `tilings` beside the table.
+
+    histill import features /data/trident_job --teacher uni --slides /data/slides --out slides.csv
     """
     from pipeline.imports.filling import Asked, said, with_features
     from pipeline.slides.table import format_table

@@ -13,11 +13,9 @@ from made.shipped import PARAMS, SIDE
 from made.slides import tissue_picture
 from PIL import Image
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
-from pipeline.base.errors import EngineError, TeacherError
+from pipeline.base.errors import EmbedError, EngineError, TeacherError
 from pipeline.embed.slides import Wanted, embed_slides
-from stages.cli.app import cli
 
 TILE = 96
 
@@ -46,11 +44,7 @@ def test_a_teacher_answers_as_timm_has_it(slide: Path, here: Path) -> None:
     np.testing.assert_allclose(found_ND, expected_ND, rtol=1e-4, atol=1e-4)
     with pytest.raises(TeacherError, match="a teacher has none"):
         embed_slides([slide], Wanted(here / "out", engine="openvino", teacher="test_vit"))
+    with pytest.raises(EmbedError, match="patch tokens of slides are a student's"):
+        embed_slides([slide], Wanted(here / "out", "clam", teacher="test_vit", dense=True))
     with pytest.raises(EngineError, match="no such device"):
         embed_slides([slide], Wanted(here / "out", **{**asked, "device": "abacus"}))
-
-
-def test_patch_tokens_of_slides_are_refused_and_not_left_out_in_silence(slide: Path, shipped: Path, here: Path) -> None:
-    failed = CliRunner().invoke(cli, ["embed", str(slide), "--out", "out", "--student", str(shipped), "--dense"])
-    assert failed.exit_code == 1 and "patch tokens of whole slides are not written" in failed.output
-    assert not (here / "out").exists()

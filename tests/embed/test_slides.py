@@ -205,7 +205,7 @@ def test_a_slide_without_a_tiling_in_the_job_is_left_out(slide: Path, shipped: P
 def test_two_processes_on_one_folder_share_the_work(slide: Path, shipped: Path, here: Path) -> None:
     for i in range(5):
         make_slide(here / "slides" / f"more{i}.tif", tissue_picture(SIDE, SIDE, i), kind="plain")
-    words = ["embed", "slides", "--out", "out", "--student", str(shipped), "--engine", "onnxruntime", "--threads", "1"]
+    words = ["embed", "slides", "--out", "out", "--student", str(shipped), "--engine", "onnxruntime", "--jobs", "1"]
     command = [loaded_python(), "-m", "stages", *words]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) for _ in range(2)]
@@ -259,6 +259,7 @@ def test_a_slide_that_another_machine_is_at_is_left_to_it_until_it_is_given_up(h
     taken.partials[0].parent.mkdir()
     taken.partials[0].write_bytes(b"whole")
     taken.commit()
+    taken.release()
     assert [path.name for path in final.parent.iterdir()] == ["one.h5"] and final.read_bytes() == b"whole"
 
 

@@ -10,8 +10,12 @@ import torch
 from made.exported import SIDE_PX, export
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import save_file
 
-from pipeline.student.exported import load_student
+from pipeline.base.items import AdapterArguments
+from pipeline.student.adapters import AttentionAdapter
+from pipeline.student.export import write_dense_onnx
+from pipeline.student.exported import AdapterConfig, Dense, load_student
 from pipeline.teachers.engines.onnx_file import write_onnx
 
 WIDTH = 24
@@ -31,6 +35,21 @@ def ship(folder: Path, seed: int = 0) -> Path:
     export(folder, WIDTH, seed)
     write_onnx(load_student(folder), SIDE_PX, folder / "model.onnx")
     return folder
+
+
+def ship_adapter(folder: Path, grid: tuple[int, int], seed: int = 0) -> None:
+    """With an adapter of random weights and its ONNX file."""
+    backbone = load_student(folder)
+    _, maps = backbone.forward_intermediates(torch.zeros(1, 3, SIDE_PX, SIDE_PX), output_fmt="NCHW")
+    channels, grids = (tuple(map_.shape[1] for map_ in maps[-2:]), tuple(tuple(map_.shape[2:]) for map_ in maps[-2:]))
+    torch.manual_seed(seed)
+    adapter = AttentionAdapter(channels, grids, grid, WIDTH)
+    arguments = AdapterArguments(channels=channels, grids=grids, grid=grid, width=WIDTH)
+    config = AdapterConfig(adapter="attention", arguments=arguments, stages=(len(maps) - 2, len(maps) - 1))
+    (folder / "adapter").mkdir()
+    save_file(adapter.state_dict(), folder / "adapter" / "adapter.safetensors")
+    (folder / "adapter" / "adapter.json").write_text(config.model_dump_json())
+    write_dense_onnx(Dense(backbone, adapter, config).eval(), SIDE_PX, folder / "adapter" / "dense.onnx")
 
 
 def by_timm(student: Path, tiles: list[NDArray[np.uint8]]) -> NDArray[np.float32]:

@@ -81,6 +81,21 @@ def test_the_adapter_answers_in_the_patch_tokens_space(exported: tuple[Path, Pat
         assert torch.allclose(adapter(maps), expected, atol=1e-4)
 
 
+def test_the_adapters_onnx_file_answers_both_as_pytorch_for_any_batch(exported: tuple[Path, Path]) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    dense = load_dense(exported[0], load_student(exported[0]))
+    assert dense is not None
+    file = exported[0] / "adapter" / "dense.onnx"
+    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["embedding", "patch"]
+    for n in (1, 3):
+        image_NCHW = torch.randn(n, 3, 64, 64, generator=torch.Generator().manual_seed(n))
+        with torch.inference_mode():
+            wanted = [answer.numpy() for answer in dense(image_NCHW)]
+        for found, answer in zip(session.run(None, {"image": image_NCHW.numpy()}), wanted, strict=True):
+            np.testing.assert_allclose(found, answer, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("exported", ["efficientvit_b0"], indirect=True)
 def test_another_process_loads_it_without_our_code_and_with_it_writes_the_same_onnx_file(
     exported: tuple[Path, Path], tmp_path: Path

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import pytest
 from made.partials import partials
 from made.slides import make_slide, tissue_picture
@@ -22,6 +23,8 @@ from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.catalogue import catalogue
 from pipeline.slides.sources import Source, sources
+from pipeline.tiles.coords.exporting import export_coords
+from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import encode_jpeg
 from pipeline.tiles.stage import make_tiles, tiles_recipe, tiles_ref
 
@@ -204,3 +207,27 @@ def test_two_workers_make_the_same_manifest_as_one(bench: Bench) -> None:
     alone = make_tiles(slides, located, PARAMS, bench.store, ONE)
     together = make_tiles(slides, located, PARAMS, Store(bench.folder / "other"), ClusterParams(workers=2))
     assert together == alone
+
+
+def test_further_scales_are_cut_of_train_slides_alone(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    for seed, (name, mpp) in enumerate((("learnt", 0.25), ("held", 0.25), ("coarse", 0.5))):
+        make_slide(tmp_path / f"{name}.tif", tissue_picture(1200, 800, seed), (mpp, mpp))
+    bench.lines = ["path,slide_id,split", "learnt.tif,learnt,train", "held.tif,held,test", "coarse.tif,coarse,train"]
+    plain, finer = bench.tiles(), bench.tiles(PARAMS.at(0.4))
+    both = bench.tiles(PARAMS.model_copy(update={"also_mpp": (0.4,)}))
+
+    def jpegs(tiles: TilesManifest, name: str, mpp: float) -> list[bytes]:
+        reader = TileReader(bench.store.path(Ref.of(tiles, tiles.item(name))))
+        return [reader.jpeg(row) for row in reader.rows_at(mpp).tolist()]
+
+    assert "also_mpp" not in plain.recipe and both.recipe_key != plain.recipe_key
+    assert jpegs(both, "learnt", 0.5) == jpegs(plain, "learnt", 0.5)
+    assert jpegs(both, "learnt", 0.4) == jpegs(finer, "learnt", 0.4)
+    assert both.item("learnt").n == plain.item("learnt").n + finer.item("learnt").n
+    assert jpegs(both, "held", 0.5) == jpegs(plain, "held", 0.5) and both.item("held").n == plain.item("held").n
+    assert both.item("coarse").n == plain.item("coarse").n
+    assert any("no tiles at 0.4 um/px: coarser" in remark for remark in both.item("coarse").remarks)
+    written, _ = export_coords(bench.slides()[0], both, bench.store, "trident", tmp_path / "coords")
+    with h5py.File(next(path for path in written if "learnt" in path.name)) as file:
+        assert len(file["coords"]) == plain.item("learnt").n

@@ -23,8 +23,8 @@ from pipeline.slides.read.reader import SlideReader
 from pipeline.tiles.coords.tiling import read_tiling
 from pipeline.tiles.grid import geometry_of, lay
 from pipeline.tiles.pixels import decode_jpeg, encode_jpeg
+from pipeline.tiles.tissue.look import look
 from pipeline.tiles.tissue.own_mask import load_mask
-from pipeline.tiles.whole_slide import look
 
 SIDE_PX, TILE, FACTOR = 150_016, 256, 32
 STAINED_ROWS = (290, 293)

@@ -24,7 +24,7 @@ from pipeline.base.store import recipe_key
 from pipeline.base.types import Json
 from pipeline.embed.encoders.encoder import Encoder, Facts
 from pipeline.embed.encoders.files import FILE_ENGINES, PACKAGES, installed
-from pipeline.student.shipped import ONNX_FILE, Shipped
+from pipeline.student.shipped import DENSE_ONNX_FILE, ONNX_FILE, Shipped, adapter_folder
 
 ENGINES = ("auto", "eager", "compile", "onnxruntime", "openvino", "tensorrt")
 _TAKES_S = 0.4
@@ -41,7 +41,7 @@ def student_encoder(shipped: Shipped, facts: Facts, engine: str, device: str | N
     if engine in FILE_ENGINES:
         if not on_cpu:
             raise EngineError("it runs on the CPU here", where=engine, fix="--device cpu, or --engine eager")
-        return FILE_ENGINES[engine](shipped, facts, _file(shipped), threads)
+        return FILE_ENGINES[engine](shipped, facts, _file(shipped, facts), threads)
     from pipeline.embed.encoders.modules import device_of, load_module
 
     return load_module(shipped, facts, "eager" if engine == "auto" else engine, device_of(device))
@@ -49,21 +49,22 @@ def student_encoder(shipped: Shipped, facts: Facts, engine: str, device: str | N
 
 def _fastest(shipped: Shipped, facts: Facts, threads: int) -> Encoder:
     """Of the engines of files, as measured or remembered; eager where there is none."""
-    engines = installed() if (shipped.folder / ONNX_FILE).is_file() else []
+    file = _path(shipped, facts)
+    engines = installed() if file.is_file() else []
     if not engines:
         from pipeline.embed.encoders.modules import device_of, load_module
 
-        what = "neither openvino nor onnxruntime is installed" if not installed() else f"there is no {ONNX_FILE}"
+        what = "neither openvino nor onnxruntime is installed" if not installed() else f"there is no {file.name}"
         console.print(f"embed: engine auto -> eager ({what})", soft_wrap=True)
         return load_module(shipped, facts, "eager", device_of("cpu"))
 
     def make(engine: str) -> Encoder:
-        return FILE_ENGINES[engine](shipped, facts, _file(shipped), threads)
+        return FILE_ENGINES[engine](shipped, facts, file, threads)
 
     if len(engines) == 1:
         console.print(f"embed: engine auto -> {engines[0]} (the one that is installed)", soft_wrap=True)
         return make(engines[0])
-    place, key = _cache(), recipe_key(_machine(shipped))
+    place, key = _cache(), recipe_key(_machine(shipped, facts))
     kept = _kept(place)
     found = kept.get(key)
     if isinstance(found, str) and found in engines:
@@ -108,13 +109,19 @@ def _seconds_an_image(encoder: Encoder) -> float:
     return min(taken) / encoder.batch_size
 
 
-def _machine(shipped: Shipped) -> dict[str, Json]:
+def _machine(shipped: Shipped, facts: Facts) -> dict[str, Json]:
     """What the measurement holds for."""
     versions: dict[str, Json] = {}
     for package in PACKAGES.values():
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-    return {"processor": _processor(), "versions": versions, "weights": shipped.digest, "input_px": shipped.input_px}
+    return {
+        "processor": _processor(),
+        "versions": versions,
+        "weights": shipped.digest,
+        "adapter": facts.adapter,
+        "input_px": shipped.input_px,
+    }
 
 
 def _processor() -> str:
@@ -139,13 +146,17 @@ def _kept(place: Path) -> dict[str, Json]:
     return {}
 
 
-def _file(shipped: Shipped) -> Path:
-    """The student's ONNX file. Raises `EngineError` where it has none."""
-    file = shipped.folder / ONNX_FILE
+def _path(shipped: Shipped, facts: Facts) -> Path:
+    """Where the student's ONNX file is, that of its adapter where patch tokens are asked for."""
+    return shipped.folder / ONNX_FILE if facts.grid is None else adapter_folder(shipped.folder) / DENSE_ONNX_FILE
+
+
+def _file(shipped: Shipped, facts: Facts) -> Path:
+    """The same. Raises `EngineError` where it is not there."""
+    file = _path(shipped, facts)
     if not file.is_file():
-        raise EngineError(
-            f"there is no {ONNX_FILE}", where=str(shipped.folder), fix="--engine eager, or export it again"
-        )
+        fix = "--engine eager, or export it again: dvc repro -f -s student"
+        raise EngineError(f"there is no {file.name}", where=str(file.parent), fix=fix)
     return file
 
 

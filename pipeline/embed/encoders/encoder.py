@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,8 @@ class Facts:
     """What an encoder's answers depend on, known before it is loaded.
 
     `name` is what it is called in files, `digest` tells its weights; images are `input_px` a side, of tiles resized by
-    Pillow's filter of the name `resample`.
+    Pillow's filter of the name `resample`. With patch tokens `grid` is theirs, (h, w), and `adapter` tells the weights
+    of what answers them.
     """
 
     name: str
@@ -22,6 +23,15 @@ class Facts:
     width: int
     input_px: int
     resample: str = "bicubic"
+    grid: tuple[int, int] | None = None
+    adapter: str | None = None
+
+
+class Answers(NamedTuple):
+    """Of N images: (N, D), and (N, T, D) patch tokens, T = h * w in row-major order, where they are asked for."""
+
+    embedding_ND: NDArray[np.float32]
+    patch_NTD: NDArray[np.float16] | None = None
 
 
 class Encoder(Protocol):
@@ -31,6 +41,6 @@ class Encoder(Protocol):
     engine: str
     batch_size: int
 
-    def __call__(self, image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(N, D) of uint8 (N, H, W, 3)."""
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> Answers:
+        """Of uint8 (N, H, W, 3)."""
         ...

@@ -3,7 +3,7 @@
 Each calling thread answers its own batch on one core, so that whoever reads tiles also answers them, and no core waits
 for another: a pass over all cores at once would leave them idle wherever one has more to do.
 
-Shapes: N images of at most `batch_size`, H = W the input side, D the teacher's width.
+Shapes: N images of at most `batch_size`, H = W the input side, T patch tokens, D the teacher's width.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import EngineError
-from pipeline.embed.encoders.encoder import Encoder, Facts
+from pipeline.embed.encoders.encoder import Answers, Encoder, Facts
 from pipeline.student.shipped import Shipped
 
 BATCH = 16
@@ -66,18 +66,18 @@ class OpenVino:
             "ENABLE_CPU_PINNING": False,
         }
         self._compiled = core.compile_model(with_input.build(), "CPU", settings)
+        self._n_outputs = len(self._compiled.outputs)
         self._own = threading.local()
 
-    def __call__(self, image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The answer to at most `batch_size` images (N, H, W, 3)."""
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> Answers:
+        """The answers to at most `batch_size` images (N, H, W, 3)."""
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
         n = len(image_NHWC)
         if n < BATCH:
             image_NHWC = np.concatenate([image_NHWC, np.zeros((BATCH - n, *image_NHWC.shape[1:]), np.uint8)])
         self._own.request.infer({0: np.ascontiguousarray(image_NHWC)}, share_inputs=True)
-        embedding_ND: NDArray[np.float32] = np.array(self._own.request.get_output_tensor(0).data[:n])
-        return embedding_ND
+        return _answers([self._own.request.get_output_tensor(i).data[:n] for i in range(self._n_outputs)])
 
 
 class OnnxRuntime:
@@ -97,14 +97,18 @@ class OnnxRuntime:
         self._scale_C = 1 / (255 * std_C)
         self._shift_C = -np.array(shipped.mean, np.float32) / std_C
 
-    def __call__(self, image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The answer to at most `batch_size` images (N, H, W, 3)."""
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> Answers:
+        """The answers to at most `batch_size` images (N, H, W, 3)."""
         image_NCHW = np.empty((len(image_NHWC), 3, *image_NHWC.shape[1:3]), np.float32)
         for channel in range(3):
             np.multiply(image_NHWC[..., channel], self._scale_C[channel], out=image_NCHW[:, channel])
             image_NCHW[:, channel] += self._shift_C[channel]
-        embedding_ND: NDArray[np.float32] = self._session.run(None, {self._input: image_NCHW})[0]
-        return embedding_ND
+        return _answers(self._session.run(None, {self._input: image_NCHW}))
+
+
+def _answers(outputs: Sequence[NDArray[np.float32]]) -> Answers:
+    """Copies of what an engine answered, in the order of the file's outputs."""
+    return Answers(np.array(outputs[0]), *(patch_NTD.astype(np.float16) for patch_NTD in outputs[1:]))
 
 
 FILE_ENGINES: dict[str, Callable[[Shipped, Facts, Path, int], Encoder]] = {

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import EngineError, TeacherError
 from pipeline.base.store import Store
-from pipeline.embed.encoders.encoder import Facts
+from pipeline.embed.encoders.encoder import Answers, Facts
 from pipeline.params.tokens import TokensParams
-from pipeline.student.exported import ExportedStudent
+from pipeline.student.exported import Encoder as ExportedEncoder
+from pipeline.student.exported import ExportedStudent, load_dense, load_student
 from pipeline.student.shipped import Shipped
 from pipeline.teachers.engines import Engine, Setting, build_engine, make_engine
 from pipeline.teachers.loading import load_teacher
@@ -48,17 +49,41 @@ class Module:
         self._one_at_a_time = threading.Lock() if engine.device.type == "cuda" else contextlib.nullcontext()
 
     @torch.inference_mode()
-    def __call__(self, image_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The answer to at most `batch_size` images (N, H, W, 3), on the engine's device and back."""
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> Answers:
+        """The answers to at most `batch_size` images (N, H, W, 3), on the engine's device and back."""
         with self._one_at_a_time:
             raw = self._run(torch.from_numpy(image_NHWC).to(self._run.device))
             embedding_ND: NDArray[np.float32] = self._network.embedding(raw).cpu().numpy()
-        return embedding_ND
+        return Answers(embedding_ND)
 
 
-def load_module(shipped: Shipped, facts: Facts, engine: str, device: torch.device) -> Module:
-    """An exported student in an engine of torch's, in float32."""
+class DenseModule:
+    """A student with its adapter in eager, on the device that an exported student runs on."""
+
+    engine = "eager"
+
+    def __init__(self, facts: Facts, encoder: ExportedEncoder) -> None:
+        self.facts, self._encoder = facts, encoder
+        on_gpu = encoder.device.type == "cuda"
+        self.batch_size = GPU_BATCH // 4 if on_gpu else CPU_BATCH
+        self._one_at_a_time = threading.Lock() if on_gpu else contextlib.nullcontext()
+
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> Answers:
+        """The answers to at most `batch_size` images (N, H, W, 3)."""
+        with self._one_at_a_time:
+            embedding_ND, patch_NTD = self._encoder.embed_dense(self._encoder.normalise(image_NHWC))
+        return Answers(embedding_ND, patch_NTD.astype(np.float16))
+
+
+def load_module(shipped: Shipped, facts: Facts, engine: str, device: torch.device) -> Module | DenseModule:
+    """An exported student in an engine of torch's, in float32; patch tokens in eager alone. Raises `EngineError`."""
     _share(device)
+    if facts.grid is not None:
+        if engine != "eager":
+            fix = "--engine eager, onnxruntime or openvino"
+            raise EngineError("patch tokens are not answered by it", where=engine, fix=fix)
+        model = load_student(shipped.folder)
+        return DenseModule(facts, ExportedEncoder(model, load_dense(shipped.folder, model), device))
     network, batch_size = ExportedStudent(shipped.folder), GPU_BATCH if device.type == "cuda" else CPU_BATCH
     setting = Setting(engine, "fp32", device, batch_size)
     return Module(facts, network, make_engine(network, setting, Store.find(None)), batch_size)

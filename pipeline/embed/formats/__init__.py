@@ -19,20 +19,24 @@ __all__ = ["FORMATS", "Format", "Place"]
 
 @dataclass(frozen=True)
 class Format:
-    """Where a slide's files are, and what writes them: (features, a path for each, where each will be)."""
+    """Where a slide's files are, and what writes them: (features, a path for each, where each will be).
+
+    `dense`: patch tokens have a place there that its readers do not stumble over.
+    """
 
     paths: Callable[[Place], tuple[PurePath, ...]]
     write: Callable[[Features, Sequence[Path], Sequence[Path]], None]
+    dense: bool = False
 
 
 FORMATS = {
-    "trident": Format(trident.paths, trident.write),
-    "clam": Format(clam.paths, clam.write),
+    "trident": Format(trident.paths, trident.write, dense=True),
+    "clam": Format(clam.paths, clam.write, dense=True),
     "stamp": Format(stamp.paths, stamp.write),
     "slideflow": Format(slideflow.paths, slideflow.write),
     "slide2vec": Format(slide2vec.paths, slide2vec.write),
     "wsidata": Format(wsidata.paths, wsidata.write),
     "h5ad": Format(h5ad.paths, h5ad.write),
-    "zarr": Format(zarr_group.paths, zarr_group.write),
+    "zarr": Format(zarr_group.paths, zarr_group.write, dense=True),
     "parquet": Format(parquet.paths, parquet.write),
 }

@@ -1,6 +1,6 @@
 """CLAM's feature folder: `h5_files/<slide_id>.h5` and `pt_files/<slide_id>.pt`, and the tiling in `patches/`.
 
-    h5  features  float32 (N, D), chunks (32, D); coords int32 (N, 2), level-0 pixels
+    h5  features  float32 (N, D), chunks (32, D); coords int32 (N, 2), level-0 pixels; patch tokens (dense.py)
     pt  one float32 tensor (N, D), which training reads unless it is told `load_from_h5(True)`
 
 Source: CLAM 53e2409, extract_features_fp.py:38, dataset_generic.py:338; WholeSlideImage.py:466 of the tiling.
@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from pipeline.embed.features import Features
+from pipeline.embed.formats.dense import write_patch
 from pipeline.embed.formats.place import Place
 from pipeline.embed.formats.tiling import require_square, write_own
 from pipeline.embed.formats.torch_file import write_tensor
@@ -50,4 +51,5 @@ def write(features: Features, partials: Sequence[Path], finals: Sequence[Path]) 
         opened.create_dataset(
             "coords", data=features.corner_N2.astype(np.int32), chunks=(min(_ROWS, n), 2), maxshape=(None, 2)
         )
+        write_patch(opened, features)
         opened.attrs[KEY] = features.stamp_text

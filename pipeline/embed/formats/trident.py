@@ -1,6 +1,7 @@
 """TRIDENT's job folder: `<M>x_<P>px_<O>px_overlap/features_<encoder>/<slide>.h5`, and the tiling in `patches/`.
 
     features  float32 (N, D), chunks (1, D); attributes name, savetodir, encoder
+    patch     with patch tokens (dense.py)
     coords    int64 (N, 2), level-0 pixels; its attributes those of the tiling (see tiles/coords/tiling.py)
 
 Its slide encoders read `features`, `coords` and the attribute `patch_size_level0`, from the folder of the patch encoder
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pipeline.embed.features import Features
+from pipeline.embed.formats.dense import write_patch
 from pipeline.embed.formats.place import Place
 from pipeline.embed.formats.tiling import require_square, write_own
 from pipeline.embed.stamps import KEY
@@ -61,6 +63,7 @@ def write(features: Features, partials: Sequence[Path], finals: Sequence[Path]) 
         answers.attrs.update({**named, "encoder": features.called})
         coords = opened.create_dataset("coords", data=features.corner_N2, chunks=(1, 2), maxshape=(None, 2))
         coords.attrs.update({**named, **attributes})
+        write_patch(opened, features)
         opened.attrs[KEY] = features.stamp_text
 
 

@@ -3,6 +3,7 @@
 features  float32 (tile, channel)
 x, y      int64 (tile), top left corners in level-0 pixels: coordinates
 tissue    float32 (tile), share of the tile that is tissue: a coordinate
+patch     float16 (tile, token, channel), where patch tokens are asked for; its attribute grid is (h, w), row-major
 of the group: scale and size of tiles and slide, the encoder, the stamp
 """
 
@@ -31,4 +32,8 @@ def write(features: Features, partials: Sequence[Path], finals: Sequence[Path]) 
         unit = {"units": "level-0 pixel", "long_name": f"{name} of the tile's top left corner"}
         store.array(name, features.corner_N2[:, axis], unit, names=("tile",))
     store.array("tissue", features.tissue_N, {"long_name": "share of the tile that is tissue"}, names=("tile",))
+    if features.patch is not None:
+        tokens, told = features.patch, {"grid": list(features.patch.grid)}
+        names = ("tile", "token", "channel")
+        store.parts("patch", tokens.parts(), (tokens.shape, "float16", tokens.part), told, names=names)
     store.close()

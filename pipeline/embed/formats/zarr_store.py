@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +49,23 @@ class ZarrStore:
             part = values[chunk * rows : (chunk + 1) * rows]
             file = self._root.joinpath(path, "c", str(chunk), *["0"] * (len(shape) - 1))
             if of_numbers:
-                data = np.ascontiguousarray(part)
-                _write(file, data.astype(data.dtype.newbyteorder("<")).tobytes() + bytes((rows - len(part)) * row))
+                _write_numbers(file, np.asarray(part), rows)
             else:
                 _write(file, _packed([*part, *[""] * (rows - len(part))]))
+
+    def parts(
+        self,
+        path: str,
+        parts: Iterable[Array],
+        of: tuple[Sequence[int], str, int],
+        attributes: Mapping[str, Json],
+        names: Sequence[str],
+    ) -> None:
+        """An array that need not fit in memory: `of` its shape, dtype and the rows of each part but the last."""
+        shape, dtype, rows = of
+        self._add(path, {**_told(dtype, shape, [rows, *shape[1:]], attributes), "dimension_names": list(names)})
+        for chunk, part in enumerate(parts):
+            _write_numbers(self._root.joinpath(path, "c", str(chunk), *["0"] * (len(shape) - 1)), part, rows)
 
     def text(self, path: str, text: str, attributes: Mapping[str, Json]) -> None:
         """An array without dimensions that holds one text."""
@@ -73,6 +86,12 @@ class ZarrStore:
     def _add(self, path: str, told: Mapping[str, Json]) -> None:
         self._nodes[path] = told
         _write(self._root / path / "zarr.json", json.dumps(told, indent=1).encode())
+
+
+def _write_numbers(file: Path, part: Array, rows: int) -> None:
+    """A chunk of so many rows, of which the part may have fewer."""
+    missing = (rows - len(part)) * math.prod(part.shape[1:]) * part.dtype.itemsize
+    _write(file, part.astype(part.dtype.newbyteorder("<")).tobytes() + bytes(missing))
 
 
 def _told(kind: str, shape: Sequence[int], chunk: Sequence[int], attributes: Mapping[str, Json]) -> dict[str, Json]:

@@ -36,6 +36,6 @@ def resize(tokens_NLC: Tensor, grid: Sequence[int], to: Sequence[int]) -> Tensor
     """Tokens of one grid bilinearly at another's cell centres, (N, h * w, C); low-passed where it is coarser."""
     if tuple(grid) == tuple(to):
         return tokens_NLC
-    map_NCHW = tokens_NLC.transpose(1, 2).reshape(len(tokens_NLC), -1, grid[0], grid[1])
+    map_NCHW = tokens_NLC.transpose(1, 2).reshape(tokens_NLC.shape[0], -1, grid[0], grid[1])
     coarser = to[0] < grid[0] or to[1] < grid[1]
     return tokens(F.interpolate(map_NCHW, size=tuple(to), mode="bilinear", align_corners=False, antialias=coarser))

@@ -77,7 +77,7 @@ class AttentionAdapter(Adapter):
             dim=1,
         )
         key_NKd, value_NKd = self.key_value(self.norm(tokens_NKd)).chunk(2, dim=-1)
-        n, dim = len(tokens_NKd), self.query.shape[1]
+        n, dim = tokens_NKd.shape[0], self.query.shape[1]
         query_NTd = (self.query + self.code_T).to(key_NKd.dtype).expand(n, -1, -1)
         key_NKd = key_NKd + self.code_K.to(key_NKd.dtype)
         q, k, v = (self._split(x_NLd) for x_NLd in (query_NTd, key_NKd, value_NKd))

@@ -2,6 +2,7 @@
 
     input   `image`      (batch, 3, H, W) float32, normalised with the network's own mean and deviation; batch is free
     output  `embedding`  (batch, D) float32, in the teacher's own space
+    output  `patch`      (batch, T, D) float32, of a student with its adapter alone: patch tokens in the same space
 
 Batch norm is folded into the convolutions before it, so that answers differ from PyTorch's by rounding alone: measured
 for EfficientViT-B0 at 224 px in ONNX Runtime 1.32, 6e-7 of the embedding's length.
@@ -14,6 +15,7 @@ for the same operators; its file also names the machine's paths in every node.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -23,11 +25,11 @@ from torch import nn
 from pipeline.base.errors import EngineError
 
 OPSET = 18
-IMAGE, EMBEDDING, BATCH = "image", "embedding", "batch"
+IMAGE, EMBEDDING, PATCH, BATCH = "image", "embedding", "patch", "batch"
 
 
-def write_onnx(model: nn.Module, input_px: int, path: Path) -> None:
-    """Write a module on the CPU in evaluation mode that takes (batch, 3, input_px, input_px) to (batch, D).
+def write_onnx(model: nn.Module, input_px: int, path: Path, outputs: Sequence[str] = (EMBEDDING,)) -> None:
+    """Write a module on the CPU in evaluation mode that takes (batch, 3, input_px, input_px) to its `outputs`.
 
     Above 2 GB its weights are files beside it. Raises `EngineError` where it holds an operator that opset 18 lacks.
     """
@@ -44,8 +46,8 @@ def write_onnx(model: nn.Module, input_px: int, path: Path) -> None:
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=[IMAGE],
-                output_names=[EMBEDDING],
-                dynamic_axes={IMAGE: {0: BATCH}, EMBEDDING: {0: BATCH}},
+                output_names=list(outputs),
+                dynamic_axes={name: {0: BATCH} for name in (IMAGE, *outputs)},
             )
         except torch.onnx.errors.OnnxExporterError as error:
             raise EngineError(f"it cannot be written as ONNX: {error}") from error

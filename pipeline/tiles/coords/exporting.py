@@ -66,7 +66,7 @@ def export_coords(
             continue
         # A tiling made elsewhere lies as it was given, whatever overlap the grid would have.
         overlap_px = 0 if item.id in given else tiles.overlap_px
-        corner_N2 = np.stack([reader.table[name].to_numpy() for name in ("x_l0", "y_l0")], axis=1)
+        corner_N2 = reader.places[reader.rows_at(tiles.target_mpp)]
         tiled = Tiled(item.id, reader, meta, corner_N2, overlap_px, levels[item.id])
         written.append(FORMS[form](tiled, out))
     return written, left_out

@@ -3,6 +3,7 @@
     tiles.parquet   row, x_l0, y_l0 (int64, level-0 pixels), tissue (float32, 0-1), sharpness, haematoxylin, eosin
                     (float32, see scores.py, stains.py), label, source (string or null), digest (16 bytes,
                     see content.py; the reader makes it where the column is not there)
+                    mpp (float64), in items whose tiles are of several scales alone (`tiles.also_mpp`)
     jpeg/           uint8 (nbytes,): the tiles' JPEG files end to end
     offsets/        int64 (N + 1,): tile i is jpeg[offsets[i]:offsets[i + 1]]
     meta.json       geometry and what was dropped
@@ -43,6 +44,8 @@ _SCHEMA = pa.schema(
     ]
 )
 
+_MPP = pa.field("mpp", pa.float64())
+
 _CODES = {pa.int64(): "q", pa.float32(): "f"}
 """Numbers are kept as such: as Python's own, millions of tiles would take a quarter of a KB each."""
 
@@ -62,6 +65,7 @@ class TileWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._mpp = array("d")
         self._jpeg = BytesWriter(folder / JPEG_ARRAY)
         self._offsets = array("q", [0])
         self._numbers = {field.name: array(_CODES[field.type]) for field in _SCHEMA if field.type in _CODES}
@@ -91,6 +95,10 @@ class TileWriter:
         self._jpeg.append(jpeg)
         self._offsets.append(len(self._jpeg))
 
+    def are_of(self, mpp: float) -> None:
+        """The tiles since the last such call are of that scale; called of all scales, or not at all."""
+        self._mpp.extend([mpp] * (len(self) - len(self._mpp)))
+
     def close(self, meta: Meta) -> None:
         """Write what is pending, the table and meta.json (`meta`, with the counts of tiles and of each label)."""
         self._jpeg.close()
@@ -101,7 +109,10 @@ class TileWriter:
             pa.binary(DIGEST_NBYTES), len(self), [None, pa.py_buffer(bytes(self._digests))]
         )
         columns |= self._texts | {"digest": digests}
-        pq.write_table(pa.table(columns, schema=_SCHEMA), self.folder / TABLE_FILE)
+        schema = _SCHEMA
+        if self._mpp:
+            schema, columns = schema.append(_MPP), columns | {"mpp": np.asarray(self._mpp)}
+        pq.write_table(pa.table(columns, schema=schema), self.folder / TABLE_FILE)
         labels = Counter(label for label in self._texts["label"] if label is not None)
         counted = meta.model_copy(update={"n": len(self), "labels": dict(labels)})
         write_json(self.folder / META_FILE, counted.model_dump(mode="json"))
