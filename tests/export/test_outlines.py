@@ -17,8 +17,8 @@ from pipeline.export.outlines import outlines
 from pipeline.export.tissue import export_tissue
 from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.slides.read.opening import open_slide
-from pipeline.tiles.tissue.own_mask import load_mask
 from pipeline.tiles.tissue.look import look
+from pipeline.tiles.tissue.own_mask import load_mask
 
 
 def filled(rings: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
