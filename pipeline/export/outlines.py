@@ -1,7 +1,7 @@
 """A mask as polygons with holes, along the edges of its pixels: what they enclose is the mask, to the pixel.
 
-Every edge between a marked and an unmarked pixel is walked with the marked one on its right (y runs down); rings are what it
-closes. Where two marked pixels meet at a corner alone, the walk turns right, so that a piece is what is
+Every edge between a marked and an unmarked pixel is walked with the marked one on its right (y runs down), until the
+walk closes a ring. Where two marked pixels meet at a corner alone, the walk turns right, so that a piece is what is
 connected by sides. A ring that comes back to a corner is cut there: no ring touches itself, which readers refuse.
 
 Legend: H, W height and width; E edges; the four directions are right, down, left, up.

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.base.items import SlidesManifest, TilesManifest
-from stages.command import Debug, errors, find_store, load
+from stages.command import Debug, Exit, errors, find_store, load
 
 export_cli = typer.Typer(no_args_is_help=True, help="Hand results to other tools.")
 
@@ -133,4 +133,4 @@ def export_tissue(
             typer.echo(f"left out: {left_out.slide}: {left_out.reason}\n  -> {left_out.fix}", err=True)
         typer.echo(f"{len(files.written)} files under {out}")
         if files.left_out:
-            raise typer.Exit(1)
+            raise typer.Exit(Exit.PARTLY)
