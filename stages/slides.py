@@ -12,6 +12,7 @@ import typer
 
 from pipeline.base.items import SlidesManifest
 from pipeline.base.store import Store
+from pipeline.cluster.started import clusters_end
 from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
 from pipeline.slides.catalogue import catalogue
@@ -24,6 +25,7 @@ class Params(SiteParams):
     slides: SlidesParams = SlidesParams()
 
 
+@clusters_end()
 def run(params: Params, store: Store) -> SlidesManifest:
     """Open every slide of the table and say what it is."""
     return catalogue(params.slides, store, params.cluster)

@@ -14,6 +14,7 @@ import typer
 
 from pipeline.base.items import SlidesManifest, TilesManifest
 from pipeline.base.store import Store
+from pipeline.cluster.started import clusters_end
 from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
@@ -30,6 +31,7 @@ class Params(SiteParams):
     tiles: TilesParams = TilesParams()
 
 
+@clusters_end()
 def run(params: Params, store: Store) -> TilesManifest:
     """Tile the slides that the store does not have yet at this recipe."""
     slides = load(SlidesManifest)

@@ -15,6 +15,7 @@ import typer
 
 from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import Store
+from pipeline.cluster.started import clusters_end
 from pipeline.imports.stage import take_features
 from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
@@ -31,6 +32,7 @@ class Params(SiteParams):
     tokens: TokensParams = TokensParams()
 
 
+@clusters_end()
 def run(params: Params, store: Store) -> TokensManifest:
     """Run the teacher over the tiles whose tokens the store does not have yet."""
     tiles = load(TilesManifest)

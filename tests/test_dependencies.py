@@ -16,7 +16,16 @@ OWNERS = packages_distributions()
 DECLARED = tomllib.loads(TEXT)["project"]["dependencies"]
 WITH_TORCH = {"triton"}
 """Comes with torch where there is a GPU for it; kernels ask for it first."""
-OPTIONAL = {"modelopt", "onnxruntime", "openvino", "pynvml", "tensorrt_rtx_bindings", "torch_tensorrt"}
+OPTIONAL = {
+    "dask_jobqueue",
+    "dask_kubernetes",
+    "modelopt",
+    "onnxruntime",
+    "openvino",
+    "pynvml",
+    "tensorrt_rtx_bindings",
+    "torch_tensorrt",
+}
 """The extras': what imports them does without."""
 
 

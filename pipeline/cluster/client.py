@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pipeline.base.errors import ClusterError, ParamsError, first_line
 from pipeline.base.progress import console
+from pipeline.params.site import ClusterParams
 
 if TYPE_CHECKING:
     from dask.distributed import Client
@@ -83,8 +85,9 @@ def joined(scheduler: str) -> Iterator[Client]:
 class Watch:
     """Looks at a cluster now and then: is there a scheduler, and is there a worker?"""
 
-    def __init__(self, client: Client, scheduler: str | None, patience_s: float = LOCAL_PATIENCE_S) -> None:
-        self._client, self._scheduler, self._patience_s = client, scheduler, patience_s
+    def __init__(self, client: Client, scheduler: str | None, params: ClusterParams) -> None:
+        self._client, self._scheduler, self._kind = client, scheduler, params.kind
+        self._patience_s = LOCAL_PATIENCE_S if params.is_here else 60 * (params.patience_minutes or math.inf)
         self._next, self._alone, self._had_s = 0.0, False, time.monotonic()
 
     def look(self) -> None:
@@ -94,14 +97,29 @@ class Watch:
         workers = self.workers()
         if workers:
             self._had_s = time.monotonic()
-        elif self._scheduler is None and time.monotonic() - self._had_s > self._patience_s:
-            fix = "the same command with `cluster.workers: 1` works in one process; what is done is kept"
-            raise ClusterError("its worker processes end and none starts again", where="the local cluster", fix=fix)
+        elif time.monotonic() - self._had_s > self._patience_s:
+            raise self._forsaken()
         if self._scheduler and not workers and not self._alone:
-            what = f"{self._scheduler} has no worker: waiting for one (`dask worker {self._scheduler} --nthreads 1`)"
+            what = f"{self._scheduler} has no worker: waiting for one ({self._whence()})"
             console.print(f"{what}; Ctrl-C ends the run, and what is done is kept", soft_wrap=True, style="yellow")
         self._alone = not workers
         self._next = time.monotonic() + LOOK_S
+
+    def _forsaken(self) -> ClusterError:
+        if self._scheduler is None:
+            fix = "the same command with `cluster.workers: 1` works in one process; what is done is kept"
+            return ClusterError("its worker processes end and none starts again", where="the local cluster", fix=fix)
+        what = f"no worker came in {self._patience_s / 60:g} minutes (cluster.patience_minutes)"
+        fix = f"{self._whence()}; then the same command: what is done is kept"
+        return ClusterError(what, where=f"cluster.kind: {self._kind}", fix=fix)
+
+    def _whence(self) -> str:
+        """Where workers come from, and how to look there."""
+        return {
+            "slurm": "`squeue --me` says why its jobs wait, reports/cluster/ why they ended",
+            "kubernetes": "`kubectl get pods` says what its pods wait for",
+            "ssh": "do its hosts answer?",
+        }.get(self._kind, f"`dask worker {self._scheduler} --nthreads 1`")
 
     def workers(self) -> list[str]:
         """The addresses of the workers that there are. Raises `ClusterError` where there is no scheduler."""

@@ -12,6 +12,7 @@ from pipeline.base.errors import ClusterError, HistillError, WorkerLost
 from pipeline.base.limits import usable_cores
 from pipeline.cluster.client import Watch, joined, local, require_alike, versions
 from pipeline.cluster.refusals import about_slide
+from pipeline.cluster.started import address
 from pipeline.params.site import ClusterParams
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ _POLL_S = 0.05
 
 
 def each(
-    work: Callable[[Task], Result], tasks: Sequence[Task], params: ClusterParams
+    work: Callable[[Task], Result], tasks: Sequence[Task], params: ClusterParams, *, gpu: bool = False
 ) -> Iterator[tuple[Task, Result | HistillError]]:
     """Call `work` on every task and yield (task, result or the `HistillError` that it came to) as they finish.
+
+    Where the params name a kind of cluster it is started for the first that asks, with GPUs for work that wants one.
 
     `work` and the tasks are pickled; paths in them must be absolute, since a worker may run anywhere. Whatever a task
     raises is its own (`about_slide`). A worker that dies (a decoder's segfault) is started again, and what it held is
@@ -36,15 +39,15 @@ def each(
     """
     if not tasks:
         return
-    if params.scheduler is None and params.workers == 1:
+    if params.is_here and params.workers == 1:
         for task in tasks:
             yield task, _guarded(work, None, task)
         return
+    scheduler = address(params, gpu=gpu)
     # Late workers too: each looks at itself before it does anything.
-    call = functools.partial(_guarded, work, None if params.scheduler is None else versions())
-    workers = processes(len(tasks), params)
-    with local(workers) if params.scheduler is None else joined(params.scheduler) as client:
-        watch = Watch(client, params.scheduler)
+    call = functools.partial(_guarded, work, None if scheduler is None else versions())
+    with local(processes(len(tasks), params)) if scheduler is None else joined(scheduler) as client:
+        watch = Watch(client, scheduler, params)
         suspects = []
         for task, result in _results(client, watch, call, tasks):
             if isinstance(result, WorkerLost):
@@ -63,7 +66,7 @@ def processes(n_tasks: int, params: ClusterParams) -> int:
 def worker_count(scheduler: str) -> int:
     """Workers that a running scheduler has now, at least 1: some may be on their way."""
     with joined(scheduler) as client:
-        return max(1, len(Watch(client, scheduler).workers()))
+        return max(1, len(Watch(client, scheduler, ClusterParams(scheduler=scheduler)).workers()))
 
 
 def _results(

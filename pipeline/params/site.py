@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import field_validator
+from typing import Annotated, Literal
 
-from pipeline.params.base import Positive, Section
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.params.base import Keywords, Positive, Section
 
 
 class StoreParams(Section):
@@ -35,7 +37,33 @@ class ClusterParams(Section):
     scheduler: str | None = None
     """Address of a running Dask scheduler (tcp://host:8786); null = a local cluster. Workers want `--nthreads 1`."""
     workers: Positive | None = None
-    """Local worker processes; null = one a core it may use; 1 = this process, which a crashing decoder then ends."""
+    """Local worker processes; null = one a core it may use; 1 = this process, which a crashing decoder then ends. With
+    another `kind` the most workers that it may have at a time, which must be said."""
+    kind: Literal["local", "slurm", "kubernetes", "ssh"] = "local"
+    """What a stage starts for its work, and ends with it (docs/cluster.md)."""
+    least: Annotated[int, Field(ge=0)] = 0
+    """Workers that such a cluster keeps even while it has less work."""
+    options: Keywords = {}
+    """Options of the library that starts it, by its names."""
+    gpu_options: Keywords = {}
+    """Further ones for `tokens`, whose workers want a GPU each."""
+    patience_minutes: Annotated[float, Field(gt=0)] | None = None
+    """For which to wait for a first worker, or for one after the last was lost; null = for ever."""
+
+    @model_validator(mode="after")
+    def _one_cluster(self) -> ClusterParams:
+        if self.kind != "local" and self.scheduler is not None:
+            raise ValueError("`scheduler` is a cluster that runs and `kind` one to start: leave one out")
+        if self.kind != "local" and self.workers is None:
+            raise ValueError(f"`kind: {self.kind}` wants `workers`, the most that it may have at a time")
+        if self.kind == "local" and (self.options or self.gpu_options):
+            raise ValueError("`options` and `gpu_options` are another kind's: say `kind` too")
+        return self
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the work is done by processes of this machine alone, which this process starts."""
+        return self.kind == "local" and self.scheduler is None
 
 
 class SiteParams(Section):

@@ -95,9 +95,10 @@ def test_a_scheduler_that_does_not_answer_is_named() -> None:
         worker_count("nowhere://at-all")
 
 
-def test_a_local_cluster_whose_workers_do_not_come_back_ends_the_run() -> None:
+def test_a_local_cluster_whose_workers_do_not_come_back_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     with LocalCluster(n_workers=0, dashboard_address=":0") as cluster, Client(cluster) as client:
-        watch = Watch(client, None, patience_s=0.0)
+        Watch(client, None, ClusterParams()).look()
+        monkeypatch.setattr("pipeline.cluster.client.LOCAL_PATIENCE_S", 0.0)
+        watch = Watch(client, None, ClusterParams())
         with pytest.raises(ClusterError, match="none starts again"):
             watch.look()
-        Watch(client, None).look()

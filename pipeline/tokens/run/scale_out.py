@@ -2,11 +2,11 @@
 
 One device, or a CPU unless `cluster.workers` says otherwise, is this process: on a CPU two processes would only fight
 for the cores. Otherwise slides are handed out as workers get free, the largest first and the small ones in lists that
-share batches; what a lost worker had is computed again by another. With `cluster.scheduler` the workers are somebody
-else's: start one a GPU, with CUDA_VISIBLE_DEVICES set,
-`--nthreads 1`, since a process holds one teacher, which a second thread would share, and `--memory-limit 0`, since Dask
-counts mapped tiles as memory. Run by the tests with two CPU processes, and with one of an outside scheduler; not run on
-GPUs.
+share batches; what a lost worker had is computed again by another. With `cluster.kind` they are started as it
+says (docs/cluster.md). With `cluster.scheduler` they are somebody else's: start one a GPU, with CUDA_VISIBLE_DEVICES
+set, `--nthreads 1`, since a process holds one teacher, which a second thread would share, and `--memory-limit 0`, since
+Dask counts mapped tiles as memory. Run by the tests with two CPU processes, and with one of an outside scheduler; not
+run on GPUs.
 """
 
 from __future__ import annotations
@@ -51,9 +51,18 @@ def local_workers(cluster: ClusterParams) -> int:
     return cluster.workers or 1
 
 
+def _workers(cluster: ClusterParams) -> int:
+    """Processes that will share the work: of an outside scheduler those that it has, of one to be started the most."""
+    if cluster.scheduler is not None:
+        return worker_count(cluster.scheduler)
+    return local_workers(cluster) if cluster.is_here else cluster.workers or 1
+
+
 def precision_there(params: TokensParams, cluster: ClusterParams) -> str:
     """`tokens.precision` as the device that will compute resolves it. Raises `TeacherError`."""
-    return _first(each(_precision, [params.precision], cluster)) if cluster.scheduler else _precision(params.precision)
+    if cluster.is_here:
+        return _precision(params.precision)
+    return _first(each(_precision, [params.precision], cluster, gpu=True))
 
 
 def compute_all(
@@ -63,9 +72,9 @@ def compute_all(
 
     What they came to, all processes together, and the gate's figures. Raises what `Worker` raises.
     """
-    workers = local_workers(cluster) if cluster.scheduler is None else worker_count(cluster.scheduler)
+    workers = _workers(cluster)
     lists = split(items, job.params.batch_size, workers)
-    if cluster.scheduler is None:
+    if cluster.is_here:
         worker = Worker(job, teacher, pick_device())
         _prepare(worker, picked)
         figures = worker.figures
@@ -80,7 +89,7 @@ def compute_all(
         job = dataclasses.replace(job, threads=max(1, usable_cores() // workers))
         cluster = cluster.model_copy(update={"workers": workers})
     else:
-        figures = _first(each(functools.partial(_prepared, job=job), [picked], cluster))
+        figures = _first(each(functools.partial(_prepared, job=job), [picked], cluster, gpu=True))
     total = Outcome()
     for part in _computed(lists, job, cluster):
         total.add(part)
@@ -104,7 +113,7 @@ def split(items: Sequence[TilesItem], batch_size: int, workers: int) -> list[tup
 def _computed(lists: Sequence[tuple[TilesItem, ...]], job: Job, cluster: ClusterParams) -> Iterator[Outcome]:
     """The outcome of each list; a list on which two workers died is given out again slide by slide."""
     alone: list[tuple[TilesItem, ...]] = []
-    for some, result in each(functools.partial(_work, job=job), lists, cluster):
+    for some, result in each(functools.partial(_work, job=job), lists, cluster, gpu=True):
         if isinstance(result, WorkerLost):
             if len(some) > 1:
                 alone += [(item,) for item in some]

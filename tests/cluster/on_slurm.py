@@ -1,0 +1,44 @@
+"""What tests/cluster/test_slurm.py has done on SLURM; and, run as a program, a stage that is killed at its work."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.cluster.spread import each
+from pipeline.cluster.started import clusters_end
+from pipeline.params.site import ClusterParams
+
+RECIPE = {"of": "a test"}
+
+
+@dataclass(frozen=True)
+class Task:
+    store: Store
+    item: str
+    seconds: float
+
+    @property
+    def ref(self) -> Ref:
+        return Ref("tiles", recipe_key(RECIPE), self.item)
+
+
+def make(task: Task) -> str:
+    """Make an item, as a stage does for a slide; the number of the job that it was made in."""
+    with open(task.store.root / "begun", "a") as file:
+        file.write(f"{task.item}\n")
+    with task.store.write(task.ref, RECIPE) as folder:
+        time.sleep(task.seconds)
+        (folder / "data").write_text(task.item)
+    return os.environ["SLURM_JOB_ID"]
+
+
+if __name__ == "__main__":
+    with clusters_end():
+        tasks = [Task(Store(Path(sys.argv[1])), name, 4.0) for name in "abcdefghijklmnop"]
+        list(each(make, tasks, ClusterParams.model_validate(json.loads(sys.argv[2]))))

@@ -1,0 +1,153 @@
+"""A stage starts workers by a real SLURM, uses them through what a cluster does to jobs, and leaves none behind."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dask
+import on_slurm
+import pytest
+from imports import ROOT
+from made.command import histill
+from made.slurm import Slurm, missing, slurm
+
+from pipeline.base.errors import ClusterError, ParamsError
+from pipeline.base.store import Store
+from pipeline.cluster.spread import each
+from pipeline.cluster.started import clusters_end
+from pipeline.params.site import ClusterParams
+
+# Dask's own sockets are closed by the garbage collector when a connection is lost.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+OPTIONS = {"memory": "500MB", "walltime": "00:05:00", "interface": "lo", "death_timeout": 10}
+
+
+@pytest.fixture(scope="module")
+def slurm_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    if missing():
+        pytest.skip(missing())
+    with slurm(tmp_path_factory.mktemp("slurm")) as one:
+        yield one
+
+
+@pytest.fixture
+def cluster(slurm_of_module: Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Slurm]:
+    """SLURM, as this process's environment names it; jobs find the code and these tests."""
+    monkeypatch.setenv("SLURM_CONF", str(slurm_of_module.conf))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, Path(__file__).parent))))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "store").mkdir()
+    # Its own settings first: those that are set before would be taken away with all of them.
+    importlib.import_module("distributed")
+    # For which a lost worker may come back before another job is asked for.
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}):
+        yield slurm_of_module
+
+
+def params(**said: object) -> ClusterParams:
+    given = {"kind": "slurm", "workers": 2, "options": OPTIONS}
+    return ClusterParams.model_validate(given | said)
+
+
+def until(ready: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, "it does not come to that"
+        time.sleep(0.1)
+
+
+def test_work_outlasts_a_job_that_is_cancelled(cluster: Slurm, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    tasks = [on_slurm.Task(store, name, 0.2) for name in "abcdefgh"]
+    jobs = []
+    with clusters_end():
+        for _, job in each(on_slurm.make, tasks, params(workers=1)):
+            if not jobs:
+                cluster.ask("scancel", str(job))
+            jobs.append(job)
+    assert len(jobs) == 8 and len(set(jobs)) == 2, jobs
+    begun = (tmp_path / "store" / "begun").read_text().split()
+    assert set(begun) == set("abcdefgh") and len(begun) <= 9, "only what the job was at is done again"
+    assert "".join(ref.item for ref in store.own_refs()) == "abcdefgh"
+    until(lambda: not cluster.jobs())
+
+
+def test_a_job_that_is_never_started_ends_the_run(cluster: Slurm, tmp_path: Path) -> None:
+    waiting = params(options={**OPTIONS, "queue": "shut"}, patience_minutes=0.1, least=1)
+    with pytest.raises(ClusterError, match=r"no worker came in 0\.1 minutes"), clusters_end():
+        list(each(on_slurm.make, [on_slurm.Task(Store(tmp_path / "store"), "a", 0)], waiting))
+    until(lambda: not cluster.jobs())
+
+
+@pytest.mark.parametrize(("number", "queue"), [(signal.SIGTERM, "shut"), (signal.SIGKILL, "main")])
+def test_a_killed_stage_leaves_no_job(number: signal.Signals, queue: str, cluster: Slurm, tmp_path: Path) -> None:
+    told = params(options={**OPTIONS, "queue": queue}, least=1).model_dump_json()
+    stage = subprocess.Popen([sys.executable, on_slurm.__file__, str(tmp_path / "store"), told], stderr=subprocess.PIPE)
+    try:
+        until(lambda: cluster.jobs() if queue == "shut" else (tmp_path / "store" / "begun").exists())
+        stage.send_signal(number)
+        stage.wait(60)
+    finally:
+        stage.kill()
+        stage.communicate()
+    assert stage.returncode == (128 + number if number == signal.SIGTERM else -number)
+    until(lambda: not cluster.jobs())
+
+
+def test_what_slurm_would_not_take_is_said_before_anything_is_submitted(cluster: Slurm) -> None:
+    before = cluster.ask("squeue", "-h", "-t", "all")
+    with pytest.raises(ClusterError, match="SLURM would not take its jobs"), clusters_end():
+        list(each(time.sleep, [0.0], params(options={**OPTIONS, "queue": "none-such"})))
+    assert cluster.ask("squeue", "-h", "-t", "all") == before
+
+
+def test_check_says_what_a_worker_sees(cluster: Slurm, tmp_path: Path) -> None:
+    told = json.dumps({"cluster": params().model_dump(mode="json")})
+    (tmp_path / "params.yaml").write_text(told)
+    done = histill(tmp_path, "cluster", "check", HISTILL_STORE=str(tmp_path / "store"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("the same") == 2 and not list((tmp_path / "store").glob(".seen-*"))
+    until(lambda: not cluster.jobs())
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "said"),
+    [
+        ("slurm", {"memry": "1GB"}, "did you mean 'memory'"),
+        ("kubernetes", {"imag": "x"}, "did you mean 'image'"),
+        ("ssh", {"host": ["a"]}, "did you mean 'hosts'"),
+    ],
+)
+def test_an_option_that_the_library_has_not_is_refused(kind: str, options: dict[str, object], said: str) -> None:
+    pytest.importorskip({"slurm": "dask_jobqueue", "kubernetes": "dask_kubernetes", "ssh": "asyncssh"}[kind])
+    with pytest.raises(ParamsError) as caught:
+        list(each(time.sleep, [0.0], params(kind=kind, options=options)))
+    assert said in str(caught.value)
+
+
+def test_without_slurm_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ClusterError, match="no sbatch here"):
+        list(each(time.sleep, [0.0], params()))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"kind": "slurm"},
+        {"kind": "slurm", "workers": 2, "scheduler": "tcp://h:1"},
+        {"options": {"memory": "1GB"}},
+    ],
+)
+def test_params_that_name_no_one_cluster_are_refused(told: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"cluster|workers|kind"):
+        ClusterParams.model_validate(told)
