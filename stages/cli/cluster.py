@@ -32,6 +32,8 @@ def cluster_check(debug: Debug = False) -> None:
 
     That each has this Histill and its packages is checked as before all work. Exit code 1 where one has not, or does
     not see the store.
+
+    histill cluster check
     """
     with errors(debug):
         from pipeline.cluster.started import clusters_end
