@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from made import python_server
 
+from pipeline.base import syncing
 from pipeline.base.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +42,7 @@ sys.dont_write_bytecode = False
 # No test cuts the power, and the thousands of small files that the store syncs would wait for the disk. A descriptor
 # that is closed is an error all the same; child processes sync.
 os.fsync = lambda descriptor: os.fstat(descriptor) and None
+syncing.sync_file_system = lambda folder: None
 
 
 SERVER = pytest.StashKey[subprocess.Popen[bytes]]()

@@ -66,12 +66,17 @@ class Body:
 def splits(tiles: TilesManifest, tokens: TokensManifest, store: Store) -> dict[str, list[Sample]]:
     """Every tile that the teacher has answered, by split; slides in the manifest's order.
 
-    Raises `EvaluationError` on a leak, `MissingItem` where the store lacks a slide.
+    Raises `EvaluationError` on a leak, `MissingItem` where the store lacks a slide, `ManifestError` where tiles.json
+    does.
     """
     check_leaks(tokens)
+    tiled = tiles.by_id()
     found: dict[str, list[Sample]] = {}
     for item in tokens.items:
-        tile_folder = store.open(Ref("tiles", tiles.recipe_key, item.key), remedy="dvc repro tiles")
+        if item.id not in tiled:
+            raise tiles.no_such_item(item.id)
+        # By the slide's id: imported answers have a key of their own.
+        tile_folder = store.open(Ref.of(tiles, tiled[item.id]), remedy="dvc repro tiles")
         token_folder = store.open(Ref.of(tokens, item), remedy="dvc repro tokens")
         labels = tuple(TileReader(tile_folder).labels)
         rows = np.arange(item.n, dtype=np.int64)

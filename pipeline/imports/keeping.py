@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipeline.base.errors import HistillError, SlideRefused, SlideUnavailable
@@ -154,11 +155,12 @@ def _read(features: FeatureFile) -> Array:
 
 def _half(values_ND: Array, path: Path) -> NDArray[np.float16]:
     """In float16. Raises `SlideRefused` for what is no number, or beyond float16."""
-    with np.errstate(over="ignore"):
-        half_ND: NDArray[np.float16] = values_ND.astype(np.float16)
-    fine_N = np.isfinite(half_ND).all(1)
-    if fine_N.all():
+    # By torch, which takes a fraction of numpy's time. NaN is the least and the largest of what it is among.
+    values = torch.from_numpy(values_ND)
+    half_ND: NDArray[np.float16] = values.half().numpy()
+    if torch.isfinite(torch.stack(torch.aminmax(values)).half()).all():
         return half_ND
+    fine_N = np.isfinite(half_ND).all(1)
     row = int(np.flatnonzero(~fine_N)[0])
     worst = values_ND[row][~np.isfinite(half_ND[row])][0]
     kind = f"is {worst:g}, beyond float16 ({FP16_MAX:g})" if np.isfinite(worst) else f"is {worst}"

@@ -34,6 +34,8 @@ PRECISION = "fp32"
 """In which the teacher is asked, here and where it is needed beside these answers."""
 UNKNOWN = "unknown"
 """The digest of weights that are not here."""
+THREADS = max(4, usable_cores())
+"""Slides at a time: each waits for the disk a dozen times, and the disk takes several at once."""
 
 
 def take_features(
@@ -158,7 +160,7 @@ def _keep_all(
     """Keep them; gives those that were refused, by id."""
     errors, traces = dict[str, SlideRefused](), Tracebacks("tokens")
     work = functools.partial(_guarded, paths=paths, taking=taking, store=store)
-    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="features") as threads:
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="features") as threads:
         for item, error in zip(todo, threads.map(work, todo), strict=True):
             if isinstance(error, SlideRefused):
                 errors[item.id] = traces.keep(item.id, error)

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from pipeline.base.errors import SlideRefused, TeacherError
 from pipeline.base.items import SlidesManifest, TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store
+from pipeline.evaluate.selection import splits
 from pipeline.imports.filling import Asked, with_features
 from pipeline.imports.stage import take_features
 from pipeline.params.site import ClusterParams
@@ -31,6 +32,7 @@ from pipeline.params.tokens import TokensParams
 from pipeline.slides.catalogue import catalogue
 from pipeline.slides.sources import sources
 from pipeline.slides.table import Row, format_table
+from pipeline.student.corpus import open_corpus
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.stage import make_tiles
 from pipeline.tokens.item.reader import TokenReader
@@ -223,7 +225,7 @@ def test_without_the_teachers_weights_they_are_taken_and_not_verified(lab: Lab, 
         lab.file(name).unlink()
     asked = Asked("h0-mini", lab.root / "tilings", lab.root)
     lab.rows = with_features(lab.rows, lab.root / "job", asked, lambda row: (0.5, 0.5)).rows
-    tokens = lab.tokens(lab.tiles(), teacher="h0-mini", weights=None, model_kwargs={})
+    tokens = lab.tokens(lab.tiles(), teacher="h0-mini", weights="nowhere.safetensors", model_kwargs={})
     imported = tokens.summary.imported
     assert (
         imported.mean_cosine is None
@@ -232,3 +234,12 @@ def test_without_the_teachers_weights_they_are_taken_and_not_verified(lab: Lab, 
     )
     assert "not verified" in capfd.readouterr().err
     assert np.array_equal(cls_of(lab, tokens, "two"), values.astype(np.float16))
+
+
+def test_a_student_and_its_evaluation_find_the_tiles_of_imported_features(lab: Lab) -> None:
+    tiles = lab.tiles()
+    tokens = lab.tokens(tiles)
+    corpus = open_corpus(tiles, tokens, lab.store)
+    assert corpus.total == len(CORNERS) and not corpus.dense
+    (held,) = splits(tiles, tokens, lab.store)["test"]
+    assert np.array_equal(TileReader(held.tiles).places, CORNERS) and held.tokens.name == tokens.item("two").key

@@ -11,8 +11,9 @@ Source: TRIDENT a91fa84, WSI.py:1025; CLAM 53e2409, extract_features_fp.py:38; S
 
 from __future__ import annotations
 
+import contextlib
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import h5py
@@ -32,14 +33,14 @@ Attributes = Mapping[str, Array]
 
 def open_hdf5(path: Path, slide: str) -> FeatureFile:
     """What the file has of that slide. Raises `SlideRefused`, and what h5py raises where it makes no sense of it."""
-    with h5py.File(path, "r") as file:
+    with _mapped(path) as (file, mapped):
         name = next((name for name in NAMES if name in file), None)
         if name is None:
             raise refused(path, f"has neither features nor feats, but {', '.join(sorted(file)) or 'nothing'}")
         features, told = file[name], dict(file.attrs)
         require_matrix(path, features.shape, features.dtype)
         rows = _rows(path, file, slide)
-        corner_N2 = _corners(file)
+        corner_N2 = _corners(file, mapped)
         if corner_N2 is not None and len(corner_N2) != len(features):
             raise refused(path, f"has {len(features)} rows of features, and {len(corner_N2)} coordinates")
         if corner_N2 is not None:
@@ -91,15 +92,26 @@ def _told(
     return "plain" if plain else "CLAM", _text(told.get("encoder")), _whole(told.get("patch_px")), places
 
 
-def _corners(file: h5py.File) -> NDArray[np.float64] | None:
+@contextlib.contextmanager
+def _mapped(path: Path) -> Iterator[tuple[h5py.File, mmap.mmap]]:
+    """The open file, and its bytes."""
+    with (
+        open(path, "rb") as raw,
+        mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        h5py.File(path, "r") as file,
+    ):
+        yield file, mapped
+
+
+def _corners(file: h5py.File, mapped: mmap.mmap) -> NDArray[np.float64] | None:
     """(N, 2), None where the file has no coordinates."""
-    if "coords" in file:
-        corner_N2 = np.asarray(file["coords"]).astype(np.float64)
+    if "coords" in file and file["coords"].ndim == 2:
+        corner_N2 = rows_of(file["coords"], mapped).astype(np.float64)
     elif "x" in file and "y" in file:
         corner_N2 = np.stack([np.ravel(file[name]).astype(np.float64) for name in ("x", "y")], 1)
     else:
         return None
-    return corner_N2 if corner_N2.ndim == 2 and corner_N2.shape[1] == 2 else corner_N2.reshape(-1, 2)
+    return corner_N2 if corner_N2.shape[1] == 2 else corner_N2.reshape(-1, 2)
 
 
 def _rows(path: Path, file: h5py.File, slide: str) -> Rows:
@@ -108,11 +120,7 @@ def _rows(path: Path, file: h5py.File, slide: str) -> Rows:
 
 
 def _read(path: Path, name: str, rows: Rows) -> Array:
-    with (
-        open(path, "rb") as raw,
-        mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-        h5py.File(path, "r") as file,
-    ):
+    with _mapped(path) as (file, mapped):
         return rows.of(rows_of(file[name], mapped))
 
 
