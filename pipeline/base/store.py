@@ -37,9 +37,8 @@ from pipeline.base.partials import (
     file_sha256,
     require_group_umask,
     store_errors,
-    sync_folder,
-    sync_tree,
 )
+from pipeline.base.syncing import sync_file, sync_tree
 from pipeline.base.types import Recipe
 
 Folder: TypeAlias = Path | str
@@ -195,7 +194,7 @@ class Store:
                 if self.is_here(ref):
                     shutil.rmtree(partial, ignore_errors=True)
                     return
-                write_atomic(partial / ITEM_FILE, describe(partial))
+                write_atomic(partial / ITEM_FILE, describe(partial), sync=False)
                 sync_tree(partial)
                 try:
                     os.rename(partial, final)
@@ -203,7 +202,7 @@ class Store:
                     if not (final / ITEM_FILE).is_file():
                         raise
                     shutil.rmtree(partial, ignore_errors=True)
-                sync_folder(final.parent)
+                sync_file(final.parent)
             except BaseException as error:
                 if isinstance(error, FileNotFoundError) and not partial.exists():
                     fix = "run again: what is finished is kept"
