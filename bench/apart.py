@@ -70,6 +70,11 @@ class Running:
         self._process.join(seconds)
         return not self._process.is_alive()
 
+    def kill(self) -> None:
+        """`kill -9`, whether it has ended or not."""
+        self._process.kill()
+        self._process.join()
+
     def kill_after(self, seconds: float) -> Told:
         """`kill -9`, unless it has ended by then."""
         self._process.join(seconds)

@@ -3,23 +3,28 @@
 A tiny real run is made undisturbed (`lab.py`). Then, seeded, each trial takes one stage of it with all that it reads
 from the store and nothing that it makes, and
 
-    kill        `kill -9`, one to three times, each at a random moment of what the stage takes, then the stage again
-    full disk   the store on a disk that holds a random part of what the stage writes; then on a larger one
-    read-only   the store on a disk that turns read-only at a random moment; then writable again
-    file size   `ulimit -f`: no file above a random size can be written; then without
+    kill               `kill -9`, one to three times, each at a random moment of what the stage takes
+    full disk          the store on a disk that holds a random part of what the stage writes; then on a larger one
+    read-only          the store turns read-only at a random moment; then it is writable again
+    file size          `ulimit -f`: no file above a random size can be written; then without
+    scheduler killed   `tiles` and `tokens` on two workers of a Dask scheduler that is killed at a random moment
+    worker killed      the same, and one of the workers is
+    run cut off        the connections between the stage and the scheduler are cut
+    workers cut off    those between the workers and the scheduler are, and workers are started again
 
-and at the end compares each item and the manifest with the undisturbed run's. What is counted:
+then the stage again, and at the end compares each item and the manifest with the undisturbed run's. What is counted:
 
-    wrong       items, files of items or manifests that differ, and items that are missing
+    hit         trials in which the fault came before the stage's end
+    wrong       items, files of items or manifests that differ, items that are missing, stages that hang
     redone      items committed before a fault that were made again: none should be
-    left        partial folders after the end
-    tracebacks  of errors that were not told in the project's own words
+    left        what is left in the store that is no item: partials, owners' files, files half written
+    tracebacks  of errors that were not told in the project's own words, and in what a stage has printed
 
-Disks are tmpfs: without the right to mount them those trials are left out, and said to be. Not covered: power cuts,
-network file systems, faults of connections.
+Without the right to mount, faults of disks are left out, and said to be. Not covered: power cuts, network file
+systems.
 
-Run: python -m bench.faults [--kills N] [--faults N] [--seed N]; the last line is one JSON object; exit code 1 where
-anything was wrong, redone, left or told by a traceback.
+Run: python -m bench.faults [--kills N] [--faults N] [--seed N] [--only FAULT …]; the last line is one JSON object; exit
+code 1 where anything was wrong, redone, left or told by a traceback.
 """
 
 from __future__ import annotations
@@ -30,15 +35,17 @@ import os
 import random
 import resource
 import shutil
-import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.apart import Apart, Told
-from bench.lab import make_lab
+import yaml
+
+from bench.apart import Apart, Running, Told
+from bench.disks import disk_of, enlarge, may_mount, read_only
+from bench.lab import PARAMS, make_lab
+from bench.outside import Outside
 from bench.printing import finish, show
 from bench.scale import MODULES, stage
 from bench.scratch import scratch
@@ -51,12 +58,18 @@ MADE = {
     "evaluate": ("embeddings", "figures"),
 }
 """Kinds of the store's items by the stage that makes them, in order."""
+SPREAD = ("tiles", "tokens")
+"""Stages that work on a cluster."""
 WRITTEN = ("artifacts", "metrics", "models", "plots")
 """Folders of the project that stages write to and read from."""
 KILLED, FULL, READ_ONLY, FILE_SIZE = "kill", "full disk", "read-only", "file size"
-DISKS = (FULL, READ_ONLY)
-ROOM = 256 << 20
-"""Bytes of a disk that holds everything."""
+SCHEDULER, WORKER, RUN_CUT, WORKERS_CUT = "scheduler killed", "worker killed", "run cut off", "workers cut off"
+DISKS, CONNECTIONS = (FULL, READ_ONLY), (SCHEDULER, WORKER, RUN_CUT, WORKERS_CUT)
+FAULTS = (FULL, READ_ONLY, FILE_SIZE, *CONNECTIONS)
+TOLD_FILE = "told.txt"
+"""In a trial's project: what the stage has printed."""
+_HANGS_S = 240.0
+"""After which a stage is taken for one that does not end; an owner of another machine is waited for half as long."""
 
 
 @dataclass
@@ -68,7 +81,7 @@ class Count:
     """Trials in which the fault came before the stage's end."""
     wrong: list[str] = field(default_factory=list)
     redone: int = 0
-    left: int = 0
+    left: list[str] = field(default_factory=list)
     tracebacks: list[str] = field(default_factory=list)
 
     @property
@@ -76,16 +89,21 @@ class Count:
         """Whether there is anything that should not be."""
         return bool(self.wrong or self.redone or self.left or self.tracebacks)
 
+    def told(self) -> str:
+        """In words, so far."""
+        bad = (*self.wrong, *self.left, *self.tracebacks)
+        return f"{self.hit} of {self.trials} hit, {len(bad)} bad, {self.redone} redone"
+
     def cells(self, name: str) -> tuple[object, ...]:
         """As the table shows it."""
-        return name, self.trials, self.hit, len(self.wrong), self.redone, self.left, len(self.tracebacks)
+        return name, self.trials, self.hit, len(self.wrong), self.redone, len(self.left), len(self.tracebacks)
 
 
 class Campaign:
     """Trials against one undisturbed run in `folder`."""
 
     def __init__(self, folder: Path, slides: int, seed: int) -> None:
-        self.random, self.apart = random.Random(seed), Apart(MODULES)
+        self.random, self.apart = random.Random(seed), Apart((*MODULES, "distributed"))
         self.whole, self.trial = folder / "whole", folder / "trial"
         self.whole.mkdir()
         make_lab(self.whole, slides)
@@ -109,59 +127,96 @@ class Campaign:
     def run(self, fault: str, name: str, count: Count) -> None:
         """One trial of one stage."""
         count.trials += 1
-        with self._disk(fault, name):
+        with contextlib.ExitStack() as around:
+            if fault == FULL:
+                around.enter_context(disk_of(self.store, self._too_small(name)))
             self._fill(name)
+            outside = self._outside(fault, name, around)
             committed: dict[str, int] = {}
             for _ in range(self.random.randint(1, 3) if fault == KILLED else 1):
-                told = self._disturbed(fault, name)
-                count.hit += told.error is not None
-                if told.error and not told.error.strip().endswith(("Exit: 1", f"exit code {-9}")):
-                    count.tracebacks.append(told.error)
+                count.hit += self._disturb(fault, name, outside, count)
                 committed |= self._committed(name)
-            self._mend(fault)
-            told = self.apart.run(stage, self.trial, name)
-            if told.error:
-                count.wrong.append(f"{fault}, {name}: does not go on: {told.error}")
+            if fault == FULL:
+                enlarge(self.store)
+            if fault == SCHEDULER:
+                self._outside(fault, name, around)
+            self._end(fault, name, self._start(name), count, "does not go on: ")
             after = self._committed(name)
             count.redone += sum(after.get(item) != written for item, written in committed.items())
-            count.left += len(list(self.store.glob("*/*/.partials/*/*")))
+            count.left += [f"{fault}, {name}: {path}" for path in leftovers(self.store)]
             count.wrong += [f"{fault}, {name}: {what}" for what in differing(self.whole, self.trial, name)]
             self._empty()
 
-    def _disturbed(self, fault: str, name: str) -> Told:
-        moment = self.random.uniform(0, 1.1 * self.seconds[name])
-        if fault == KILLED:
-            return self.apart.start(stage, self.trial, name, False).kill_after(moment)
+    def _disturb(self, fault: str, name: str, outside: Outside | None, count: Count) -> bool:
+        """One run of the stage with the fault; whether it came before the end."""
+        moment = self.random.uniform(0, 1.1 * self.seconds[f"{name} outside" if outside else name])
         if fault == FILE_SIZE:
-            return self.apart.run(limited, self.trial, name, int(2 ** self.random.uniform(6, 20)))
+            running = self.apart.start(limited, self.trial, name, int(2 ** self.random.uniform(6, 20)))
+            return self._end(fault, name, running, count).error is not None
+        running = self._start(name)
         if fault == FULL:
-            return self.apart.run(stage, self.trial, name, False)
-        running = self.apart.start(stage, self.trial, name, False)
-        running.wait(moment)
-        # Open files keep a disk from turning read-only: then it is tried again a little later.
-        while not _mounted("remount,ro", self.store) and not running.wait(0.001):
-            pass
-        return running.told()
+            return self._end(fault, name, running, count).error is not None
+        if running.wait(moment):
+            self._end(fault, name, running, count)
+            return False
+        if fault == KILLED:
+            running.kill()
+        elif fault == READ_ONLY:
+            with read_only(self.store):
+                self._end(fault, name, running, count)
+        elif outside is not None:
+            self._break(fault, outside)
+            self._end(fault, name, running, count)
+        return True
 
-    @contextlib.contextmanager
-    def _disk(self, fault: str, name: str) -> Iterator[None]:
-        """Where it is about disks, the store on one of its own; for `full disk` a random part of the stage's bytes."""
-        if fault not in DISKS:
-            yield
-            return
-        size = ROOM
-        if fault == FULL:
-            earlier = _nbytes(self.whole / ".store", _before(name))
-            size = earlier + int(self.random.random() * _nbytes(self.whole / ".store", MADE[name]))
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(self.store)], check=True)
-        try:
-            yield
-        finally:
-            subprocess.run(["umount", "-l", str(self.store)], check=True)
+    def _break(self, fault: str, outside: Outside) -> None:
+        if fault == SCHEDULER:
+            outside.scheduler.kill()
+        elif fault == WORKER:
+            self.random.choice(outside.started).kill()
+        elif fault == RUN_CUT:
+            outside.runs.cut()
+        else:
+            outside.workers.cut()
+            for _ in list(outside.started):
+                outside.add_worker()
 
-    def _mend(self, fault: str) -> None:
-        if fault in DISKS and not _mounted(f"remount,rw,size={ROOM}", self.store):
-            raise RuntimeError("the disk does not turn writable again")
+    def _start(self, name: str) -> Running:
+        return self.apart.start(told_stage, self.trial, name)
+
+    def _end(self, fault: str, name: str, running: Running, count: Count, failed: str | None = None) -> Told:
+        """What a run came to; `failed`: it has to end well, and what is wrong where it does not."""
+        where = f"{fault}, {name}: "
+        if not running.wait(_HANGS_S):
+            count.wrong.append(f"{where}does not end")
+            return running.kill_after(0)
+        told, path = running.told(), self.trial / TOLD_FILE
+        printed = path.read_text(errors="replace") if path.exists() else ""
+        path.unlink(missing_ok=True)
+        if told.error and not told.error.strip().endswith("Exit: 1"):
+            count.tracebacks.append(where + told.error)
+        elif "Traceback (most" in printed or "Fatal Python error" in printed:
+            count.tracebacks.append(where + printed[-2000:])
+        if told.error and failed is not None:
+            count.wrong.append(f"{where}{failed}{printed[-500:]}")
+        return told
+
+    def _outside(self, fault: str, name: str, around: contextlib.ExitStack) -> Outside | None:
+        """A cluster for the trial where the fault is one of connections; the trial's params name it or none."""
+        outside = around.enter_context(Outside(self.apart, self.trial)) if fault in CONNECTIONS else None
+        cluster = {"workers": 1, "scheduler": outside.address if outside else None}
+        (self.trial / "params.yaml").write_text(yaml.safe_dump({**PARAMS, "cluster": cluster}, sort_keys=False))
+        if outside is not None and f"{name} outside" not in self.seconds:
+            # Once undisturbed, for when faults are to come.
+            self.seconds[f"{name} outside"] = self.apart.run(told_stage, self.trial, name).wall_s
+            self._empty()
+            self._fill(name)
+        return outside
+
+    def _too_small(self, name: str) -> int:
+        """Bytes for all that is there before the stage, and a random part of what it writes."""
+        earlier, own = _nbytes(self.whole / ".store", _before(name)), _nbytes(self.whole / ".store", MADE[name])
+        return earlier + int(self.random.random() * own)
 
     def _fill(self, name: str) -> None:
         """All that the stage reads; nothing that it makes."""
@@ -194,8 +249,23 @@ def differing(whole: Path, trial: Path, name: str) -> Iterator[str]:
         yield f"{manifest} differs"
 
 
+def leftovers(store: Path) -> list[str]:
+    """What is in a store that is no item, nor of a recipe or a run: paths in it."""
+    found = [*store.glob("*/*/.partials/*"), *store.glob("*/*/.partials/*/*")]
+    found += [path for path in store.glob("*/*/.*") if path.name != ".partials"]
+    return sorted(path.relative_to(store).as_posix() for path in found)
+
+
+def told_stage(project: Path, name: str) -> None:
+    """The stage, and what it prints in a file of the project."""
+    handle = os.open(project / TOLD_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    stage(project, name, False)
+
+
 def limited(project: Path, name: str, nbytes: int) -> None:
-    """The stage where no file may be larger than so much."""
+    """The stage where no file may be larger than so much; what it prints would be one."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, resource.RLIM_INFINITY))
     stage(project, name, False)
 
@@ -212,18 +282,6 @@ def _nbytes(store: Path, kinds: list[str] | tuple[str, ...]) -> int:
     return sum(-(-path.stat().st_size // 4096) * 4096 for path in paths if path.is_file()) + (64 << 10)
 
 
-def _mounted(options: str, folder: Path) -> bool:
-    return subprocess.run(["mount", "-o", options, str(folder)], capture_output=True, check=False).returncode == 0
-
-
-def _may_mount(folder: Path) -> bool:
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        return False
-    return subprocess.run(["umount", str(folder)], check=False).returncode == 0
-
-
 def main() -> None:
     """Run the trials, print the table and the object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -231,25 +289,26 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=40, help="trials of the other faults together")
     parser.add_argument("--slides", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=FAULTS, default=FAULTS, help="of the other faults, these")
     asked = parser.parse_args()
     counts: dict[str, Count] = {}
     with scratch() as folder:
-        kinds = [FULL, READ_ONLY, FILE_SIZE] if _may_mount(folder / "mount") else [FILE_SIZE]
+        mount = may_mount(folder / "mount")
+        kinds = [fault for fault in asked.only if mount or fault not in DISKS]
         campaign = Campaign(folder, asked.slides, asked.seed)
         plan = [KILLED] * asked.kills + [kinds[i % len(kinds)] for i in range(asked.faults)]
-        stages = [list(MADE)[i % len(MADE)] for i in range(len(plan))]
-        for number, (fault, name) in enumerate(zip(plan, stages, strict=True), start=1):
+        for number, fault in enumerate(plan, start=1):
             count = counts.setdefault(fault, Count())
-            campaign.run(fault, name, count)
-            if number % 10 == 0:
-                print(f"{number} of {len(plan)}: {Counter(fault for fault in plan[:number])}", flush=True)
+            stages = SPREAD if fault in CONNECTIONS else tuple(MADE)
+            campaign.run(fault, stages[count.trials % len(stages)], count)
+            print(f"{number} of {len(plan)}: {fault}: {count.told()}", flush=True)
     columns = ("fault", "trials", "hit", "wrong", "redone", "left", "tracebacks")
     show("Faults", columns, [count.cells(name) for name, count in counts.items()])
     for count in counts.values():
-        for what in [*count.wrong, *count.tracebacks][:10]:
+        for what in [*count.wrong, *count.left, *count.tracebacks][:10]:
             print(what)
     told = {name: dict(zip(columns[1:], count.cells(name)[1:], strict=True)) for name, count in counts.items()}
-    left_out = [] if len(kinds) > 1 else list(DISKS)
+    left_out = [] if mount else list(DISKS)
     finish({"seed": asked.seed, "faults": told, "left_out": left_out, "ok": not any(c.bad for c in counts.values())})
     sys.exit(any(count.bad for count in counts.values()))
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from made import python_server
 
+from pipeline.base import syncing
 from pipeline.base.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +42,23 @@ sys.dont_write_bytecode = False
 # No test cuts the power, and the thousands of small files that the store syncs would wait for the disk. A descriptor
 # that is closed is an error all the same; child processes sync.
 os.fsync = lambda descriptor: os.fstat(descriptor) and None
+syncing.sync_file_system = lambda folder: None
+
+
+SERVER = pytest.StashKey[subprocess.Popen[bytes]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One server for all processes of a run; it does nothing before it is asked."""
+    if not hasattr(config, "workerinput"):
+        config.stash[SERVER] = python_server.start(Path(tempfile.mkdtemp(prefix="python-")))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    server = config.stash.get(SERVER, None)
+    if server is not None:
+        server.communicate()
+        shutil.rmtree(Path(os.environ[python_server.SOCKET]).parent)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

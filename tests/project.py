@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from made.python_server import loaded_python
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,7 +30,10 @@ TINY: dict[str, dict[str, Any]] = {
 
 
 class Project:
-    """A git repository with the working tree's files; `dvc` and `python` run in it as a user would run them."""
+    """A git repository with the working tree's files; `dvc` and `python` run in it as a user would run them.
+
+    What the stages import from elsewhere is loaded before (made/python_server.py).
+    """
 
     def __init__(self, root: Path, params: dict[str, dict[str, Any]], rows: str) -> None:
         self.root = root
@@ -47,7 +51,7 @@ class Project:
         (root / "slides.csv").write_text(rows)
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("HISTILL_", "PYTEST_"))},
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{Path(loaded_python()).parent}{os.pathsep}{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
         }
         self.git("init", "-q", "-b", "main")
@@ -64,7 +68,7 @@ class Project:
     def dvc(self, *words: str, ok: bool = True, **environment: str) -> str:
         """Run a dvc command; its output, both streams together."""
         done = subprocess.run(
-            [sys.executable, "-m", "dvc", *words],
+            [loaded_python(), "-m", "dvc", *words],
             cwd=self.root,
             env={**self.environment, **environment},
             stdout=subprocess.PIPE,
@@ -76,12 +80,16 @@ class Project:
         return done.stdout
 
     def kill_when(self, ready: Callable[[], bool], *words: str, **environment: str) -> str:
-        """Start a dvc command and kill -9 all of it as soon as `ready()`; what it had printed by then."""
+        """Start a dvc command and kill -9 all of it as soon as `ready()`; what it had printed by then.
+
+        It is Python itself that is started: what the server forks is in no group of the command's.
+        """
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with tempfile.TemporaryFile("w+") as printed:
             process = subprocess.Popen(
                 [sys.executable, "-u", "-m", "dvc", *words],
                 cwd=self.root,
-                env={**self.environment, **environment},
+                env={**self.environment, "PATH": path, **environment},
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

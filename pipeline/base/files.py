@@ -16,9 +16,9 @@ from typing import Any
 from pipeline.base.types import Json
 
 
-def write_json(path: Path | str, value: Json) -> None:
+def write_json(path: Path | str, value: Json, *, sync: bool = True) -> None:
     """Write JSON as `as_json` gives it, with a final newline, atomically."""
-    write_atomic(path, as_json(value).encode() + b"\n")
+    write_atomic(path, as_json(value).encode() + b"\n", sync=sync)
 
 
 def as_json(value: Json) -> str:
@@ -26,8 +26,11 @@ def as_json(value: Json) -> str:
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
 
 
-def write_atomic(path: Path | str, data: bytes) -> None:
-    """Write a whole file: the reader sees either the old bytes or all of the new ones, never a part."""
+def write_atomic(path: Path | str, data: bytes, *, sync: bool = True) -> None:
+    """Write a whole file: the reader sees either the old bytes or all of the new ones, never a part.
+
+    After a power cut too, but without `sync`: for what is synced with the item that it is part of.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -37,7 +40,8 @@ def write_atomic(path: Path | str, data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException:
         name.unlink(missing_ok=True)

@@ -98,10 +98,10 @@ class Slot(Generic[R]):
     def keep(self, figures: R, files: Mapping[str, bytes] | None = None) -> R:
         """Write them, and the files that belong to them, and give back what is read from there."""
         with self.kept.store.write(self.ref, self.recipe) as partial:
-            write_atomic(partial / FIGURES_FILE, self.form.dump_json(figures, indent=1) + b"\n")
-            write_json(partial / BASIS_FILE, dict(self.basis))
+            write_atomic(partial / FIGURES_FILE, self.form.dump_json(figures, indent=1) + b"\n", sync=False)
+            write_json(partial / BASIS_FILE, dict(self.basis), sync=False)
             for name, data in (files or {}).items():
-                write_atomic(partial / name, data)
+                write_atomic(partial / name, data, sync=False)
         found = self.find()
         assert found is not None
         return found

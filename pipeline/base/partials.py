@@ -1,4 +1,4 @@
-"""The file system's side of the store: an item's files, making them last, and what a refusal to write means."""
+"""The file system's side of the store: an item's files, and what a refusal to write means."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing_extensions import TypedDict
 
 from pipeline.base.errors import StoreFull, StoreReadOnly
-from pipeline.base.files import open_to, umask
+from pipeline.base.files import umask
 from pipeline.base.limits import usable_cores
 
 ITEM_FILE = "item.json"
@@ -42,42 +42,21 @@ def file_sha256(path: Path) -> str:
 
 def describe(folder: Path) -> bytes:
     """item.json: size and sha256 of every file, by relative name."""
-    paths = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.relative_to(folder).as_posix() != ITEM_FILE
-    ]
-    sizes = [path.stat().st_size for path in paths]
+    paths = sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    named = {path.relative_to(folder).as_posix(): path for path in paths}
+    named.pop(ITEM_FILE, None)
+    sizes = [path.stat().st_size for path in named.values()]
     # Hashing lets go of the GIL; an item of thousands of chunks would hold its writer up for as long on one thread,
     # and one of a few small files takes less than the threads to start.
     if sum(sizes) < _HASHED_ALONE:
-        sums = [file_sha256(path) for path in paths]
+        sums = [file_sha256(path) for path in named.values()]
     else:
         with ThreadPoolExecutor(_HASH_THREADS) as pool:
-            sums = list(pool.map(file_sha256, paths))
+            sums = list(pool.map(file_sha256, named.values()))
     files = {
-        path.relative_to(folder).as_posix(): {"nbytes": nbytes, "sha256": sha256}
-        for path, nbytes, sha256 in zip(paths, sizes, sums, strict=True)
+        name: {"nbytes": nbytes, "sha256": sha256} for name, nbytes, sha256 in zip(named, sizes, sums, strict=True)
     }
     return json.dumps(files, indent=1, sort_keys=True).encode() + b"\n"
-
-
-def sync_tree(folder: Path) -> None:
-    """Make everything in a folder, and the folder itself, survive a power cut, and readable to whom the umask lets."""
-    mask = umask()
-    for path in sorted(folder.rglob("*"), reverse=True):
-        open_to(mask, path)
-        sync_folder(path)
-    sync_folder(folder)
-
-
-def sync_folder(path: Path) -> None:
-    """fsync a file or a folder's entries."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

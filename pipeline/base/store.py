@@ -25,7 +25,7 @@ from typing import TypeAlias
 
 from pipeline.base.elsewhere import Remote
 from pipeline.base.errors import CorruptItem, MissingItem, StoreError
-from pipeline.base.files import write_atomic, write_json
+from pipeline.base.files import as_json, write_atomic
 from pipeline.base.living import unfinished
 from pipeline.base.living.owners import LEASE_S
 from pipeline.base.living.runs import hold
@@ -37,9 +37,8 @@ from pipeline.base.partials import (
     file_sha256,
     require_group_umask,
     store_errors,
-    sync_folder,
-    sync_tree,
 )
+from pipeline.base.syncing import sync_file, sync_tree
 from pipeline.base.types import Recipe
 
 Folder: TypeAlias = Path | str
@@ -47,6 +46,7 @@ FETCHED = ".fetched"
 """After an item's key, the name of what is being fetched of it among the partials."""
 ALL = "[!.]*"
 """Every folder but hidden ones."""
+RECIPE_FILE = "recipe.json"
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -186,8 +186,8 @@ class Store:
         with store_errors(final):
             require_group_umask(self.root)
             final.parent.mkdir(parents=True, exist_ok=True)
-            if not (final.parent / "recipe.json").exists():
-                write_json(final.parent / "recipe.json", dict(recipe))
+            if not (final.parent / RECIPE_FILE).exists():
+                unfinished.write_owned(final.parent, RECIPE_FILE, as_json(dict(recipe)).encode() + b"\n")
             claim = unfinished.claim(final.parent, f"{ref.item}{FETCHED if fetched else ''}", resume=resume)
             partial = claim.folder
             try:
@@ -195,7 +195,7 @@ class Store:
                 if self.is_here(ref):
                     shutil.rmtree(partial, ignore_errors=True)
                     return
-                write_atomic(partial / ITEM_FILE, describe(partial))
+                write_atomic(partial / ITEM_FILE, describe(partial), sync=False)
                 sync_tree(partial)
                 try:
                     os.rename(partial, final)
@@ -203,7 +203,7 @@ class Store:
                     if not (final / ITEM_FILE).is_file():
                         raise
                     shutil.rmtree(partial, ignore_errors=True)
-                sync_folder(final.parent)
+                sync_file(final.parent)
             except BaseException as error:
                 if isinstance(error, FileNotFoundError) and not partial.exists():
                     fix = "run again: what is finished is kept"
@@ -235,7 +235,7 @@ class Store:
 
     def recipe(self, ref: Ref) -> Recipe:
         """The recipe that the item was made by."""
-        path = self.path(ref).parent / "recipe.json"
+        path = self.path(ref).parent / RECIPE_FILE
         try:
             return dict(json.loads(path.read_bytes()))
         except FileNotFoundError:

@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
 from pipeline.base.errors import ClusterError, ParamsError, first_line
@@ -75,7 +76,11 @@ def joined(scheduler: str) -> Iterator[Client]:
         fix = f"start one: {_START}; or leave `cluster.scheduler` null"
         raise ParamsError(what, where=f"cluster.scheduler: {scheduler}", fix=fix) from None
     try:
-        require_alike(f"the scheduler {scheduler}", client.run_on_scheduler(probe()), versions())
+        try:
+            found = client.run_on_scheduler(probe())
+        except (CancelledError, OSError, TimeoutError):
+            raise gone(scheduler) from None
+        require_alike(f"the scheduler {scheduler}", found, versions())
         yield client
     finally:
         with contextlib.suppress(Exception):
@@ -132,9 +137,14 @@ class Watch:
 
     def lost(self) -> ClusterError:
         """The scheduler does not answer any more."""
-        fix = f"start it again ({_START}), then the same command: what is done is kept"
-        where = f"cluster.scheduler: {self._scheduler}" if self._scheduler else "the local cluster"
-        return ClusterError("the Dask scheduler is gone", where=where, fix=fix)
+        return gone(self._scheduler)
+
+
+def gone(scheduler: str | None) -> ClusterError:
+    """A scheduler that answered does not any more; None: the local cluster's."""
+    fix = f"start it again ({_START}), then the same command: what is done is kept"
+    where = f"cluster.scheduler: {scheduler}" if scheduler else "the local cluster"
+    return ClusterError("the Dask scheduler is gone", where=where, fix=fix)
 
 
 def probe() -> Callable[[], dict[str, str]]:

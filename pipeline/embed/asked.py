@@ -21,6 +21,7 @@ from pipeline.slides.table import Mpp, Row, read_table
 from pipeline.tiles.coords.importing import with_coords
 
 TABLE_SUFFIXES = (".csv", ".tsv")
+_TARGET = "tiles.target_mpp"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,10 @@ class LeftOut:
 
     @classmethod
     def of(cls, slide: str, error: HistillError) -> LeftOut:
-        return cls(slide, error.what, error.fix)
+        """Of an error of the rooms that know a project's parameters by name, and no command line."""
+        where = "; tiles.… is of params.yaml: make one in the folder that you run in, if it has none"
+        named = _TARGET in error.fix or "tiles." in error.fix
+        return cls(slide, error.what, error.fix.replace(_TARGET, f"{_TARGET} (--target-mpp)") + where * named)
 
 
 def find_slides(

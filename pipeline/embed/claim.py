@@ -15,7 +15,8 @@ from pathlib import Path
 
 from pipeline.base.errors import EmbedError
 from pipeline.base.living import unfinished
-from pipeline.base.partials import FULL, READ_ONLY, sync_tree
+from pipeline.base.partials import FULL, READ_ONLY
+from pipeline.base.syncing import sync_tree
 from pipeline.embed.token_file import TokenFile
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -81,12 +82,14 @@ def _beside(name: str, row: Row, table: Path) -> Path:
     raise SlideUnavailable(what, where=row.slide_id, fix=fix)
 
 
-def _bases(table: Path) -> list[Path]:
-    """The table's folder; in a temporary DVC experiment also that folder's place in the project it was made from.
+def _bases(table: Path) -> Iterator[Path]:
+    """The table's folder; in a temporary DVC experiment then that folder's place in the project it was made from.
 
     DVC copies only what git or DVC track into the experiment's folder, so slides beside the table stay behind.
     """
     here = table.absolute().parent
+    yield here
     nearest = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
     root = dvc_root(here)
-    return [here] if root == nearest else [here, root / here.relative_to(nearest)]
+    if root != nearest:
+        yield root / here.relative_to(nearest)

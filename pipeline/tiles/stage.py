@@ -111,7 +111,7 @@ def make_tiles(
         while tasks:
             passed = []
             for task, result in each(work, tasks, cluster):
-                if result is None:
+                if result is False:
                     passed.append(task)
                     continue
                 if isinstance(result, SlideRefused):
@@ -162,6 +162,10 @@ def _say(items: Sequence[TilesItem]) -> None:
 
 def tile_slide(source: Source, slide: SlideItem, params: TilesParams, store: Store) -> TilesItem:
     """One slide's tiles: made where the store lacks them. Raises `SlideRefused`."""
+    return _item(slide, _make(source, slide, params, store), store)
+
+
+def _make(source: Source, slide: SlideItem, params: TilesParams, store: Store) -> Ref:
     ref = tiles_ref(slide, params)
     if not store.has(ref):
         # Claimed before it is looked at, so that another run takes the next slide.
@@ -173,14 +177,15 @@ def tile_slide(source: Source, slide: SlideItem, params: TilesParams, store: Sto
                 with open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct) as reader:
                     _require_unchanged(_is(slide, reader, source))
                     write_slide_tiles(source, folder, _scales(slide, params), reader)
-    return _item(slide, ref, store)
+    return ref
 
 
-def _work(task: _Task, params: TilesParams, store: Store) -> TilesItem | None:
-    """None where another process is at it."""
+def _work(task: _Task, params: TilesParams, store: Store) -> bool:
+    """Make a slide's tiles; False where another process is at it."""
     if not store.has(task.ref) and store.being_written(task.ref):
-        return None
-    return tile_slide(task.source, task.slide, params, store)
+        return False
+    _make(task.source, task.slide, params, store)
+    return True
 
 
 def _is(slide: SlideItem, reader: SlideReader, source: Source) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base.living.owners import LEASE_S
+from pipeline.base.syncing import file_system
 
 SHARED = (
     "nfs",
@@ -63,16 +64,3 @@ def locks(folder: Path) -> Locks:
         return Locks(
             kind, other.returncode == 3, "" if other.returncode == 3 else " (another process gets the lock too)"
         )
-
-
-def file_system(folder: Path) -> str:
-    """The kernel's name for the kind of file system that a folder is on (`ext4`, `nfs4`, `fuse.sshfs`)."""
-    inside, found, best = folder.resolve(), "an unknown file system", -1
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        left, _, right = line.partition(" - ")
-        # Blanks in names are octal there.
-        mount = Path(left.split()[4].encode().decode("unicode_escape"))
-        # Of several on one mount point, the last one counts.
-        if inside.is_relative_to(mount) and len(mount.parts) >= best:
-            found, best = right.split()[0], len(mount.parts)
-    return found

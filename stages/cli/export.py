@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.base.items import SlidesManifest, TilesManifest
-from stages.command import Debug, errors, find_store, load
+from stages.command import Debug, Exit, errors, find_store, load
 
 export_cli = typer.Typer(no_args_is_help=True, help="Hand results to other tools.")
 
@@ -90,19 +90,47 @@ class CoordsFormat(StrEnum):
 @export_cli.command("coords")
 def export_coords(
     form: Annotated[CoordsFormat, typer.Option("--format", help="trident and clam: h5; qupath: GeoJSON.")],
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("coords"),
+    out: Annotated[Path, typer.Option(help="Folder to write to; of TRIDENT its job folder.")] = Path("coords"),
+    replace: Annotated[bool, typer.Option("--replace", help="Write over files that say otherwise.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write where each slide's tiles are, a file a slide, for TRIDENT, CLAM or QuPath.
+    """Write where each slide's tiles are, a file a slide, for TRIDENT, CLAM or QuPath, and say how they go on from it.
 
-    histill export coords --format qupath --out tiles
+    histill export coords --format trident --out job
     """
     from pipeline.tiles.coords.exporting import export_coords as write_all
+    from pipeline.tiles.coords.exporting import go_on
 
     with errors(debug):
         slides, tiles, store = load(SlidesManifest), load(TilesManifest), find_store()
         store.require(tiles)
-        written, left_out = write_all(slides, tiles, store, form.value, out)
+        written, left_out = write_all(slides, tiles, store, form.value, out, replace=replace)
         for line in left_out:
             typer.echo(f"left out: {line}", err=True)
-        typer.echo(f"{len(written)} files under {out}")
+        typer.echo("\n".join([f"{len(written)} files under {out}", *go_on(form.value, written, out)]))
+
+
+@export_cli.command("tissue")
+def export_tissue(
+    slides: Annotated[
+        list[Path] | None, typer.Argument(help="Slides, folders, slide tables; by default the project's table.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("tissue"),
+    replace: Annotated[bool, typer.Option("--replace", help="Write over files that say otherwise.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write each slide's tissue as GeoJSON, polygons with holes in level-0 pixels, as QuPath opens it.
+
+    histill export tissue SLIDES --out tissue
+    """
+    from pipeline.embed.slides import project_params
+    from pipeline.export.tissue import export_tissue as write_all
+
+    with errors(debug):
+        params = project_params()
+        files = write_all(slides or [Path(params.slides.table)], params, out, replace=replace)
+        for left_out in files.left_out:
+            typer.echo(f"left out: {left_out.slide}: {left_out.reason}\n  -> {left_out.fix}", err=True)
+        typer.echo(f"{len(files.written)} files under {out}")
+        if files.left_out:
+            raise typer.Exit(Exit.PARTLY)

@@ -13,6 +13,7 @@ from made.partials import partials
 from small_disk import small_disk
 
 from pipeline.base.errors import CorruptItem, MissingItem, StoreError, StoreFull, StoreReadOnly
+from pipeline.base.living.runs import announced
 from pipeline.base.living.unfinished import orphans
 from pipeline.base.partials import store_errors
 from pipeline.base.store import Ref, Store, recipe_key
@@ -116,6 +117,57 @@ def test_a_resumed_item_goes_on_where_the_killed_one_was(tmp_path: Path) -> None
         (folder / "chunk-1").write_bytes(b"finished too")
     store.verify(REF)
     assert partials(store) == []
+
+
+def test_what_is_left_beside_a_committed_item_goes_with_the_next_stage_that_ends_well(tmp_path: Path) -> None:
+    store, other = Store(tmp_path), Ref("tiles", REF.recipe, "slide-2")
+    put(store, ref=Ref("tiles", REF.recipe, "slide-3"))
+    code = (
+        "import os\nother = store.write(Ref('tiles', ref.recipe, 'slide-2'), recipe, resume=True)\n"
+        "other.__enter__()\nlate = store.write(Ref('tiles', ref.recipe, 'slide-3'), recipe)\nlate.__enter__()\n"
+        "with store.write(ref, recipe) as folder:\n"
+        "    (folder / 'item.json').write_text('{}')\n"
+        "    os.rename(folder, store.path(ref)); os.kill(os.getpid(), 9)\n"
+    )
+    killed = child(code, store)
+    killed.communicate(timeout=30)
+    assert killed.returncode == -signal.SIGKILL
+    beside = store.path(REF).parent / ".partials"
+    assert sorted(path.name for path in beside.iterdir()) == ["slide-1", "slide-2", "slide-3"]
+    with announced(store.root, "tiles", tmp_path):
+        assert store.has(REF) and not store.has(other)
+    # What can still be gone on in stays.
+    assert [path.name for path in beside.iterdir()] == ["slide-2"] and len(partials(store)) == 1
+    assert sweep(store) == 1 and not list(beside.iterdir())
+
+
+def test_a_recipe_half_written_goes_with_the_next_stage_that_ends_well(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    code = (
+        "import os\nkill = lambda given: str(given[1]).endswith('recipe.json') and os.kill(os.getpid(), 9)\n"
+        "sys.addaudithook(lambda event, given: event == 'os.rename' and kill(given))\n"
+        "with store.write(ref, recipe): pass\n"
+    )
+    killed = child(code, store)
+    killed.communicate(timeout=30)
+    assert killed.returncode == -signal.SIGKILL
+    with announced(store.root, "tiles", tmp_path):
+        put(store)
+    beside = sorted(path.name for path in store.path(REF).parent.iterdir())
+    assert beside == [".partials", "recipe.json", "slide-1"]
+    assert not list((store.path(REF).parent / ".partials").iterdir())
+
+
+def test_nobody_waits_for_an_owners_file_whose_maker_was_killed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder = store.path(REF).parent / ".partials" / REF.item
+    folder.mkdir(parents=True)
+    (folder / ".0123.owner").touch()
+    code = "with store.write(ref, recipe, resume=True): pass\n"
+    writer = child(code, store)
+    writer.communicate(timeout=30)
+    assert writer.returncode == 0
+    assert store.has(REF) and not partials(store)
 
 
 def test_a_living_writers_partial_is_not_swept(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.faults import differing
+from bench.faults import differing, leftovers
 from pipeline.base.store import Ref, Store
 
 
@@ -49,3 +49,14 @@ def test_an_item_that_is_whole_but_another_is_seen(projects: tuple[Path, Path]) 
     with store.write(ref, {}) as folder:
         (folder / "jpeg").write_bytes(b"c" * 10)
     assert list(differing(whole, trial, "tiles")) == ["tiles/r/a differs"]
+
+
+def test_what_no_item_is_of_is_seen_as_left(projects: tuple[Path, Path]) -> None:
+    whole, store = projects[0], Store(projects[1] / ".store")
+    with store.write(Ref("tiles", "r", "c"), {}):
+        (name,) = (path.name for path in (store.root / "tiles" / "r" / ".partials" / "c").glob("*.owner"))
+        partial = f"tiles/r/.partials/c/{name.removesuffix('.owner')}"
+        assert leftovers(store.root) == ["tiles/r/.partials/c", partial, f"tiles/r/.partials/c/{name}"]
+    (store.root / "tiles" / "r" / ".recipe.json.0123").touch()
+    assert leftovers(store.root) == ["tiles/r/.recipe.json.0123"]
+    assert leftovers(whole / ".store") == []

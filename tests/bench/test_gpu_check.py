@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
+from made.python_server import loaded_python
 from project import ROOT
 
 from bench import gpu_check
@@ -18,6 +20,7 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
 
 def test_on_a_cpu_a_step_runs_and_says_that_nothing_was_measured(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "executable", loaded_python())
     with pytest.raises(SystemExit) as ended:
         gpu_check.main(["--cpu", "--only", "dense_loss", "arrays", "--out", str(tmp_path)])
     told = last_line(capsys)
@@ -30,6 +33,7 @@ def test_on_a_cpu_a_step_runs_and_says_that_nothing_was_measured(tmp_path, capsy
 
 def test_without_a_gpu_it_says_so_and_runs_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(sys, "executable", loaded_python())
     with pytest.raises(SystemExit) as ended:
         gpu_check.main(["--out", str(tmp_path / "out")])
     printed = capsys.readouterr().out

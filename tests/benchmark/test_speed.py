@@ -10,7 +10,6 @@ import pickle
 import re
 import signal
 import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -22,6 +21,7 @@ import pytest
 import timm
 import torch
 from made.items import TEACHER
+from made.python_server import loaded_python
 from safetensors.torch import save_file
 from torch import nn
 
@@ -194,7 +194,7 @@ def test_a_benchmark_that_is_killed_leaves_no_engine_running(tmp_path):
         print(contender._process.pid, flush=True)
         contender._ask(Turn(3600.0), Taken)"""
     (tmp_path / "run.py").write_text(textwrap.dedent(program))
-    command = [sys.executable, tmp_path / "run.py", pickle.dumps(spec_of(tmp_path / "student")).hex()]
+    command = [loaded_python(), tmp_path / "run.py", pickle.dumps(spec_of(tmp_path / "student")).hex()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path.cwd()) as killed:
         engine = int(killed.stdout.readline())
         killed.kill()

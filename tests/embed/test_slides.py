@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from made.python_server import loaded_python
 from made.shipped import PARAMS, SIDE, WIDTH, by_timm, ship
 from made.slides import make_slide, overwrite, tissue_picture
 from PIL import Image, ImageFilter
@@ -150,7 +151,12 @@ def test_a_bad_slide_is_left_out_and_the_rest_go_on(slide: Path, shipped: Path, 
     assert set(said) == {"without", "coarse", "slides/broken.svs"}
     assert said["without"] == "no mpp in its metadata" and said["coarse"].startswith("coarser than the target")
     assert not [path for path in (here / "out").rglob("*") if path.name.startswith(".")]
-    # The remedy that was named.
+    # The remedies that were named.
+    with open(here / "out" / "left_out.csv", newline="") as file:
+        fixes = {row["slide"]: row["what to do"] for row in csv.DictReader(file)}
+    assert "raise tiles.target_mpp (--target-mpp)" in fixes["coarse"] and "params.yaml" in fixes["coarse"]
+    assert "params.yaml" not in fixes["without"]
+    assert made(here / "slides" / "coarse.tif", shipped, here / "coarse", target_mpp=4.0).made == 1
     (here / "slides.csv").write_text("path,mpp\nslides/without.tif,0.5\nslides/one.tif,\n")
     done = CliRunner().invoke(cli, ["embed", "slides.csv", *words[2:]])
     assert done.exit_code == 0, done.output
@@ -205,7 +211,7 @@ def test_two_processes_on_one_folder_share_the_work(slide: Path, shipped: Path, 
     for i in range(5):
         make_slide(here / "slides" / f"more{i}.tif", tissue_picture(SIDE, SIDE, i), kind="plain")
     words = ["embed", "slides", "--out", "out", "--student", str(shipped), "--engine", "onnxruntime", "--jobs", "1"]
-    command = [sys.executable, "-m", "stages", *words]
+    command = [loaded_python(), "-m", "stages", *words]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) for _ in range(2)]
     said = [process.communicate()[1] for process in both]

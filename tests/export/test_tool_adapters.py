@@ -14,7 +14,7 @@ import timm
 import torch
 from by_source import TOOLS, loaded
 from made.exported import SIDE_PX, export
-from made.slides import tissue_picture
+from made.slides import make_slide, tissue_picture
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -112,10 +112,9 @@ INSTALLED = {
     "from slide2vec.encoders.registry import encoder_registry\n"
     "e = encoder_registry.require(histill_slide2vec.NAME)().to('cpu')\n"
     "answer = e.encode_tiles(e.get_normalization_transform()(tile)[None])[0]",
-    "lazyslide": "import geopandas, numpy, shapely, tifffile, wsidata\n"
-    "tifffile.imwrite('s.tif', numpy.asarray(tile), photometric='rgb', tile=(112, 112))\n"
+    "lazyslide": "import geopandas, shapely, wsidata\n"
     "w = wsidata.open_wsi('s.tif', store=None); from lazyslide.preprocess._tiles import _add_tiles\n"
-    "spec = wsidata.TileSpec.from_wsidata(w, tile_px=224, slide_mpp=0.5, mpp=0.5)\n"
+    "spec = wsidata.TileSpec.from_wsidata(w, tile_px=224, mpp=0.5)\n"
     "grid = geopandas.GeoDataFrame({'tile_id': [0], 'x': [0], 'y': [0], 'tissue_id': [0]},"
     " geometry=[shapely.box(0, 0, 224, 224)])\n"
     "_add_tiles(w, grid, spec, key_added='tiles')\n"
@@ -160,6 +159,7 @@ def test_the_tool_itself_takes_it(tool: str, adapters: Path, student: Path, tile
         pytest.skip(f"{tool} in none of HISTILL_TOOLS: python -m venv DIR, {how}, HISTILL_TOOLS=DIR/bin/python")
     shutil.copytree(adapters, tmp_path / "adapters")
     tile.save(tmp_path / "adapters" / "tile.png")
+    make_slide(tmp_path / "adapters" / "s.tif", np.asarray(tile), kind="plain")
     code = (
         "import sys, torch; sys.path.insert(0, '.'); from PIL import Image; tile = Image.open('tile.png')\n"
         "with torch.inference_mode():\n    " + INSTALLED[tool].replace("\n", "\n    ") + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from made.command import histill
+from made.python_server import loaded_python
 from project import TINY, Project
 
 from pipeline.params import STAGES
@@ -22,8 +24,8 @@ CACHED = ("slides", "tiles", "teachers", "tokens")
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A project whose pipeline has run once, over two processes as by default on two cores, its result committed."""
-    project = Project(tmp_path_factory.mktemp("clone"), {**TINY, "cluster": {"workers": 2}}, ROWS)
+    """A project whose pipeline has run once, over as many processes as by default, its result committed."""
+    project = Project(tmp_path_factory.mktemp("clone"), {**TINY, "cluster": {"workers": None}}, ROWS)
     project.dvc("repro")
     project.commit("first run")
     yield project
@@ -120,7 +122,9 @@ class Study(NamedTuple):
 def study(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Study:
     out, before = tmp_path_factory.mktemp("study"), {kind: project.written(kind) for kind in CACHED}
     plan = Plan(f"{ROWS}demo:2,train\n", (1,), {"student.epochs": 1, "cluster.workers": 1}, {"one": {}})
-    results = run_study(plan, project.root, out, project.root / ".store", jobs=2)
+    with pytest.MonkeyPatch.context() as loaded:
+        loaded.setattr(sys, "executable", loaded_python())
+        results = run_study(plan, project.root, out, project.root / ".store", jobs=2)
     return Study(plan.at(project.root), out, results, before)
 
 

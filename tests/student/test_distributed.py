@@ -7,7 +7,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import torch
 from made.cache import make_cache
 from made.corpus import ALL_CHANGES, tiny
+from made.python_server import loaded_python
 from made.training import in_float64
 from safetensors.torch import load_file
 
@@ -106,8 +106,9 @@ def test_two_processes_train_what_one_does(launcher: str, tmp_path: Path) -> Non
         "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",
+        "PYTHON_EXEC": loaded_python(),
     }
-    command = [sys.executable, "-m", *LAUNCHERS[launcher], str(script), str(two), json.dumps(params)]
+    command = [loaded_python(), "-m", *LAUNCHERS[launcher], str(script), str(two), json.dumps(params)]
     subprocess.run(command, env=environment, check=True, timeout=900)
     errors = [(two / f"error-{rank}.txt").read_text() for rank in (0, 1)]
     assert all(re.match(r"step \d+: the (patch loss|gradient) is not finite; slides: .*beta", e) for e in errors), (

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import pytest
 import torch
+from made.python_server import loaded_python
 from torch import nn
 
 from pipeline.teachers.layout import ends_the_process, to_channels_last
@@ -24,7 +24,7 @@ for name in ("repvgg_a0", "mobileone_s0", "fastvit_t8"):
 
 def test_a_step_of_a_student_with_a_strided_convolution_of_the_image_ends_well() -> None:
     """In a process of its own, which a signal ended."""
-    done = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=False)
+    done = subprocess.run([loaded_python(), "-c", STEP], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout.split() == ["repvgg_a0", "mobileone_s0", "fastvit_t8"], done.stderr
 
 

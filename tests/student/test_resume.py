@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import torch
 from made.cache import Cache, make_cache
 from made.corpus import ALL_CHANGES, tiny
+from made.python_server import loaded_python
 from made.training import make_training
 
 from pipeline.base.errors import TrainingError
@@ -27,8 +27,9 @@ from pipeline.student.train import train_student
 TESTS = Path(__file__).parents[1]
 PARAMS = {"epochs": 8, "checkpoint_minutes": 0}
 CODE = f"""
-import sys
+import os, sys
 from pathlib import Path
+print(os.getpid(), flush=True)
 from made.cache import make_cache
 from made.corpus import tiny
 from pipeline.student.train import train_student
@@ -50,13 +51,14 @@ def test_killed_and_restarted_ends_with_the_same_bytes(tmp_path: Path) -> None:
 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
     with subprocess.Popen(
-        [sys.executable, "-c", CODE, str(killed)], env=environment, stderr=subprocess.PIPE, start_new_session=True
+        [loaded_python(), "-c", CODE, str(killed)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
+        pid = int(process.stdout.readline())
         deadline = time.monotonic() + 600
         while not list(killed.glob("store/checkpoints/*/.partials/run/*/checkpoint.pt")):
             assert process.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
             time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
     assert not list(killed.glob("store/checkpoints/*/run")), "it had ended: nothing was interrupted"
 
     cache = make_cache(killed, views=2)

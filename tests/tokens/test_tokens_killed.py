@@ -1,12 +1,13 @@
 """kill -9 in the middle of a slide, in a real process, then the run that goes on."""
 
+import os
 import signal
 import subprocess
-import sys
 import time
 
 import torch
 from made.partials import partials
+from made.python_server import loaded_python
 from made.tiles import file_bytes, tiles_json
 from project import ROOT
 from torch.nn.modules.module import register_module_forward_hook
@@ -19,8 +20,10 @@ from pipeline.tokens.stage import make_tokens
 
 SLIDES = {"a": 2200}
 RUN = """
-import sys
+import os, sys
+print(os.getpid(), flush=True)
 import torch
+from made.python_server import loaded_python
 from made.tiles import tiles_json
 from pipeline.params.tokens import TokensParams
 from pipeline.base.store import Store
@@ -32,9 +35,9 @@ make_tokens(tiles_json(store, {"a": 2200}), TokensParams.model_validate_json(sys
 
 
 def start(store: Store, params: TokensParams) -> subprocess.Popen[bytes]:
-    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", RUN, str(store.root), params.model_dump_json(), str(torch.get_num_threads())]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    command = [loaded_python(), "-c", RUN, str(store.root), params.model_dump_json(), str(torch.get_num_threads())]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_a_killed_run_goes_on_and_ends_byte_for_byte_as_an_uninterrupted_one(tiny_params, tmp_path):
@@ -43,10 +46,11 @@ def test_a_killed_run_goes_on_and_ends_byte_for_byte_as_an_uninterrupted_one(tin
     tiles = tiles_json(whole, SLIDES)
     tiles_json(killed, SLIDES)
     child = start(killed, params)
+    pid = int(child.stdout.readline())
     while not list(killed.root.glob("tokens/*/.partials/*/*/journal")):
         assert child.poll() is None, child.communicate()[1].decode()
         time.sleep(0.002)
-    child.send_signal(signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
     child.communicate()
     (partial,) = partials(killed)
     done = len((partial / "journal").read_text().splitlines())

@@ -74,10 +74,10 @@ def test_an_outside_schedulers_worker_makes_the_same_and_is_told_of_the_next_run
     both = tiles.model_copy(update={"items": (*tiles.items, *bad.items)})
     shutil.copytree(here.root, there.root)
     expected = make_tokens(both, tiny_params, here, 512)
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as outside:
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as outside:
         cluster = ClusterParams(scheduler=outside.scheduler_address)
         manifest = make_tokens(both, tiny_params, there, 512, cluster)
-        # Its process keeps the teacher; what the next run asks for counts all the same.
+        # The worker keeps the teacher; what the next run asks for counts all the same.
         with pytest.raises(SlideRefused, match="bad: the tile does not decode"):
             make_tokens(both, tiny_params.model_copy(update={"on_error": "fail"}), there, 512, cluster)
     assert [refusal.id for refusal in manifest.refused] == ["bad"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from made.checkout import KEY, git, project, put, remember
+from made.python_server import loaded_python
 from typer.testing import CliRunner
 
 from pipeline.base.errors import StoreError, UnknownNames
@@ -49,7 +49,7 @@ def test_what_dvc_itself_wrote_is_found(tmp_path: Path) -> None:
     (root / "dvc.lock").unlink()
     shutil.rmtree(root / ".dvc")
     for words in (["init", "-q", "--subdir"], ["cache", "dir", "-q", "../cache"], ["repro", "-q"]):
-        subprocess.run([sys.executable, "-m", "dvc", *words], cwd=root, check=True, capture_output=True)
+        subprocess.run([loaded_python(), "-m", "dvc", *words], cwd=root, check=True, capture_output=True)
     git(tmp_path, "add", "-A")
     git(tmp_path, "commit", "-qm", "a")
     assert (tmp_path / "cache" / "files").is_dir()

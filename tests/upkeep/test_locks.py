@@ -6,7 +6,8 @@ from pathlib import Path
 
 from small_disk import small_disk
 
-from pipeline.upkeep.locks import Locks, file_system, locks
+from pipeline.base.syncing import file_system
+from pipeline.upkeep.locks import Locks, locks
 
 
 def test_two_processes_find_out_whether_locks_hold(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from pipeline.base.arrays.form import CHUNK_SUMS, METADATA_FILE, ArrayForm, metadata_text
 from pipeline.base.arrays.writers import flat, write_file, write_metadata
 from pipeline.base.partials import ITEM_FILE, describe
+from pipeline.base.syncing import sync_tree
 from pipeline.base.types import Array, Json
 
 JOURNAL = "journal"
@@ -54,6 +55,9 @@ class GroupWriter:
                 data = flat(form, chunk, values[rows.start : rows.stop], folder / name)
                 write_file(folder / name / form.file(chunk), data)
         write_metadata(folder, metadata, None)
+        if self.n_chunks > 1:
+            # Whoever goes on after a power cut knows by the metadata that all of this is there.
+            sync_tree(folder)
 
     def missing(self) -> list[int]:
         """The chunks that are not whole."""

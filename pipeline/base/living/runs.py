@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.base.files import write_json
 from pipeline.base.living.owners import OWNER_SUFFIX, is_living, own
+from pipeline.base.living.unfinished import sweep_committed
 
 RUNS, CHECKOUTS, _HOLDS = ".runs", ".checkouts", ".holds"
 
@@ -100,7 +101,10 @@ def announced(root: Path, stage: str, checkout: Path) -> Iterator[None]:
 
 
 def _forget_finished(root: Path, holds: Path) -> None:
-    """A run that ended well needs no announcement, nor do those of its stage before it that had come less far."""
+    """A run that ended well needs no announcement, nor do those of its stage before it that had come less far.
+
+    Of the recipes that it has held, what killed writers left beside committed items goes too.
+    """
     with contextlib.suppress(OSError, KeyError):
         found = {run.path: run for run in runs(root)}
         ours = found[holds]
@@ -109,6 +113,8 @@ def _forget_finished(root: Path, holds: Path) -> None:
             if same and not run.living and run.held <= ours.held:
                 run.drop()
         holds.unlink(missing_ok=True)
+        for recipe in ours.held:
+            sweep_committed(root / recipe)
 
 
 def hold(root: Path, recipe: str) -> None:

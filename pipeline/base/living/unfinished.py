@@ -6,7 +6,8 @@
 
 An item's partials are in a folder of their own, so that a write looks at them alone, however many items a recipe has.
 A partial whose owner is dead is an orphan: the next writer of the item takes it over, to go on in it or to drop it.
-To take over is to rename: of several who try, one succeeds.
+To take over is to rename: of several who try, one succeeds. Nobody writes an item again that is committed, so what a
+writer left that was killed just then is swept by the next stage that ends well with the recipe, or by a prune.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.base.files import write_atomic
 from pipeline.base.living.owners import OWNER_SUFFIX, Owner, is_living, is_locked, own, settle
 
 PARTIALS = ".partials"
@@ -58,11 +60,23 @@ def claim(recipe: Path, item: str, *, resume: bool) -> Claim:
     return claim_in(partials / item, resume=resume)
 
 
+def write_owned(recipe: Path, name: str, data: bytes) -> None:
+    """Write a file of a recipe as an item is written, so that what a killed writer leaves of it is found and goes."""
+    making = claim(recipe, name, resume=False)
+    try:
+        write_atomic(making.folder / name, data)
+        os.replace(making.folder / name, recipe / name)
+    finally:
+        making.drop()
+
+
 def claim_in(partials: Path, *, resume: bool = False) -> Claim:
     """The same, where one thing's partials are in any folder; it goes with the last of them."""
     if resume:
         for path in _owners(partials):
-            settle(path)
+            # A hidden one is being made, or was when its maker was killed: it owns no partial yet.
+            if not path.name.startswith("."):
+                settle(path)
     name = uuid.uuid4().hex
     owner = _own_in(partials, name)
     folder = partials / name
@@ -119,15 +133,32 @@ class Partial:
 
     def delete(self) -> bool:
         """Delete it; False where a writer was the first to take it over."""
-        return _delete(self.path)
+        deleted = _delete(self.path)
+        _drop_if_empty(self.path.parent)
+        return deleted
 
 
 def orphans(root: Path) -> list[Partial]:
     """All partials of a store that no living process owns, and what killed deletions left."""
-    found = [(folder.name, orphan) for folder in root.glob(f"*/*/{PARTIALS}/*") for orphan in _orphans(folder)]
+    folders = list(root.glob(f"*/*/{PARTIALS}/*"))
+    found = [(folder.name, orphan) for folder in folders for orphan in _orphans(folder)]
+    for folder in folders:
+        _drop_if_empty(folder)
     beside = [*root.glob(f"*/*/{_EARLIER}"), *root.glob(f"*/*/.*{_DELETED}")]
     found += [(_item_of(path), path) for path in beside if not _locked(path)]
     return [_partial("/".join([*path.relative_to(root).parts[:2], item]), path) for item, path in found]
+
+
+def sweep_committed(recipe: Path) -> None:
+    """Delete what killed writers left of a recipe's items that are committed, by them or by others.
+
+    Such an item is never written again, so no writer would come to take it over.
+    """
+    for folder in _inside(recipe / PARTIALS):
+        for orphan in _orphans(folder):
+            if (recipe / folder.name).exists():
+                _delete(orphan)
+        _drop_if_empty(folder)
 
 
 def _partial(name: str, path: Path) -> Partial:

@@ -23,7 +23,7 @@ from pipeline.embed.formats.dense import write_patch
 from pipeline.embed.formats.place import Place
 from pipeline.embed.formats.tiling import require_square, write_own
 from pipeline.embed.stamps import KEY
-from pipeline.tiles.coords.tiling import power, trident_attributes
+from pipeline.tiles.coords.tiling import trident_attributes, trident_folder
 
 _FOLDER = re.compile(r".+x_\d+px_\d+px_overlap")
 
@@ -32,7 +32,7 @@ def folder_of(place: Place) -> PurePath:
     """The tiling's folder in the job: that of the given tiling, or as TRIDENT calls it."""
     if place.coords is not None and _FOLDER.fullmatch(place.coords.parent.parent.name):
         return PurePath(place.coords.parent.parent.name)
-    return PurePath(f"{power(place.target_mpp):g}x_{place.tile_px}px_{place.overlap_px}px_overlap")
+    return PurePath(trident_folder(place.target_mpp, place.tile_px, place.overlap_px))
 
 
 def paths(place: Place) -> tuple[PurePath, ...]:

@@ -23,7 +23,7 @@ from pipeline.base.errors import SlideRefused
 from pipeline.slides.mpp import resolve_mpp
 from pipeline.slides.read.given import require_given
 from pipeline.slides.read.levels import is_reduced, require_readable
-from pipeline.slides.read.tiff import find_larger, find_lie
+from pipeline.slides.read.tiff import Wrong, find_wrong
 from pipeline.slides.table import Mpp
 
 CACHE_NBYTES = 64 << 20
@@ -70,13 +70,12 @@ class SlideReader:
                 properties = {str(key): str(value) for key, value in self._slide.properties.items()}
             self.vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
             self.quickhash = properties.get(openslide.PROPERTY_NAME_QUICKHASH1)
-            lie = find_lie(path, self.level_dimensions) if self.vendor in TIFF_VENDORS else None
-            if lie is not None:
-                raise SlideRefused(f"it lies about its size: {lie}", where=path.name, fix=DAMAGED_FIX)
-            larger = find_larger(path, self.level_dimensions[0]) if self.vendor in TIFF_VENDORS else None
-            if larger is not None:
+            wrong = find_wrong(path, self.level_dimensions) if self.vendor in TIFF_VENDORS else Wrong()
+            if wrong.lie is not None:
+                raise SlideRefused(f"it lies about its size: {wrong.lie}", where=path.name, fix=DAMAGED_FIX)
+            if wrong.larger is not None:
                 fix = "write it again with its largest page first, or leave it out: OpenSlide reads the first alone"
-                raise SlideRefused(larger, where=path.name, fix=fix)
+                raise SlideRefused(wrong.larger, where=path.name, fix=fix)
             self.mpp_xy, self.mpp_from = resolve_mpp(properties, mpp, path.name, self.level_dimensions[0])
             self.bounds = _bounds(properties)
             """x, y, width, height of the scanned part, level-0 px, where the file names one: QuPath counts from it."""

@@ -10,7 +10,7 @@ strict (OpenSlide's is not either), so of those it is looked at whether they end
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,51 +130,73 @@ class TiledTiff:
         out_HWC[:height, :width] = pixels.reshape(height, width, 3)
 
 
-def find_lie(path: Path, levels: Sequence[tuple[int, int]]) -> str | None:
-    """What a tiled TIFF says of its own size that cannot be, in words; `levels` are OpenSlide's, (width, height).
+@dataclass(frozen=True)
+class Wrong:
+    """What a tiled TIFF says of itself that cannot be, or hides the slide, in words; None where it does not."""
 
-    In these formats the first page is the slide and the others are reduced from it. A page has a row of its table for
-    each tile: where its size asks for fewer or more, tiles would be put together in the wrong places. Levels that
-    cannot be the slide's are never read, so they may lie. None also where tifffile does not parse it.
+    lie: str | None = None
+    larger: str | None = None
+
+
+def find_wrong(path: Path, levels: Sequence[tuple[int, int]]) -> Wrong:
+    """What keeps a TIFF from being read as the slide; `levels` are OpenSlide's, (width, height).
+
+    Nothing where tifffile does not parse it: whatever that raises, OpenSlide may know better.
     """
-    usable = {level for level in levels if is_reduced(levels[0], level)}
     try:
         with tifffile.TiffFile(path) as tiff:
-            pages = [page for page in tiff.pages if isinstance(page, tifffile.TiffPage) and page.is_tiled]
-            said = [(int(page.imagewidth), int(page.imagelength)) for page in pages]
-            if pages and pages[0].index == 0 and said[0] != levels[0]:
-                return f"its first page says {_by(said[0])} px, and its largest has {_by(levels[0])}"
-            for page, (width, height) in zip(pages, said, strict=True):
-                n = -(-width // page.tilewidth) * -(-height // page.tilelength)
-                n *= page.samplesperpixel if int(page.planarconfig) == 2 else 1
-                if (width, height) in usable and 1 < n != len(page.dataoffsets):
-                    return f"it says {_by((width, height))} px, {n} tiles, and has {len(page.dataoffsets)}"
+            pages = [page for page in tiff.pages if isinstance(page, tifffile.TiffPage)]
+            return Wrong(_judged(_lie, pages, levels), _judged(_larger, pages, levels))
     except Exception:
-        # As in opening it: whatever tifffile raises, OpenSlide may know better.
+        return Wrong()
+
+
+Pages = Sequence[tifffile.TiffPage]
+Levels = Sequence[tuple[int, int]]
+
+
+def _judged(judge: Callable[[Pages, Levels], str | None], pages: Pages, levels: Levels) -> str | None:
+    """What one of the two says; None also where what the file says makes it raise, as in opening it."""
+    try:
+        return judge(pages, levels)
+    except Exception:
         return None
+
+
+def _lie(pages: Pages, levels: Levels) -> str | None:
+    """In these formats the first page is the slide and the others are reduced from it.
+
+    A page has a row of its table for each tile: where its size asks for fewer or more, tiles would be put together in
+    the wrong places. Levels that cannot be the slide's are never read, so they may lie.
+    """
+    usable = {level for level in levels if is_reduced(levels[0], level)}
+    tiled = [page for page in pages if page.is_tiled]
+    said = [(int(page.imagewidth), int(page.imagelength)) for page in tiled]
+    if tiled and tiled[0].index == 0 and said[0] != levels[0]:
+        return f"its first page says {_by(said[0])} px, and its largest has {_by(levels[0])}"
+    for page, (width, height) in zip(tiled, said, strict=True):
+        n = -(-width // page.tilewidth) * -(-height // page.tilelength)
+        n *= page.samplesperpixel if int(page.planarconfig) == 2 else 1
+        if (width, height) in usable and 1 < n != len(page.dataoffsets):
+            return f"it says {_by((width, height))} px, {n} tiles, and has {len(page.dataoffsets)}"
     return None
 
 
-def find_larger(path: Path, first: tuple[int, int]) -> str | None:
-    """What is wrong with a TIFF whose first page, (width, height) `first`, is not its largest, in words.
+def _larger(pages: Pages, levels: Levels) -> str | None:
+    """A first page that is not the largest: OpenSlide shows it alone where no later one says that it is reduced.
 
-    OpenSlide shows the first page alone where no later one says that it is reduced, so a thumbnail that comes first
-    hides the slide. A larger page in strips is the slide too where the first has its proportions; else it is a
-    photograph of the glass or its label. None also where tifffile does not parse the file.
+    So a thumbnail that comes first hides the slide. A larger page in strips is the slide too where the first has its
+    proportions; else it is a photograph of the glass or its label.
     """
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            for page in tiff.pages:
-                for part in [page, *(page.pages or ())] if isinstance(page, tifffile.TiffPage) else []:
-                    size = int(part.imagewidth), int(part.imagelength)
-                    # What says that it is reduced is no other picture, and is judged where it is read.
-                    if int(part.subfiletype) & 1:
-                        continue
-                    if size[0] * size[1] > first[0] * first[1] and (part.is_tiled or is_reduced(size, first)):
-                        return f"its first page is not its largest: {_by(first)} px, and another has {_by(size)}"
-    except Exception:
-        # As above.
-        return None
+    first = levels[0]
+    for page in pages:
+        for part in [page, *(page.pages or ())]:
+            size = int(part.imagewidth), int(part.imagelength)
+            # What says that it is reduced is no other picture, and is judged where it is read.
+            if int(part.subfiletype) & 1:
+                continue
+            if size[0] * size[1] > first[0] * first[1] and (part.is_tiled or is_reduced(size, first)):
+                return f"its first page is not its largest: {_by(first)} px, and another has {_by(size)}"
     return None
 
 

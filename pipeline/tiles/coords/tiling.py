@@ -122,6 +122,11 @@ def clam_attributes(side_l0: float, level: int, size: tuple[int, int, float]) ->
     }
 
 
+def trident_folder(target_mpp: float, tile_px: int, overlap_px: int) -> str:
+    """What TRIDENT calls the folder of a tiling in its job's folder."""
+    return f"{power(target_mpp):g}x_{tile_px}px_{overlap_px}px_overlap"
+
+
 def power(mpp: float) -> float | int:
     """The magnification of a resolution, as TRIDENT and CLAM count it; whole where it is nearly so."""
     found = UM_TIMES_POWER / mpp

@@ -115,4 +115,4 @@ class TileWriter:
         pq.write_table(pa.table(columns, schema=schema), self.folder / TABLE_FILE)
         labels = Counter(label for label in self._texts["label"] if label is not None)
         counted = meta.model_copy(update={"n": len(self), "labels": dict(labels)})
-        write_json(self.folder / META_FILE, counted.model_dump(mode="json"))
+        write_json(self.folder / META_FILE, counted.model_dump(mode="json"), sync=False)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from made.python_server import loaded_python
 from made.slides import make_slide, tissue_picture
 
 from bench.tiles import speed
@@ -16,6 +17,7 @@ def test_the_last_line_is_one_json_object_with_the_four_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     slide = make_slide(tmp_path / "a.tif", tissue_picture(900, 700), (0.4, 0.4), kind="jpeg-rgb")
+    monkeypatch.setattr(sys, "executable", loaded_python())
     monkeypatch.setattr(sys, "argv", ["bench", str(slide), "--target-mpp", "0.45", "--repeats", "1"])
     speed.main()
     lines = capsys.readouterr().out.splitlines()

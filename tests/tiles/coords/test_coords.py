@@ -21,7 +21,7 @@ from pipeline.slides.catalogue import catalogue
 from pipeline.slides.sources import sources
 from pipeline.slides.table import Row
 from pipeline.tiles.choice import geometry_given
-from pipeline.tiles.coords.exporting import export_coords
+from pipeline.tiles.coords.exporting import export_coords, go_on
 from pipeline.tiles.coords.importing import with_coords
 from pipeline.tiles.coords.tiling import read_tiling
 from pipeline.tiles.item.reader import TileReader
@@ -155,10 +155,28 @@ def test_trident_gets_the_true_scale_and_not_that_of_a_name(tmp_path: Path) -> N
 
 def test_the_overlap_written_is_the_grids_own_and_not_that_of_a_given_tiling(tmp_path: Path) -> None:
     bench, params = Bench(tmp_path, 0.5), PARAMS.model_copy(update={"overlap_px": 16})
-    for i, columns in enumerate((("path", "s.tif"), ("path,coords", "s.tif,out0/patches/s_patches.h5"))):
+    for i, columns in enumerate(
+        (("path", "s.tif"), ("path,coords", "s.tif,out0/20x_64px_16px_overlap/patches/s_patches.h5"))
+    ):
         ((path,), _) = export_coords(*bench.tiles(*columns, params), bench.store, "trident", tmp_path / f"out{i}")
         with h5py.File(path) as file:
             assert file["coords"].attrs["overlap"] == (16, 0)[i]
+
+
+def test_trident_s_file_is_where_trident_looks_and_nothing_is_written_over_unsaid(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 0.293)
+    found, out = bench.tiles(), tmp_path / "job"
+    ((path,), _) = export_coords(*found, bench.store, "trident", out)
+    assert path == out / "20x_64px_0px_overlap" / "patches" / "s_patches.h5"
+    assert go_on("trident", [path], out)[0].endswith("--coords_dir 20x_64px_0px_overlap")
+    before = path.read_bytes()
+    assert export_coords(*found, bench.store, "trident", out) == ([path], [])
+    with h5py.File(path, "r+") as file:
+        file["coords"].attrs["note"] = "mine"
+    ((), (line,)) = export_coords(*found, bench.store, "trident", out)
+    assert "says otherwise" in line and path.read_bytes() != before
+    assert export_coords(*found, bench.store, "trident", out, replace=True) == ([path], [])
+    assert path.read_bytes() == before and [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 def test_a_slide_whose_pixels_are_not_square_is_for_qupath_alone(tmp_path: Path) -> None:

@@ -1,0 +1,219 @@
+"""Processes of Python that find the libraries loaded: a server has imported them, and forks for each command.
+
+To import torch, timm and scikit-learn takes most of what a short command takes. What is run is a process of its own all
+the same, with its folder, environment, files and exit status, and it imports Histill's own code from where it stands.
+The client (python_client.py), as `bin/python`, is started in Python's place and takes Python's words. It ends as its
+process ends, and its process ends with it. What the server cannot run as Python would, Python itself runs. A process
+that ends leaves what was loaded as it is, and does not take it down.
+
+    python -I python_server.py SOCKET    serves until its standard input is closed; imports at the first command
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+LIBRARIES = (
+    "accelerate", "cv2", "dask.distributed", "dvc.cli", "dvc.commands.repro", "dvc.repo", "dvc.stage.run", "h5py",
+    "jinja2", "onnx", "openslide", "PIL.Image", "pydantic", "rich.progress", "safetensors.torch", "scipy.ndimage",
+    "scipy.stats", "simplejpeg", "sklearn.linear_model", "sklearn.metrics", "sklearn.neighbors", "tifffile", "timm",
+    "timm.optim", "timm.scheduler", "torch", "torch.distributed.run", "torch.utils.data", "torchvision", "typer",
+    "yaml", "zarr",
+)  # fmt: skip
+FIXED = ("PYTHON", "HF_", "TORCH_", "TORCHINDUCTOR_", "TORCHDYNAMO_", "TRITON_", "OMP_", "DASK_", "ATEN_")
+"""What is taken from the environment as libraries load: a command that has it otherwise is Python's own to run."""
+NOT_FIXED = ("PYTHONPATH", "PYTHON_EXEC", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
+SOCKET = "LOADED_PYTHON_SOCKET"
+CLIENT = Path(__file__).with_name("python_client.py")
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    """A server for this process and those that it starts, and the command `folder`/bin/python; ends with this one."""
+    program = folder / "bin" / "python"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable} -IS\n{CLIENT.read_text()}")
+    program.chmod(0o755)
+    os.environ[SOCKET] = str(folder / "socket")
+    words = [sys.executable, "-I", __file__, os.environ[SOCKET]]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, cwd="/", start_new_session=True)
+
+
+def loaded_python() -> str:
+    """The command that is started as Python is."""
+    return str(Path(os.environ[SOCKET]).with_name("bin") / "python")
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a client asks for: Python's words, and the standard files."""
+
+    words: list[str]
+    cwd: str
+    environment: dict[str, str]
+    handles: list[int]
+
+    @classmethod
+    def received(cls, connection: socket.socket) -> Command | None:
+        """None where the client is gone."""
+        data, handles, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+        while data and not data.endswith(b"\n"):
+            data += connection.recv(1 << 20)
+        return cls(handles=list(handles), **json.loads(data)) if data else None
+
+    def close(self) -> None:
+        for handle in self.handles:
+            os.close(handle)
+
+    def is_run_here(self, fixed: Mapping[str, str]) -> bool:
+        """Whether it is run here as Python would: `fixed` is what was fixed of the environment."""
+        first = [word for word in self.words[:2] if word != "-u"][:1]
+        return fixed_of(self.environment) == fixed and any(word in ("-m", "-c") or word[0] != "-" for word in first)
+
+    def run(self) -> None:
+        """Run it in this process."""
+        for to, handle in enumerate(self.handles):
+            os.dup2(handle, to)
+        self.close()
+        os.chdir(self.cwd)
+        os.environ.clear()
+        os.environ.update(self.environment)
+        unbuffered = self.words[0] == "-u"
+        first, *others = self.words[unbuffered:]
+        lines = 1 if os.isatty(1) or unbuffered else -1
+        sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115
+        sys.stdout = sys.__stdout__ = open(1, "w", buffering=lines, closefd=False)  # noqa: SIM115
+        sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+        paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+        if first == "-m":
+            sys.path[:0], sys.argv = [self.cwd, *paths], others
+            runpy.run_module(others[0], run_name="__main__", alter_sys=True)
+        elif first == "-c":
+            sys.path[:0], sys.argv = ["", *paths], ["-c", *others[1:]]
+            sys.modules["__main__"] = main = ModuleType("__main__")
+            exec(compile(others[0], "<string>", "exec"), main.__dict__)
+        else:
+            sys.path[:0], sys.argv = [str(Path(first).resolve().parent), *paths], [first, *others]
+            runpy.run_path(first, run_name="__main__")
+
+
+class Server:
+    """Waits for clients, for processes that end, and for the end of the standard input."""
+
+    def __init__(self, path: str) -> None:
+        self._fixed, self._selector = fixed_of(os.environ), selectors.DefaultSelector()
+        self._running: dict[int, socket.socket] = {}
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen(64)
+        self._woken, wakes = os.pipe()
+        os.set_blocking(wakes, False)
+        signal.set_wakeup_fd(wakes)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for source in (self._listener, self._woken, 0):
+            self._selector.register(source, selectors.EVENT_READ)
+
+    def serve(self) -> Command:
+        """Returns in each forked process, with what it is to run."""
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj == 0:
+                    for pid in self._running:
+                        os.kill(pid, signal.SIGKILL)
+                    os._exit(0)
+                elif key.fileobj == self._woken:
+                    os.read(self._woken, 4096)
+                    self._tell_ended()
+                elif key.fileobj is self._listener:
+                    self._selector.register(self._listener.accept()[0], selectors.EVENT_READ)
+                elif command := self._heard(key.fileobj):
+                    return command
+
+    def _heard(self, connection: socket.socket) -> Command | None:
+        """A client says what it wants, or is gone; the command in the process that is forked for it, else None."""
+        for pid, its in self._running.items():
+            if its is connection:
+                self._selector.unregister(connection)
+                os.kill(pid, signal.SIGKILL)
+                return None
+        command = Command.received(connection)
+        if command is None or not command.is_run_here(self._fixed):
+            self._selector.unregister(connection)
+            self._tell(connection, "no")
+        else:
+            for name in LIBRARIES:
+                importlib.import_module(name)
+            gc.freeze()
+            pid = os.fork()
+            if not pid:
+                self._leave()
+                return command
+            self._running[pid] = connection
+        if command is not None:
+            command.close()
+        return None
+
+    def _tell_ended(self) -> None:
+        while self._running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            connection = self._running.pop(ended[0])
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(connection)
+            self._tell(connection, str(os.waitstatus_to_exitcode(ended[1])))
+
+    def _tell(self, connection: socket.socket, what: str) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            connection.sendall(what.encode())
+        connection.close()
+
+    def _leave(self) -> None:
+        """Let go of what is the server's, in a forked process."""
+        wakes = signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for key in list(self._selector.get_map().values()):
+            os.close(key.fd) if key.fd else None
+        os.close(wakes)
+        self._selector.close()
+
+
+def fixed_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment is read once."""
+    return {name: value for name, value in environment.items() if name.startswith(FIXED) and name not in NOT_FIXED}
+
+
+def end_with(status: str | int | None) -> NoReturn:
+    """End the process as Python does, but leave its objects as they are."""
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(1 if isinstance(status, str) else status or 0)
+
+
+if __name__ == "__main__":
+    command = Server(sys.argv[1]).serve()
+    try:
+        command.run()
+    except SystemExit as error:
+        end_with(error.code)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        end_with(1)
+    end_with(0)
