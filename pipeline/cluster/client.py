@@ -66,7 +66,8 @@ def joined(scheduler: str) -> Iterator[Client]:
     from dask.utils import parse_timedelta
 
     # What it has to say of a lost connection is said here, in a line.
-    for name in ("distributed", "distributed.client"):
+    # Of a question that nobody waits for any more, the event loop itself would print the traceback.
+    for name in ("distributed", "distributed.client", "tornado.application", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     configured = parse_timedelta(dask.config.get("distributed.comm.timeouts.connect"))
     try:
