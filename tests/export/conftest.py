@@ -17,9 +17,9 @@ WIDTH, TILE_PX = 24, 224
 
 @pytest.fixture(scope="session")
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of UNI, by tiles of 224 px at 0.5 um/px; random weights."""
+    """Of UNI, by tiles of 224 px at 0.5 um/px; random weights, of an architecture that each tool's timm knows."""
     folder = tmp_path_factory.mktemp("export") / "student"
-    export(folder, WIDTH, seed=3)
+    export(folder, WIDTH, 3, "mobilenetv3_small_050")
     config = json.loads((folder / "config.json").read_text())
     config["histill"] = {"teacher": "uni", "tile_px": TILE_PX, "target_mpp": 0.5}
     (folder / "config.json").write_text(json.dumps(config))
