@@ -138,6 +138,10 @@ class MapError(HistillError):
     """A map of embeddings, or the tiles most alike to one, cannot be had as asked."""
 
 
+class PlanError(HistillError):
+    """There is no plan to hold a run against."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; the name of its type where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

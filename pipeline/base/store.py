@@ -25,7 +25,7 @@ from typing import TypeAlias
 
 from pipeline.base.elsewhere import Remote
 from pipeline.base.errors import CorruptItem, MissingItem, StoreError
-from pipeline.base.files import write_atomic, write_json
+from pipeline.base.files import as_json, write_atomic
 from pipeline.base.living import unfinished
 from pipeline.base.living.owners import LEASE_S
 from pipeline.base.living.runs import hold
@@ -46,6 +46,7 @@ FETCHED = ".fetched"
 """After an item's key, the name of what is being fetched of it among the partials."""
 ALL = "[!.]*"
 """Every folder but hidden ones."""
+RECIPE_FILE = "recipe.json"
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -185,8 +186,8 @@ class Store:
         with store_errors(final):
             require_group_umask(self.root)
             final.parent.mkdir(parents=True, exist_ok=True)
-            if not (final.parent / "recipe.json").exists():
-                write_json(final.parent / "recipe.json", dict(recipe))
+            if not (final.parent / RECIPE_FILE).exists():
+                unfinished.write_owned(final.parent, RECIPE_FILE, as_json(dict(recipe)).encode() + b"\n")
             claim = unfinished.claim(final.parent, f"{ref.item}{FETCHED if fetched else ''}", resume=resume)
             partial = claim.folder
             try:
@@ -234,7 +235,7 @@ class Store:
 
     def recipe(self, ref: Ref) -> Recipe:
         """The recipe that the item was made by."""
-        path = self.path(ref).parent / "recipe.json"
+        path = self.path(ref).parent / RECIPE_FILE
         try:
             return dict(json.loads(path.read_bytes()))
         except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""What this machine and this checkout are, before a long run: `histill doctor`."""
+"""What this machine and this checkout are, before a long run: `histill doctor`, `histill plan`."""

@@ -45,9 +45,10 @@ class InputParams(Section):
 
     Each tile draws its own amounts, evenly up to the largest named here; 0 (null) leaves a change out. The group of
     Tellez et al. 2019 ("Quantifying the effects of data augmentation and stain color normalization", Medical Image
-    Analysis 58) has in its code, for tiles of 128 px: stain scale and shift 0.05 (`hed-light`; 0.2 in `hed-strong`),
-    brightness 0.35, contrast 0.5, noise 0.1, blur 1 px (github.com/DIAGNijmegen/pathology-he-auto-augment,
-    data_augmentation.py; its shift is in a density of its own, so of 0.05 only the order of size carries over).
+    Analysis 58) has in its code, for tiles of 128 px: stain scale and shift 0.05 (`hed-light`), brightness 0.35,
+    contrast 0.5, noise 0.1, blur 1 px (github.com/DIAGNijmegen/pathology-he-auto-augment, data_augmentation.py; its
+    shift is in a density of its own, so of 0.05 only the order of size carries over). Others quote 0.2 for its
+    `hed-strong`, which that file does not hold.
     """
 
     share: Fraction = 1.0

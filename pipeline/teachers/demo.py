@@ -46,7 +46,7 @@ _STEM = ((24, 2), (48, 2), (96, 2), (96, 1))
 _LABEL_PX = 64
 """Labels are looked up on so many points a side; the shares of the classes need no more."""
 _HALVES = (0.5, 0.5, 0.5)
-_BATCH, _LR, _SEED = 32, 3e-3, 0
+BATCH, _LR, _SEED = 32, 3e-3, 0
 
 Slide = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """RGB (H, W, 3) and class index (H, W) at MPP."""
@@ -96,7 +96,7 @@ def demo_teacher(params: TokensParams, store: Store, demo_px: int) -> Teacher:
     recipe: Recipe = {
         "slides": [str(demo_ref(number, demo_px)) for number in SLIDES],
         "architecture": {**_ARCHITECTURE, "stem": _STEM},
-        "training": {"steps": params.demo_teacher_steps, "batch": _BATCH, "lr": _LR, "crop_px": CROP_PX},
+        "training": {"steps": params.demo_teacher_steps, "batch": BATCH, "lr": _LR, "crop_px": CROP_PX},
         "version": RECIPE_VERSION,
     }
     ref = Ref("teachers", recipe_key(recipe), "demo")
@@ -156,7 +156,7 @@ def batches(slides: list[Slide], steps: int) -> Iterator[tuple[Tensor, Tensor]]:
     centres = _pixels_by_class(slides)
     for _ in range(steps):
         side = int(rng.choice(CROP_PX))
-        crops = [_crop(slides, centres[rng.integers(len(centres))], side, rng) for _ in range(_BATCH)]
+        crops = [_crop(slides, centres[rng.integers(len(centres))], side, rng) for _ in range(BATCH)]
         image_NCHW = torch.from_numpy(np.stack([rgb for rgb, _ in crops])).permute(0, 3, 1, 2).float() / 255
         at = np.arange(_LABEL_PX) * side // _LABEL_PX
         label_N1HW = torch.from_numpy(np.stack([label[np.ix_(at, at)] for _, label in crops])).unsqueeze(1)

@@ -32,7 +32,7 @@ def load_teacher(params: TokensParams, store: Store, demo_px: int) -> Teacher:
     model, remarks = _model(params, entry, kwargs)
     cfg: PretrainedCfg = getattr(model, "pretrained_cfg", None) or PretrainedCfg()
     own_px = entry.input_px if entry else cfg.get("input_size", (3, 224, 224))[-1]
-    input_px = params.input_px or _side(params, own_px)
+    input_px = params.input_px or side_told(params, own_px)
     prepared = preparation(params, entry, cfg)
     teacher = Teacher(params.teacher, model, input_px, prepared, model_kwargs=kwargs, remarks=remarks)
     if entry is None:
@@ -74,7 +74,7 @@ def _model(
     return model, load_weights(model, weights, params.teacher)
 
 
-def _side(params: TokensParams, own_px: int) -> int:
+def side_told(params: TokensParams, own_px: int) -> int:
     """The side that `model_kwargs.img_size` says, else the model's own. Raises `TeacherError` for no square."""
     told = params.model_kwargs.get("img_size", own_px)
     sides = set(told) if isinstance(told, list | tuple) else {told}

@@ -141,6 +141,23 @@ def test_what_is_left_beside_a_committed_item_goes_with_the_next_stage_that_ends
     assert sweep(store) == 1 and not list(beside.iterdir())
 
 
+def test_a_recipe_half_written_goes_with_the_next_stage_that_ends_well(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    code = (
+        "import os\nkill = lambda given: str(given[1]).endswith('recipe.json') and os.kill(os.getpid(), 9)\n"
+        "sys.addaudithook(lambda event, given: event == 'os.rename' and kill(given))\n"
+        "with store.write(ref, recipe): pass\n"
+    )
+    killed = child(code, store)
+    killed.communicate(timeout=30)
+    assert killed.returncode == -signal.SIGKILL
+    with announced(store.root, "tiles", tmp_path):
+        put(store)
+    beside = sorted(path.name for path in store.path(REF).parent.iterdir())
+    assert beside == [".partials", "recipe.json", "slide-1"]
+    assert not list((store.path(REF).parent / ".partials").iterdir())
+
+
 def test_nobody_waits_for_an_owners_file_whose_maker_was_killed(tmp_path: Path) -> None:
     store = Store(tmp_path)
     folder = store.path(REF).parent / ".partials" / REF.item

@@ -53,7 +53,13 @@ def test_a_label_missing_for_a_slide_among_others_is_a_warning(tmp_path: Path):
             source, new = (run.store.path(Ref(kind, key, name)) for name in (run.tokens.items[n].key, item.id))
             shutil.copytree(source, new)
     repaint(run, [item.id for item in more])
-    run = run._replace(tokens=run.tokens.model_copy(update={"items": (*run.tokens.items, *more)}))
+    tiled = [
+        run.tiles.item(item.id.removesuffix("2")).model_copy(update={"id": item.id, "key": item.key}) for item in more
+    ]
+    run = run._replace(
+        tiles=run.tiles.model_copy(update={"items": (*run.tiles.items, *tiled)}),
+        tokens=run.tokens.model_copy(update={"items": (*run.tokens.items, *more)}),
+    )
     summary = run.evaluate(tmp_path).summary
     warnings = [text for text in summary.every_caution() if "have no label" in text]
     assert warnings == [

@@ -20,8 +20,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.base.files import write_atomic
 from pipeline.base.living.owners import OWNER_SUFFIX, Owner, is_living, is_locked, own, settle
-from pipeline.base.partials import ITEM_FILE
 
 PARTIALS = ".partials"
 _DELETED = ".deleted"
@@ -58,6 +58,16 @@ def claim(recipe: Path, item: str, *, resume: bool) -> Claim:
         partials.mkdir(exist_ok=True)
         _take_in(recipe)
     return claim_in(partials / item, resume=resume)
+
+
+def write_owned(recipe: Path, name: str, data: bytes) -> None:
+    """Write a file of a recipe as an item is written, so that what a killed writer leaves of it is found and goes."""
+    making = claim(recipe, name, resume=False)
+    try:
+        write_atomic(making.folder / name, data)
+        os.replace(making.folder / name, recipe / name)
+    finally:
+        making.drop()
 
 
 def claim_in(partials: Path, *, resume: bool = False) -> Claim:
@@ -146,7 +156,7 @@ def sweep_committed(recipe: Path) -> None:
     """
     for folder in _inside(recipe / PARTIALS):
         for orphan in _orphans(folder):
-            if (recipe / folder.name / ITEM_FILE).is_file():
+            if (recipe / folder.name).exists():
                 _delete(orphan)
         _drop_if_empty(folder)
 

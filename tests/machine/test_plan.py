@@ -1,0 +1,90 @@
+"""`histill plan`: what it says of tiles and bytes is what the stages make, and it is held against what they took."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from made.command import histill
+from made.slides import make_slide, tissue_picture
+
+from pipeline.base.store import Store
+from pipeline.machine.plan.looks import look_at
+from pipeline.params.slides import SlidesParams
+from pipeline.params.tiles import TilesParams
+from pipeline.slides.table import read_table
+
+WIDTH, CELLS, VIEWS = 24, 16, 3
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": 1, "num_heads": 2}
+TILES = {"tile_px": 64, "target_mpp": 0.5, "min_sharpness": 0, "tissue": {"mask_mpp": 4, "min_area_mm2": 0.001}}
+PARAMS = {
+    "tiles": TILES,
+    "tokens": {"teacher": "vit_tiny_patch16_224", "model_kwargs": VIT, "batch_size": 4, "views": VIEWS},
+    "student": {"model": "test_efficientnet", "input_px": 64, "epochs": 2, "batch_size": 8, "adapter": "pool"},
+    "cluster": {"workers": 1},
+}
+SIDES = {"a": 512, "b": 1024, "c": 768}
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    """A project with a plan, before any stage has run."""
+    root = tmp_path_factory.mktemp("planned")
+    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    for name, side in SIDES.items():
+        make_slide(root / f"{name}.tif", tissue_picture(side, side))
+    make_slide(root / "without.tif", tissue_picture(256, 256), mpp=None)
+    rows = ["path,split", *(f"{name}.tif,{'test' if name == 'c' else 'train'}" for name in SIDES), "without.tif,train"]
+    (root / "slides.csv").write_text("\n".join(rows) + "\n")
+    done = histill(root, "plan", "--seconds", "1", "--json", HISTILL_STORE=str(root / "store"))
+    assert done.returncode == 0, done.stderr
+    return root, json.loads(done.stdout)
+
+
+def stages(plan: dict) -> dict[str, dict]:
+    return {stage["stage"]: stage for stage in plan["stages"]}
+
+
+def test_tiles_and_bytes_are_those_of_the_stages(planned: tuple[Path, dict]) -> None:
+    root, plan = planned
+    assert plan["looked_at"] == plan["slides"] == 3 and plan["refused"] == {"without": "no mpp in its metadata"}
+    for stage in ("slides", "tiles"):
+        done = histill(root, stage, HISTILL_STORE=str(root / "store"))
+        assert done.returncode == 0, done.stderr
+    made = {item["id"]: item["n"] for item in json.loads((root / "artifacts" / "tiles.json").read_text())["items"]}
+    assert plan["tiles"] == sum(made.values()) == stages(plan)["tiles"]["tiles"]
+    assert plan["train_tiles"] == made["a"] + made["b"]
+    one = 2 * WIDTH + CELLS * WIDTH + 2 * CELLS
+    assert stages(plan)["tokens"]["nbytes"] == (VIEWS * plan["train_tiles"] + made["c"]) * one
+    assert stages(plan)["student"]["tiles"] == 2 * plan["train_tiles"]
+    assert all(stage["seconds"] is None or stage["seconds"] > 0 for stage in plan["stages"])
+    # Afterwards, of the stages that have run since.
+    after = histill(root, "plan", "--after", "--json")
+    outcomes = {outcome["stage"]: outcome for outcome in json.loads(after.stdout)}
+    took = json.loads((root / "metrics" / "tiles.json").read_text())["seconds"]
+    assert outcomes["tiles"]["made_tiles"] == outcomes["tiles"]["planned_tiles"] == plan["tiles"]
+    assert outcomes["tiles"]["taken_s"] == took
+    assert outcomes["tiles"]["ratio_s"] == pytest.approx(took / stages(plan)["tiles"]["seconds"])
+    assert outcomes["student"]["taken_s"] is None and outcomes["student"]["why"] == "has not run since"
+    shown = histill(root, "plan", "--after").stdout
+    assert f"{plan['tiles']} -> {plan['tiles']}" in shown
+
+
+def test_what_time_does_not_suffice_for_counts_as_the_mean(planned: tuple[Path, dict]) -> None:
+    root, _ = planned
+    rows = read_table(root / "slides.csv").rows
+    tiles = TilesParams.model_validate(TILES)
+    looks = look_at(rows, root / "slides.csv", Store(root / "other"), SlidesParams(), tiles, 0)
+    assert len(looks.slides) == 1 and looks.unread == 3 and len(looks.tile_s) == 1
+    both = look_at(rows[:2], root / "slides.csv", Store(root / "other"), SlidesParams(), tiles, 100)
+    share = sum(look.kept for look in both.slides) / sum(look.grid for look in both.slides)
+    assert [look.grid for look in both.slides] == [64, 256] and both.tissue == share
+    both.slides[1].kept = None
+    assert both.tiles(both.slides[1], None) == 256 * both.slides[0].kept / 64 and both.tiles(both.slides[1], 5) == 5
+
+
+def test_without_a_plan_there_is_nothing_to_hold_a_run_against(tmp_path: Path) -> None:
+    done = histill(tmp_path, "plan", "--after")
+    assert done.returncode == 1 and "histill plan" in done.stderr
