@@ -40,7 +40,10 @@ LIBRARIES = (
 FIXED = ("PYTHON", "HF_", "TORCH_", "TORCHDYNAMO_", "OMP_", "DASK_", "ATEN_")
 """What is taken from the environment as libraries load: a command that has it otherwise is Python's own to run."""
 NOT_FIXED = ("PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONHASHSEED", "PYTHON_EXEC", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
-"""What is looked at here, or changes nothing. Dask's cluster leaves a hash seed in the environment of its process."""
+"""What is looked at here, or changes nothing. Dask's cluster leaves a hash seed in the environment of its process.
+
+Triton's interpreter is chosen as Triton is loaded, by a variable that a bench sets: that is Python's own to run.
+"""
 SOCKET = "LOADED_PYTHON_SOCKET"
 CLIENT = Path(__file__).with_name("python_client.py")
 
