@@ -37,9 +37,13 @@ LIBRARIES = (
     "timm.optim", "timm.scheduler", "torch", "torch.distributed.run", "torch.utils.data", "torchvision", "typer",
     "yaml", "zarr",
 )  # fmt: skip
-FIXED = ("PYTHON", "HF_", "TORCH_", "TORCHINDUCTOR_", "TORCHDYNAMO_", "TRITON_", "OMP_", "DASK_", "ATEN_")
+FIXED = ("PYTHON", "HF_", "TORCH_", "TORCHDYNAMO_", "OMP_", "DASK_", "ATEN_")
 """What is taken from the environment as libraries load: a command that has it otherwise is Python's own to run."""
-NOT_FIXED = ("PYTHONPATH", "PYTHON_EXEC", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
+NOT_FIXED = ("PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONHASHSEED", "PYTHON_EXEC", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
+"""What is looked at here, or changes nothing. Dask's cluster leaves a hash seed in the environment of its process.
+
+Triton's interpreter is chosen as Triton is loaded, by a variable that a bench sets: that is Python's own to run.
+"""
 SOCKET = "LOADED_PYTHON_SOCKET"
 CLIENT = Path(__file__).with_name("python_client.py")
 
@@ -94,9 +98,8 @@ class Command:
         os.chdir(self.cwd)
         os.environ.clear()
         os.environ.update(self.environment)
-        unbuffered = self.words[0] == "-u"
-        first, *others = self.words[unbuffered:]
-        lines = 1 if os.isatty(1) or unbuffered else -1
+        first, *others = self.words[self.words[0] == "-u" :]
+        lines = 1 if os.isatty(1) or first != self.words[0] or "PYTHONUNBUFFERED" in os.environ else -1
         sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115
         sys.stdout = sys.__stdout__ = open(1, "w", buffering=lines, closefd=False)  # noqa: SIM115
         sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
