@@ -160,12 +160,8 @@ def _say(items: Sequence[TilesItem]) -> None:
         console.print(f"and {len(said) - SAID} more remarks: artifacts/tiles.json")
 
 
-def tile_slide(source: Source, slide: SlideItem, params: TilesParams, store: Store) -> TilesItem:
-    """One slide's tiles: made where the store lacks them. Raises `SlideRefused`."""
-    return _item(slide, _make(source, slide, params, store), store)
-
-
-def _make(source: Source, slide: SlideItem, params: TilesParams, store: Store) -> Ref:
+def tile_slide(source: Source, slide: SlideItem, params: TilesParams, store: Store) -> None:
+    """Make one slide's tiles where the store lacks them. Raises `SlideRefused`."""
     ref = tiles_ref(slide, params)
     if not store.has(ref):
         # Claimed before it is looked at, so that another run takes the next slide.
@@ -177,14 +173,13 @@ def _make(source: Source, slide: SlideItem, params: TilesParams, store: Store) -
                 with open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct) as reader:
                     _require_unchanged(_is(slide, reader, source))
                     write_slide_tiles(source, folder, _scales(slide, params), reader)
-    return ref
 
 
 def _work(task: _Task, params: TilesParams, store: Store) -> bool:
     """Make a slide's tiles; False where another process is at it."""
     if not store.has(task.ref) and store.being_written(task.ref):
         return False
-    _make(task.source, task.slide, params, store)
+    tile_slide(task.source, task.slide, params, store)
     return True
 
 
