@@ -85,6 +85,12 @@ class TilesItem(OfSlide):
 class TokensItem(OfSlide):
     """The teacher's answers to one slide's n tiles."""
 
+    @classmethod
+    def of(cls, tiles: TilesItem, key: str, digest: str, recipe_key: str = "") -> TokensItem:
+        """Those to `tiles`, under that key and of that digest; `recipe_key` where it is not the manifest's own."""
+        of_slide = {name: getattr(tiles, name) for name in OfSlide.model_fields}
+        return cls(**{**of_slide, "key": key, "digest": digest, "recipe_key": recipe_key})
+
 
 class FileItem(Item):
     """One exported file."""

@@ -199,19 +199,8 @@ def _manifest(
 ) -> TokensManifest:
     verified = Ref("tokens", taking.key, ITEM)
     kept = [item for item in tiles.items if item.id not in errors]
-    items = tuple(
-        TokensItem(
-            id=item.id,
-            key=taking.ref(item).item,
-            digest=store.digest(taking.ref(item)),
-            n=item.n,
-            kind=item.kind,
-            split=item.split,
-            label=item.label,
-            patient=item.patient,
-        )
-        for item in kept
-    )
+    refs = {item.id: taking.ref(item) for item in kept}
+    items = tuple(TokensItem.of(item, refs[item.id].item, store.digest(refs[item.id])) for item in kept)
     refused = [Refusal.of(item.id, errors[item.id]) for item in tiles.items if item.id in errors]
     return TokensManifest(
         recipe_key=taking.key,
@@ -224,7 +213,7 @@ def _manifest(
             views=1,
             width=taking.width,
             tokens=taking.grid[0] * taking.grid[1],
-            nbytes=sum(store.nbytes(taking.ref(item)) for item in kept),
+            nbytes=sum(map(store.nbytes, refs.values())),
             imported=imported,
         ),
         uses=(str(verified),) if imported.checked_tiles else (),

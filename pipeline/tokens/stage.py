@@ -118,16 +118,11 @@ def _manifest(
     """tokens.json: what the store holds of tiles.json's slides; refusals before it are carried along."""
     refs = {item.id: job.of(item).ref(item.key) for item in tiles.items if item.key not in errors}
     items = tuple(
-        TokensItem(
-            id=item.id,
-            key=item.key,
-            digest=job.store.digest(refs[item.id]),
-            n=item.n,
-            kind=item.kind,
-            split=item.split,
-            label=item.label,
-            patient=item.patient,
-            recipe_key="" if refs[item.id].recipe == job.key else refs[item.id].recipe,
+        TokensItem.of(
+            item,
+            item.key,
+            job.store.digest(refs[item.id]),
+            "" if refs[item.id].recipe == job.key else refs[item.id].recipe,
         )
         for item in tiles.items
         if item.id in refs
