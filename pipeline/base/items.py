@@ -251,11 +251,17 @@ class TilesManifest(Manifest[TilesItem, TilesSummary]):
 
 
 class TokensManifest(Manifest[TokensItem, TokensSummary]):
-    """artifacts/tokens.json."""
+    """artifacts/tokens.json: one teacher's answers, and beside them those of further teachers to the same tiles."""
 
     stage: Literal["tokens"] = "tokens"
     version: int = 2
     summary: TokensSummary = TokensSummary()
+    also: tuple[TokensManifest, ...] = ()
+
+    @property
+    def each(self) -> tuple[TokensManifest, ...]:
+        """One a teacher; the first is this one, in whose teacher's space students answer."""
+        return (self, *self.also)
 
     @property
     def teacher(self) -> TeacherFacts:
@@ -266,6 +272,12 @@ class TokensManifest(Manifest[TokensItem, TokensSummary]):
     def precision(self) -> str:
         """In which the teacher ran."""
         return self.fact("precision", str)
+
+    @model_serializer(mode="wrap")
+    def _told(self, handler: SerializerFunctionWrapHandler) -> dict[str, Json]:
+        """Without an `also` that names no teacher."""
+        told: dict[str, Json] = handler(self)
+        return told if told.get("also") else {name: value for name, value in told.items() if name != "also"}
 
 
 class StudentManifest(Manifest[FileItem, StudentFacts]):
