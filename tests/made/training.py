@@ -18,8 +18,8 @@ from pipeline.corpus.targets import cls_standardiser
 from pipeline.student.device import make_accelerator
 from pipeline.student.inputs.slide_stains import slide_stains
 from pipeline.student.loop import Training
+from pipeline.student.losses import Losses
 from pipeline.student.model import build
-from pipeline.student.terms import Terms
 
 
 def make_training(cache: Cache, folder: Path, kind: type[Training] = Training, **changed: Any) -> Training:
@@ -37,10 +37,10 @@ def make_training(cache: Cache, folder: Path, kind: type[Training] = Training, *
         seed=params.seed,
         model_kwargs=params.model_kwargs,
     )
-    cls = cls_standardiser(corpus, params.standardise)
-    terms = Terms(params.objective, corpus, cls, accelerator.device, params.seed)
+    cls = [cls_standardiser(one, params.standardise) for one in corpus.each]
+    losses = Losses(params, corpus, cls, accelerator.device)
     folder.mkdir(parents=True, exist_ok=True)
-    return kind(distiller, corpus, params, terms=terms, folder=folder, accelerator=accelerator)
+    return kind(distiller, corpus, params, losses=losses, folder=folder, accelerator=accelerator)
 
 
 @contextlib.contextmanager

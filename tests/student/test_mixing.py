@@ -35,7 +35,7 @@ def corpus(cache: Cache) -> Corpus:
 
 def loader(corpus: Corpus, share: Share = ALONE, size: int = SIZE) -> Loader:
     order = Order(corpus.rows, block_rows=4, buffer_rows=16, views=corpus.views, seed=0)
-    return Loader(corpus, order, BatchShape(size, 32, dense=True), share=share, workers=0)
+    return Loader(corpus, order, BatchShape(size, 32, dense=(0,)), share=share, workers=0)
 
 
 def first(made: Loader) -> Batch:
@@ -43,7 +43,7 @@ def first(made: Loader) -> Batch:
 
 
 def mixing(corpus: Corpus, of: Loader, seed: int = 0, **params: Any) -> Mixing:
-    return Mixing(MixParams(**params), Draws.of(of, seed), corpus.grid, corpus.rotation_block)
+    return Mixing(MixParams(**params), Draws.of(of, seed), (corpus.grid,), (corpus.rotation_block,))
 
 
 def tokens(corpus: Corpus, batch: Batch) -> torch.Tensor:
