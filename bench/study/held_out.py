@@ -59,7 +59,7 @@ from pipeline.student.loop import Training
 from pipeline.student.losses import Losses
 from pipeline.student.model import Distiller, Student, build
 from pipeline.student.start import load_start
-from pipeline.student.train import input_side
+from pipeline.student.recipe import input_side
 from pipeline.study.run import Overrides, read_plan
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import fit_square

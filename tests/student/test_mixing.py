@@ -22,7 +22,7 @@ from pipeline.params.student import MixParams, ObjectiveParams
 from pipeline.student.inputs import Draws, Mixing
 from pipeline.student.inputs.mixing import boxes, partners
 from pipeline.student.terms import Terms
-from pipeline.student.train import train_recipe
+from pipeline.student.recipe import train_recipe
 
 SIZE = 8
 ALONE = Share()
@@ -99,7 +99,7 @@ def test_what_is_asked_for_can_be_answered(kind: str, corpus: Corpus) -> None:
     made = loader(corpus)
     mixed = mixing(corpus, made, kind=kind)(1, first(made))
     terms = Terms(ObjectiveParams(), corpus, cls_standardiser(corpus), torch.device("cpu"))
-    found = terms(mixed, terms.cls.forward(mixed.cls_ND), tokens(corpus, mixed))
+    found = terms(mixed.each[0], terms.cls.forward(mixed.cls_ND), tokens(corpus, mixed))
     assert all(abs(value.item()) < 1e-5 for value in found.values())
 
 

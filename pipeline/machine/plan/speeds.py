@@ -12,7 +12,7 @@ from torch import nn
 from pipeline.params.student import StudentParams
 from pipeline.params.tokens import TokensParams
 from pipeline.student.model import build
-from pipeline.student.train import input_side
+from pipeline.student.recipe import input_side
 from pipeline.teachers import demo
 from pipeline.teachers.engines.base import pick_device, resolve_precision
 from pipeline.teachers.loading import side_told
