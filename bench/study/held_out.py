@@ -58,8 +58,8 @@ from pipeline.student.device import make_accelerator
 from pipeline.student.loop import Training
 from pipeline.student.losses import Losses
 from pipeline.student.model import Distiller, Student, build
-from pipeline.student.start import load_start
 from pipeline.student.recipe import input_side
+from pipeline.student.start import load_start
 from pipeline.study.run import Overrides, read_plan
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import fit_square

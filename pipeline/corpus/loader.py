@@ -75,7 +75,8 @@ class Batch:
         """
         if device.type == "cpu":
             return self
-        return replace(self, also=tuple(one.to(device) for one in self.also), **_moved(self, device))
+        also = tuple(one.to(device) for one in self.also)
+        return replace(self, slide_N=self.slide_N, also=also, **_moved(self, device))
 
 
 def _moved(part: Targets | Batch, device: torch.device) -> dict[str, Tensor]:

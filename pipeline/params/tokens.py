@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.base.files import as_file_name
 from pipeline.params.base import Fraction, Keywords, OnError, Positive, Section
 
 _Mean = tuple[Fraction, Fraction, Fraction]
@@ -132,7 +133,7 @@ class TokensParams(TeacherParams):
     def _fits_together(self) -> TokensParams:
         if self.augment.views and any(one.interpolation not in (None, "bicubic") for one in (self, *self.also)):
             raise ValueError("crops are resized by the bicubic filter alone: set augment.views to 0, or interpolation")
-        names = [one.teacher for one in (self, *self.also)]
+        names = [as_file_name(one.teacher) for one in (self, *self.also)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"also: {twice} is named twice: a student has one head a teacher")

@@ -93,9 +93,7 @@ def _heads(subject: Subject, ended: Ended) -> tuple[HeadFacts, ...]:
             adapter=ended.adapters[place],
             weight=weights[place] * math.exp(-ended.log_variance[place]),
         )
-        for place, (manifest, corpus) in enumerate(
-            zip(subject.tokens.also, subject.corpus.also, strict=True), start=1
-        )
+        for place, (manifest, corpus) in enumerate(zip(subject.tokens.also, subject.corpus.also, strict=True), start=1)
     )
 
 

@@ -32,12 +32,20 @@ def joined(heads: Sequence[nn.Linear]) -> nn.Linear:
 def apart(last: nn.Linear, widths: Sequence[int]) -> list[nn.Linear]:
     """What `joined` was given."""
     found = []
-    for weight_DF, bias_D in zip(last.weight.split(list(widths)), last.bias.split(list(widths)), strict=True):
+    parts = (torch.split(layer, list(widths)) for layer in (last.weight, last.bias))
+    for weight_DF, bias_D in zip(*parts, strict=True):
         head = nn.Linear(last.in_features, len(bias_D), device=weight_DF.device)
         head.weight.copy_(weight_DF)
         head.bias.copy_(bias_D)
         found.append(head)
     return found
+
+
+def put_last(backbone: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a layer in another's place."""
+    (name,) = [name for name, module in backbone.named_modules() if module is old]
+    parent, _, own = name.rpartition(".")
+    setattr(backbone.get_submodule(parent), own, new)
 
 
 class Blocks(nn.Module):
@@ -49,13 +57,15 @@ class Blocks(nn.Module):
         self.hidden = hidden
 
     def forward(self, x_NK: Tensor) -> Tensor:
-        parts = x_NK.split(self.hidden, dim=1)
+        parts = torch.split(x_NK, self.hidden, dim=1)
         return torch.cat([head(x_NH) for head, x_NH in zip(self.heads, parts, strict=True)], dim=1)
 
     @torch.no_grad()
     def as_one(self) -> tuple[Tensor, Tensor]:
         """(weight_EK, bias_E): zero where a head does not look."""
-        return torch.block_diag(*(head.weight for head in self.heads)), torch.cat([head.bias for head in self.heads])
+        weights, biases = ([head.get_parameter(name).data for head in self.heads] for name in ("weight", "bias"))
+        blocks: Tensor = torch.block_diag(*weights)  # type: ignore[no-untyped-call]
+        return blocks, torch.cat(biases)
 
 
 def expanded(last: nn.Linear, hidden: int, widths: Sequence[int]) -> nn.Sequential:
@@ -71,7 +81,7 @@ def expanded(last: nn.Linear, hidden: int, widths: Sequence[int]) -> nn.Sequenti
     """
     wide = hidden * len(widths)
     into, norm = nn.Linear(last.in_features, wide, bias=False), nn.BatchNorm1d(wide)
-    return nn.Sequential(into, norm, nn.Linear(hidden, *widths) if len(widths) == 1 else Blocks(hidden, widths))
+    return nn.Sequential(into, norm, nn.Linear(hidden, widths[0]) if len(widths) == 1 else Blocks(hidden, widths))
 
 
 @torch.no_grad()

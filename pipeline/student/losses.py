@@ -42,7 +42,7 @@ class Losses:
 
     def __call__(self, batch: Batch, answers: Sequence[tuple[Tensor, Tensor | None]]) -> dict[str, Tensor]:
         """Each objective's unweighted value, a scalar in fp32; `answers` are the distiller's, a pair a teacher."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for place, (terms, asked, answer) in enumerate(zip(self.terms, batch.each, answers, strict=True)):
             found |= {self._called(place, name): value for name, value in terms(asked, *answer).items()}
         return found

@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -22,7 +22,7 @@ from pipeline.base.errors import TrainingError
 from pipeline.base.items import AdapterArguments
 from pipeline.base.types import Json
 from pipeline.student.adapters import ADAPTERS, Adapter
-from pipeline.student.heads import apart, beside, expanded, folded
+from pipeline.student.heads import apart, beside, expanded, folded, put_last
 from pipeline.teachers.arguments import BadArgument, blame, require_possible, require_types
 from pipeline.teachers.layout import to_channels_last
 
@@ -86,14 +86,14 @@ class Student(nn.Module):
         last = self.last
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._put_last(last, beside(last, widths).to(last.weight.device))
+            put_last(self.backbone, last, beside(last, widths).to(last.weight.device))
         self.widths = (*self.widths, *widths)
 
     def narrow(self) -> list[nn.Linear]:
         """Take the heads apart: the first alone is the last layer, the others are given back."""
         last = self.last
         first, *others = apart(last, self.widths)
-        self._put_last(last, first)
+        put_last(self.backbone, last, first)
         self.widths = self.widths[:1]
         return others
 
@@ -103,18 +103,13 @@ class Student(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             head = expanded(last, hidden, self.widths)
-        self._put_last(last, head.to(last.weight.device))
+        put_last(self.backbone, last, head.to(last.weight.device))
 
     def fold_head(self) -> None:
         """Put the one linear layer in their place that answers as they do in evaluation mode; without them, nothing."""
         head = self.backbone.get_classifier()
         if isinstance(head, nn.Sequential):
-            self._put_last(head, folded(head))
-
-    def _put_last(self, old: nn.Module, new: nn.Module) -> None:
-        (name,) = [name for name, module in self.backbone.named_modules() if module is old]
-        parent, _, own = name.rpartition(".")
-        setattr(self.backbone.get_submodule(parent), own, new)
+            put_last(self.backbone, head, folded(head))
 
     def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Take the mean and deviation of red, green and blue, 0 to 1, from what weights were trained with."""
@@ -133,45 +128,7 @@ class Student(nn.Module):
     def _made(self, model: str, width: int, told: Mapping[str, Json]) -> Any:
         """timm's model. Raises `TrainingError` that names the argument which timm does not take."""
 
-        @dataclass(frozen=True)
-class Head:
-    """A further teacher's: its D and token grid; `dense` says whether its patch tokens are learnt."""
-
-    width: int
-    grid: tuple[int, int]
-    dense: bool
-
-
-def add_heads(
-    distiller: Distiller, heads: Sequence[Head], adapter: str, seed: int
-) -> tuple[AdapterArguments | None, ...]:
-    """Give a distiller of one teacher those of further ones, drawn by `seed`; what the adapters were made with.
-
-    What it has of the first teacher stays as it is: a student of several starts where that of the first does.
-    """
-    distiller.student.widen([head.width for head in heads], seed)
-    made = []
-    for place, head in enumerate(heads, start=1):
-        arguments = adapter_arguments(distiller.student, head.width, head.grid) if head.dense else None
-        made.append(arguments)
-        if arguments is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed + place)
-                distiller.further[str(place)] = to_channels_last(ADAPTERS[adapter](**dict(arguments)))
-    return tuple(made)
-
-
-def adapter_arguments(student: Student, width: int, grid: tuple[int, int]) -> AdapterArguments:
-    """For one to tokens of that width and grid."""
-    return AdapterArguments(
-        channels=tuple(stage.channels for stage in student.stages),
-        grids=tuple(stage.grid for stage in student.stages),
-        grid=grid,
-        width=width,
-    )
-
-
-def build(kwargs: Mapping[str, object]) -> nn.Module:
+        def build(kwargs: Mapping[str, object]) -> nn.Module:
             made: nn.Module = timm.create_model(model, pretrained=False, num_classes=width, **{**own, **kwargs})
             return made
 
@@ -237,8 +194,9 @@ class Distiller(nn.Module):
     @property
     def adapters(self) -> tuple[Adapter | None, ...]:
         """One a teacher; None where its patch tokens are not learnt."""
-        others = [str(place) for place in range(1, len(self.student.widths))]
-        return (self.adapter, *(self.further[name] if name in self.further else None for name in others))
+        found = dict(self.further.items())
+        others = (found.get(str(place)) for place in range(1, len(self.student.widths)))
+        return (self.adapter, *(cast("Adapter | None", one) for one in others))
 
     def forward(self, image_NHWC: Tensor) -> tuple[tuple[Tensor, Tensor | None], ...]:
         """Images, 0 to 255, to (embedding_ND, map_NTD or None without an adapter), one such pair a teacher."""
@@ -255,6 +213,44 @@ class Distiller(nn.Module):
             undecayed: Callable[[], set[str]] = getattr(module, "no_weight_decay", set)
             names |= {f"{prefix}.{name}" for name in undecayed()}
         return names
+
+
+@dataclass(frozen=True)
+class Head:
+    """A further teacher's: its D and token grid; `dense` says whether its patch tokens are learnt."""
+
+    width: int
+    grid: tuple[int, int]
+    dense: bool
+
+
+def add_heads(
+    distiller: Distiller, heads: Sequence[Head], adapter: str, seed: int
+) -> tuple[AdapterArguments | None, ...]:
+    """Give a distiller of one teacher those of further ones, drawn by `seed`; what the adapters were made with.
+
+    What it has of the first teacher stays as it is: a student of several starts where that of the first does.
+    """
+    distiller.student.widen([head.width for head in heads], seed)
+    made = []
+    for place, head in enumerate(heads, start=1):
+        arguments = adapter_arguments(distiller.student, head.width, head.grid) if head.dense else None
+        made.append(arguments)
+        if arguments is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed + place)
+                distiller.further[str(place)] = to_channels_last(ADAPTERS[adapter](**dict(arguments)))
+    return tuple(made)
+
+
+def adapter_arguments(student: Student, width: int, grid: tuple[int, int]) -> AdapterArguments:
+    """For one to tokens of that width and grid."""
+    return AdapterArguments(
+        channels=tuple(stage.channels for stage in student.stages),
+        grids=tuple(stage.grid for stage in student.stages),
+        grid=grid,
+        width=width,
+    )
 
 
 def build(

@@ -53,8 +53,8 @@ class Terms:
     def __call__(self, asked: Targets, embedding_ND: Tensor, map_NTD: Tensor | None) -> dict[str, Tensor]:
         """Objective -> its unweighted value on this process's share of the batch, a scalar in fp32.
 
-        `asked`, what the teacher answered, lies on the device of the student's answers. `cls` is always there, `patch` with a map (an adapter), `relation`
-        where it has a weight.
+        `asked`, what the teacher answered, lies on the device of the student's answers. `cls` is always there, `patch`
+        with a map (an adapter), `relation` where it has a weight.
         """
         cls_ND = self.cls.forward(asked.cls_ND)
         terms = {"cls": self._cls(embedding_ND, cls_ND)}

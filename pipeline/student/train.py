@@ -13,10 +13,9 @@ trained again, only exported again.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -25,9 +24,7 @@ from torch import Tensor, nn
 from pipeline.base.errors import TrainingError
 from pipeline.base.files import write_atomic, write_json
 from pipeline.base.items import (
-    AdapterArguments,
     FileItem,
-    StartFacts,
     StudentFacts,
     StudentManifest,
     TilesManifest,
@@ -38,23 +35,19 @@ from pipeline.base.partials import file_sha256
 from pipeline.base.progress import console
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.tensors import save_tensors
-from pipeline.base.types import Json, Recipe
 from pipeline.corpus.corpus import Corpus, open_corpus
-from pipeline.corpus.loader import shared_batch
 from pipeline.corpus.targets import cls_standardiser, patch_standardiser
 from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import drop_checkpoint
-from pipeline.student.device import autocast_dtype, make_accelerator
+from pipeline.student.device import make_accelerator
 from pipeline.student.export import export_student, named
 from pipeline.student.facts import Ended, Subject, curve_file, run_facts
-from pipeline.student.inputs import pairs_stay_together
-from pipeline.student.inputs.slide_stains import RECIPE_VERSION as STAIN_VERSION
 from pipeline.student.inputs.slide_stains import slide_stains
 from pipeline.student.loop import Training
 from pipeline.student.losses import Losses
-from pipeline.student.model import Distiller, Head, add_heads, build
+from pipeline.student.model import Head, add_heads, build
 from pipeline.student.objectives import OBJECTIVES
-from pipeline.student.recipe import input_side, train_recipe
+from pipeline.student.recipe import train_recipe
 from pipeline.student.start import load_start
 
 KIND, ITEM = "checkpoints", "run"

@@ -21,8 +21,8 @@ from pipeline.corpus.targets import cls_standardiser
 from pipeline.params.student import MixParams, ObjectiveParams
 from pipeline.student.inputs import Draws, Mixing
 from pipeline.student.inputs.mixing import boxes, partners
-from pipeline.student.terms import Terms
 from pipeline.student.recipe import train_recipe
+from pipeline.student.terms import Terms
 
 SIZE = 8
 ALONE = Share()

@@ -22,8 +22,8 @@ from pipeline.corpus.corpus import open_corpus
 from pipeline.corpus.targets import cls_standardiser
 from pipeline.student import loop
 from pipeline.student.loop import Training
-from pipeline.student.model import build
 from pipeline.student.losses import Losses
+from pipeline.student.model import build
 
 GPU = torch.device("cuda:0")
 VARIANTS: dict[str, dict[str, Any]] = {

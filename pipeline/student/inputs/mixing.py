@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernels.dequantise import dequantise
-from pipeline.corpus.loader import Targets, Batch
+from pipeline.corpus.loader import Batch, Targets
 from pipeline.params.student import MixParams
 from pipeline.student.inputs.draws import MIX, Draws
 
