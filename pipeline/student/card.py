@@ -106,8 +106,8 @@ DENSE = """\
 ## Dense features
 
 `adapter/dense.onnx` answers normalised images (batch, 3, H, W) with `embedding` and `patch`: the teacher's {grid} grid
-of patch tokens, in the teacher's space. In PyTorch `adapter/adapter.safetensors` (arguments in `adapter.json` beside it)
-makes them of the student's feature maps, with Histill: `histill embed SLIDES --dense --out DIR`.
+of patch tokens, in the teacher's space. In PyTorch, and with Histill alone, `adapter/adapter.safetensors` (arguments in
+`adapter.json` beside it) makes them of the student's feature maps: `histill embed SLIDES --dense --out DIR`.
 """
 
 
