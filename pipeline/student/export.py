@@ -7,12 +7,12 @@
     adapter/              only with `patch`; out of timm's sight, which fails on two .safetensors from 1.0.16 to 1.0.28
       adapter.safetensors the dense adapter, answering in the teacher's patch-token space
       adapter.json        its arguments
-      dense.onnx          the student with it: `image` in, `embedding` and `patch` (batch, T, D) out; not where an
-                          adapter resizes in a way that ONNX has no operator for
+      dense.onnx          the student with it: `image` in, `embedding` and `patch` (batch, T, D) out
+      space.json          `mu` and `sigma`, (D,) each, by which the teacher's patch tokens were standardised
     spaces/               only of several teachers; a folder each further one, called after it
       head.safetensors    the layer that answers in its space, in the place of the student's last
-      space.json          the teacher's name, and the width
-      adapter.safetensors, adapter.json
+      head.json           the teacher's name, and the width
+      adapter/            as above, without dense.onnx
     README.md             the model card
 
 Training answers z in standardised space; `targets.Standardiser` folds the way back into the last layer.
@@ -30,15 +30,13 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.base.errors import EngineError, TrainingError, first_line
+from pipeline.base.errors import EngineError, TrainingError
 from pipeline.base.files import as_file_name, open_to, umask, write_atomic, write_json
-from pipeline.base.items import AdapterArguments, StudentFacts
-from pipeline.base.progress import console
+from pipeline.base.items import StudentFacts
 from pipeline.base.tensors import save_tensors
 from pipeline.base.types import Json
 from pipeline.corpus.targets import Standardiser
 from pipeline.params.student import StudentParams
-from pipeline.student.adapters import Adapter
 from pipeline.student.card import KEEP_THE_HEAD, model_card
 from pipeline.student.exported import AdapterConfig, Dense, Heads
 from pipeline.student.heads import apart, joined, put_last
@@ -50,6 +48,7 @@ from pipeline.student.shipped import (
     CARD_FILE,
     CONFIG_FILE,
     DENSE_ONNX_FILE,
+    HEAD_FILE,
     HEAD_WEIGHTS_FILE,
     MADE,
     ONNX_FILE,
@@ -71,7 +70,7 @@ def export_student(item: Path, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        _write(fresh, facts, distiller)
+        _write(fresh, facts, distiller, targets)
         mask = umask()
         for path in (fresh, *fresh.rglob("*")):
             open_to(mask, path)
@@ -155,7 +154,7 @@ def timm_config(student: Student, facts: StudentFacts) -> Mapping[str, Json]:
     }
 
 
-def _write(folder: Path, facts: StudentFacts, distiller: Distiller) -> None:
+def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: Mapping[str, Tensor]) -> None:
     student = distiller.student
     outputs = [EMBEDDING, *(f"{EMBEDDING}_{as_file_name(one.teacher.name)}" for one in facts.also)]
     every = Heads(student.backbone, student.widths) if facts.also else student.backbone
@@ -163,48 +162,37 @@ def _write(folder: Path, facts: StudentFacts, distiller: Distiller) -> None:
     adapters, others = distiller.adapters, student.narrow()
     write_json(folder / CONFIG_FILE, timm_config(student, facts))
     save_tensors(folder / WEIGHTS_FILE, student.backbone.state_dict())
-    if distiller.adapter is not None and facts.adapter is not None:
-        config = _write_adapter(folder / ADAPTER_FOLDER, facts, student, distiller.adapter, facts.adapter)
-        dense = Dense(student.backbone, distiller.adapter, config).eval()
-        write_dense_onnx(dense, facts.input_px, folder / ADAPTER_FOLDER / DENSE_ONNX_FILE)
-    for head, adapter, one in zip(others, adapters[1:], facts.also, strict=True):
-        own = folder / SPACES_FOLDER / as_file_name(one.teacher.name)
+    learnt = [facts.adapter, *(one.adapter for one in facts.also)]
+    folders = [folder, *(folder / SPACES_FOLDER / as_file_name(one.teacher.name) for one in facts.also)]
+    for own, head, one in zip(folders[1:], others, facts.also, strict=True):
         own.mkdir(parents=True)
         save_tensors(own / HEAD_WEIGHTS_FILE, head.state_dict())
-        write_json(own / SPACE_FILE, {"teacher": one.teacher.name, "width": one.width})
-        if adapter is not None and one.adapter is not None:
-            _write_adapter(own, facts, student, adapter, one.adapter)
+        write_json(own / HEAD_FILE, {"teacher": one.teacher.name, "width": one.width})
+    for place, (own, adapter, arguments) in enumerate(zip(folders, adapters, learnt, strict=True)):
+        if adapter is None or arguments is None:
+            continue
+        space = Standardiser.from_tensors(named("patch", place), targets)
+        config = AdapterConfig(
+            adapter=StudentParams.model_validate(facts.student).adapter,
+            arguments=arguments,
+            stages=tuple(stage.index for stage in student.stages),
+        )
+        own /= ADAPTER_FOLDER
+        own.mkdir()
+        write_json(own / SPACE_FILE, {"mu": space.mean_D.tolist(), "sigma": space.scale_D.tolist()})
+        save_tensors(own / ADAPTER_WEIGHTS_FILE, adapter.state_dict())
+        write_json(own / ADAPTER_FILE, config.model_dump(mode="json"))
+        if place == 0:
+            dense = Dense(student.backbone, adapter, config).eval()
+            write_student_onnx(dense, facts.input_px, own / DENSE_ONNX_FILE, (EMBEDDING, PATCH))
     write_atomic(folder / CARD_FILE, model_card(facts).encode())
 
 
-def _write_adapter(
-    folder: Path, facts: StudentFacts, student: Student, adapter: Adapter, arguments: AdapterArguments
-) -> AdapterConfig:
-    folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(folder / ADAPTER_WEIGHTS_FILE, adapter.state_dict())
-    stages = tuple(stage.index for stage in student.stages)
-    name = StudentParams.model_validate(facts.student).adapter
-    config = AdapterConfig(adapter=name, arguments=arguments, stages=stages)
-    write_json(folder / ADAPTER_FILE, config.model_dump(mode="json"))
-    return config
-
-
-def write_dense_onnx(dense: Dense, input_px: int, path: Path) -> None:
-    """`teachers.engines.onnx_file` of a student with its adapter; none, and a word, where ONNX cannot hold it."""
+def write_student_onnx(model: nn.Module, input_px: int, path: Path, outputs: Sequence[str] = (EMBEDDING,)) -> None:
+    """`teachers.engines.onnx_file` of the student, or of it with its adapter. Raises `TrainingError` where it cannot be
+    written."""
     try:
-        write_onnx(dense, input_px, path, (EMBEDDING, PATCH))
-    except EngineError as error:
-        path.unlink(missing_ok=True)
-        console.print(
-            f"student: no {path.name}, patch tokens are PyTorch's alone: {first_line(error).partition('. ')[0]}",
-            soft_wrap=True,
-        )
-
-
-def write_student_onnx(student: nn.Module, input_px: int, path: Path, outputs: Sequence[str] = (EMBEDDING,)) -> None:
-    """`teachers.engines.onnx_file` of the student. Raises `TrainingError` where it cannot be written."""
-    try:
-        write_onnx(student, input_px, path, outputs)
+        write_onnx(model, input_px, path, outputs)
     except EngineError as error:
         fix = "choose another student.model (efficientvit_b0 …)"
         raise TrainingError(error.what, where="student.model", fix=fix) from error

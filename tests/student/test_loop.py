@@ -25,7 +25,10 @@ class SteepAt2(Training):
     def step(self, step: int, batch: Batch) -> dict[str, float]:
         if step == 2:
             self.before = {name: value.clone() for name, value in self.raw.named_parameters()}
-            total, self.terms.total = self.terms.total, lambda terms: total(terms) + (0 * terms["cls"]).sqrt()
+            total, self.losses.total = (
+                self.losses.total,
+                lambda terms, s_T: total(terms, s_T) + (0 * terms["cls"]).sqrt(),
+            )
         return super().step(step, batch)
 
 

@@ -121,9 +121,11 @@ def test_each_head_is_exported_in_its_teachers_units(both: Cache, tmp_path: Path
         mean, scale, rotation = (targets[f"cls{t or ''}_{part}"] for part in ("mean", "scale", "rotation"))
         torch.testing.assert_close((x_ND - mean) / scale @ rotation.T, z_ND, atol=2e-3, rtol=2e-3)
         np.testing.assert_allclose(onnx[t], x_ND.numpy(), atol=1e-4, rtol=1e-4)
-    told = json.loads((out / "spaces" / "second" / "space.json").read_text())
+    told = json.loads((out / "spaces" / "second" / "head.json").read_text())
     assert told == {"teacher": "second", "width": SECOND}
-    assert json.loads((out / "spaces" / "second" / "adapter.json").read_text())["arguments"]["grid"] == list(GRID)
+    assert json.loads((out / "spaces" / "second" / "adapter" / "adapter.json").read_text())["arguments"][
+        "grid"
+    ] == list(GRID)
     assert facts.parameters == sum(p.numel() for p in first.parameters())
     (head,) = facts.also
     assert (head.teacher.name, head.width, head.grid, head.weight) == ("second", SECOND, GRID, 1.0)
