@@ -27,7 +27,7 @@ from pipeline.student.export import load_run
 from pipeline.student.recipe import train_recipe
 from pipeline.student.shipped import in_space
 from pipeline.student.train import train_student
-from stages.cli.app import app
+from stages.cli.app import cli
 
 SECOND, GRID = 40, (2, 2)
 
@@ -146,12 +146,12 @@ def test_embed_answers_in_the_space_that_is_asked_for(
     tiles = both.store.path(Ref("tiles", both.tiles.recipe_key, item.key))
     asked = ["embed", str(tiles), "--student", str(trained[1]), "--dense"]
     for space, width, grid in (("second", SECOND, GRID), ("synthetic", WIDTH, (4, 4))):
-        done = CliRunner().invoke(app, [*asked, "--space", space, "--out", str(tmp_path / f"{space}.npz")])
+        done = CliRunner().invoke(cli, [*asked, "--space", space, "--out", str(tmp_path / f"{space}.npz")])
         assert done.exit_code == 0, done.output
         with np.load(tmp_path / f"{space}.npz") as found:
             assert found["embedding"].shape == (item.n, width)
             assert found["patch"].shape == (item.n, grid[0] * grid[1], width)
-    done = CliRunner().invoke(app, [*asked, "--space", "uni", "--out", str(tmp_path / "x.npz")])
+    done = CliRunner().invoke(cli, [*asked, "--space", "uni", "--out", str(tmp_path / "x.npz")])
     assert done.exit_code == 1 and not (tmp_path / "x.npz").exists()
 
 
