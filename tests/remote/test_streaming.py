@@ -19,13 +19,13 @@ from made.corpus import tiny
 from pipeline.base import far as base_far
 from pipeline.base.errors import MissingItem, RemoteError
 from pipeline.base.store import Ref, Store
+from pipeline.corpus.corpus import Corpus, open_corpus
+from pipeline.corpus.loader import Batch, BatchShape, Loader
+from pipeline.corpus.order import Order
 from pipeline.remote import far, objects
 from pipeline.remote.bucket import Bucket
 from pipeline.remote.moves import pull, push
 from pipeline.remote.pages import Pages
-from pipeline.student.corpus import Corpus, open_corpus
-from pipeline.student.loader import Batch, BatchShape, Loader
-from pipeline.student.order import Order
 from pipeline.student.train import train_student
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.reader import TokenReader

@@ -15,7 +15,7 @@ from pipeline.base.far import far_of
 from pipeline.base.items import TilesManifest, TokensItem, TokensManifest
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Rows
-from pipeline.student.order import kept_count, kept_rows
+from pipeline.corpus.order import kept_count, kept_rows
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.reader import TokenReader
 from pipeline.tokens.item.sums import SUM_ROWS

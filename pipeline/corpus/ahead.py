@@ -15,8 +15,8 @@ from functools import lru_cache
 
 from pipeline.base.errors import HistillError
 from pipeline.base.types import Rows
-from pipeline.student.corpus import Corpus
-from pipeline.student.order import Order
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.order import Order
 
 AHEAD = 2
 _THREADS = 32
