@@ -9,7 +9,7 @@ windows (`student.buffer_rows` tiles each): what it drops before it is read, a b
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import lru_cache
 
@@ -26,14 +26,22 @@ Window = tuple[int, int]
 
 
 class Ahead:
-    """Windows of a corpus, asked for ahead of the steps before `stop`; with `dense` patch tokens come along.
+    """Windows of a corpus, asked for ahead of the steps before `stop`; with patch tokens of the teachers in `dense`.
 
     A step takes `batch_size` places of its epoch, of which an epoch's tail is left out. Of `world` processes, which may
     share a cache, each begins with the blocks of its own `rank`.
     """
 
     def __init__(
-        self, corpus: Corpus, order: Order, batch_size: int, stop: int, *, dense: bool, rank: int = 0, world: int = 1
+        self,
+        corpus: Corpus,
+        order: Order,
+        batch_size: int,
+        stop: int,
+        *,
+        dense: Collection[int],
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self._corpus, self._dense, self._rank, self._world = corpus, dense, rank, world
         self._batch_size, self._steps_per_epoch = batch_size, order.total // batch_size
@@ -62,7 +70,7 @@ class Ahead:
     def _bring(self, slide: int, rows: Rows) -> None:
         # What cannot be had is said by the batch that needs it, which asks once more.
         with contextlib.suppress(HistillError):
-            self._corpus.prepare(slide, rows, dense=self._dense)
+            self._corpus.prepare(slide, rows, self._dense)
 
     def _windows(self, step: int) -> list[Window]:
         """Those that hold the step's batch."""

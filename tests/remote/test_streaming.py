@@ -75,7 +75,7 @@ def streamed(folder: Path, url: str, nbytes: int = PLENTY) -> Store:
 
 def batches(corpus: Corpus, stop: int = 12) -> list[Batch]:
     order = Order(corpus.rows, block_rows=4, buffer_rows=12, views=corpus.views, seed=3)
-    return list(Loader(corpus, order, BatchShape(8, 32, dense=True), workers=2).batches(0, stop))
+    return list(Loader(corpus, order, BatchShape(8, 32, dense=(0,)), workers=2).batches(0, stop))
 
 
 def same(one: list[Batch], other: list[Batch]) -> bool:
