@@ -30,15 +30,15 @@ from bench.clock import median, ratios, turns
 from bench.printing import finish, show
 from bench.scratch import scratch
 from bench.student.corpus import TILE_PX, make_corpus
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.loader import Batch, BatchShape, Loader
+from pipeline.corpus.order import Order
+from pipeline.corpus.targets import cls_standardiser
 from pipeline.params.student import StudentParams
 from pipeline.student.adapters import ADAPTERS
-from pipeline.student.corpus import Corpus
 from pipeline.student.inputs import Inputs
 from pipeline.student.inputs.slide_stains import measured
-from pipeline.student.loader import Batch, BatchShape, Loader
 from pipeline.student.model import build
-from pipeline.student.order import Order
-from pipeline.student.targets import cls_standardiser
 from pipeline.student.terms import Terms
 from pipeline.teachers.engines import pick_device
 
@@ -83,7 +83,7 @@ def main() -> None:
         corpus = make_corpus(root, slides=2, tiles_per_slide=max(32, options.batch))
         corpus = replace(corpus, stain_L2S=np.array([[*_stain(corpus, slide)] for slide in range(2)]))
         order = Order(corpus.rows, block_rows=16, buffer_rows=64, views=corpus.views, seed=0)
-        loader = Loader(corpus, order, BatchShape(options.batch, TILE_PX, dense=True), workers=0)
+        loader = Loader(corpus, order, BatchShape(options.batch, TILE_PX, dense=(0,)), workers=0)
         batch = next(iter(loader.batches(0, 1))).to(device)
         made = {name: _step(StudentParams.model_validate(changed), loader, batch) for name, changed in arms.items()}
 
@@ -188,7 +188,7 @@ def _step(params: StudentParams, loader: Loader, batch: Batch) -> Arm:
     def step() -> None:
         model.zero_grad()
         made = inputs(0, shown)
-        terms.total(terms(made, *model(made.image_NHWC))).backward()  # type: ignore[no-untyped-call]
+        terms.total(terms(made.each[0], *model(made.image_NHWC)[0])).backward()  # type: ignore[no-untyped-call]
 
     parameters = sum(p.numel() for p in model.adapter.parameters()) if model.adapter else 0
     step()

@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 
 from kernels.dequantise import dequantise
 from pipeline.base.store import Ref, Store
+from pipeline.corpus.corpus import Corpus, open_corpus
+from pipeline.corpus.loader import Batch, BatchShape, Loader
+from pipeline.corpus.order import Order, Places
 from pipeline.params.tokens import TokensParams
-from pipeline.student.corpus import Corpus, open_corpus
-from pipeline.student.loader import Batch, BatchShape, Loader
-from pipeline.student.order import Order, Places
 from pipeline.teachers.loading import load_teacher
 from pipeline.tokens.stage import make_tokens
 from pipeline.views import apply_view, batch_fields, source_px
@@ -55,7 +55,7 @@ def replayed(params: TokensParams, store: Store, px: int) -> tuple[Corpus, Place
     tiles = tiles_json(store, SLIDES)
     corpus = open_corpus(tiles, make_tokens(tiles, params, store, 512), store)
     order = Order(corpus.rows, block_rows=4, buffer_rows=16, views=corpus.views, seed=1)
-    loader = Loader(corpus, order, BatchShape(corpus.total, px, dense=True))
+    loader = Loader(corpus, order, BatchShape(corpus.total, px, dense=(0,)))
     return corpus, order.epoch(0).take(0, corpus.total), next(loader.batches(0, 1))
 
 

@@ -1,9 +1,13 @@
-"""What a student is trained on: the tiles and cached tokens of the slides whose split is `train`."""
+"""What a student is trained on: the tiles and cached tokens of the slides whose split is `train`.
+
+Of several teachers each has a corpus of the same tiles, the first one's with the others' in `also`: what is asked of
+one teacher's answers (statistics, a bank) is asked of its corpus.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.base.errors import TrainingError
 from pipeline.base.items import TilesManifest, TokensItem, TokensManifest
 from pipeline.base.store import Ref, Store
-from pipeline.student.order import kept_count, kept_rows
+from pipeline.corpus.order import kept_count, kept_rows
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.reader import TokenReader
 from pipeline.tokens.item.sums import SUM_ROWS
@@ -39,6 +43,15 @@ class Corpus:
     """Share of each slide's tiles that is trained on; nothing that training sees comes from the others."""
     stain_L2S: NDArray[np.float64] | None = None
     """Mean and deviation of each slide's stains (`inputs.slide_stains`), where tiles are stained as another slide's."""
+    teacher: str = ""
+    """Whose answers they are."""
+    also: tuple[Corpus, ...] = ()
+    """Of the other teachers, the same tiles in the same order and views."""
+
+    @property
+    def each(self) -> tuple[Corpus, ...]:
+        """One a teacher, this one's first."""
+        return (self, *self.also)
 
     @property
     def rotation_block(self) -> int:
@@ -78,11 +91,21 @@ class Corpus:
 
 
 def open_corpus(tiles: TilesManifest, tokens: TokensManifest, store: Store, fraction: float = 1.0) -> Corpus:
-    """The train slides of `tokens`, each with its tiles, of which `fraction` is trained on.
+    """The train slides of `tokens`, each with its tiles, of which `fraction` is trained on; of every teacher.
 
-    Raises `TrainingError` where no slide is in the train split or a slide's tiles and tokens differ in number, and
-    `MissingItem` where the store does not hold what a manifest names.
+    Raises `TrainingError` where no slide is in the train split, a slide's tiles and tokens differ in number or
+    teachers have answered other slides or views, and `MissingItem` where the store does not hold what a manifest names.
     """
+    first, *also = (_of_one(tiles, one, store, fraction) for one in tokens.each)
+    for one, manifest in zip(also, tokens.also, strict=True):
+        same = [item.id for item in one.items] == [item.id for item in first.items] and one.views == first.views
+        if not same or manifest.recipe.get("augment") != tokens.recipe.get("augment"):
+            what = f"teachers {first.teacher} and {one.teacher} have answered other tiles or views of them"
+            raise TrainingError(what, where="tokens.json", fix="dvc repro tokens")
+    return replace(first, also=tuple(also))
+
+
+def _of_one(tiles: TilesManifest, tokens: TokensManifest, store: Store, fraction: float) -> Corpus:
     train = sorted((item for item in tokens.items if item.in_train and item.n > 0), key=lambda item: item.id)
     if not train:
         fix = "give slides the split `train` in the slide table, or add slides"
@@ -97,7 +120,7 @@ def open_corpus(tiles: TilesManifest, tokens: TokensManifest, store: Store, frac
             raise TrainingError(f"{its_tiles.n} tiles, but tokens of {item.n}", where=item.id, fix="dvc repro tokens")
         tile_readers.append(TileReader(store.open(Ref.of(tiles, its_tiles), remedy="dvc repro tiles")))
         token_readers.append(TokenReader(store.open(Ref.of(tokens, item), remedy="dvc repro tokens")))
-    first = token_readers[0]
+    first, told = token_readers[0], tokens.recipe.get("teacher")
     return Corpus(
         tuple(train),
         tuple(tile_readers),
@@ -108,4 +131,5 @@ def open_corpus(tiles: TilesManifest, tokens: TokensManifest, store: Store, frac
         dense=first.layout != "none",
         store=store,
         fraction=fraction,
+        teacher=str(told.get("name", "")) if isinstance(told, dict) else "",
     )
