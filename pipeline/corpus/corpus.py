@@ -6,16 +6,19 @@ one teacher's answers (statistics, a bank) is asked of its corpus.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.arrays.far import far_of
+from pipeline.base.elsewhere import gather
 from pipeline.base.errors import TrainingError
 from pipeline.base.items import TilesManifest, TokensItem, TokensManifest
 from pipeline.base.store import Ref, Store
+from pipeline.base.types import Rows
 from pipeline.corpus.order import kept_count, kept_rows
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.reader import TokenReader
@@ -69,6 +72,19 @@ class Corpus:
         fields_P = views.fields(np.array([row]), np.array([view]))[0]
         return view_of_tile(self.tiles[slide].image(row, views.source_px or px), fields_P, px)
 
+    @cached_property
+    def is_far(self) -> bool:
+        """Whether any of it is read from a bucket."""
+        folders = [reader.folder for reader in self.tiles]
+        folders += [reader.folder for one in self.each for reader in one.tokens]
+        return any(far_of(folder) is not None for folder in folders)
+
+    def prepare(self, slide: int, rows: Rows, dense: Collection[int]) -> None:
+        """Have rows of a slide at hand before they are read; patch tokens of the teachers whose places `dense` has."""
+        self.tiles[slide].prepare(rows)
+        for place, one in enumerate(self.each):
+            one.tokens[slide].prepare(rows, dense=place in dense)
+
     @property
     def total(self) -> int:
         """Tiles of all slides."""
@@ -112,6 +128,8 @@ def _of_one(tiles: TilesManifest, tokens: TokensManifest, store: Store, fraction
         raise TrainingError(f"none of {len(tokens.items)} slides with tiles is in the train split", fix=fix)
     tiled = tiles.by_id()
     tile_readers, token_readers = [], []
+    with_tiles = [tiled[item.id] for item in train if item.id in tiled]
+    gather(store, [*(Ref.of(tiles, item) for item in with_tiles), *(Ref.of(tokens, item) for item in train)])
     for item in train:
         its_tiles = tiled.get(item.id)
         if its_tiles is None:

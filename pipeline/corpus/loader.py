@@ -12,8 +12,9 @@ Shapes: N tiles of this process, H = W = `input_px`, T a teacher's positions, D 
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,7 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from pipeline.base.errors import TrainingError
+from pipeline.corpus.ahead import Ahead, settle
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.order import Order, Places
 
@@ -135,7 +137,7 @@ class Loader:
         pin: bool = False,
     ) -> None:
         self.corpus, self.order, self.input_px, self.dense = corpus, order, shape.input_px, shape.dense
-        self.rank, self.workers, self.pin = share.rank, workers, pin
+        self.rank, self.world, self.workers, self.pin = share.rank, share.world, workers, pin
         self.batch_size = shared_batch(shape.batch_size, order.total, share.world)
         self.own_size = self.batch_size // share.world
         # Batch norm over a single tile has no variance to speak of.
@@ -150,11 +152,14 @@ class Loader:
         if self.workers == 0:
             yield from map(self._read, self._places(start, stop))
             return
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="loader") as pool:
+        with (
+            ThreadPoolExecutor(self.workers, thread_name_prefix="loader") as pool,
+            self._ahead(stop) as coming,
+        ):
             waiting: deque[Future[Batch]] = deque()
             try:
-                for rows in self._places(start, stop):
-                    waiting.append(pool.submit(self._read, rows))
+                for step, rows in enumerate(self._places(start, stop), start=start):
+                    waiting.append(pool.submit(self._read, rows, coming(step)))
                     if len(waiting) > 2 * self.workers:
                         yield waiting.popleft().result()
                 while waiting:
@@ -177,7 +182,19 @@ class Loader:
             first = within * self.batch_size + self.rank * self.own_size
             yield epoch.take(first, first + self.own_size)
 
-    def _read(self, rows: Places) -> Batch:
+    @contextlib.contextmanager
+    def _ahead(self, stop: int) -> Iterator[Callable[[int], Sequence[Future[None]]]]:
+        """What a step has to wait for: nothing, unless the corpus lies in a bucket."""
+        if not self.corpus.is_far:
+            yield lambda _: ()
+            return
+        rank, world = self.rank, self.world
+        ahead = Ahead(self.corpus, self.order, self.batch_size, stop, dense=self.dense, rank=rank, world=world)
+        with contextlib.closing(ahead):
+            yield ahead.reach
+
+    def _read(self, rows: Places, coming: Sequence[Future[None]] = ()) -> Batch:
+        settle(coming)
         px, corpus = self.input_px, self.corpus
         image_NHWC = self._empty((len(rows), px, px, 3), np.uint8)
         for i, (slide, row, view) in enumerate(zip(rows.slide, rows.row, rows.view, strict=True)):
