@@ -5,13 +5,14 @@ reading what came before. Threads, not processes: JPEG decoding and numpy's copi
 and a killed trainer leaves no child that would keep the store's lock.
 
 Every process takes its slice of the same global batch, so ranks are disjoint and equal, and the tiles of a step do not
-depend on how many processes there are.
+depend on how many processes there are, but for the order's parts where there are some (`ranks.shards`).
 
 Shapes: N tiles of this process, H = W = `input_px`, T teacher positions, D teacher width.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,7 @@ from torch import Tensor
 from pipeline.base.errors import TrainingError
 from pipeline.student.corpus import Corpus
 from pipeline.student.order import Order, Places
+from pipeline.student.ranks.shards import ShardedOrder
 
 _TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.int8): torch.int8, np.dtype(np.float16): torch.float16}
 
@@ -74,15 +76,18 @@ class Share:
     world: int = 1
 
 
-def shared_batch(batch_size: int, total: int, world: int) -> int:
+def shared_batch(batch_size: int, total: int, world: int, shards: int = 1) -> int:
     """Tiles of a step over all processes; fewer than asked for where the corpus holds fewer (`total`).
 
-    Raises `TrainingError` where the processes cannot share the batch evenly: it would be another training.
+    Raises `TrainingError` where the processes, or the parts of the order, cannot share the batch evenly: it would be
+    another training.
     """
-    if batch_size % world:
-        fix = f"student.batch_size: {-(-batch_size // world) * world}, or another number of processes"
-        raise TrainingError(f"a batch of {batch_size} does not divide among {world} processes", fix=fix)
-    return min(batch_size, total) // world * world
+    among = math.lcm(world, shards)
+    if batch_size % among:
+        parts = "" if world % shards == 0 else f" and {shards} parts (student.shards)"
+        fix = f"student.batch_size: {-(-batch_size // among) * among}, or another number of processes"
+        raise TrainingError(f"a batch of {batch_size} does not divide among {world} processes{parts}", fix=fix)
+    return min(batch_size, total) // among * among
 
 
 class Loader:
@@ -96,7 +101,7 @@ class Loader:
     def __init__(
         self,
         corpus: Corpus,
-        order: Order,
+        order: Order | ShardedOrder,
         shape: BatchShape,
         *,
         share: Share = Share(),
@@ -105,14 +110,15 @@ class Loader:
     ) -> None:
         self.corpus, self.order, self.input_px, self.dense = corpus, order, shape.input_px, shape.dense
         self.rank, self.workers, self.pin = share.rank, workers, pin
-        self.batch_size = shared_batch(shape.batch_size, order.total, share.world)
+        shards = order.shards if isinstance(order, ShardedOrder) else 1
+        self.batch_size = shared_batch(shape.batch_size, order.total, share.world, shards)
         self.own_size = self.batch_size // share.world
         # Batch norm over a single tile has no variance to speak of.
         if self.own_size < 2:
             given = f"{order.total} train tiles and a batch of {shape.batch_size}"
             what = f"{given} leave {self.own_size} a process ({share.world} of them)"
             raise TrainingError(what, fix="at least 2 are needed: add slides, raise student.batch_size or start fewer")
-        self.steps_per_epoch = order.total // self.batch_size
+        self.steps_per_epoch = order.steps(self.batch_size)
 
     def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """The batches of steps start … stop - 1, counted from the start of training."""
@@ -135,7 +141,7 @@ class Loader:
     def whole_batch(self, step: int) -> Places:
         """The places of that step's batch, all processes' shares together."""
         number, within = divmod(step, self.steps_per_epoch)
-        return self.order.epoch(number).take(within * self.batch_size, (within + 1) * self.batch_size)
+        return self.order.epoch(number).batch(within, self.batch_size, 0, self.batch_size)
 
     def _places(self, start: int, stop: int) -> Iterator[Places]:
         epoch = None
@@ -143,8 +149,8 @@ class Loader:
             number, within = divmod(step, self.steps_per_epoch)
             if epoch is None or epoch.epoch != number:
                 epoch = self.order.epoch(number)
-            first = within * self.batch_size + self.rank * self.own_size
-            yield epoch.take(first, first + self.own_size)
+            first = self.rank * self.own_size
+            yield epoch.batch(within, self.batch_size, first, first + self.own_size)
 
     def _read(self, rows: Places) -> Batch:
         n, px, corpus = len(rows), self.input_px, self.corpus

@@ -24,6 +24,7 @@ from pipeline.student.objectives import (
     relation_loss,
     unremarkable,
 )
+from pipeline.student.ranks.node import once
 from pipeline.student.targets import Standardiser, draw_cls
 
 BY_BANK = {"kl": relation_loss, "contrastive": contrastive_loss}
@@ -47,7 +48,8 @@ class Terms:
         self.rotation_block = corpus.rotation_block if corpus.dense else 1
         self.bank_KD: Tensor | None = None
         if params.relation > 0 or params.cls_kind in BY_BANK:
-            drawn_KD = torch.from_numpy(draw_cls(corpus, params.relation_queue, seed)).to(device)
+            # A copy: what processes of a node share cannot be written to, which torch has no tensors for.
+            drawn_KD = torch.tensor(once(lambda: draw_cls(corpus, params.relation_queue, seed)), device=device)
             self.bank_KD = F.normalize(self.cls.forward(drawn_KD), dim=-1)
 
     def __call__(self, batch: Batch, embedding_ND: Tensor, map_NTD: Tensor | None) -> dict[str, Tensor]:

@@ -46,21 +46,21 @@ from pipeline.student.checkpoint import drop_checkpoint
 from pipeline.student.corpus import Corpus, open_corpus
 from pipeline.student.device import autocast_dtype, make_accelerator
 from pipeline.student.export import export_student
-from pipeline.student.inputs import pairs_stay_together
 from pipeline.student.inputs.slide_stains import RECIPE_VERSION as STAIN_VERSION
 from pipeline.student.inputs.slide_stains import slide_stains
-from pipeline.student.loader import shared_batch
 from pipeline.student.loop import Training
 from pipeline.student.model import Distiller, build
 from pipeline.student.objectives import OBJECTIVES
+from pipeline.student.ranks.node import once
+from pipeline.student.ranks.number import of_recipe, told, why_not_as_one
 from pipeline.student.start import Start, load_start
 from pipeline.student.targets import cls_standardiser, patch_standardiser
 from pipeline.student.terms import Terms
 
 RECIPE_VERSION = 2
 KIND, ITEM = "checkpoints", "run"
-SITE_PARAMS = {"workers", "checkpoint_minutes", "log"}
-"""Parameters that do not change the result."""
+SITE_PARAMS = {"workers", "checkpoint_minutes", "log", "shards"}
+"""Parameters that do not change the result; the number of parts is in the recipe beside them, where there are some."""
 CURVE_COLUMNS = ("step", "epoch", "loss", *OBJECTIVES, "lr", "tiles_seen")
 
 
@@ -80,8 +80,8 @@ def train_student(
     where it trained, seconds, tiles_per_s, steps, resumed_from. Every process of a distributed run calls it and gets
     the same answer; rank 0 alone writes. Raises `TrainingError` and the store's errors.
     """
-    corpus = open_corpus(tiles, tokens, store, params.train_fraction)
     accelerator = make_accelerator()
+    corpus = once(lambda: _opened(tiles, tokens, store, params.train_fraction))
     params = with_objectives(params, corpus.dense, tell=accelerator.is_main_process)
     corpus, measured = _with_stains(corpus, tiles, params, store, accelerator)
     start = load_start(params, store)
@@ -92,6 +92,7 @@ def train_student(
     (cached,) = broadcast_object_list([store.has(ref)])
     metrics: dict[str, float] = {"cached": cached}
     if not cached:
+        _tell(recipe, params, store, corpus, accelerator)
         with store.write(ref, recipe, resume=True) if main else contextlib.nullcontext() as partial:
             (folder,) = broadcast_object_list([partial])
             metrics |= _run(folder, subject, accelerator, log / ref.recipe[:12] if log else None)
@@ -122,13 +123,9 @@ def train_recipe(
 ) -> Recipe:
     """All that the weights depend on: parameters, input side, precision, the cached answers in their order, the start.
 
-    The number of processes too, but where they train what one does: batch norm held, the same batch, and no pair of
-    mixed tiles parted.
+    The number of processes too, but where they train what one does (`ranks.number`).
     """
-    one, many = (shared_batch(params.batch_size, corpus.kept_total, n) for n in (1, world))
-    whole = params.mix.kind == "none" or pairs_stay_together(many // world)
-    as_one = world == 1 or (params.freeze_batch_norm and one == many and whole)
-    special: dict[str, Json] = {} if as_one else {"world": world}
+    special = of_recipe(params, corpus.kept_total, world)
     if params.train_fraction < 1:
         # Which rows a fraction keeps, and that the targets' statistics are of them alone.
         special["kept_rows"] = "bit-reversed"
@@ -145,6 +142,21 @@ def train_recipe(
         "items": [[item.key, item.digest] for item in corpus.items],
         "recipe_version": RECIPE_VERSION,
     }
+
+
+def _opened(tiles: TilesManifest, tokens: TokensManifest, store: Store, fraction: float) -> Corpus:
+    """The corpus, when all that the manifests name is there. Raises what `open_corpus` does."""
+    store.require(tiles)
+    store.require(tokens)
+    return open_corpus(tiles, tokens, store, fraction)
+
+
+def _tell(recipe: Recipe, params: StudentParams, store: Store, corpus: Corpus, accelerator: Accelerator) -> None:
+    world = accelerator.num_processes
+    if accelerator.is_main_process:
+        why = why_not_as_one(params, corpus.kept_total, world)
+        for line in told(recipe, store, Ref(KIND, recipe_key(recipe), ITEM), why, world):
+            console.print(f"student: {line}", soft_wrap=True)
 
 
 def _with_stains(
