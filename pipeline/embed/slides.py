@@ -19,13 +19,14 @@ from pipeline.embed.encoders.encoder import Encoder, Facts
 from pipeline.embed.formats import FORMATS
 from pipeline.embed.job import Job, Outcome
 from pipeline.embed.meter import metered
+from pipeline.embed.patch_form import PatchForm
 from pipeline.embed.stamps import Settings
 from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
 from pipeline.params.tokens import TokensParams
-from pipeline.student.shipped import ADAPTER_WEIGHTS_FILE, Shipped, adapter_folder, dense_grid
+from pipeline.student.shipped import ADAPTER_WEIGHTS_FILE, Shipped, adapter_folder
 
 
 class EmbedParams(SiteParams):
@@ -38,8 +39,8 @@ class EmbedParams(SiteParams):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the command line asks for; `teacher` in place of the student; `dense`: patch tokens too; `threads` None is
-    one a core."""
+    """What the command line asks for; `teacher` in place of the student; `dense`: patch tokens too, kept as fp16 or
+    int8; `threads` None is one a core."""
 
     out: Path
     form: str = "trident"
@@ -47,7 +48,7 @@ class Wanted:
     teacher: str | None = None
     coords: Path | None = None
     stands_for: str | None = None
-    dense: bool = False
+    dense: str | None = None
     engine: str = "auto"
     device: str | None = None
     threads: int | None = None
@@ -113,7 +114,7 @@ def _encoder(wanted: Wanted, params: EmbedParams, threads: int) -> tuple[Facts, 
         digest=shipped.digest,
         width=shipped.width,
         input_px=shipped.input_px,
-        grid=dense_grid(wanted.student) if wanted.dense else None,
+        patch=PatchForm.of_student(wanted.student, shipped.width, wanted.dense) if wanted.dense else None,
         adapter=file_sha256(weights)[:32] if wanted.dense else None,
     )
     return facts, lambda: student_encoder(shipped, facts, wanted.engine, wanted.device, threads)

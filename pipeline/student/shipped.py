@@ -17,6 +17,8 @@ ADAPTER_FOLDER = "adapter"
 """Of these two: timm 1.0.16 to 1.0.28 fail on a folder with a second .safetensors in it (a NameError)."""
 DENSE_ONNX_FILE = "dense.onnx"
 """In the adapter's folder: the student with its adapter, two outputs."""
+SPACE_FILE = "space.json"
+"""In the adapter's folder: mean and deviation of the teacher's patch tokens."""
 MADE = "histill"
 """Of config.json, what the student was made of; timm passes over it."""
 

@@ -41,9 +41,10 @@ from pipeline.base.progress import console
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.tensors import save_tensors
 from pipeline.base.types import Json, Recipe
+from pipeline.corpus.corpus import Corpus, open_corpus
+from pipeline.corpus.targets import cls_standardiser, patch_standardiser
 from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import drop_checkpoint
-from pipeline.student.corpus import Corpus, open_corpus
 from pipeline.student.device import autocast_dtype, make_accelerator
 from pipeline.student.export import export_student
 from pipeline.student.inputs.slide_stains import RECIPE_VERSION as STAIN_VERSION
@@ -52,9 +53,8 @@ from pipeline.student.loop import Training
 from pipeline.student.model import Distiller, build
 from pipeline.student.objectives import OBJECTIVES
 from pipeline.student.ranks.node import once
-from pipeline.student.ranks.number import of_recipe, told, why_not_as_one
+from pipeline.student.ranks.number import of_recipe, told
 from pipeline.student.start import Start, load_start
-from pipeline.student.targets import cls_standardiser, patch_standardiser
 from pipeline.student.terms import Terms
 
 RECIPE_VERSION = 2
@@ -81,7 +81,7 @@ def train_student(
     the same answer; rank 0 alone writes. Raises `TrainingError` and the store's errors.
     """
     accelerator = make_accelerator()
-    corpus = once(lambda: _opened(tiles, tokens, store, params.train_fraction))
+    corpus = once(lambda: open_corpus(tiles, tokens, store, params.train_fraction))
     params = with_objectives(params, corpus.dense, tell=accelerator.is_main_process)
     corpus, measured = _with_stains(corpus, tiles, params, store, accelerator)
     start = load_start(params, store)
@@ -92,7 +92,8 @@ def train_student(
     (cached,) = broadcast_object_list([store.has(ref)])
     metrics: dict[str, float] = {"cached": cached}
     if not cached:
-        _tell(recipe, params, store, corpus, accelerator)
+        for line in told(recipe, store, ref, params, corpus.kept_total, accelerator.num_processes) if main else ():
+            console.print(f"student: {line}", soft_wrap=True)
         with store.write(ref, recipe, resume=True) if main else contextlib.nullcontext() as partial:
             (folder,) = broadcast_object_list([partial])
             metrics |= _run(folder, subject, accelerator, log / ref.recipe[:12] if log else None)
@@ -142,21 +143,6 @@ def train_recipe(
         "items": [[item.key, item.digest] for item in corpus.items],
         "recipe_version": RECIPE_VERSION,
     }
-
-
-def _opened(tiles: TilesManifest, tokens: TokensManifest, store: Store, fraction: float) -> Corpus:
-    """The corpus, when all that the manifests name is there. Raises what `open_corpus` does."""
-    store.require(tiles)
-    store.require(tokens)
-    return open_corpus(tiles, tokens, store, fraction)
-
-
-def _tell(recipe: Recipe, params: StudentParams, store: Store, corpus: Corpus, accelerator: Accelerator) -> None:
-    world = accelerator.num_processes
-    if accelerator.is_main_process:
-        why = why_not_as_one(params, corpus.kept_total, world)
-        for line in told(recipe, store, Ref(KIND, recipe_key(recipe), ITEM), why, world):
-            console.print(f"student: {line}", soft_wrap=True)
 
 
 def _with_stains(

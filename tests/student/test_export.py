@@ -22,12 +22,12 @@ from torch import nn
 from pipeline.base.errors import TrainingError
 from pipeline.base.items import StudentFacts
 from pipeline.base.store import Ref
+from pipeline.corpus.corpus import open_corpus
+from pipeline.corpus.statistics import cls_statistics
 from pipeline.student.adapters import ADAPTERS
 from pipeline.student.card import DEMO_LICENCE, KEEP_THE_HEAD, OTHER_LICENCE, UNI_LICENCE, licence_note, model_card
-from pipeline.student.corpus import open_corpus
 from pipeline.student.export import load_run, write_student_onnx
 from pipeline.student.exported import load_dense, load_student
-from pipeline.student.statistics import cls_statistics
 from pipeline.student.train import train_student
 
 MODELS = ["efficientvit_b0", "test_vit"]
@@ -69,10 +69,15 @@ def test_the_models_own_transform_takes_a_tile_as_it_was_trained(exported: tuple
     assert (config["crop_pct"], config["interpolation"]) == (1.0, "bicubic")
 
 
+SPACE = (("mu", "mean"), ("sigma", "scale"))
+
+
 def test_the_adapter_answers_in_the_patch_tokens_space(exported: tuple[Path, Path]) -> None:
     out, item = exported
     _, distiller, targets = load_run(item)
     described = json.loads((out / "adapter" / "adapter.json").read_text())
+    space = json.loads((out / "adapter" / "space.json").read_text())
+    assert all(np.array_equal(np.float32(space[ours]), targets[f"patch_{theirs}"]) for ours, theirs in SPACE)
     adapter = ADAPTERS[described["adapter"]](**described["arguments"])
     adapter.load_state_dict(load_file(out / "adapter" / "adapter.safetensors"))
     with torch.no_grad():

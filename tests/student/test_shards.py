@@ -13,11 +13,11 @@ from made.corpus import tiny
 
 from pipeline.base.errors import TrainingError
 from pipeline.base.store import Ref
-from pipeline.student.corpus import Corpus, open_corpus
-from pipeline.student.loader import BatchShape, Loader, Share
-from pipeline.student.order import Order
-from pipeline.student.ranks.number import of_recipe, order_of, told, why_not_as_one
-from pipeline.student.ranks.shards import ShardedOrder
+from pipeline.corpus.corpus import Corpus, open_corpus
+from pipeline.corpus.loader import BatchShape, Loader, Share
+from pipeline.corpus.order import Order
+from pipeline.corpus.shards import ShardedOrder
+from pipeline.student.ranks.number import of_recipe, order_of, told
 from pipeline.student.train import ITEM, KIND, train_recipe, train_student
 
 HOW = {"block_rows": 4, "buffer_rows": 32, "views": 3}
@@ -136,11 +136,12 @@ def test_what_another_number_of_processes_changes_is_said(tmp_path: Path, capsys
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("began it before") == 1
     assert f"4 processes began it before ({KIND}/{'e' * 32}/{ITEM})" in said and "-> start 4 to go on there" in said
-    why = why_not_as_one(params, corpus.kept_total, 2)
-    first, second, third = told(two, cache.store, Ref(KIND, "0" * 32, ITEM), why, 2)
+    ref, total = Ref(KIND, "0" * 32, ITEM), corpus.kept_total
+    first, second, third = told(two, cache.store, ref, params, total, 2)
     assert "2 processes: another number of them trains another student, since each process's batch norm" in first
     assert {"1 process trained it", "4 processes began it"} == {
         line.partition(" before")[0] for line in (second, third)
     }
     assert any(made.recipe_key in line and "-> start one" in line for line in (second, third))
-    assert next(told(two, cache.store, Ref(KIND, "0" * 32, ITEM), "", 2)).endswith("they train what one would")
+    alike = params.model_copy(update={"freeze_batch_norm": True})
+    assert next(told(two, cache.store, ref, alike, total, 2)).endswith("they train what one would")

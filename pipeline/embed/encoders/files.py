@@ -77,7 +77,7 @@ class OpenVino:
         if n < BATCH:
             image_NHWC = np.concatenate([image_NHWC, np.zeros((BATCH - n, *image_NHWC.shape[1:]), np.uint8)])
         self._own.request.infer({0: np.ascontiguousarray(image_NHWC)}, share_inputs=True)
-        return _answers([self._own.request.get_output_tensor(i).data[:n] for i in range(self._n_outputs)])
+        return _answers([self._own.request.get_output_tensor(i).data[:n] for i in range(self._n_outputs)], self.facts)
 
 
 class OnnxRuntime:
@@ -103,12 +103,12 @@ class OnnxRuntime:
         for channel in range(3):
             np.multiply(image_NHWC[..., channel], self._scale_C[channel], out=image_NCHW[:, channel])
             image_NCHW[:, channel] += self._shift_C[channel]
-        return _answers(self._session.run(None, {self._input: image_NCHW}))
+        return _answers(self._session.run(None, {self._input: image_NCHW}), self.facts)
 
 
-def _answers(outputs: Sequence[NDArray[np.float32]]) -> Answers:
+def _answers(outputs: Sequence[NDArray[np.float32]], facts: Facts) -> Answers:
     """Copies of what an engine answered, in the order of the file's outputs."""
-    return Answers(np.array(outputs[0]), *(patch_NTD.astype(np.float16) for patch_NTD in outputs[1:]))
+    return Answers(np.array(outputs[0]), () if facts.patch is None else facts.patch.encode(outputs[1]))
 
 
 FILE_ENGINES: dict[str, Callable[[Shipped, Facts, Path, int], Encoder]] = {

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pipeline.base.living.unfinished import PARTIALS
 from pipeline.base.store import RECIPE_FILE, Ref, Store
 from pipeline.base.types import Json, Recipe
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.loader import shared_batch
+from pipeline.corpus.order import Order
+from pipeline.corpus.shards import ShardedOrder
 from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import CHECKPOINT_FILE
-from pipeline.student.corpus import Corpus
 from pipeline.student.inputs.mixing import pairs_stay_together
-from pipeline.student.loader import shared_batch
-from pipeline.student.order import Order
-from pipeline.student.ranks.shards import ShardedOrder
 
 BY_NUMBER = ("world", "shards")
 """What a recipe has of processes."""
@@ -66,12 +66,13 @@ def of_recipe(params: StudentParams, total: int, world: int) -> dict[str, Json]:
     return {**found, "shards": shards} if shards > 1 else found
 
 
-def told(recipe: Recipe, store: Store, ref: Ref, why: str, world: int) -> Iterator[str]:
-    """What is to be said before a training by `world` processes begins, which `why` keeps from training as one does.
+def told(recipe: Recipe, store: Store, ref: Ref, params: StudentParams, total: int, world: int) -> Iterator[str]:
+    """What is to be said before a training by `world` processes begins.
 
     Of the processes, and of trainings in the store that are the same but for their number.
     """
     if world > 1:
+        why = why_not_as_one(params, total, world)
         what = f"another number of them trains another student, since {why}" if why else "they train what one would"
         yield f"{world} processes: {what}"
     for other in _others(recipe, store, ref.kind):

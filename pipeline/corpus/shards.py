@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.student.order import PARTS, Epoch, Order, Part, Places, kept_count
+from pipeline.corpus.order import PARTS, Epoch, Order, Part, Places, kept_count
 
 
 class ShardedOrder:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.base.errors import TrainingError
 from pipeline.base.items import TilesManifest, TokensItem, TokensManifest
 from pipeline.base.store import Ref, Store
-from pipeline.student.order import kept_count, kept_rows
+from pipeline.corpus.order import kept_count, kept_rows
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.reader import TokenReader
 from pipeline.tokens.item.sums import SUM_ROWS
@@ -83,6 +83,8 @@ def open_corpus(tiles: TilesManifest, tokens: TokensManifest, store: Store, frac
     Raises `TrainingError` where no slide is in the train split or a slide's tiles and tokens differ in number, and
     `MissingItem` where the store does not hold what a manifest names.
     """
+    store.require(tiles)
+    store.require(tokens)
     train = sorted((item for item in tokens.items if item.in_train and item.n > 0), key=lambda item: item.id)
     if not train:
         fix = "give slides the split `train` in the slide table, or add slides"

@@ -48,7 +48,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Part:
-    """Of a corpus (`ranks.shards`): `count` tiles of each `slide`, of those that are kept from the `first` on; each
+    """Of a corpus (`shards.py`): `count` tiles of each `slide`, of those that are kept from the `first` on; each
     (n,) int64. `number` sets its random numbers apart from other parts'."""
 
     number: int

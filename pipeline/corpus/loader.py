@@ -5,7 +5,7 @@ reading what came before. Threads, not processes: JPEG decoding and numpy's copi
 and a killed trainer leaves no child that would keep the store's lock.
 
 Every process takes its slice of the same global batch, so ranks are disjoint and equal, and the tiles of a step do not
-depend on how many processes there are, but for the order's parts where there are some (`ranks.shards`).
+depend on how many processes there are, but for the order's parts where there are some (`shards.py`).
 
 Shapes: N tiles of this process, H = W = `input_px`, T teacher positions, D teacher width.
 """
@@ -24,9 +24,9 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from pipeline.base.errors import TrainingError
-from pipeline.student.corpus import Corpus
-from pipeline.student.order import Order, Places
-from pipeline.student.ranks.shards import ShardedOrder
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.order import Order, Places
+from pipeline.corpus.shards import ShardedOrder
 
 _TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.int8): torch.int8, np.dtype(np.float16): torch.float16}
 
