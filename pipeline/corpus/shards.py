@@ -1,8 +1,8 @@
 """An epoch in parts: each process reads the chunks of its own slides and touches no other.
 
 Slides are dealt out by the seed, in random order, and cut into S parts of as many tiles (a slide that lies across a cut
-is in two). Every epoch each part is in an order of its own (`order.py`), and a batch has as many tiles of each part:
-example: S = 2, batches of 6:
+is in two; fewer than S tiles are left over, in no part). Every epoch each part is in an order of its own (`order.py`),
+and a batch has as many tiles of each part: example: S = 2, batches of 6:
 
     part 0    A3 A40 D7 | D2 A1 …
     part 1    B9 C12 B4 | C1 B7 …
@@ -38,7 +38,8 @@ class ShardedOrder:
         fraction: float = 1.0,
     ) -> None:
         counts = np.array([kept_count(n, fraction) for n in rows_per_slide], np.int64)
-        self.total, self.shards = int(counts.sum()), shards
+        each = int(counts.sum()) // shards
+        self.total, self.shards = each * shards, shards
         dealt = np.random.default_rng([seed % 2**32, 0, 0, PARTS, 0]).permutation(len(counts))
         ends = np.cumsum(counts[dealt])
         begins = ends - counts[dealt]
@@ -49,9 +50,8 @@ class ShardedOrder:
         window = max(block_rows, buffer_rows // shards)
         self.parts = []
         for shard in range(shards):
-            low, high = (self.total * cut // shards for cut in (shard, shard + 1))
-            first = np.maximum(begins, low)
-            count = np.minimum(ends, high) - first
+            first = np.maximum(begins, each * shard)
+            count = np.minimum(ends, each * (shard + 1)) - first
             own = np.flatnonzero(count > 0)
             part = Part(shard + 1, dealt[own], (first - begins)[own], count[own])
             self.parts.append(order(buffer_rows=window, part=part))
@@ -62,7 +62,7 @@ class ShardedOrder:
 
     def steps(self, batch_size: int) -> int:
         """Batches of an epoch."""
-        return min(part.total for part in self.parts) // (batch_size // len(self.parts))
+        return self.total // batch_size
 
 
 class ShardedEpoch:
@@ -76,9 +76,15 @@ class ShardedEpoch:
         """Places first:stop of that batch of `size` tiles, which the parts divide."""
         own = size // len(self._parts)
         found = []
-        for part in range(first // own, (stop - 1) // own + 1):
+        for part in parts_in(len(self._parts), size, first, stop):
             if part not in self._made:
                 self._made[part] = self._parts[part].epoch(self.epoch)
             within = self._made[part].batch(number, own, max(0, first - part * own), min(own, stop - part * own))
             found.append(within)
         return Places.joined(found)
+
+
+def parts_in(shards: int, size: int, first: int, stop: int) -> range:
+    """The parts of which places first:stop of a batch of `size` tiles are."""
+    own = size // shards
+    return range(first // own, (stop - 1) // own + 1)

@@ -100,6 +100,18 @@ class Dense(nn.Module):
         return self.backbone.forward_head(final), self.adapter(maps)  # type: ignore[operator]
 
 
+class Heads(nn.Module):
+    """A student whose last layer holds several teachers' heads: normalised images to an embedding a teacher."""
+
+    def __init__(self, backbone: nn.Module, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.backbone, self.widths = backbone, widths
+
+    def forward(self, image_NCHW: Tensor) -> tuple[Tensor, ...]:
+        """(embedding_ND, …), D each teacher's."""
+        return tuple(self.backbone(image_NCHW).split(self.widths, dim=1))
+
+
 def load_student(folder: Path) -> nn.Module:
     """The exported student, in evaluation mode. Raises `StudentError` where there is none."""
     return _create(folder, pretrained=True, classes=None)

@@ -19,6 +19,8 @@ DENSE_ONNX_FILE = "dense.onnx"
 """In the adapter's folder: the student with its adapter, two outputs."""
 SPACE_FILE = "space.json"
 """In the adapter's folder: mean and deviation of the teacher's patch tokens."""
+SPACES_FOLDER, HEAD_FILE, HEAD_WEIGHTS_FILE = "spaces", "head.json", "head.safetensors"
+"""Of a student of several teachers: a folder a further one, called after it, with what answers in its space."""
 MADE = "histill"
 """Of config.json, what the student was made of; timm passes over it."""
 

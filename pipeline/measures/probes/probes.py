@@ -22,10 +22,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from pipeline.base.figures import NotMeasured
 from pipeline.base.intervals import Resampler, Units
@@ -35,6 +35,9 @@ from pipeline.measures.fidelity.neighbours import nearest
 from pipeline.measures.probes.logistic import near_optimum
 from pipeline.measures.probes.scoring import Scorer
 from pipeline.measures.split_figures import Probes
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 MAX_ITER = 5000
 
@@ -74,6 +77,9 @@ def linear_head(
     feature_ND: Floats, labels: Sequence[str] | NDArray[np.str_] | NDArray[np.integer]
 ) -> LogisticRegression:
     """The logistic regression of the protocol, fitted on standardised features; see logistic.py for where it starts."""
+    # Here, as wherever scikit-learn is: it is not loaded where the store has every figure.
+    from sklearn.linear_model import LogisticRegression
+
     n, width = feature_ND.shape
     classes, class_N = np.unique(np.asarray(labels), return_inverse=True)
     penalty = 100 / (width * len(classes))
