@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from imports import ROOT
 from made.cache import make_cache
+from made.processes import processes, until
 from made.python_server import loaded_python
 from made.slurm import Slurm, free_port, missing, slurm
 
@@ -54,23 +53,6 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
         pytest.skip(missing())
     with slurm(tmp_path_factory.mktemp("slurm"), nodes=2) as one:
         yield one
-
-
-def until(ready: Callable[[], object], seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, "it does not come to that"
-        time.sleep(0.3)
-
-
-def processes(**environment: str) -> list[int]:
-    """Those that were started with it, by their numbers."""
-    wanted, found = {f"{name}={value}".encode() for name, value in environment.items()}, []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if wanted <= set((folder / "environ").read_bytes().split(b"\0")):
-                found.append(int(folder.name))
-    return found
 
 
 def test_a_rank_that_dies_ends_the_job_and_requeued_it_goes_on(two_nodes: Slurm, project: Path) -> None:

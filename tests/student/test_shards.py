@@ -76,7 +76,7 @@ def chunks_touched(cache: Cache, shards: int, rank: int, seed: int = 0) -> tuple
     loader = Loader(
         corpus,
         order_of(corpus, tiny(seed=seed), shards),
-        BatchShape(8, 32, dense=True),
+        BatchShape(8, 32, dense=(0,)),
         share=Share(rank, 2),
         workers=2,
     )
@@ -110,7 +110,7 @@ def test_a_batch_that_the_parts_cannot_share_is_refused(cache: Cache) -> None:
     corpus = open_corpus(cache.tiles, cache.tokens, cache.store)
     order = order_of(corpus, tiny(), 3)
     with pytest.raises(TrainingError, match=r"batch of 8 .* 1 processes and 3 parts .*\n.*batch_size: 9"):
-        Loader(corpus, order, BatchShape(8, 32, dense=True))
+        Loader(corpus, order, BatchShape(8, 32, dense=(0,)))
 
 
 def test_the_recipe_has_the_parts_where_there_are_some(cache: Cache) -> None:
