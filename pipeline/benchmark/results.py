@@ -39,12 +39,16 @@ class Machine(Result):
 
 
 class Costs(Result):
-    """What a model costs wherever it runs: all its weights, and 10^9 multiply-adds a tile."""
+    """What a model costs wherever it runs: all its weights, and 10^9 multiply-adds a tile.
+
+    `weights` is false of a teacher whose features were imported: it was built with random ones, which cost as much.
+    """
 
     name: str
     params: int
     gmacs: Number
     input_px: int
+    weights: bool = True
 
 
 class Timing(Result):

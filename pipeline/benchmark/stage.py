@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pipeline.base.errors import EvaluationError
 from pipeline.base.figures import NotMeasured
-from pipeline.base.items import TeacherFacts, TokensManifest
+from pipeline.base.items import UNKNOWN, TeacherFacts, TokensManifest
 from pipeline.base.partials import file_sha256
 from pipeline.base.store import Store, recipe_key
 from pipeline.base.types import Json
@@ -105,10 +105,7 @@ def benchmark_models(
 
 def measure(subjects: Subjects, params: BenchmarkParams, cached: TeacherFacts, scratch: Path) -> Field:
     """Time every cell that the params ask for; ONNX files are made in `scratch`."""
-    shared = subjects.student, subjects.tokens, subjects.store, subjects.demo_px
-    specs = {
-        name: Spec(name, "eager", params.devices[0], params.precisions[0], *shared, reference=True) for name in MODELS
-    }
+    specs = leading(subjects, params, cached)
     found = Field({name: Contender(spec, params.limit_s) for name, spec in specs.items()})
     try:
         for lead in found.leads.values():
@@ -128,6 +125,17 @@ def measure(subjects: Subjects, params: BenchmarkParams, cached: TeacherFacts, s
     finally:
         stop_all(list(found))
     return found
+
+
+def leading(subjects: Subjects, params: BenchmarkParams, cached: TeacherFacts) -> dict[Role, Spec]:
+    """Both models in eager PyTorch; a teacher whose features alone are here without its weights."""
+    shared = subjects.student, subjects.tokens, subjects.store, subjects.demo_px
+    specs: dict[Role, Spec] = {
+        name: Spec(name, "eager", params.devices[0], params.precisions[0], *shared, reference=True) for name in MODELS
+    }
+    if cached.weights_digest == UNKNOWN:
+        specs["teacher"] = replace(specs["teacher"], weights=False)
+    return specs
 
 
 def _others(leads: Mapping[Role, Contender], params: BenchmarkParams, scratch: Path) -> Iterator[Contender]:

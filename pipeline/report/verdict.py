@@ -134,6 +134,8 @@ def not_measured(summary: EvaluateSummary, benchmark: Benchmark) -> list[str]:
     if not any(cell.rows for cell in others if cell.engine != lead.engine):
         gaps.append(f"engines other than {lead.engine} PyTorch")
     gaps += [f"{cell.name} ({cell.why})" for cell in others if not cell.rows]
+    if not benchmark.models["teacher"].weights:
+        gaps.append("the teacher with its own weights, which are not here: its speed is its architecture’s")
     if isinstance(benchmark.whole, NotMeasured):
         gaps.append(f"reading slides and decoding tiles ({benchmark.whole.why})")
     if any(benchmark.lead(name).best.joules_per_tile is None for name in MODELS):

@@ -28,7 +28,7 @@ from torch import nn
 
 from pipeline.base.errors import EvaluationError
 from pipeline.base.files import six_digits
-from pipeline.base.items import TeacherFacts, TokensManifest
+from pipeline.base.items import UNKNOWN, TeacherFacts, TokensManifest
 from pipeline.base.store import Store
 from pipeline.benchmark import machine, memory
 from pipeline.benchmark.contender import P99_REPEATS, Contender, worst_cosine
@@ -50,7 +50,7 @@ from pipeline.benchmark.messages import (
 )
 from pipeline.benchmark.reading import LEAST, read_slides
 from pipeline.benchmark.results import MODELS, Cell, Timing
-from pipeline.benchmark.stage import Subjects, benchmark_models, onnx_file, require_cached
+from pipeline.benchmark.stage import Subjects, benchmark_models, leading, onnx_file, require_cached
 from pipeline.benchmark.turns import ROUNDS, announce, planned_turn_s, take_rounds
 from pipeline.params.benchmark import BenchmarkParams
 from pipeline.params.tiles import TilesParams, TissueParams
@@ -170,6 +170,21 @@ def test_where_no_slide_can_be_read_it_says_why(tmp_path):
     ]
     assert said[:2] == ["none of the run's slides is here", "the run's images are in folders"]
     assert said[2].startswith("no slide could be read: ") and "OpenSlide" in said[2]
+
+
+def test_a_teacher_whose_features_alone_are_here_is_timed_without_its_weights(tmp_path):
+    """UNI, cut to one block."""
+    tokens = TokensParams(teacher="uni", model_kwargs={"depth": 1})
+    subjects = Subjects(tmp_path / "student", tokens, Store(tmp_path / "store"), 512)
+    facts = {"name": "uni", "weights_digest": UNKNOWN, "width": 1024, "grid": (14, 14), "input_px": 224}
+    cached, params = TeacherFacts.model_validate(facts), BenchmarkParams(precisions=("fp32",), devices=("cpu",))
+    spec = leading(subjects, params, cached)["teacher"]
+    said = [Contest(spec).hello() for _ in range(2)]
+    require_cached(said[0].facts, cached)
+    assert said[0].facts.costs.params > 10_000_000 and not said[0].facts.costs.weights
+    # Every process has the same ones, since their answers are compared.
+    assert np.array_equal(said[0].answer_ND, said[1].answer_ND)
+    assert leading(subjects, params, cached.model_copy(update={"weights_digest": "d"}))["teacher"].weights
 
 
 def test_a_wrong_answer_is_not_timed(tmp_path):
