@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.base.errors import TableError
+from pipeline.remote.address import is_url, redacted
 from pipeline.slides.files import files_of, series_of
 from pipeline.slides.ids import unique_ids
 from pipeline.slides.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, counted
@@ -40,6 +41,11 @@ def scan(folder: Path, grouping: Grouping = Grouping.AUTO) -> str:
     Slides come first, each once whatever number of files it has, then folders of tiles (see `picture_folders`). What
     was decided, and what could not be read, follows as comments. Raises `TableError` where there is nothing at all.
     """
+    if is_url(str(folder)):
+        fix = (
+            "list it (`aws s3 ls --recursive s3://bucket/prefix`) and write a row a slide: its whole s3:// URL as path"
+        )
+        raise TableError("a bucket is not scanned", where=redacted(str(folder)), fix=fix)
     if not folder.is_dir():
         raise TableError("not a folder", where=str(folder), fix="histill scan DIR > slides.csv")
     tree = _look(folder)
