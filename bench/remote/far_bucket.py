@@ -33,7 +33,6 @@ class _State:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    wbufsize = 1 << 16
 
     def handle_any(self) -> None:
         if self.path.startswith("/-/"):
@@ -88,7 +87,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)
-        self.wfile.flush()
 
     def log_message(self, *_: object) -> None:
         """Nothing."""

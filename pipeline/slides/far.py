@@ -103,8 +103,10 @@ class FarSlide:
                 if not data:
                     break
                 out.write(data)
+        if part.stat().st_size != told.nbytes:
+            raise SlideUnavailable("the bucket gives fewer bytes of it than it says", fix="run again")
         # It may have been written over while it came, and be half of each.
-        if part.stat().st_size != told.nbytes or self._told() != told:
+        if self._told() != told:
             part.unlink()
             raise SlideUnavailable("it changed in the bucket while it was fetched", fix="run again")
         os.replace(part, self.file)
