@@ -50,7 +50,7 @@ from pipeline.remote.moves import push
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.reader import TokenReader
 
-BATCH, WORKERS, BLOCK_ROWS = 32, 2, 32
+BATCH, WORKERS, BLOCK_ROWS = 32, 2, 16
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ def main() -> None:
         from_bucket = there(corpus, remote, refs)
         figures: dict[str, float] = {"open_ms_an_item": 1000 * since(opened).wall_s / len(refs)}
         figures["requests_an_item"] = far.set(0)["requests"] / len(refs)
-        # A window of an eighth: the cache holds four, as many as are in use, asked for, and just read.
-        order = Order(corpus.rows, block_rows=BLOCK_ROWS, buffer_rows=corpus.total // 8, seed=0)
+        # The cache holds eight windows; four are in use, asked for, or just read.
+        order = Order(corpus.rows, block_rows=BLOCK_ROWS, buffer_rows=corpus.total // 16, seed=0)
         shape = BatchShape(BATCH, TILE_PX, dense=(0,))
         loaders = {"local": Loader(corpus, order, shape, workers=WORKERS)}
         loaders["bucket"] = Loader(from_bucket, order, shape, workers=WORKERS)
