@@ -27,17 +27,18 @@ _PINK, _PURPLE = np.array([230.0, 170.0, 200.0]), np.array([110.0, 60.0, 140.0])
 _PATTERN_PX = 1024
 
 
-def make_corpus(root: Path, slides: int, tiles_per_slide: int, seed: int = 0) -> Corpus:
-    """A store under `root` with so many train slides, opened."""
+def make_corpus(root: Path, slides: int, tiles_per_slide: int, seed: int = 0, teachers: int = 1) -> Corpus:
+    """A store under `root` with so many train slides that so many teachers have answered, opened."""
     store, rng = Store(root), np.random.default_rng(seed)
     tiles_recipe: dict[str, Any] = {"tile_px": TILE_PX, "made": "bench"}
-    tokens_recipe: dict[str, Any] = {"tiles": recipe_key(tiles_recipe), "made": "bench"}
-    recipes = {"tiles": tiles_recipe, "tokens": tokens_recipe}
+    of_tiles: dict[str, Any] = {"tiles": recipe_key(tiles_recipe), "made": "bench"}
+    tokens_recipes = [of_tiles, *({**of_tiles, "teacher": {"name": f"teacher {n + 1}"}} for n in range(1, teachers))]
+    recipes = [("tiles", tiles_recipe), *(("tokens", recipe) for recipe in tokens_recipes)]
     pattern = _pattern(rng)
     tiles: list[TilesItem] = []
-    tokens: list[TokensItem] = []
+    tokens: dict[str, list[TokensItem]] = {}
     for slide in range(slides):
-        for kind, recipe in recipes.items():
+        for kind, recipe in recipes:
             ref = Ref(kind, recipe_key(recipe), f"slide-{slide:04}")
             with store.write(ref, recipe) as folder:
                 if kind == "tiles":
@@ -50,10 +51,16 @@ def make_corpus(root: Path, slides: int, tiles_per_slide: int, seed: int = 0) ->
                     TilesItem(id=name, key=name, digest=digest, n=n, kind="file", split=TRAIN, tissue_mm2=None)
                 )
             else:
-                tokens.append(TokensItem(id=name, key=name, digest=digest, n=n, kind="file", split=TRAIN))
+                item = TokensItem(id=name, key=name, digest=digest, n=n, kind="file", split=TRAIN)
+                tokens.setdefault(ref.recipe, []).append(item)
+    first, *also = (
+        TokensManifest(recipe_key=key, recipe=recipe, items=tuple(tokens[key]))
+        for recipe in tokens_recipes
+        for key in [recipe_key(recipe)]
+    )
     return open_corpus(
         TilesManifest(recipe_key=recipe_key(tiles_recipe), recipe=tiles_recipe, items=tuple(tiles)),
-        TokensManifest(recipe_key=recipe_key(tokens_recipe), recipe=tokens_recipe, items=tuple(tokens)),
+        first.model_copy(update={"also": tuple(also)}),
         store,
     )
 

@@ -47,11 +47,11 @@ from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.loader import Batch
 from pipeline.corpus.order import Order
 from pipeline.corpus.targets import cls_standardiser
-from pipeline.params.student import StudentParams
+from pipeline.params.student import StudentParams, TeachersParams
 from pipeline.student.device import make_accelerator
 from pipeline.student.loop import Training
 from pipeline.student.losses import Losses
-from pipeline.student.model import build
+from pipeline.student.model import Head, add_heads, build
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.item.writer import OFFSETS_ARRAY
 
@@ -74,6 +74,9 @@ def training(corpus: Corpus, params: StudentParams, folder: Path) -> Training:
     adapter = params.adapter if params.objective.patch > 0 else None
     settings: dict[str, Any] = {"model": params.model, "width": corpus.width, "grid": corpus.grid, "seed": 0}
     distiller, _ = build(input_px=TILE_PX, adapter=adapter, **settings)
+    dense = adapter is not None and params.teachers.dense == "all"
+    if heads := [Head(one.width, one.grid, dense) for one in corpus.also]:
+        add_heads(distiller, heads, params.adapter, seed=0)
     losses = Losses(params, corpus, [cls_standardiser(one) for one in corpus.each], accelerator.device)
     return Training(distiller, corpus, params, losses=losses, folder=folder, accelerator=accelerator)
 
@@ -180,6 +183,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--model", default="efficientvit_b0")
     parser.add_argument("--workers", type=int, default=StudentParams().workers)
+    parser.add_argument("--teachers", type=int, default=1, help="whose answers the tiles have")
+    parser.add_argument("--dense", choices=("all", "first"), default="all", help="whose patch tokens are read")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8, help="timed training steps a round")
     parser.add_argument("--long", type=int, default=600, help="batches of the long run of the loader")
@@ -190,8 +195,14 @@ def main() -> None:
             figures = index(asked.index, asked.slides or 2000, asked.batch_size, temporary)
             show(f"An epoch's order over {asked.index:,} rows", ("", "found"), list(figures.items()))
         else:
-            corpus = make_corpus(temporary, asked.slides or 20, asked.tiles)
-            params = StudentParams(model=asked.model, batch_size=asked.batch_size, workers=asked.workers, epochs=10_000)
+            corpus = make_corpus(temporary, asked.slides or 20, asked.tiles, teachers=asked.teachers)
+            params = StudentParams(
+                model=asked.model,
+                batch_size=asked.batch_size,
+                workers=asked.workers,
+                epochs=10_000,
+                teachers=TeachersParams(dense=asked.dense),
+            )
             made = training(corpus, params, temporary)
             made.model.train()
             threads = torch.get_num_threads()

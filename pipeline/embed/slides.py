@@ -104,8 +104,8 @@ def _encoder(wanted: Wanted, params: EmbedParams, threads: int) -> tuple[Facts, 
             raise EmbedError("patch tokens of slides are a student's", where="--dense", fix=fix)
         from pipeline.embed.encoders.modules import device_of, load_teacher_module
 
-        same = wanted.teacher == params.tokens.teacher
-        told = params.tokens if same else TokensParams(teacher=wanted.teacher)
+        known = {one.teacher: one for one in params.tokens.each}
+        told = known.get(wanted.teacher) or TokensParams(teacher=wanted.teacher)
         device = device_of(wanted.device)
         encoder = load_teacher_module(told, wanted.engine, device, params.slides.demo_px)
         return encoder.facts, lambda: encoder
