@@ -114,9 +114,14 @@ def there(corpus: Corpus, store: Store, refs: Sequence[Ref]) -> Corpus:
     return replace(corpus, tiles=readers[0], tokens=readers[1], store=store)
 
 
+def _window_rows(loader: Loader) -> int:
+    assert isinstance(loader.order, Order)
+    return loader.order.window_blocks * BLOCK_ROWS
+
+
 def fed(loader: Loader | None, start: int, steps: int, step_s: float) -> Spent:
     """What so many steps take, after those of the first window, which everything has to be fetched for at once."""
-    warm = -(-loader.order.window_blocks * BLOCK_ROWS // BATCH) if loader is not None else 1
+    warm = -(-_window_rows(loader) // BATCH) if loader is not None else 1
     batches = _resident() if loader is None else loader.batches(start, start + warm + steps)
     began = clock()
     with closing(batches):
@@ -175,7 +180,7 @@ def main() -> None:
                 far.set(ms)
                 took = fed(loader, next(starts), asked.steps, step_ms / 1000)
                 told = far.set(0)
-                a_step = asked.steps + loader.order.window_blocks * BLOCK_ROWS / BATCH if loader else asked.steps
+                a_step = asked.steps + _window_rows(loader) / BATCH if loader else asked.steps
                 more = told["requests"] / a_step, told["nbytes"] / a_step / 1e6
                 rows[name].append(Row(BATCH * asked.steps / took.wall_s, took.cpu_s / asked.steps, *more))
     table = []
