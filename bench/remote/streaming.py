@@ -114,14 +114,8 @@ def there(corpus: Corpus, store: Store, refs: Sequence[Ref]) -> Corpus:
     return replace(corpus, tiles=readers[0], tokens=readers[1], store=store)
 
 
-def _window_rows(loader: Loader) -> int:
-    assert isinstance(loader.order, Order)
-    return loader.order.window_blocks * BLOCK_ROWS
-
-
-def fed(loader: Loader | None, start: int, steps: int, step_s: float) -> Spent:
-    """What so many steps take, after those of the first window, which everything has to be fetched for at once."""
-    warm = -(-_window_rows(loader) // BATCH) if loader is not None else 1
+def fed(loader: Loader | None, warm: int, start: int, steps: int, step_s: float) -> Spent:
+    """What so many steps take after the `warm` ones of the first window, which has to come before any of them."""
     batches = _resident() if loader is None else loader.batches(start, start + warm + steps)
     began = clock()
     with closing(batches):
@@ -167,7 +161,8 @@ def main() -> None:
         loaders = {"local": Loader(corpus, order, shape, workers=WORKERS)}
         loaders["bucket"] = Loader(from_bucket, order, shape, workers=WORKERS)
         # All objects once, so that the proxy has them.
-        fed(loaders["bucket"], 0, loaders["bucket"].steps_per_epoch, 0)
+        warm = -(-order.window_blocks * BLOCK_ROWS // BATCH)
+        fed(loaders["bucket"], warm, 0, loaders["bucket"].steps_per_epoch, 0)
         runs: dict[str, tuple[Loader | None, float, float]] = {"resident": (None, 0, asked.step_ms)}
         runs["local"] = loaders["local"], 0, asked.step_ms
         runs |= {f"{ms:g} ms": (loaders["bucket"], ms, asked.step_ms) for ms in asked.latencies}
@@ -178,9 +173,9 @@ def main() -> None:
         for _ in range(asked.rounds):
             for name, (loader, ms, step_ms) in runs.items():
                 far.set(ms)
-                took = fed(loader, next(starts), asked.steps, step_ms / 1000)
+                took = fed(loader, warm, next(starts), asked.steps, step_ms / 1000)
                 told = far.set(0)
-                a_step = asked.steps + _window_rows(loader) / BATCH if loader else asked.steps
+                a_step = asked.steps + warm
                 more = told["requests"] / a_step, told["nbytes"] / a_step / 1e6
                 rows[name].append(Row(BATCH * asked.steps / took.wall_s, took.cpu_s / asked.steps, *more))
     table = []
