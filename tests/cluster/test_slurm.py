@@ -9,25 +9,37 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import dask
 import on_slurm
 import pytest
 from imports import ROOT
 from made.command import histill
+from made.processes import until
+from made.python_server import loaded_python
 from made.slurm import Slurm, missing, slurm
 
 from pipeline.base.errors import ClusterError, ParamsError
 from pipeline.base.store import Store
+from pipeline.cluster.client import versions
 from pipeline.cluster.spread import each
 from pipeline.cluster.started import clusters_end
 from pipeline.params.site import ClusterParams
 
 # Dask's own sockets are closed by the garbage collector when a connection is lost.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-OPTIONS = {"memory": "500MB", "walltime": "00:05:00", "interface": "lo", "death_timeout": 10}
+OPTIONS = {
+    "memory": "500MB",
+    "walltime": "00:05:00",
+    "interface": "lo",
+    "death_timeout": 10,
+    # A worker that finds its libraries loaded; the nanny of one would start Python itself.
+    "python": loaded_python(),
+    "worker_extra_args": ["--no-nanny"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +69,6 @@ def params(**said: object) -> ClusterParams:
     return ClusterParams.model_validate(given | said)
 
 
-def until(ready: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, "it does not come to that"
-        time.sleep(0.1)
-
-
 def test_work_outlasts_a_job_that_is_cancelled(cluster: Slurm, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     tasks = [on_slurm.Task(store, name, 0.2) for name in "abcdefgh"]
@@ -78,6 +83,58 @@ def test_work_outlasts_a_job_that_is_cancelled(cluster: Slurm, tmp_path: Path) -
     assert set(begun) == set("abcdefgh") and len(begun) <= 9, "only what the job was at is done again"
     assert "".join(ref.item for ref in store.own_refs()) == "abcdefgh"
     until(lambda: not cluster.jobs())
+
+
+class Outrun(NamedTuple):
+    """A stage on a SLURM of its own whose first job's walltime ends before its work does."""
+
+    cluster: Slurm
+    stage: subprocess.Popen[str]
+    store: Store
+
+
+@pytest.fixture(scope="module", autouse=True)
+def outrun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outrun | None]:
+    """Begun before the other tests: SLURM looks for jobs that are over their time every half minute."""
+    if missing():
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("outrun")
+    (folder / "store").mkdir()
+    with slurm(tmp_path_factory.mktemp("slurm")) as one:
+        code = os.pathsep.join(map(str, (ROOT, Path(__file__).parent)))
+        environment = {**one.environment, "PYTHONPATH": code, "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1s"}
+        words = [sys.executable, on_slurm.__file__, str(folder / "store"), params(workers=1).model_dump_json()]
+        stage = subprocess.Popen(words, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+        try:
+            until(lambda: (folder / "store" / "begun").exists())
+            (job,) = one.jobs()
+            end = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + 2))
+            one.ask("scontrol", "update", f"JobId={job}", f"EndTime={end}")
+            yield Outrun(one, stage, Store(folder / "store"))
+        finally:
+            stage.kill()
+            stage.communicate()
+
+
+def test_a_job_that_slurm_takes_back_or_a_node_loses_ends_no_run(cluster: Slurm, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    tasks = [on_slurm.Task(store, name, 0.3) for name in "abcdefghij"]
+    jobs: list[str] = []
+    with clusters_end():
+        for _, job in each(on_slurm.make, tasks, params(workers=1)):
+            jobs.append(str(job))
+            if len(jobs) == 1:
+                # What preemption does: the job is killed, and waits in the queue to be started again.
+                cluster.ask("scontrol", "requeue", jobs[0])
+            elif len(jobs) == 6:
+                cluster.kill("n1")
+    begun = (tmp_path / "store" / "begun").read_text().split()
+    assert set(begun) == set("abcdefghij") and len(begun) <= 11, "only what the job was at is done again"
+    assert "".join(ref.item for ref in store.own_refs()) == "abcdefghij"
+    # What the daemon should have ended it ends when it is back.
+    cluster.start_node("n1")
+    until(lambda: not cluster.ask("squeue", "-h"))
 
 
 def test_a_job_that_is_never_started_ends_the_run(cluster: Slurm, tmp_path: Path) -> None:
@@ -109,13 +166,41 @@ def test_what_slurm_would_not_take_is_said_before_anything_is_submitted(cluster:
     assert cluster.ask("squeue", "-h", "-t", "all") == before
 
 
-def test_check_says_what_a_worker_sees(cluster: Slurm, tmp_path: Path) -> None:
-    told = json.dumps({"cluster": params().model_dump(mode="json")})
-    (tmp_path / "params.yaml").write_text(told)
-    done = histill(tmp_path, "cluster", "check", HISTILL_STORE=str(tmp_path / "store"))
+SMALL = {
+    "slides": {"demo_px": 1024},
+    "tiles": {"tile_px": 128},
+    "tokens": {"teacher": "demo", "demo_teacher_steps": 2, "calibration_tiles": 8, "batch_size": 8},
+}
+
+
+def test_check_has_a_slide_go_through_each_stage_there(cluster: Slurm, tmp_path: Path) -> None:
+    told = {"cluster": params(workers=1).model_dump(mode="json"), **SMALL}
+    (tmp_path / "params.yaml").write_text(json.dumps(told))
+    (tmp_path / "slides.csv").write_text("path\ndemo:3\n")
+    done = histill(tmp_path, "cluster", "check", "--json", HISTILL_STORE=str(tmp_path / "store"))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("the same") == 2 and not list((tmp_path / "store").glob(".seen-*"))
+    found = json.loads(done.stdout)
+    assert found["ok"] and [one["stage"] for one in found["stages"]] == ["slides", "tiles", "tokens"]
+    for one in found["stages"]:
+        assert one["seen"]["store"] == "" and one["seen"]["open_files"] != 0 and one["seen"]["cores"] >= 1
+        assert one["seen"]["versions"] == versions() and one["seconds"] > 0
+    assert [one["made"] for one in found["stages"]][1:] == ["32 tiles of demo-3"] * 2
+    assert not list((tmp_path / "store").glob(".trial-*")), "what it made goes with it"
     until(lambda: not cluster.jobs())
+
+
+def test_check_ends_at_the_stage_that_fails(tmp_path: Path) -> None:
+    small = {**SMALL, "tokens": {"teacher": "no_such_teacher"}, "cluster": {"workers": 1}}
+    (tmp_path / "params.yaml").write_text(json.dumps(small))
+    (tmp_path / "slides.csv").write_text("path\ndemo:3\n")
+    environment = {"HISTILL_STORE": str(tmp_path / "store")}
+    done = histill(tmp_path, "cluster", "check", "--json", **environment)
+    assert done.returncode == 1 and "histill cluster check: tokens" in done.stderr and "no_such_teacher" in done.stderr
+    found = json.loads(done.stdout)
+    assert [bool(one["wrong"]) for one in found["stages"]] == [False, False, True] and not found["ok"]
+    done = histill(tmp_path, "cluster", "check", "--slide", "gone", **environment)
+    assert done.returncode == 1 and "no slide gone" in done.stderr and "it has demo-3" in done.stderr
+    assert not list((tmp_path / "store").glob(".trial-*"))
 
 
 @pytest.mark.parametrize(
@@ -151,3 +236,16 @@ def test_without_slurm_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_params_that_name_no_one_cluster_are_refused(told: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"cluster|workers|kind"):
         ClusterParams.model_validate(told)
+
+
+def test_work_outlasts_a_walltime_that_is_shorter(outrun: Outrun | None) -> None:
+    if outrun is None:
+        pytest.skip(missing())
+    _, said = outrun.stage.communicate(timeout=600)
+    assert outrun.stage.returncode == 0, said
+    ended = outrun.cluster.ask("squeue", "-h", "-t", "all", "-o", "%T").split()
+    assert "TIMEOUT" in ended and len(ended) >= 2, ended
+    begun = (outrun.store.root / "begun").read_text().split()
+    assert "".join(ref.item for ref in outrun.store.own_refs()) == "abcdefghijklmnop"
+    assert set(begun) == set("abcdefghijklmnop") and len(begun) == 17, "what the walltime cut short is done again"
+    until(lambda: not outrun.cluster.jobs())
