@@ -112,7 +112,7 @@ def _named() -> Named:
 
 def _tell(done: str, moved: Moved, bucket: Bucket, json: bool) -> None:
     if json:
-        told: Json = {
+        told: dict[str, Json] = {
             "bucket": bucket.url,
             "items": moved.items,
             "nbytes": moved.nbytes,
