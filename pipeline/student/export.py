@@ -2,12 +2,17 @@
 
     config.json           architecture, width, input side, mean and std: what timm.create_model("local-dir:…") reads
     model.safetensors     the student; answers in the teacher's own space
-    model.onnx            the same model for any runtime: `image` in, `embedding` (batch, D) out
+    model.onnx            the same model for any runtime: `image` in, `embedding` (batch, D) out, with nested sizes
+                          `nested` (batch, K) too, whose first k numbers are the embedding of size k
     adapter/              only with `patch`; out of timm's sight, which fails on two .safetensors from 1.0.16 to 1.0.28
       adapter.safetensors the dense adapter, answering in the teacher's patch-token space
       adapter.json        its arguments
       dense.onnx          the student with it: `image` in, `embedding` and `patch` (batch, T, D) out; not where an
                           adapter resizes in a way that ONNX has no operator for
+    nested/               only with `student.nested`
+      nested.safetensors  project.weight and .bias, from the student's features to `nested`; heads.K.weight and .bias,
+                          from its first K numbers into the teacher's space
+      nested.json         the sizes, and how many features
     README.md             the model card
 
 Training answers z in standardised space; `targets.Standardiser` folds the way back into the last layer.
@@ -18,7 +23,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,7 +38,7 @@ from pipeline.base.tensors import save_tensors
 from pipeline.base.types import Json
 from pipeline.params.student import StudentParams
 from pipeline.student.card import KEEP_THE_HEAD, model_card
-from pipeline.student.exported import AdapterConfig, Dense
+from pipeline.student.exported import AdapterConfig, Dense, WithNested
 from pipeline.student.model import Distiller, Student, build
 from pipeline.student.shipped import (
     ADAPTER_FILE,
@@ -43,12 +48,15 @@ from pipeline.student.shipped import (
     CONFIG_FILE,
     DENSE_ONNX_FILE,
     MADE,
+    NESTED_FILE,
+    NESTED_FOLDER,
+    NESTED_WEIGHTS_FILE,
     ONNX_FILE,
     WEIGHTS_FILE,
     Made,
 )
 from pipeline.student.targets import Standardiser
-from pipeline.teachers.engines.onnx_file import EMBEDDING, PATCH, write_onnx
+from pipeline.teachers.engines.onnx_file import EMBEDDING, NESTED, PATCH, write_onnx
 
 INTERPOLATION = "bicubic"
 """What `pipeline.tiles.pixels` resizes with."""
@@ -57,7 +65,10 @@ INTERPOLATION = "bicubic"
 def export_student(item: Path, out: Path) -> None:
     """Write the committed run in `item` to the folder `out`, replacing it whole; the same run gives the same bytes."""
     facts, distiller, targets = load_run(item)
-    Standardiser.from_tensors("cls", targets).fold_into(distiller.student.last)
+    cls, nested = Standardiser.from_tensors("cls", targets), distiller.nested
+    heads = [] if nested is None else [nested.head(size) for size in nested.sizes]
+    for layer in (distiller.student.last, *heads):
+        cls.fold_into(layer)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
@@ -91,6 +102,7 @@ def load_run(item: Path) -> tuple[StudentFacts, Distiller, dict[str, Tensor]]:
         seed=0,
         model_kwargs=params.model_kwargs,
     )
+    distiller.nest(params.sizes, seed=0)
     distiller.load_state_dict(tensors)
     if facts.start is not None:
         distiller.student.normalise_by(facts.start.mean, facts.start.std)
@@ -129,7 +141,16 @@ def timm_config(student: Student, facts: StudentFacts) -> Mapping[str, Json]:
 def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: dict[str, Tensor]) -> None:
     write_json(folder / CONFIG_FILE, timm_config(distiller.student, facts))
     save_tensors(folder / WEIGHTS_FILE, distiller.student.backbone.state_dict())
-    write_student_onnx(distiller.student.backbone, facts.input_px, folder / ONNX_FILE)
+    nested = distiller.nested
+    if nested is None:
+        write_student_onnx(distiller.student.backbone, facts.input_px, folder / ONNX_FILE)
+    else:
+        both = WithNested(distiller.student.backbone, nested).eval()
+        write_student_onnx(both, facts.input_px, folder / ONNX_FILE, (EMBEDDING, NESTED))
+        (folder / NESTED_FOLDER).mkdir()
+        save_tensors(folder / NESTED_FOLDER / NESTED_WEIGHTS_FILE, nested.state_dict())
+        told: Json = {"sizes": list(nested.sizes), "features": nested.features, "width": facts.width}
+        write_json(folder / NESTED_FOLDER / NESTED_FILE, told)
     adapter = distiller.adapter
     if adapter is not None and facts.adapter is not None:
         Standardiser.from_tensors("patch", targets).fold_into(adapter.last)
@@ -156,10 +177,10 @@ def write_dense_onnx(dense: Dense, input_px: int, path: Path) -> None:
         )
 
 
-def write_student_onnx(backbone: nn.Module, input_px: int, path: Path) -> None:
+def write_student_onnx(student: nn.Module, input_px: int, path: Path, outputs: Sequence[str] = (EMBEDDING,)) -> None:
     """`teachers.engines.onnx_file` of the student. Raises `TrainingError` where it cannot be written."""
     try:
-        write_onnx(backbone, input_px, path)
+        write_onnx(student, input_px, path, outputs)
     except EngineError as error:
         fix = "choose another student.model (efficientvit_b0 …)"
         raise TrainingError(error.what, where="student.model", fix=fix) from error

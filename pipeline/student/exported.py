@@ -27,10 +27,14 @@ from pipeline.base.items import AdapterArguments
 from pipeline.base.partials import file_sha256
 from pipeline.base.types import Json, Recipe
 from pipeline.student.adapters import ADAPTERS
+from pipeline.student.nested import Nested
 from pipeline.student.shipped import (
     ADAPTER_FILE,
     ADAPTER_WEIGHTS_FILE,
     CONFIG_FILE,
+    NESTED_FILE,
+    NESTED_FOLDER,
+    NESTED_WEIGHTS_FILE,
     ONNX_FILE,
     WEIGHTS_FILE,
     adapter_folder,
@@ -100,6 +104,20 @@ class Dense(nn.Module):
         return self.backbone.forward_head(final), self.adapter(maps)  # type: ignore[operator]
 
 
+class WithNested(nn.Module):
+    """A student with its nested vector: normalised images to embeddings and to nested_NK, as `model.onnx` answers."""
+
+    def __init__(self, backbone: nn.Module, nested: Nested) -> None:
+        super().__init__()
+        self.backbone, self.project = backbone, nested.project
+
+    def forward(self, image_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """(embedding_ND, nested_NK), in one pass."""
+        final = self.backbone.forward_features(image_NCHW)  # type: ignore[operator]
+        feature_NF = self.backbone.forward_head(final, pre_logits=True)  # type: ignore[operator]
+        return self.backbone.get_classifier()(feature_NF), self.project(feature_NF)  # type: ignore[operator]
+
+
 def load_student(folder: Path) -> nn.Module:
     """The exported student, in evaluation mode. Raises `StudentError` where there is none."""
     return _create(folder, pretrained=True, classes=None)
@@ -128,6 +146,17 @@ def load_dense(folder: Path, backbone: nn.Module, *, trained: bool = True, seed:
     if trained:
         adapter.load_state_dict(load_file(adapter_folder(folder) / ADAPTER_WEIGHTS_FILE))
     return Dense(backbone, adapter, config).eval().requires_grad_(False)
+
+
+def load_nested(folder: Path) -> Nested | None:
+    """The nested sizes as exported, whose heads answer in the teacher's units; None where none were trained."""
+    path = folder / NESTED_FOLDER / NESTED_FILE
+    if not path.is_file():
+        return None
+    told = json.loads(path.read_bytes())
+    nested = Nested(told["sizes"], told["features"], told["width"])
+    nested.load_state_dict(load_file(folder / NESTED_FOLDER / NESTED_WEIGHTS_FILE))
+    return nested.eval().requires_grad_(False)
 
 
 def architecture(model: nn.Module) -> str:

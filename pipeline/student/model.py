@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -22,6 +22,7 @@ from pipeline.base.errors import TrainingError
 from pipeline.base.items import AdapterArguments
 from pipeline.base.types import Json
 from pipeline.student.adapters import ADAPTERS, Adapter
+from pipeline.student.nested import Nested, drawn
 from pipeline.teachers.arguments import BadArgument, blame, require_possible, require_types
 from pipeline.teachers.layout import to_channels_last
 
@@ -97,6 +98,27 @@ class Student(nn.Module):
         parent, _, own = name.rpartition(".")
         setattr(self.backbone.get_submodule(parent), own, new)
 
+    @torch.no_grad()
+    def require_features(self) -> None:
+        """Raise `TrainingError` where the last layer does not make the answer of the features that timm shows."""
+        side, was = self.input_px, self.training
+        grey = torch.full((1, side, side, 3), 128, dtype=torch.uint8, device=self.mean.device)
+        self.eval()
+        try:
+            whole_1D, parted_1D = self(grey)[0], self.with_feature(grey)[0]
+            same = whole_1D.shape == parted_1D.shape and torch.allclose(whole_1D, parted_1D, rtol=1e-4, atol=1e-5)
+        except (RuntimeError, TypeError):
+            # A head that takes no `pre_logits`, or shows features of another shape.
+            same = False
+        finally:
+            self.train(was)
+        if not same:
+            name, fix = (
+                self.backbone.pretrained_cfg["architecture"],
+                "leave student.nested empty, or take another student.model",
+            )
+            raise TrainingError("timm does not show the features before its last layer", where=name, fix=fix)
+
     def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Take the mean and deviation of red, green and blue, 0 to 1, from what weights were trained with."""
         self.backbone.pretrained_cfg = {**self.backbone.pretrained_cfg, "mean": tuple(mean), "std": tuple(std)}
@@ -105,11 +127,21 @@ class Student(nn.Module):
 
     def forward(self, image_NHWC: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Images, 0 to 255 in any type, to (embedding_ND, the maps of `stages` as (N, C, h, w)), in one pass."""
+        final, maps = self._maps(image_NHWC)
+        return self.backbone.forward_head(final), maps
+
+    def with_feature(self, image_NHWC: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """The same, and feature_NF, from which the last layer makes the embedding."""
+        final, maps = self._maps(image_NHWC)
+        feature_NF = self.backbone.forward_head(final, pre_logits=True)
+        return self.backbone.get_classifier()(feature_NF), maps, feature_NF
+
+    def _maps(self, image_NHWC: Tensor) -> tuple[Tensor, list[Tensor]]:
         # Permuting NHWC leaves it in memory as it is, which is what torch calls channels_last.
         image_NCHW = (image_NHWC.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
         indices = [stage.index for stage in self.stages]
         final, maps = self.backbone.forward_intermediates(image_NCHW, indices=indices, output_fmt="NCHW")
-        return self.backbone.forward_head(final), list(maps)
+        return final, list(maps)
 
     def _made(self, model: str, width: int, told: Mapping[str, Json]) -> Any:
         """timm's model. Raises `TrainingError` that names the argument which timm does not take."""
@@ -189,8 +221,18 @@ def folded(head: nn.Sequential) -> nn.Linear:
     return one
 
 
+class Answers(NamedTuple):
+    """embedding_ND; map_NTD, None without an adapter; and what each nested size answers, [(N, D)]."""
+
+    embedding_ND: Tensor
+    map_NTD: Tensor | None
+    nested: list[Tensor]
+
+
 class Distiller(nn.Module):
-    """What is trained: a student, and where the patch objective is on, its adapter. One forward, so DDP can wrap it.
+    """What is trained: a student, where the patch objective is on its adapter, and the nested sizes that are asked for.
+
+    One forward, so DDP can wrap it.
 
     With `autocast` (a dtype; None is fp32) it computes and answers in that type; what needs fp32 keeps it.
     """
@@ -198,13 +240,26 @@ class Distiller(nn.Module):
     def __init__(self, student: Student, adapter: Adapter | None) -> None:
         super().__init__()
         self.student, self.adapter = student, adapter
+        self.nested: Nested | None = None
         self.autocast: torch.dtype | None = None
 
-    def forward(self, image_NHWC: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Images, 0 to 255, to (embedding_ND, map_NTD or None without an adapter)."""
+    def nest(self, sizes: Sequence[int], seed: int) -> None:
+        """Add nested sizes with weights drawn from `seed`; of none, nothing. Raises `TrainingError`."""
+        if sizes:
+            last = self.student.last
+            self.student.require_features()
+            self.nested = drawn(sizes, last.in_features, last.out_features, seed).to(last.weight.device)
+
+    def forward(self, image_NHWC: Tensor) -> Answers:
+        """Of images, 0 to 255."""
         with torch.autocast(image_NHWC.device.type, self.autocast, enabled=self.autocast is not None):
-            embedding_ND, maps = self.student(image_NHWC)
-            return embedding_ND, None if self.adapter is None else self.adapter(maps)
+            if self.nested is None:
+                embedding_ND, maps = self.student(image_NHWC)
+                nested = list[Tensor]()
+            else:
+                embedding_ND, maps, feature_NF = self.student.with_feature(image_NHWC)
+                nested = self.nested(feature_NF)
+            return Answers(embedding_ND, None if self.adapter is None else self.adapter(maps), nested)
 
     def no_weight_decay(self) -> set[str]:
         """Names that timm's optimiser factory leaves undecayed, besides biases and norms."""

@@ -2,7 +2,8 @@
 
 The run is one item in the store, `checkpoints/<train key>/run`:
 
-    weights.safetensors   student.* and adapter.* (in standardised space), cls_* and patch_* of `targets.Standardiser`
+    weights.safetensors   student.*, adapter.* and nested.* (in standardised space), cls_* and patch_* of
+                          `targets.Standardiser`
     curve.csv             step, epoch, loss, each objective, lr, tiles_seen; no timings, so that it is always the same
     run.json              what was trained on what, and how it ended
 
@@ -52,7 +53,7 @@ from pipeline.student.inputs.slide_stains import slide_stains
 from pipeline.student.loader import shared_batch
 from pipeline.student.loop import Training
 from pipeline.student.model import Distiller, build
-from pipeline.student.objectives import OBJECTIVES
+from pipeline.student.objectives import NESTED, OBJECTIVES
 from pipeline.student.start import Start, load_start
 from pipeline.student.targets import cls_standardiser, patch_standardiser
 from pipeline.student.terms import Terms
@@ -61,7 +62,7 @@ RECIPE_VERSION = 2
 KIND, ITEM = "checkpoints", "run"
 SITE_PARAMS = {"workers", "checkpoint_minutes", "log"}
 """Parameters that do not change the result."""
-CURVE_COLUMNS = ("step", "epoch", "loss", *OBJECTIVES, "lr", "tiles_seen")
+LOSSES = (*OBJECTIVES, NESTED)
 
 
 def train_student(
@@ -165,9 +166,11 @@ def kept_params(params: StudentParams) -> dict[str, Json]:
     Nor is where a student starts: that is in the recipe by its content.
     """
     on = {"mix": params.mix.kind != "none", "augment": params.augment.changes, "weights": False}
-    on["head_hidden"] = params.head_hidden is not None
-    off = {name for name, is_on in on.items() if not is_on}
-    student: dict[str, Json] = params.model_dump(mode="json", exclude=SITE_PARAMS | off)
+    on |= {"head_hidden": params.head_hidden is not None, "nested": bool(params.sizes)}
+    off: dict[str, bool | set[str]] = {name: True for name, is_on in on.items() if not is_on}
+    if "nested" in off:
+        off["objective"] = {NESTED}
+    student: dict[str, Json] = params.model_dump(mode="json", exclude={**dict.fromkeys(SITE_PARAMS, True), **off})
     if not torch.cuda.is_available():
         # CPUs run eager whatever it says.
         student["compile"] = "auto"
@@ -236,6 +239,7 @@ def _run(folder: Path, subject: Subject, accelerator: Accelerator, log: Path | N
     if subject.start is not None:
         patch = patch_standardiser(corpus) if corpus.dense else None
         began = subject.start.into(distiller, params.adapter, cls, patch)
+    distiller.nest(params.sizes, params.seed)
     if params.head_hidden is not None:
         distiller.student.expand_head(params.head_hidden, params.seed)
         # What a start knew of the last layer is gone with it.
@@ -300,12 +304,14 @@ def _facts(
 def _last_epoch(curve: list[dict[str, float]]) -> dict[str, float]:
     """Each loss's mean over the curve's rows of the last epoch."""
     rows = [row for row in curve if row["epoch"] > curve[-1]["epoch"] - 1]
-    return {name: float(np.mean([row[name] for row in rows])) for name in ("loss", *OBJECTIVES) if name in rows[0]}
+    return {name: float(np.mean([row[name] for row in rows])) for name in ("loss", *LOSSES) if name in rows[0]}
 
 
 def _curve(rows: list[dict[str, float]]) -> bytes:
     text = io.StringIO()
-    writer = csv.DictWriter(text, CURVE_COLUMNS, restval="", lineterminator="\n")
+    losses = [name for name in LOSSES if name != NESTED or NESTED in rows[0]]
+    columns = ("step", "epoch", "loss", *losses, "lr", "tiles_seen")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({name: f"{value:.9g}" for name, value in row.items()})

@@ -37,6 +37,7 @@ def make_training(cache: Cache, folder: Path, kind: type[Training] = Training, *
         seed=params.seed,
         model_kwargs=params.model_kwargs,
     )
+    distiller.nest(params.sizes, params.seed)
     cls = cls_standardiser(corpus, params.standardise)
     terms = Terms(params.objective, corpus, cls, accelerator.device, params.seed)
     folder.mkdir(parents=True, exist_ok=True)

@@ -62,7 +62,7 @@ def test_with_bf16_the_losses_see_the_models_own_answers(cache: Cache, tmp_path:
     training.raw.autocast = torch.bfloat16
     (batch,) = training.loader.batches(0, 1)
     answers = training.model(batch.to(training.accelerator.device).image_NHWC)
-    assert [answer.dtype for answer in answers] == [torch.bfloat16, torch.bfloat16]
+    assert [answer.dtype for answer in answers[:2]] == [torch.bfloat16, torch.bfloat16]
     training.step(0, batch)
     assert all(value.dtype == torch.float32 for value in training.raw.parameters())
 

@@ -1,0 +1,69 @@
+"""Nested sizes: one vector whose first k numbers are themselves an embedding, for every k that is asked for.
+
+    n = P f + b                     f the student's features before its last layer, n the nested vector, K numbers
+    loss = mean over k of d(W_k n[:k] + c_k, CLS*)            each k with a linear head of its own, as `cls` compares
+
+Source: Matryoshka representations (Kusupati et al., NeurIPS 2022), there with a classifier a size; for encoders of
+pathology distilled with cosine and smooth-L1, Pathryoshka (Grashei et al., arXiv 2511.23204).
+
+Why a projection and not the features themselves, as Kusupati et al. have it: features come after an activation, so
+their first k are one-sided and of uneven spread; a net may have fewer of them than a size asks for; and a trunk that
+must order its channels does so at the expense of the full answer, which is what heads trained on the teacher are given.
+The projection costs F K weights beside millions, and the last layer stays as it is without it.
+
+The heads are exported too: W_k brings k stored numbers back into the teacher's space. They are not the truncation of
+one another, so a k that was not asked for has none.
+
+Shapes: N tiles, F features, K the largest size, k a size, D the teacher's width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.base.errors import TrainingError
+
+
+class Nested(nn.Module):
+    """The projection to the nested vector, and a head a size into the teacher's space. `sizes` rise."""
+
+    def __init__(self, sizes: Sequence[int], features: int, width: int) -> None:
+        super().__init__()
+        self.sizes = tuple(sizes)
+        self.project = nn.Linear(features, self.sizes[-1])
+        self.heads = nn.ModuleDict({str(size): nn.Linear(size, width) for size in self.sizes})
+
+    @property
+    def features(self) -> int:
+        """F."""
+        return self.project.in_features
+
+    def head(self, size: int) -> nn.Linear:
+        """From the first `size` numbers into the teacher's space."""
+        layer = self.heads[str(size)]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    def forward(self, feature_NF: Tensor) -> list[Tensor]:
+        """What each size answers in the teacher's space, [(N, D)]."""
+        nested_NK = self.project(feature_NF)
+        return [self.head(size)(nested_NK[:, :size]) for size in self.sizes]
+
+
+def drawn(sizes: Sequence[int], features: int, width: int, seed: int) -> Nested:
+    """With weights drawn from `seed`; torch's own random state stays. Raises `TrainingError` for a size too large."""
+    for most, what in (
+        (width - 1, f"the teacher answers in {width} numbers"),
+        (features, f"the student has {features} features"),
+    ):
+        if sizes[-1] > most:
+            fix = f"student.nested: sizes up to {most}; the full embedding is exported in any case"
+            raise TrainingError(
+                f"an embedding of {sizes[-1]} is no smaller part of it: {what}", where="student.nested", fix=fix
+            )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Nested(sizes, features, width)
