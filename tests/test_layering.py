@@ -23,6 +23,7 @@ ROOMS = (
     "teachers",
     "tokens",
     "imports",
+    "corpus",
     "student",
     "sets",
     "measures",

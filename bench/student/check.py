@@ -22,8 +22,8 @@ from bench.printing import finish, show
 from bench.scratch import scratch
 from bench.student.corpus import TILE_PX, make_corpus
 from bench.student.loader import training
+from pipeline.corpus.loader import Batch, BatchShape, Loader
 from pipeline.params.student import StudentParams
-from pipeline.student.loader import Batch, BatchShape, Loader
 from pipeline.student.loop import Training
 from pipeline.student.model import Distiller, build
 

@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 from pipeline.base.items import TRAIN, TilesItem, TilesManifest, TokensItem, TokensManifest
 from pipeline.base.store import Ref, Store, recipe_key
-from pipeline.student.corpus import Corpus, open_corpus
+from pipeline.corpus.corpus import Corpus, open_corpus
 from pipeline.teachers.statistics import Calibration
 from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import TileWriter

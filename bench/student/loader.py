@@ -43,14 +43,14 @@ from bench.scratch import scratch
 from bench.student.corpus import TILE_PX, make_corpus
 from pipeline.base.arrays import ArrayWriter
 from pipeline.base.intervals import interval
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.loader import Batch
+from pipeline.corpus.order import Order
+from pipeline.corpus.targets import cls_standardiser
 from pipeline.params.student import StudentParams
-from pipeline.student.corpus import Corpus
 from pipeline.student.device import make_accelerator
-from pipeline.student.loader import Batch
 from pipeline.student.loop import Training
 from pipeline.student.model import build
-from pipeline.student.order import Order
-from pipeline.student.targets import cls_standardiser
 from pipeline.student.terms import Terms
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.item.writer import OFFSETS_ARRAY

@@ -30,15 +30,15 @@ from bench.clock import median, ratios, turns
 from bench.printing import finish, show
 from bench.scratch import scratch
 from bench.student.corpus import TILE_PX, make_corpus
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.loader import Batch, BatchShape, Loader
+from pipeline.corpus.order import Order
+from pipeline.corpus.targets import cls_standardiser
 from pipeline.params.student import StudentParams
 from pipeline.student.adapters import ADAPTERS
-from pipeline.student.corpus import Corpus
 from pipeline.student.inputs import Inputs
 from pipeline.student.inputs.slide_stains import measured
-from pipeline.student.loader import Batch, BatchShape, Loader
 from pipeline.student.model import build
-from pipeline.student.order import Order
-from pipeline.student.targets import cls_standardiser
 from pipeline.student.terms import Terms
 from pipeline.teachers.engines import pick_device
 

@@ -43,6 +43,9 @@ from bench.printing import finish, show
 from pipeline.base.files import write_atomic
 from pipeline.base.items import TRAIN, TilesManifest, TokensManifest
 from pipeline.base.store import Store
+from pipeline.corpus.corpus import Corpus, open_corpus
+from pipeline.corpus.loader import Batch, BatchShape, Loader
+from pipeline.corpus.targets import Standardiser, cls_standardiser
 from pipeline.evaluate.answers.features import teacher_features
 from pipeline.evaluate.selection import Sample, label_of_tiles, primary, splits
 from pipeline.measures.fidelity.embedding import Scale, cosine
@@ -51,13 +54,10 @@ from pipeline.measures.robustness.perturbations import CHANGES
 from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
 from pipeline.params.student import StudentParams
-from pipeline.student.corpus import Corpus, open_corpus
 from pipeline.student.device import make_accelerator
-from pipeline.student.loader import Batch, BatchShape, Loader
 from pipeline.student.loop import Training
 from pipeline.student.model import Distiller, Student, build
 from pipeline.student.start import load_start
-from pipeline.student.targets import Standardiser, cls_standardiser
 from pipeline.student.terms import Terms
 from pipeline.student.train import input_side
 from pipeline.study.run import Overrides, read_plan

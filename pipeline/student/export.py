@@ -36,6 +36,7 @@ from pipeline.base.items import StudentFacts
 from pipeline.base.progress import console
 from pipeline.base.tensors import save_tensors
 from pipeline.base.types import Json
+from pipeline.corpus.targets import Standardiser
 from pipeline.params.student import StudentParams
 from pipeline.student.card import KEEP_THE_HEAD, model_card
 from pipeline.student.exported import AdapterConfig, Dense, WithNested
@@ -55,7 +56,6 @@ from pipeline.student.shipped import (
     WEIGHTS_FILE,
     Made,
 )
-from pipeline.student.targets import Standardiser
 from pipeline.teachers.engines.onnx_file import EMBEDDING, NESTED, PATCH, write_onnx
 
 INTERPOLATION = "bicubic"

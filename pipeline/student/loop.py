@@ -31,14 +31,14 @@ from torch.optim.swa_utils import update_bn
 from pipeline.base.errors import TrainingError
 from pipeline.base.fitting import Fitting
 from pipeline.base.progress import track
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.loader import Batch, BatchShape, Loader, Share
+from pipeline.corpus.order import Order
 from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import Checkpoints, State, load_checkpoint
-from pipeline.student.corpus import Corpus
 from pipeline.student.device import autocast_dtype
 from pipeline.student.inputs import Inputs
-from pipeline.student.loader import Batch, BatchShape, Loader, Share
 from pipeline.student.model import Distiller
-from pipeline.student.order import Order
 from pipeline.student.scalars import scalar_log
 from pipeline.student.terms import Terms
 

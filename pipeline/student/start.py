@@ -31,12 +31,12 @@ from pipeline.base.errors import StoreError, StudentError, TeacherError, Trainin
 from pipeline.base.items import AdapterArguments, StartFacts
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json
+from pipeline.corpus.targets import Standardiser
 from pipeline.params.student import StudentParams
 from pipeline.student.export import load_run
 from pipeline.student.exported import AdapterConfig, architecture, load_student
 from pipeline.student.model import Distiller, Student
 from pipeline.student.shipped import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, adapter_folder
-from pipeline.student.targets import Standardiser
 from pipeline.teachers.dinov2_names import dinov2_names
 from pipeline.teachers.state_names import stripped
 from pipeline.teachers.weights import read_state, resampled_by_timm, state_digest, without_token

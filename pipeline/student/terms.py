@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.dense_loss import token_norm
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.loader import Batch
+from pipeline.corpus.targets import Standardiser, draw_cls
 from pipeline.params.student import ObjectiveParams
-from pipeline.student.corpus import Corpus
-from pipeline.student.loader import Batch
 from pipeline.student.objectives import (
     NESTED,
     OBJECTIVES,
@@ -28,7 +29,6 @@ from pipeline.student.objectives import (
     relation_loss,
     unremarkable,
 )
-from pipeline.student.targets import Standardiser, draw_cls
 
 BY_BANK = {"kl": relation_loss, "contrastive": contrastive_loss}
 """Kinds of `cls` that compare an embedding with the bank, by relation's temperature. kl: KL of similarities, as SEED

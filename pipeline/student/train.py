@@ -42,20 +42,20 @@ from pipeline.base.progress import console
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.tensors import save_tensors
 from pipeline.base.types import Json, Recipe
+from pipeline.corpus.corpus import Corpus, open_corpus
+from pipeline.corpus.loader import shared_batch
+from pipeline.corpus.targets import cls_standardiser, patch_standardiser
 from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import drop_checkpoint
-from pipeline.student.corpus import Corpus, open_corpus
 from pipeline.student.device import autocast_dtype, make_accelerator
 from pipeline.student.export import export_student
 from pipeline.student.inputs import pairs_stay_together
 from pipeline.student.inputs.slide_stains import RECIPE_VERSION as STAIN_VERSION
 from pipeline.student.inputs.slide_stains import slide_stains
-from pipeline.student.loader import shared_batch
 from pipeline.student.loop import Training
 from pipeline.student.model import Distiller, build
 from pipeline.student.objectives import NESTED, OBJECTIVES
 from pipeline.student.start import Start, load_start
-from pipeline.student.targets import cls_standardiser, patch_standardiser
 from pipeline.student.terms import Terms
 
 RECIPE_VERSION = 2

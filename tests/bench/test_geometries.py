@@ -12,8 +12,8 @@ from made.cache import make_cache
 from made.corpus import tiny
 
 from bench.evaluate.geometries import geometries, main
-from pipeline.student.phi_s import phi_s
-from pipeline.student.targets import Standardiser
+from pipeline.corpus.phi_s import phi_s
+from pipeline.corpus.targets import Standardiser
 from pipeline.student.train import train_student
 
 

@@ -10,7 +10,7 @@ from made.cache import make_cache
 from made.corpus import tiny
 
 from bench.study.held_out import open_subject
-from pipeline.student.order import Order
+from pipeline.corpus.order import Order
 
 
 def test_the_part_held_out_is_the_rest_of_what_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

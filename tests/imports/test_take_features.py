@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from pipeline.base.errors import SlideRefused, TeacherError
 from pipeline.base.items import SlidesManifest, TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store
+from pipeline.corpus.corpus import open_corpus
 from pipeline.evaluate.selection import splits
 from pipeline.imports.filling import Asked, with_features
 from pipeline.imports.stage import take_features
@@ -32,7 +33,6 @@ from pipeline.params.tokens import TokensParams
 from pipeline.slides.catalogue import catalogue
 from pipeline.slides.sources import sources
 from pipeline.slides.table import Row, format_table
-from pipeline.student.corpus import open_corpus
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.stage import make_tiles
 from pipeline.tokens.item.reader import TokenReader

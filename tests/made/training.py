@@ -13,12 +13,12 @@ from made.cache import Cache
 from made.corpus import TILE_PX, tiny
 
 from pipeline.base.kept import Kept
-from pipeline.student.corpus import open_corpus
+from pipeline.corpus.corpus import open_corpus
+from pipeline.corpus.targets import cls_standardiser
 from pipeline.student.device import make_accelerator
 from pipeline.student.inputs.slide_stains import slide_stains
 from pipeline.student.loop import Training
 from pipeline.student.model import build
-from pipeline.student.targets import cls_standardiser
 from pipeline.student.terms import Terms
 
 

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.corpus.targets import Standardiser
 from pipeline.params.student import StudentParams
 from pipeline.student.adapters import ADAPTERS, Adapter, BilinearAdapter, FuseAdapter, PoolAdapter
 from pipeline.student.adapters.adapter import resize, tokens
-from pipeline.student.targets import Standardiser
 
 CASES = [
     pytest.param([64, 128], [(14, 14), (7, 7)], (14, 14), 1024, id="vit-l/16 at 224 px"),

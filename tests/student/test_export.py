@@ -22,12 +22,12 @@ from torch import nn
 from pipeline.base.errors import TrainingError
 from pipeline.base.items import StudentFacts
 from pipeline.base.store import Ref
+from pipeline.corpus.corpus import open_corpus
+from pipeline.corpus.statistics import cls_statistics
 from pipeline.student.adapters import ADAPTERS
 from pipeline.student.card import DEMO_LICENCE, KEEP_THE_HEAD, OTHER_LICENCE, UNI_LICENCE, licence_note, model_card
-from pipeline.student.corpus import open_corpus
 from pipeline.student.export import load_run, write_student_onnx
 from pipeline.student.exported import load_dense, load_student
-from pipeline.student.statistics import cls_statistics
 from pipeline.student.train import train_student
 
 MODELS = ["efficientvit_b0", "test_vit"]

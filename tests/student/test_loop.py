@@ -14,7 +14,7 @@ from made.training import make_training
 from torch import Tensor, nn
 
 from pipeline.base.errors import TrainingError
-from pipeline.student.loader import Batch
+from pipeline.corpus.loader import Batch
 from pipeline.student.loop import Training
 from pipeline.student.train import train_student
 

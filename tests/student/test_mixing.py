@@ -14,13 +14,13 @@ from made.cache import Cache
 from made.corpus import GRID, tiny
 
 from kernels.dequantise import dequantise
+from pipeline.corpus.corpus import Corpus, open_corpus
+from pipeline.corpus.loader import Batch, BatchShape, Loader, Share
+from pipeline.corpus.order import Order
+from pipeline.corpus.targets import cls_standardiser
 from pipeline.params.student import MixParams, ObjectiveParams
-from pipeline.student.corpus import Corpus, open_corpus
 from pipeline.student.inputs import Draws, Mixing
 from pipeline.student.inputs.mixing import boxes, partners
-from pipeline.student.loader import Batch, BatchShape, Loader, Share
-from pipeline.student.order import Order
-from pipeline.student.targets import cls_standardiser
 from pipeline.student.terms import Terms
 from pipeline.student.train import train_recipe
 

@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 
 from pipeline.base.errors import StudentError, TrainingError
 from pipeline.base.store import Ref
+from pipeline.corpus.corpus import open_corpus
+from pipeline.corpus.targets import cls_standardiser
 from pipeline.params.student import StudentParams
-from pipeline.student.corpus import open_corpus
 from pipeline.student.export import load_run
 from pipeline.student.exported import load_nested
 from pipeline.student.model import Distiller, Student
 from pipeline.student.shipped import nested_sizes, require_size
-from pipeline.student.targets import cls_standardiser
 from pipeline.student.train import kept_params, train_student
 
 SIZES = (4, 8, 16)

@@ -18,11 +18,11 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from kernels.dense_loss import kernel
 from kernels.hadamard import reference as hadamard
+from pipeline.corpus.corpus import open_corpus
+from pipeline.corpus.targets import cls_standardiser
 from pipeline.student import loop
-from pipeline.student.corpus import open_corpus
 from pipeline.student.loop import Training
 from pipeline.student.model import build
-from pipeline.student.targets import cls_standardiser
 from pipeline.student.terms import Terms
 
 GPU = torch.device("cuda:0")

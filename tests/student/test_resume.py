@@ -18,9 +18,9 @@ from made.python_server import loaded_python
 from made.training import make_training
 
 from pipeline.base.errors import TrainingError
+from pipeline.corpus.loader import Batch
 from pipeline.student import loop
 from pipeline.student.checkpoint import Checkpoints, State, load_checkpoint, save_checkpoint
-from pipeline.student.loader import Batch
 from pipeline.student.loop import Training
 from pipeline.student.train import train_student
 

@@ -20,10 +20,10 @@ from torch import nn
 from pipeline.base.errors import TrainingError
 from pipeline.base.items import StudentManifest
 from pipeline.base.store import Ref
-from pipeline.student.corpus import open_corpus
+from pipeline.corpus.corpus import open_corpus
+from pipeline.corpus.targets import Standardiser, cls_standardiser
 from pipeline.student.export import load_run
 from pipeline.student.start import load_start
-from pipeline.student.targets import Standardiser, cls_standardiser
 from pipeline.student.train import train_student
 from pipeline.teachers.weights import state_digest
 

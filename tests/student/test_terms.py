@@ -9,12 +9,12 @@ from made.cache import Cache
 from torch import Tensor
 
 from kernels.dequantise import dequantise
+from pipeline.corpus.corpus import Corpus, open_corpus
+from pipeline.corpus.loader import Batch, BatchShape, Loader
+from pipeline.corpus.order import Order
+from pipeline.corpus.targets import cls_standardiser
 from pipeline.params.student import ObjectiveParams
-from pipeline.student.corpus import Corpus, open_corpus
-from pipeline.student.loader import Batch, BatchShape, Loader
 from pipeline.student.objectives import OBJECTIVES, cls_loss, contrastive_loss, patch_loss, relation_loss
-from pipeline.student.order import Order
-from pipeline.student.targets import cls_standardiser
 from pipeline.student.terms import Terms
 
 CPU = torch.device("cpu")

@@ -18,8 +18,8 @@ from pipeline.base.arrays import ArrayWriter, MappedArray
 from pipeline.base.errors import StoreFull, TrainingError
 from pipeline.base.items import StudentManifest
 from pipeline.base.store import Ref, Store
+from pipeline.corpus.corpus import open_corpus
 from pipeline.params.student import StudentParams
-from pipeline.student.corpus import open_corpus
 from pipeline.student.train import train_recipe, train_student
 
 

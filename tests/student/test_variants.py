@@ -14,10 +14,10 @@ from made.corpus import tiny
 from safetensors.torch import load_file
 
 from pipeline.base.store import Ref
+from pipeline.corpus.corpus import open_corpus
+from pipeline.corpus.targets import cls_standardiser, patch_standardiser
 from pipeline.student.adapters import ADAPTERS
-from pipeline.student.corpus import open_corpus
 from pipeline.student.export import load_run
-from pipeline.student.targets import cls_standardiser, patch_standardiser
 from pipeline.student.train import train_student
 
 VARIANTS = {

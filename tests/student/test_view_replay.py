@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 
 from kernels.dequantise import dequantise
 from pipeline.base.store import Ref, Store
+from pipeline.corpus.corpus import Corpus, open_corpus
+from pipeline.corpus.loader import Batch, BatchShape, Loader
+from pipeline.corpus.order import Order, Places
 from pipeline.params.tokens import TokensParams
-from pipeline.student.corpus import Corpus, open_corpus
-from pipeline.student.loader import Batch, BatchShape, Loader
-from pipeline.student.order import Order, Places
 from pipeline.teachers.loading import load_teacher
 from pipeline.tokens.stage import make_tokens
 from pipeline.views import apply_view, batch_fields, source_px

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.student.loader import Loader
+from pipeline.corpus.loader import Loader
 
 _INPUTS = 17
 """Fourth word of the seed, which keeps these draws apart from those of the order, which has three."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.loader import Batch, Loader
 from pipeline.params.student import StudentParams
-from pipeline.student.corpus import Corpus
 from pipeline.student.inputs.changes import Changes
 from pipeline.student.inputs.draws import Draws
 from pipeline.student.inputs.mixing import Mixing
-from pipeline.student.loader import Batch, Loader
 
 
 class Inputs:

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernels.dequantise import dequantise
+from pipeline.corpus.loader import Batch
 from pipeline.params.student import MixParams
 from pipeline.student.inputs.draws import MIX, Draws
-from pipeline.student.loader import Batch
 
 
 def pairs_stay_together(own_size: int) -> bool:

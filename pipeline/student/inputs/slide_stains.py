@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pipeline.base.items import TilesManifest
 from pipeline.base.kept import Kept
 from pipeline.base.types import Json
-from pipeline.student.corpus import Corpus
+from pipeline.corpus.corpus import Corpus
 from pipeline.tiles.stains import UNMIX_CS
 from pipeline.views.stain import LN_DENSITY
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.student.phi_s import equalising, hadamard, phi_s
+from pipeline.corpus.phi_s import equalising, hadamard, phi_s
 
 WIDTHS = [1, 2, 4, 8, 12, 20, 24, 32, 40, 96, 128, 192, 384, 768]
 

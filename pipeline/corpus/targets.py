@@ -24,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.student.corpus import Corpus
-from pipeline.student.phi_s import phi_s
-from pipeline.student.statistics import cls_statistics, covariance
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.phi_s import phi_s
+from pipeline.corpus.statistics import cls_statistics, covariance
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from made.cache import Cache, make_cache
 from made.corpus import TILE_PX
 
 from pipeline.base.errors import TrainingError
-from pipeline.student.corpus import open_corpus
-from pipeline.student.loader import Batch, BatchShape, Loader, Share
-from pipeline.student.order import Order
+from pipeline.corpus.corpus import open_corpus
+from pipeline.corpus.loader import Batch, BatchShape, Loader, Share
+from pipeline.corpus.order import Order
 from pipeline.views import apply_view
 
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from pipeline.base.errors import MissingItem, TrainingError
 from pipeline.base.store import Ref
-from pipeline.student.corpus import Corpus, open_corpus
-from pipeline.student.order import kept_rows
-from pipeline.student.statistics import cls_statistics
-from pipeline.student.targets import draw_cls
+from pipeline.corpus.corpus import Corpus, open_corpus
+from pipeline.corpus.order import kept_rows
+from pipeline.corpus.statistics import cls_statistics
+from pipeline.corpus.targets import draw_cls
 
 
 class InMemory:

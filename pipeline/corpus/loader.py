@@ -23,8 +23,8 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from pipeline.base.errors import TrainingError
-from pipeline.student.corpus import Corpus
-from pipeline.student.order import Order, Places
+from pipeline.corpus.corpus import Corpus
+from pipeline.corpus.order import Order, Places
 
 _TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.int8): torch.int8, np.dtype(np.float16): torch.float16}
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.student.order import Epoch, Order, Places, kept_rows
+from pipeline.corpus.order import Epoch, Order, Places, kept_rows
 
 counts = st.lists(st.integers(1, 60), min_size=1, max_size=8)
 blocks, buffers, seeds = st.integers(1, 20), st.integers(1, 90), st.integers(-5, 2**40)

@@ -23,7 +23,7 @@ from pipeline.base.files import write_atomic
 from pipeline.base.limits import usable_cores
 from pipeline.base.store import Ref, recipe_key
 from pipeline.base.types import Json
-from pipeline.student.corpus import CHUNK_ROWS, Corpus
+from pipeline.corpus.corpus import CHUNK_ROWS, Corpus
 from pipeline.tokens.item.sums import SUM_ROWS, SUMS_FILE, sums_of
 
 KIND, VERSION = "statistics", 1

@@ -10,9 +10,9 @@ import pytest
 from made.cache import Cache, make_cache
 
 from pipeline.base.errors import CorruptItem
-from pipeline.student.corpus import Corpus, open_corpus
-from pipeline.student.statistics import KIND, cls_statistics, covariance
-from pipeline.student.targets import cls_standardiser
+from pipeline.corpus.corpus import Corpus, open_corpus
+from pipeline.corpus.statistics import KIND, cls_statistics, covariance
+from pipeline.corpus.targets import cls_standardiser
 from pipeline.tokens.item import sums as of_slide
 from pipeline.tokens.item.sums import SUMS_FILE, write_sums
 
@@ -47,7 +47,7 @@ def test_of_slides_with_sums_no_answer_is_read_and_the_bits_are_the_same(cache: 
 
 
 def test_sums_of_several_runs_add_up_as_they_would_without(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("pipeline.tokens.item.sums", "pipeline.student.statistics"):
+    for module in ("pipeline.tokens.item.sums", "pipeline.corpus.statistics"):
         monkeypatch.setattr(f"{module}.SUM_ROWS", 6)
     expected = cls_statistics(opened(cache), chunk_rows=6)
     for reader in opened(cache).tokens:

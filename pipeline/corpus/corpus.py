@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.base.errors import TrainingError
 from pipeline.base.items import TilesManifest, TokensItem, TokensManifest
 from pipeline.base.store import Ref, Store
-from pipeline.student.order import kept_count, kept_rows
+from pipeline.corpus.order import kept_count, kept_rows
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.reader import TokenReader
 from pipeline.tokens.item.sums import SUM_ROWS

@@ -8,9 +8,9 @@ import torch
 from made.cache import Cache
 from torch import nn
 
-from pipeline.student.corpus import Corpus, open_corpus
-from pipeline.student.statistics import cls_statistics
-from pipeline.student.targets import Standardiser, cls_standardiser, draw_cls, patch_standardiser
+from pipeline.corpus.corpus import Corpus, open_corpus
+from pipeline.corpus.statistics import cls_statistics
+from pipeline.corpus.targets import Standardiser, cls_standardiser, draw_cls, patch_standardiser
 
 KINDS = ["channel", "phi-s"]
 
