@@ -2,7 +2,7 @@
 
     source      string       the image's file, or the tiles item's folder
     row         int64        the tile's row in a tiles item, else 0
-    embedding   (D) float32  in the teacher's space
+    embedding   (D) float32  in the teacher's space; with --width D is that nested size, in the student's own
     patch       (T, D) float16, with --dense: patch tokens in the teacher's space, T = h * w in row-major order
 
 HDF5 and npz hold them as arrays (N, …), and `grid` (h, w) as HDF5's attribute of `patch` or npz's array. Parquet holds

@@ -22,7 +22,7 @@ from pipeline.embed.files import Answers, open_file
 from pipeline.slides.images import list_images
 from pipeline.slides.read.reader import detect_vendor
 from pipeline.slides.walk import Walked
-from pipeline.student.exported import Encoder, batches, load_dense, load_student
+from pipeline.student.exported import Encoder, batches, load_dense, load_prefix, load_student
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.item.writer import JPEG_ARRAY
 from pipeline.tiles.pixels import decode_jpeg
@@ -76,9 +76,14 @@ def find_images(paths: Sequence[Path], walked: Walked | None = None) -> list[Ima
     return found
 
 
-def load_encoder(folder: Path, dense: bool) -> Encoder:
-    """An exported student, ready to answer. Raises `StudentError` where the folder does not hold what is asked for."""
+def load_encoder(folder: Path, dense: bool, width: int | None = None) -> Encoder:
+    """An exported student, ready to answer; with `width` its embedding of that nested size.
+
+    Raises `StudentError` where the folder does not hold what is asked for.
+    """
     model = load_student(folder)
+    if width is not None:
+        return Encoder(load_prefix(folder, model, width))
     adapter = load_dense(folder, model) if dense else None
     if dense and adapter is None:
         what = "the student has no adapter: it was trained without the patch objective"
@@ -96,16 +101,27 @@ class Embedded:
     named_in: Path | None
 
 
-def embed(paths: Sequence[Path], student: Path, out: Path, *, dense: bool = False, batch_size: int = 64) -> Embedded:
+def embed(
+    paths: Sequence[Path],
+    student: Path,
+    out: Path,
+    *,
+    dense: bool = False,
+    width: int | None = None,
+    batch_size: int = 64,
+) -> Embedded:
     """Write the answers to all images of `paths` to `out` (.h5, .npz or .parquet), replacing it.
 
     Images that cannot be read have no row, and are named with the reason in `left_out_file(out)`. Raises `EmbedError`
     for a path or suffix and where no image at all can be read, `StudentError` for a student that cannot be used; `out`
     stays as it was.
     """
+    if dense and width is not None:
+        fix = "leave out one of them; two runs, with an --out each, where both are wanted"
+        raise EmbedError("nested sizes are without patch tokens", where="--width", fix=fix)
     walked = Walked()
     images = find_images(paths, walked)
-    encoder = load_encoder(student, dense)
+    encoder = load_encoder(student, dense, width)
     lost: dict[int, EmbedError] = {}
 
     def read(i: int) -> NDArray[np.uint8]:

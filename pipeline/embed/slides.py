@@ -25,7 +25,14 @@ from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
 from pipeline.params.tokens import TokensParams
-from pipeline.student.shipped import ADAPTER_WEIGHTS_FILE, Shipped, adapter_folder, dense_grid
+from pipeline.student.shipped import (
+    ADAPTER_WEIGHTS_FILE,
+    Shipped,
+    adapter_folder,
+    dense_grid,
+    nested_digest,
+    require_size,
+)
 
 
 class EmbedParams(SiteParams):
@@ -38,8 +45,8 @@ class EmbedParams(SiteParams):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the command line asks for; `teacher` in place of the student; `dense`: patch tokens too; `threads` None is
-    one a core."""
+    """What the command line asks for; `teacher` in place of the student; `dense`: patch tokens too; `width`: a nested
+    size in place of the full embedding; `threads` None is one a core."""
 
     out: Path
     form: str = "trident"
@@ -48,6 +55,7 @@ class Wanted:
     coords: Path | None = None
     stands_for: str | None = None
     dense: bool = False
+    width: int | None = None
     engine: str = "auto"
     device: str | None = None
     threads: int | None = None
@@ -75,6 +83,10 @@ def embed_slides(paths: Sequence[Path], wanted: Wanted) -> Outcome:
         raise EmbedError(
             f"files of {wanted.form} have no place for patch tokens", where="--dense", fix=f"--format {able}"
         )
+    if wanted.width is not None and (wanted.dense or wanted.teacher is not None):
+        other = "--dense" if wanted.dense else "--teacher"
+        fix = "leave out one of them; two runs, with an --out each, where both are wanted"
+        raise EmbedError(f"nested sizes are of a student's embedding, and not with {other}", where="--width", fix=fix)
     params, threads = project_params(), wanted.threads or usable_cores()
     facts, load = _encoder(wanted, params, threads)
     tiles = params.tiles.model_copy(
@@ -107,14 +119,17 @@ def _encoder(wanted: Wanted, params: EmbedParams, threads: int) -> tuple[Facts, 
         encoder = load_teacher_module(told, wanted.engine, device, params.slides.demo_px)
         return encoder.facts, lambda: encoder
     shipped = Shipped.of_folder(wanted.student)
-    weights = adapter_folder(wanted.student) / ADAPTER_WEIGHTS_FILE
+    weights, width = adapter_folder(wanted.student) / ADAPTER_WEIGHTS_FILE, wanted.width
+    if width is not None:
+        require_size(wanted.student, width)
     facts = Facts(
-        name=shipped.name,
+        name=shipped.name if width is None else f"{shipped.name}-{width}",
         digest=shipped.digest,
-        width=shipped.width,
+        width=width or shipped.width,
         input_px=shipped.input_px,
         grid=dense_grid(wanted.student) if wanted.dense else None,
         adapter=file_sha256(weights)[:32] if wanted.dense else None,
+        nested=None if width is None else nested_digest(wanted.student),
     )
     return facts, lambda: student_encoder(shipped, facts, wanted.engine, wanted.device, threads)
 

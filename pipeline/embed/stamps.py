@@ -61,6 +61,8 @@ def stamp(asked: Asked, encoder: Facts, settings: Settings) -> Recipe:
     }
     if encoder.grid is not None:
         made_of |= {"grid": list(encoder.grid), "adapter": encoder.adapter}
+    if encoder.nested is not None:
+        made_of |= {"width": encoder.width, "nested": encoder.nested}
     return {**made_of, "digest": recipe_key(made_of)}
 
 

@@ -41,6 +41,7 @@ from pipeline.params.student import StudentParams
 from pipeline.student.card import KEEP_THE_HEAD, model_card
 from pipeline.student.exported import AdapterConfig, Dense, WithNested
 from pipeline.student.model import Distiller, Student, build
+from pipeline.student.nested import Nested
 from pipeline.student.shipped import (
     ADAPTER_FILE,
     ADAPTER_FOLDER,
@@ -145,12 +146,7 @@ def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: dic
     if nested is None:
         write_student_onnx(distiller.student.backbone, facts.input_px, folder / ONNX_FILE)
     else:
-        both = WithNested(distiller.student.backbone, nested).eval()
-        write_student_onnx(both, facts.input_px, folder / ONNX_FILE, (EMBEDDING, NESTED))
-        (folder / NESTED_FOLDER).mkdir()
-        save_tensors(folder / NESTED_FOLDER / NESTED_WEIGHTS_FILE, nested.state_dict())
-        told: Json = {"sizes": list(nested.sizes), "features": nested.features, "width": facts.width}
-        write_json(folder / NESTED_FOLDER / NESTED_FILE, told)
+        write_nested(folder, distiller.student.backbone, nested, facts.input_px)
     adapter = distiller.adapter
     if adapter is not None and facts.adapter is not None:
         Standardiser.from_tensors("patch", targets).fold_into(adapter.last)
@@ -163,6 +159,16 @@ def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: dic
         dense = Dense(distiller.student.backbone, adapter, config).eval()
         write_dense_onnx(dense, facts.input_px, folder / ADAPTER_FOLDER / DENSE_ONNX_FILE)
     write_atomic(folder / CARD_FILE, model_card(facts).encode())
+
+
+def write_nested(folder: Path, backbone: nn.Module, nested: Nested, input_px: int) -> None:
+    """The folder `nested/`, and model.onnx with both outputs. Raises `TrainingError`."""
+    both = WithNested(backbone, nested).eval()
+    write_student_onnx(both, input_px, folder / ONNX_FILE, (EMBEDDING, NESTED))
+    (folder / NESTED_FOLDER).mkdir()
+    save_tensors(folder / NESTED_FOLDER / NESTED_WEIGHTS_FILE, nested.state_dict())
+    told: Json = {"sizes": list(nested.sizes), "features": nested.features, "width": nested.width}
+    write_json(folder / NESTED_FOLDER / NESTED_FILE, told)
 
 
 def write_dense_onnx(dense: Dense, input_px: int, path: Path) -> None:

@@ -38,6 +38,8 @@ from pipeline.student.shipped import (
     ONNX_FILE,
     WEIGHTS_FILE,
     adapter_folder,
+    nested_digest,
+    require_size,
     require_student,
 )
 from pipeline.teachers.engines import pick_device
@@ -69,12 +71,15 @@ class ExportedStudent(Network):
 
     convolutional = True
 
-    def __init__(self, folder: Path) -> None:
-        """Raises `StudentError` where there is none."""
+    def __init__(self, folder: Path, width: int | None = None) -> None:
+        """With `width` its embedding of that nested size. Raises `StudentError` where there is none."""
         backbone = load_student(folder)
         config = resolve_model_data_config(backbone)
         super().__init__(architecture(backbone), int(config["input_size"][-1]), config["mean"], config["std"])
         self.trunk, self.weights_digest = backbone, file_sha256(folder / WEIGHTS_FILE)[:32]
+        if width is not None:
+            self.trunk = load_prefix(folder, backbone, width)
+            self.weights_digest = f"{self.weights_digest}-{nested_digest(folder)}-{width}"
         self.onnx = folder / ONNX_FILE
 
     def embedding(self, raw: Tensor) -> Tensor:
@@ -118,6 +123,20 @@ class WithNested(nn.Module):
         return self.backbone.get_classifier()(feature_NF), self.project(feature_NF)  # type: ignore[operator]
 
 
+class Prefix(nn.Module):
+    """A student's nested embedding of one size: normalised images to the first `size` numbers of its nested vector."""
+
+    def __init__(self, backbone: nn.Module, nested: Nested, size: int) -> None:
+        super().__init__()
+        self.both, self.num_classes = WithNested(backbone, nested), size
+        self.pretrained_cfg = backbone.pretrained_cfg
+
+    def forward(self, image_NCHW: Tensor) -> Tensor:
+        """(N, size)."""
+        nested_NK: Tensor = self.both(image_NCHW)[1]
+        return nested_NK[:, : self.num_classes]
+
+
 def load_student(folder: Path) -> nn.Module:
     """The exported student, in evaluation mode. Raises `StudentError` where there is none."""
     return _create(folder, pretrained=True, classes=None)
@@ -157,6 +176,14 @@ def load_nested(folder: Path) -> Nested | None:
     nested = Nested(told["sizes"], told["features"], told["width"])
     nested.load_state_dict(load_file(folder / NESTED_FOLDER / NESTED_WEIGHTS_FILE))
     return nested.eval().requires_grad_(False)
+
+
+def load_prefix(folder: Path, backbone: nn.Module, size: int) -> Prefix:
+    """The exported student's embedding of that nested size. Raises `StudentError` where it has none."""
+    require_size(folder, size)
+    nested = load_nested(folder)
+    assert nested is not None
+    return Prefix(backbone, nested, size).eval()
 
 
 def architecture(model: nn.Module) -> str:

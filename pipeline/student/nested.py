@@ -32,7 +32,7 @@ class Nested(nn.Module):
 
     def __init__(self, sizes: Sequence[int], features: int, width: int) -> None:
         super().__init__()
-        self.sizes = tuple(sizes)
+        self.sizes, self.width = tuple(sizes), width
         self.project = nn.Linear(features, self.sizes[-1])
         self.heads = nn.ModuleDict({str(size): nn.Linear(size, width) for size in self.sizes})
 

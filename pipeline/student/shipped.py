@@ -102,6 +102,11 @@ def nested_sizes(folder: Path) -> tuple[int, ...]:
     return tuple(int(size) for size in json.loads(path.read_bytes())["sizes"]) if path.is_file() else ()
 
 
+def nested_digest(folder: Path) -> str:
+    """32 hex digits of the sha256 of what makes an exported student's nested vector."""
+    return file_sha256(folder / NESTED_FOLDER / NESTED_WEIGHTS_FILE)[:32]
+
+
 def require_size(folder: Path, width: int) -> None:
     """Raises `StudentError` where an exported student has no embedding of `width` numbers."""
     sizes = nested_sizes(folder)

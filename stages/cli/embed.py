@@ -54,6 +54,9 @@ def embed(
         str | None, typer.Option("--as", help="The encoder's name in the files, where a tool looks for one (uni_v1).")
     ] = None,
     dense: Annotated[bool, typer.Option("--dense", help="Patch tokens in the teacher's space as well.")] = False,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="A nested size in place of the full embedding (student.nested).")
+    ] = None,
     engine: Annotated[Engine, typer.Option(help="What runs it; auto measures what is installed.")] = Engine.AUTO,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU where there is one.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads that each read and answer; one a core.")] = None,
@@ -71,7 +74,7 @@ def embed(
             from pipeline.embed.images import embed as embed_all
 
             paths = [_images_or_tiles(name) for name in what]
-            done = embed_all(paths, student, out, dense=dense, batch_size=batch_size)
+            done = embed_all(paths, student, out, dense=dense, width=width, batch_size=batch_size)
             typer.echo(f"{done.n} images embedded in {out}")
             if done.named_in:
                 typer.echo(f"{done.left_out} left out, named in {done.named_in}", err=True)
@@ -87,6 +90,7 @@ def embed(
             coords=coords,
             stands_for=stands_for,
             dense=dense,
+            width=width,
             engine=engine.value,
             device=device,
             threads=jobs,

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 
 from pipeline.base.items import AdapterArguments
 from pipeline.student.adapters import AttentionAdapter
-from pipeline.student.export import write_dense_onnx
+from pipeline.student.export import write_dense_onnx, write_nested
 from pipeline.student.exported import AdapterConfig, Dense, load_student
+from pipeline.student.nested import drawn
 from pipeline.teachers.engines.onnx_file import write_onnx
 
 WIDTH = 24
@@ -50,6 +51,13 @@ def ship_adapter(folder: Path, grid: tuple[int, int], seed: int = 0) -> None:
     save_file(adapter.state_dict(), folder / "adapter" / "adapter.safetensors")
     (folder / "adapter" / "adapter.json").write_text(config.model_dump_json())
     write_dense_onnx(Dense(backbone, adapter, config).eval(), SIDE_PX, folder / "adapter" / "dense.onnx")
+
+
+def ship_nested(folder: Path, sizes: tuple[int, ...], seed: int = 0) -> None:
+    """With nested sizes of random weights; `model.onnx` has both outputs then."""
+    backbone = load_student(folder)
+    nested = drawn(sizes, backbone.get_classifier().in_features, WIDTH, seed)
+    write_nested(folder, backbone, nested, SIDE_PX)
 
 
 def by_timm(student: Path, tiles: list[NDArray[np.uint8]]) -> NDArray[np.float32]:

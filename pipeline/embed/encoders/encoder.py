@@ -15,7 +15,7 @@ class Facts:
 
     `name` is what it is called in files, `digest` tells its weights; images are `input_px` a side, of tiles resized by
     Pillow's filter of the name `resample`. With patch tokens `grid` is theirs, (h, w), and `adapter` tells the weights
-    of what answers them.
+    of what answers them. Where `width` is a nested size, `nested` tells the weights of what makes it.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Facts:
     resample: str = "bicubic"
     grid: tuple[int, int] | None = None
     adapter: str | None = None
+    nested: str | None = None
 
 
 class Answers(NamedTuple):
