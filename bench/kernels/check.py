@@ -15,7 +15,7 @@ import torch
 from bench.kernels import agreement, timing
 from bench.printing import finish, show
 from kernels.epilogue import Norm, fold
-from kernels.hadamard.reference import block_of
+from kernels.hadamard.blocks import block_of
 
 EPS = 1e-6
 WIDTHS = (1024, 1280, 35)

@@ -9,7 +9,7 @@ import torch
 
 from bench.kernels import agreement, timing
 from kernels.dequantise import reference
-from kernels.hadamard.reference import block_of
+from kernels.hadamard.blocks import block_of
 
 CASES = (
     ("256 tiles, 196 x 1024", 256, 196, 1024),

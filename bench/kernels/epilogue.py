@@ -12,7 +12,7 @@ import torch
 
 from bench.kernels import agreement, timing
 from kernels.epilogue import reference
-from kernels.hadamard.reference import block_of
+from kernels.hadamard.blocks import block_of
 
 EPS = 1e-6
 CASES = (

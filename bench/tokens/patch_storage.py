@@ -28,7 +28,8 @@ from torch import Tensor
 from bench.printing import finish, show
 from kernels.dequantise import dequantise
 from kernels.epilogue import fold, quantise, standardise
-from kernels.hadamard.reference import block_of, signs_over, transform
+from kernels.hadamard.blocks import block_of
+from kernels.hadamard.reference import signs_over, transform
 from pipeline.base.store import Store
 from pipeline.params.load import load_params
 from pipeline.params.tokens import TokensParams

@@ -16,14 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-MAX_BLOCK = 64
-"""On a CNN's tokens blocks of 32, 64, 128, 256 lose 0.97, 0.87, 0.83, 0.80 %; undoing 128 costs a CPU twice as much."""
-
-
-def block_of(width: int) -> int:
-    """The block for D channels: the largest power of two that divides it, at most `MAX_BLOCK`; 1 is no rotation."""
-    return min(width & -width, MAX_BLOCK)
-
+from kernels.hadamard.blocks import matrix_rows, sign_list
 
 _SIGNS: dict[tuple[int, torch.device], Tensor] = {}
 _MATRICES: dict[tuple[int, torch.device], Tensor] = {}
@@ -34,7 +27,7 @@ def signs(block: int, device: torch.device | str = "cpu") -> Tensor:
     """(B,) float32 of 1 and -1: the Rudin-Shapiro sequence, -1 where i has an odd number of adjacent 11 in binary."""
     key = block, torch.device(device)
     if key not in _SIGNS:
-        _SIGNS[key] = torch.tensor([_sign(i & (i >> 1)) for i in range(block)], dtype=torch.float32, device=device)
+        _SIGNS[key] = torch.tensor(sign_list(block), dtype=torch.float32, device=device)
     return _SIGNS[key]
 
 
@@ -42,10 +35,7 @@ def matrix(block: int, device: torch.device | str = "cpu") -> Tensor:
     """H, (B, B) float32 of 1 and -1, not normalised. Raises `ValueError` where `block` is no power of two."""
     key = block, torch.device(device)
     if key not in _MATRICES:
-        if block < 1 or block & (block - 1):
-            raise ValueError(f"a rotation's block is a power of two, not {block}")
-        rows = [[_sign(i & j) for j in range(block)] for i in range(block)]
-        _MATRICES[key] = torch.tensor(rows, dtype=torch.float32, device=device)
+        _MATRICES[key] = torch.tensor(matrix_rows(block), dtype=torch.float32, device=device)
     return _MATRICES[key]
 
 
@@ -62,8 +52,3 @@ def transform(x_ND: Tensor, block: int) -> Tensor:
         return x_ND
     blocks_MB = x_ND.reshape(-1, block)
     return (blocks_MB @ matrix(block, x_ND.device)).view(x_ND.shape)
-
-
-def _sign(bits: int) -> float:
-    """-1 where an odd number of bits is set."""
-    return -1.0 if bits.bit_count() % 2 else 1.0

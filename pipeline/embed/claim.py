@@ -17,6 +17,7 @@ from pipeline.base.errors import EmbedError
 from pipeline.base.living import unfinished
 from pipeline.base.partials import FULL, READ_ONLY
 from pipeline.base.syncing import sync_tree
+from pipeline.embed.patch_form import PatchForm
 from pipeline.embed.token_file import TokenFile
 
 
@@ -53,10 +54,10 @@ class Claim:
                 os.rename(final, partial.with_name("aged"))
             os.replace(partial, final)
 
-    def token_file(self, grid: tuple[int, int], width: int) -> TokenFile:
+    def token_file(self, form: PatchForm) -> TokenFile:
         """Room for the slide's patch tokens beside its files. Raises `EmbedError` where there is none."""
         try:
-            return TokenFile(self._owned.folder, grid, width)
+            return TokenFile(self._owned.folder, form)
         except OSError as error:
             raise written(error, self.finals[-1]) from error
 

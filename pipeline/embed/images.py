@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.base.errors import EmbedError, StudentError
+from pipeline.base.errors import EmbedError
 from pipeline.base.files import write_csv
 from pipeline.base.progress import track
-from pipeline.embed.files import Answers, open_file
+from pipeline.embed.encoders.encoder import Answers
+from pipeline.embed.files import open_file
+from pipeline.embed.patch_form import PatchForm
 from pipeline.slides.images import list_images
 from pipeline.slides.read.reader import detect_vendor
 from pipeline.slides.walk import Walked
@@ -79,17 +81,12 @@ def find_images(paths: Sequence[Path], walked: Walked | None = None) -> list[Ima
 def load_encoder(folder: Path, dense: bool, width: int | None = None) -> Encoder:
     """An exported student, ready to answer; with `width` its embedding of that nested size.
 
-    Raises `StudentError` where the folder does not hold what is asked for.
+    Raises `StudentError` where the folder holds none.
     """
     model = load_student(folder)
     if width is not None:
         return Encoder(load_prefix(folder, model, width))
-    adapter = load_dense(folder, model) if dense else None
-    if dense and adapter is None:
-        what = "the student has no adapter: it was trained without the patch objective"
-        fix = "leave out --dense, or train with student.objective.patch"
-        raise StudentError(what, where=str(folder), fix=fix)
-    return Encoder(model, adapter)
+    return Encoder(model, load_dense(folder, model) if dense else None)
 
 
 @dataclass(frozen=True)
@@ -106,11 +103,12 @@ def embed(
     student: Path,
     out: Path,
     *,
-    dense: bool = False,
+    dense: str | None = None,
     width: int | None = None,
     batch_size: int = 64,
 ) -> Embedded:
-    """Write the answers to all images of `paths` to `out` (.h5, .npz or .parquet), replacing it.
+    """Write the answers to all images of `paths` to `out` (.h5, .npz or .parquet), replacing it; with `dense` (fp16,
+    int8) patch tokens so kept; with `width` the embedding of that nested size.
 
     Images that cannot be read have no row, and are named with the reason in `left_out_file(out)`. Raises `EmbedError`
     for a path or suffix and where no image at all can be read, `StudentError` for a student that cannot be used; `out`
@@ -121,7 +119,8 @@ def embed(
         raise EmbedError("nested sizes are without patch tokens", where="--width", fix=fix)
     walked = Walked()
     images = find_images(paths, walked)
-    encoder = load_encoder(student, dense, width)
+    encoder = load_encoder(student, dense is not None, width)
+    form = None if dense is None else PatchForm.of_student(student, encoder.width, dense)
     lost: dict[int, EmbedError] = {}
 
     def read(i: int) -> NDArray[np.uint8]:
@@ -133,14 +132,14 @@ def embed(
 
     done = 0
     with (
-        open_file(out, len(images), encoder.width, encoder.grid) as write,
+        open_file(out, len(images), encoder.width, form) as write,
         track("embed", len(images), "images") as advance,
     ):
         for image_NHWC in batches(read, len(images), batch_size):
             here = [i for i in range(done, done + len(image_NHWC)) if i not in lost]
             if here:
                 names = [(images[i].source, images[i].row) for i in here]
-                write(names, _answers(encoder, image_NHWC[[i - done for i in here]]))
+                write(names, _answers(encoder, form, image_NHWC[[i - done for i in here]]))
             done += len(image_NHWC)
             advance(len(image_NHWC))
         if len(lost) == len(images):
@@ -159,10 +158,10 @@ def left_out_file(out: Path) -> Path:
     return out.with_name(f"{out.stem}.left_out.csv")
 
 
-def _answers(encoder: Encoder, image_NHWC: NDArray[np.uint8]) -> Answers:
-    """Patch tokens, where they are asked for, in half the bytes."""
+def _answers(encoder: Encoder, form: PatchForm | None, image_NHWC: NDArray[np.uint8]) -> Answers:
+    """With patch tokens where they have a form."""
     image_NCHW = encoder.normalise(image_NHWC)
-    if encoder.grid is None:
-        return encoder.embed(image_NCHW), None
+    if form is None:
+        return Answers(encoder.embed(image_NCHW))
     embedding_ND, patch_NTD = encoder.embed_dense(image_NCHW)
-    return embedding_ND, patch_NTD.astype(np.float16)
+    return Answers(embedding_ND, form.encode(patch_NTD))

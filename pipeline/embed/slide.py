@@ -58,7 +58,7 @@ class Slide:
         self._kept_N, self._sharpest = np.ones(self.n, bool), 0.0
         self._lost: Counter[str] = Counter()
         self._left = self.n
-        self._tokens = None if encoder.grid is None else claim.token_file(encoder.grid, encoder.width)
+        self._tokens = None if encoder.patch is None else claim.token_file(encoder.patch)
         self.error: SlideRefused | None = None
 
     def read(self, readers: int = 1) -> SlideReader:
@@ -95,9 +95,9 @@ class Slide:
     def answer(self, rows: Sequence[int], answers: Answers) -> None:
         """What the encoder says to those rows. Raises `EmbedError` where the disk has no room for patch tokens."""
         self._embedding_ND[rows] = answers.embedding_ND
-        if self._tokens is not None and answers.patch_NTD is not None:
+        if self._tokens is not None:
             try:
-                self._tokens.put(rows, answers.patch_NTD)
+                self._tokens.put(rows, answers.patch)
             except OSError as error:
                 raise written(error, self.claim.finals[-1]) from error
         with self._lock:

@@ -19,20 +19,14 @@ from pipeline.embed.encoders.encoder import Encoder, Facts
 from pipeline.embed.formats import FORMATS
 from pipeline.embed.job import Job, Outcome
 from pipeline.embed.meter import metered
+from pipeline.embed.patch_form import PatchForm
 from pipeline.embed.stamps import Settings
 from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
 from pipeline.params.tokens import TokensParams
-from pipeline.student.shipped import (
-    ADAPTER_WEIGHTS_FILE,
-    Shipped,
-    adapter_folder,
-    dense_grid,
-    nested_digest,
-    require_size,
-)
+from pipeline.student.shipped import ADAPTER_WEIGHTS_FILE, Shipped, adapter_folder, nested_digest, require_size
 
 
 class EmbedParams(SiteParams):
@@ -45,8 +39,8 @@ class EmbedParams(SiteParams):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the command line asks for; `teacher` in place of the student; `dense`: patch tokens too; `width`: a nested
-    size in place of the full embedding; `threads` None is one a core."""
+    """What the command line asks for; `teacher` in place of the student; `dense`: patch tokens too, kept as fp16 or
+    int8; `width`: a nested size in place of the full embedding; `threads` None is one a core."""
 
     out: Path
     form: str = "trident"
@@ -54,7 +48,7 @@ class Wanted:
     teacher: str | None = None
     coords: Path | None = None
     stands_for: str | None = None
-    dense: bool = False
+    dense: str | None = None
     width: int | None = None
     engine: str = "auto"
     device: str | None = None
@@ -127,7 +121,7 @@ def _encoder(wanted: Wanted, params: EmbedParams, threads: int) -> tuple[Facts, 
         digest=shipped.digest,
         width=width or shipped.width,
         input_px=shipped.input_px,
-        grid=dense_grid(wanted.student) if wanted.dense else None,
+        patch=PatchForm.of_student(wanted.student, shipped.width, wanted.dense) if wanted.dense else None,
         adapter=file_sha256(weights)[:32] if wanted.dense else None,
         nested=None if width is None else nested_digest(wanted.student),
     )

@@ -24,6 +24,7 @@ from pipeline.base.store import recipe_key
 from pipeline.base.types import Json, Recipe
 from pipeline.embed.asked import Asked
 from pipeline.embed.encoders.encoder import Facts
+from pipeline.embed.patch_form import FP16
 from pipeline.params.tiles import TilesParams
 from pipeline.slides.identity import beside_identity
 from pipeline.tiles.stage import tiles_recipe
@@ -59,8 +60,10 @@ def stamp(asked: Asked, encoder: Facts, settings: Settings) -> Recipe:
         "slide_mpp": asked.source.mpp,
         "beside": beside_identity(asked.source.mask, asked.source.coords),
     }
-    if encoder.grid is not None:
-        made_of |= {"grid": list(encoder.grid), "adapter": encoder.adapter}
+    if encoder.patch is not None:
+        made_of |= {"grid": list(encoder.patch.grid), "adapter": encoder.adapter}
+        # What float16 was made of is known by the digests of before there was another layout.
+        made_of |= {} if encoder.patch.layout == FP16 else {"patch": recipe_key(encoder.patch.attributes)}
     if encoder.nested is not None:
         made_of |= {"width": encoder.width, "nested": encoder.nested}
     return {**made_of, "digest": recipe_key(made_of)}

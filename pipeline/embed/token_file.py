@@ -1,9 +1,10 @@
 """Patch tokens of one slide while they come in: on the disk, since 10,000 tiles of 196 x 1024 are 4 GB.
 
 They come in whatever order their tiles are read, and the file that they go to may lack some of the tiles; so they lie
-by the tile's row in a file without a name, which goes with its last user however that ends.
+by the tile's row in a file without a name, which goes with its last user however that ends. A row holds the tile's
+arrays as the form names them, one after the other.
 
-Shapes: N tiles, T = h * w tokens of the grid in row-major order, D channels; float16.
+Shapes: N tiles, T = h * w tokens of the grid in row-major order, D channels.
 """
 
 from __future__ import annotations
@@ -16,31 +17,40 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.types import Array
+from pipeline.embed.patch_form import PatchForm
+
 _PART_NBYTES = 8 << 20
 
 
 class TokenFile:
     """Room for any number of rows, in the folder; `close` gives it back."""
 
-    def __init__(self, folder: Path, grid: tuple[int, int], width: int) -> None:
-        self.grid, self.shape = grid, (grid[0] * grid[1], width)
-        self._row_nbytes = 2 * self.shape[0] * self.shape[1]
+    def __init__(self, folder: Path, form: PatchForm) -> None:
+        self.form = form
+        self._place: dict[str, tuple[int, int]] = {}
+        self._row_nbytes = 0
+        for name, (shape, dtype) in form.arrays.items():
+            nbytes = int(np.prod(shape)) * dtype.itemsize
+            self._place[name] = self._row_nbytes, nbytes
+            self._row_nbytes += nbytes
         path = folder / "patch.raw"
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         path.unlink()
 
-    def put(self, rows: Sequence[int], patch_NTD: NDArray[np.float16]) -> None:
-        """From any thread. Raises OSError where the disk is full."""
-        for row, patch_TD in zip(rows, patch_NTD, strict=True):
-            data, at = memoryview(patch_TD.tobytes()), row * self._row_nbytes
+    def put(self, rows: Sequence[int], arrays: Sequence[Array]) -> None:
+        """From any thread; `arrays` are `PatchForm.encode`'s. Raises OSError where the disk is full."""
+        for i, row in enumerate(rows):
+            data, at = memoryview(b"".join(array[i].tobytes() for array in arrays)), row * self._row_nbytes
             while data:
                 written = os.pwrite(self._handle, data, at)
                 data, at = data[written:], at + written
 
-    def get(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        """(N, T, D) of rows that were put."""
-        data = b"".join(os.pread(self._handle, self._row_nbytes, row * self._row_nbytes) for row in rows.tolist())
-        return np.frombuffer(data, np.float16).reshape(len(rows), *self.shape)
+    def get(self, name: str, rows: NDArray[np.int64]) -> Array:
+        """(N, …) of that array, of rows that were put."""
+        (shape, dtype), (start, nbytes) = self.form.arrays[name], self._place[name]
+        data = b"".join(os.pread(self._handle, nbytes, row * self._row_nbytes + start) for row in rows.tolist())
+        return np.frombuffer(data, dtype).reshape(len(rows), *shape)
 
     def close(self) -> None:
         os.close(self._handle)
@@ -54,20 +64,16 @@ class PatchTokens:
     row_N: NDArray[np.int64]
 
     @property
-    def grid(self) -> tuple[int, int]:
-        return self.file.grid
+    def form(self) -> PatchForm:
+        return self.file.form
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(N, T, D)."""
-        return len(self.row_N), *self.file.shape
+    def part(self, name: str) -> int:
+        """Tiles of a part of that array: some megabytes."""
+        shape, dtype = self.form.arrays[name]
+        return max(1, min(len(self.row_N), _PART_NBYTES // (int(np.prod(shape)) * dtype.itemsize)))
 
-    @property
-    def part(self) -> int:
-        """Tiles of a part: some megabytes."""
-        return max(1, min(len(self.row_N), _PART_NBYTES // (2 * self.file.shape[0] * self.file.shape[1])))
-
-    def parts(self) -> Iterator[NDArray[np.float16]]:
-        """`part` tiles each, the last as many as are left, (part, T, D)."""
-        for start in range(0, len(self.row_N), self.part):
-            yield self.file.get(self.row_N[start : start + self.part])
+    def parts(self, name: str) -> Iterator[Array]:
+        """`part` tiles each of that array, the last as many as are left, (part, …)."""
+        part = self.part(name)
+        for start in range(0, len(self.row_N), part):
+            yield self.file.get(name, self.row_N[start : start + part])

@@ -105,9 +105,9 @@ scanners that were not among the training slides. Not a medical device.
 DENSE = """\
 ## Dense features
 
-`adapter/adapter.safetensors` (arguments in `adapter.json` beside it) turns the student's feature maps into the
-teacher's {grid} grid of patch tokens, in the teacher's space. It needs Histill:
-`histill embed IMAGES --dense --out FILE.h5`.
+`adapter/dense.onnx` answers normalised images (batch, 3, H, W) with `embedding` and `patch`: the teacher's {grid} grid
+of patch tokens, in the teacher's space. In PyTorch, and with Histill alone, `adapter/adapter.safetensors` (arguments in
+`adapter.json` beside it) makes them of the student's feature maps: `histill embed SLIDES --dense --out DIR`.
 """
 
 NESTED = """\

@@ -7,8 +7,8 @@
     adapter/              only with `patch`; out of timm's sight, which fails on two .safetensors from 1.0.16 to 1.0.28
       adapter.safetensors the dense adapter, answering in the teacher's patch-token space
       adapter.json        its arguments
-      dense.onnx          the student with it: `image` in, `embedding` and `patch` (batch, T, D) out; not where an
-                          adapter resizes in a way that ONNX has no operator for
+      dense.onnx          the student with it: `image` in, `embedding` and `patch` (batch, T, D) out
+      space.json          `mu` and `sigma`, (D,) each, by which the teacher's patch tokens were standardised
     nested/               only with `student.nested`
       nested.safetensors  project.weight and .bias, from the student's features to `nested`; heads.K.weight and .bias,
                           from its first K numbers into the teacher's space
@@ -30,10 +30,9 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.base.errors import EngineError, TrainingError, first_line
+from pipeline.base.errors import EngineError, TrainingError
 from pipeline.base.files import open_to, umask, write_atomic, write_json
 from pipeline.base.items import StudentFacts
-from pipeline.base.progress import console
 from pipeline.base.tensors import save_tensors
 from pipeline.base.types import Json
 from pipeline.corpus.targets import Standardiser
@@ -54,6 +53,7 @@ from pipeline.student.shipped import (
     NESTED_FOLDER,
     NESTED_WEIGHTS_FILE,
     ONNX_FILE,
+    SPACE_FILE,
     WEIGHTS_FILE,
     Made,
 )
@@ -149,15 +149,18 @@ def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: dic
         write_nested(folder, distiller.student.backbone, nested, facts.input_px)
     adapter = distiller.adapter
     if adapter is not None and facts.adapter is not None:
-        Standardiser.from_tensors("patch", targets).fold_into(adapter.last)
+        space = Standardiser.from_tensors("patch", targets)
+        space.fold_into(adapter.last)
         (folder / ADAPTER_FOLDER).mkdir()
+        write_json(folder / ADAPTER_FOLDER / SPACE_FILE, {"mu": space.mean_D.tolist(), "sigma": space.scale_D.tolist()})
         save_tensors(folder / ADAPTER_FOLDER / ADAPTER_WEIGHTS_FILE, adapter.state_dict())
         stages = tuple(stage.index for stage in distiller.student.stages)
         name = StudentParams.model_validate(facts.student).adapter
         config = AdapterConfig(adapter=name, arguments=facts.adapter, stages=stages)
         write_json(folder / ADAPTER_FOLDER / ADAPTER_FILE, config.model_dump(mode="json"))
         dense = Dense(distiller.student.backbone, adapter, config).eval()
-        write_dense_onnx(dense, facts.input_px, folder / ADAPTER_FOLDER / DENSE_ONNX_FILE)
+        file = folder / ADAPTER_FOLDER / DENSE_ONNX_FILE
+        write_student_onnx(dense, facts.input_px, file, (EMBEDDING, PATCH))
     write_atomic(folder / CARD_FILE, model_card(facts).encode())
 
 
@@ -171,22 +174,11 @@ def write_nested(folder: Path, backbone: nn.Module, nested: Nested, input_px: in
     write_json(folder / NESTED_FOLDER / NESTED_FILE, told)
 
 
-def write_dense_onnx(dense: Dense, input_px: int, path: Path) -> None:
-    """`teachers.engines.onnx_file` of a student with its adapter; none, and a word, where ONNX cannot hold it."""
+def write_student_onnx(model: nn.Module, input_px: int, path: Path, outputs: Sequence[str] = (EMBEDDING,)) -> None:
+    """`teachers.engines.onnx_file` of the student, or of it with its adapter. Raises `TrainingError` where it cannot be
+    written."""
     try:
-        write_onnx(dense, input_px, path, (EMBEDDING, PATCH))
-    except EngineError as error:
-        path.unlink(missing_ok=True)
-        console.print(
-            f"student: no {path.name}, patch tokens are PyTorch's alone: {first_line(error).partition('. ')[0]}",
-            soft_wrap=True,
-        )
-
-
-def write_student_onnx(student: nn.Module, input_px: int, path: Path, outputs: Sequence[str] = (EMBEDDING,)) -> None:
-    """`teachers.engines.onnx_file` of the student. Raises `TrainingError` where it cannot be written."""
-    try:
-        write_onnx(student, input_px, path, outputs)
+        write_onnx(model, input_px, path, outputs)
     except EngineError as error:
         fix = "choose another student.model (efficientvit_b0 …)"
         raise TrainingError(error.what, where="student.model", fix=fix) from error

@@ -19,6 +19,8 @@ DENSE_ONNX_FILE = "dense.onnx"
 """In the adapter's folder: the student with its adapter, two outputs."""
 NESTED_FOLDER, NESTED_FILE, NESTED_WEIGHTS_FILE = "nested", "nested.json", "nested.safetensors"
 """Of a student with nested sizes: what makes the nested vector of its features, and brings it into the teacher's."""
+SPACE_FILE = "space.json"
+"""In the adapter's folder: mean and deviation of the teacher's patch tokens."""
 MADE = "histill"
 """Of config.json, what the student was made of; timm passes over it."""
 

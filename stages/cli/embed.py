@@ -30,6 +30,13 @@ class Form(StrEnum):
     PARQUET = "parquet"
 
 
+class Patch(StrEnum):
+    """How patch tokens are kept."""
+
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
 class Engine(StrEnum):
     """What runs the network."""
 
@@ -54,6 +61,9 @@ def embed(
         str | None, typer.Option("--as", help="The encoder's name in the files, where a tool looks for one (uni_v1).")
     ] = None,
     dense: Annotated[bool, typer.Option("--dense", help="Patch tokens in the teacher's space as well.")] = False,
+    patch: Annotated[Patch, typer.Option(help="How --dense keeps them; int8 as in the store, half the bytes.")] = (
+        Patch.FP16
+    ),
     width: Annotated[
         int | None, typer.Option(min=1, help="A nested size in place of the full embedding (student.nested).")
     ] = None,
@@ -74,7 +84,8 @@ def embed(
             from pipeline.embed.images import embed as embed_all
 
             paths = [_images_or_tiles(name) for name in what]
-            done = embed_all(paths, student, out, dense=dense, width=width, batch_size=batch_size)
+            dense_as = patch.value if dense else None
+            done = embed_all(paths, student, out, dense=dense_as, width=width, batch_size=batch_size)
             typer.echo(f"{done.n} images embedded in {out}")
             if done.named_in:
                 typer.echo(f"{done.left_out} left out, named in {done.named_in}", err=True)
@@ -89,7 +100,7 @@ def embed(
             teacher=teacher,
             coords=coords,
             stands_for=stands_for,
-            dense=dense,
+            dense=patch.value if dense else None,
             width=width,
             engine=engine.value,
             device=device,

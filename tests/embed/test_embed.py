@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import scipy.linalg
 import tifffile
 import timm
 import torch
@@ -52,7 +54,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
             return found | {"source": found["source"].astype(str)}
     table = pq.read_table(path)
     columns = {name: table[name].to_numpy() for name in table.column_names}
-    for name, shape in (("embedding", (WIDTH,)), ("patch", (T, WIDTH))):
+    for name, shape in (("embedding", (WIDTH,)), ("patch", (T, WIDTH)), ("scale", (T,))):
         if name in columns:
             columns[name] = np.stack(columns[name]).reshape(-1, *shape)
     return columns
@@ -73,8 +75,8 @@ def test_tiles_are_answered_as_timm_alone_answers_them(student: Path, slide: Pat
 
 @pytest.mark.parametrize("suffix", [".h5", ".npz", ".parquet"])
 def test_every_format_holds_the_same(student: Path, slide: Path, tmp_path: Path, suffix: str) -> None:
-    embed([slide], student, tmp_path / "reference.npz", dense=True)
-    embed([slide], student, tmp_path / f"out{suffix}", dense=True, batch_size=2)
+    embed([slide], student, tmp_path / "reference.npz", dense="fp16")
+    embed([slide], student, tmp_path / f"out{suffix}", dense="fp16", batch_size=2)
     found, expected = read(tmp_path / f"out{suffix}"), read(tmp_path / "reference.npz")
     assert found["patch"].shape == (5, T, WIDTH) and found["patch"].dtype == np.float16
     for name in ("source", "row"):
@@ -83,8 +85,35 @@ def test_every_format_holds_the_same(student: Path, slide: Path, tmp_path: Path,
         np.testing.assert_allclose(found[name], expected[name], atol=2e-2, rtol=2e-3)
 
 
+@pytest.mark.parametrize("suffix", [".h5", ".npz", ".parquet"])
+def test_int8_holds_what_float16_does_in_every_format(student: Path, slide: Path, tmp_path: Path, suffix: str) -> None:
+    embed([slide], student, tmp_path / "fp16.npz", dense="fp16")
+    embed([slide], student, tmp_path / f"out{suffix}", dense="int8", batch_size=2)
+    found, told = read(tmp_path / f"out{suffix}"), space_of(tmp_path / f"out{suffix}")
+    block, mu_D, sigma_D = int(told["rotation_block"]), np.array(told["mu"]), np.array(told["sigma"])
+    assert found["patch"].dtype == np.int8 and found["scale"].dtype == np.float16 and tuple(told["grid"]) == GRID
+    signs_B = np.array([(-1) ** (i & (i >> 1)).bit_count() for i in range(block)])
+    z_NTD = (found["patch"].reshape(5, T, -1, block) @ scipy.linalg.hadamard(block) * signs_B / block**0.5).reshape(
+        5, T, WIDTH
+    ) * found["scale"].astype(np.float32)[..., None]
+    wanted = (read(tmp_path / "fp16.npz")["patch"].astype(np.float32) - mu_D) / sigma_D
+    assert np.linalg.norm(z_NTD - wanted) < 0.02 * np.linalg.norm(wanted)
+
+
+def space_of(path: Path) -> dict[str, Any]:
+    """What it takes to read `patch`."""
+    if path.suffix == ".h5":
+        with h5py.File(path) as file:
+            return dict(file["patch"].attrs)
+    if path.suffix == ".npz":
+        return dict(np.load(path))
+    return {
+        name.decode(): json.loads(value) for name, value in pq.read_schema(path).metadata.items() if name[:2] != b"AR"
+    }
+
+
 def test_dense_answers_are_in_the_teachers_own_space(student: Path, slide: Path, tmp_path: Path) -> None:
-    embed([slide], student, tmp_path / "out.npz", dense=True)
+    embed([slide], student, tmp_path / "out.npz", dense="fp16")
     _, distiller, targets = load_run(student.parent / "run")
     image_NHWC = torch.from_numpy(np.stack([TileReader(slide).image(row, TILE_PX) for row in range(5)]))
     with torch.no_grad():
@@ -136,13 +165,13 @@ def test_damaged_images_have_no_row_and_are_named_beside_the_file(student: Path,
     folder.mkdir()
     for name in "abcde":
         Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(folder / f"{name}.jpg")
-    embed([folder], student, out, dense=True, batch_size=2)
+    embed([folder], student, out, dense="fp16", batch_size=2)
     before = read(out)
     assert not left_out_file(out).exists()
     (folder / "b.jpg").write_bytes((folder / "b.jpg").read_bytes()[:200])
     (folder / "e.jpg").write_bytes(b"")
     Image.new("RGB", (9, 9)).save(folder / "f.gif")
-    done, found = embed([folder], student, out, dense=True, batch_size=2), read(out)
+    done, found = embed([folder], student, out, dense="fp16", batch_size=2), read(out)
     assert done == Embedded(3, 3, tmp_path / "out.left_out.csv")
     assert [Path(source).stem for source in found["source"]] == ["a", "c", "d"]
     for name in ("embedding", "patch"):

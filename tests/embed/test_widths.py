@@ -88,6 +88,6 @@ def test_what_cannot_be_had_is_refused_with_what_can(here: Path, slide: Path, st
         made(slide, student, here / "out", width=12)
     with pytest.raises(StudentError, match=r"trained without student\.nested"):
         made(slide, shipped, here / "out", width=8)
-    for other in ({"dense": True}, {"teacher": "uni"}):
+    for other in ({"dense": "fp16"}, {"teacher": "uni"}):
         with pytest.raises(EmbedError, match=f"not with --{next(iter(other))}"):
             made(slide, student, here / "out", width=8, **other)

@@ -15,7 +15,7 @@ from bench.kernels import agreement
 from kernels.dequantise import kernel as dequantise_kernel
 from kernels.epilogue import kernel as epilogue_kernel
 from kernels.epilogue import reference
-from kernels.hadamard.reference import block_of
+from kernels.hadamard.blocks import block_of
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPS = 1e-6

@@ -11,7 +11,7 @@ from hypothesis import given
 from kernels.dequantise import dequantise
 from kernels.epilogue import Norm, epilogue, fold, quantise, standardise
 from kernels.epilogue.reference import LEVELS, SCALE_MAX, to_int8
-from kernels.hadamard.reference import block_of
+from kernels.hadamard.blocks import block_of
 
 z_tokens = npst.arrays(
     np.float32,

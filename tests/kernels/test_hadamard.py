@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from made.training import in_float64
 
 from kernels.hadamard import reference
-from kernels.hadamard.reference import MAX_BLOCK, block_of, matrix, signs, signs_over, transform
+from kernels.hadamard.blocks import MAX_BLOCK, block_of
+from kernels.hadamard.reference import matrix, signs, signs_over, transform
 
 BLOCKS = [1, 2, 8, 16, 64]
 

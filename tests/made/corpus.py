@@ -10,7 +10,7 @@ import torch
 from made.items import tiles_item, tokens_item
 
 from kernels.epilogue import fold, quantise
-from kernels.hadamard.reference import block_of
+from kernels.hadamard.blocks import block_of
 from pipeline.base.arrays import ArrayWriter, balanced_rows
 from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store, recipe_key

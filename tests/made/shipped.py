@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pipeline.base.items import AdapterArguments
-from pipeline.student.adapters import AttentionAdapter
-from pipeline.student.export import write_dense_onnx, write_nested
+from pipeline.student.adapters import ADAPTERS
+from pipeline.student.export import write_nested, write_student_onnx
 from pipeline.student.exported import AdapterConfig, Dense, load_student
 from pipeline.student.nested import drawn
-from pipeline.teachers.engines.onnx_file import write_onnx
+from pipeline.teachers.engines.onnx_file import EMBEDDING, PATCH, write_onnx
 
 WIDTH = 24
 SIDE = 1024
@@ -38,19 +39,23 @@ def ship(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def ship_adapter(folder: Path, grid: tuple[int, int], seed: int = 0) -> None:
-    """With an adapter of random weights and its ONNX file."""
+def ship_adapter(folder: Path, grid: tuple[int, int], kind: str = "attention") -> None:
+    """With an adapter of random weights, what is said of its space, and its ONNX file."""
     backbone = load_student(folder)
     _, maps = backbone.forward_intermediates(torch.zeros(1, 3, SIDE_PX, SIDE_PX), output_fmt="NCHW")
     channels, grids = (tuple(map_.shape[1] for map_ in maps[-2:]), tuple(tuple(map_.shape[2:]) for map_ in maps[-2:]))
-    torch.manual_seed(seed)
-    adapter = AttentionAdapter(channels, grids, grid, WIDTH)
+    torch.manual_seed(0)
+    adapter = ADAPTERS[kind](channels, grids, grid, WIDTH)
     arguments = AdapterArguments(channels=channels, grids=grids, grid=grid, width=WIDTH)
-    config = AdapterConfig(adapter="attention", arguments=arguments, stages=(len(maps) - 2, len(maps) - 1))
+    config = AdapterConfig(adapter=kind, arguments=arguments, stages=(len(maps) - 2, len(maps) - 1))
     (folder / "adapter").mkdir()
     save_file(adapter.state_dict(), folder / "adapter" / "adapter.safetensors")
     (folder / "adapter" / "adapter.json").write_text(config.model_dump_json())
-    write_dense_onnx(Dense(backbone, adapter, config).eval(), SIDE_PX, folder / "adapter" / "dense.onnx")
+    rng = np.random.default_rng(0)
+    space = {"mu": rng.normal(size=WIDTH).tolist(), "sigma": rng.uniform(0.2, 2, WIDTH).tolist()}
+    (folder / "adapter" / "space.json").write_text(json.dumps(space))
+    dense = Dense(backbone, adapter, config).eval()
+    write_student_onnx(dense, SIDE_PX, folder / "adapter" / "dense.onnx", (EMBEDDING, PATCH))
 
 
 def ship_nested(folder: Path, sizes: tuple[int, ...], seed: int = 0) -> None:

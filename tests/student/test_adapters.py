@@ -8,7 +8,7 @@ from torch import Tensor
 from pipeline.corpus.targets import Standardiser
 from pipeline.params.student import StudentParams
 from pipeline.student.adapters import ADAPTERS, Adapter, BilinearAdapter, FuseAdapter, PoolAdapter
-from pipeline.student.adapters.adapter import resize, tokens
+from pipeline.student.adapters.adapter import Regrid, Resample, average, bilinear, tokens
 
 CASES = [
     pytest.param([64, 128], [(14, 14), (7, 7)], (14, 14), 1024, id="vit-l/16 at 224 px"),
@@ -78,8 +78,20 @@ def test_a_folded_adapter_answers_in_the_teachers_space(name: str, grid: Shape) 
 
 def test_a_ramp_stays_a_ramp_when_resized() -> None:
     ramp_1L1 = torch.arange(4.0).repeat(4)[None, :, None]
-    fine_HW = resize(ramp_1L1, (4, 4), (8, 8)).reshape(8, 8)
+    fine_HW = Regrid(bilinear, (4, 4), (8, 8))(ramp_1L1).reshape(8, 8)
     torch.testing.assert_close(fine_HW[3, 1:7], torch.arange(6) / 2 + 0.25)
+
+
+@pytest.mark.parametrize("resample", [bilinear, average])
+@pytest.mark.parametrize(("own", "grid"), [((14, 14), (7, 7)), ((7, 9), (5, 4)), ((3, 5), (2, 8)), ((4, 6), (9, 13))])
+def test_the_product_that_onnx_has_is_the_resampling(
+    resample: Resample, own: Shape, grid: Shape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regrid, tokens_NLC = Regrid(resample, own, grid), tokens(maps_of([6], [own])[0])
+    expected_NTC = regrid(tokens_NLC)
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    assert regrid(tokens_NLC).shape == (2, grid[0] * grid[1], 6)
+    torch.testing.assert_close(regrid(tokens_NLC), expected_NTC, atol=1e-6, rtol=1e-5)
 
 
 def test_tokens_are_row_major() -> None:

@@ -69,10 +69,15 @@ def test_the_models_own_transform_takes_a_tile_as_it_was_trained(exported: tuple
     assert (config["crop_pct"], config["interpolation"]) == (1.0, "bicubic")
 
 
+SPACE = (("mu", "mean"), ("sigma", "scale"))
+
+
 def test_the_adapter_answers_in_the_patch_tokens_space(exported: tuple[Path, Path]) -> None:
     out, item = exported
     _, distiller, targets = load_run(item)
     described = json.loads((out / "adapter" / "adapter.json").read_text())
+    space = json.loads((out / "adapter" / "space.json").read_text())
+    assert all(np.array_equal(np.float32(space[ours]), targets[f"patch_{theirs}"]) for ours, theirs in SPACE)
     adapter = ADAPTERS[described["adapter"]](**described["arguments"])
     adapter.load_state_dict(load_file(out / "adapter" / "adapter.safetensors"))
     with torch.no_grad():

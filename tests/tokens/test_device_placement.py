@@ -13,7 +13,8 @@ from device_stand_in import standing_in
 from made.tiles import SIDE_PX, tiles_json
 
 from kernels import available
-from kernels.hadamard.reference import block_of, transform
+from kernels.hadamard.blocks import block_of
+from kernels.hadamard.reference import transform
 from pipeline.params.tokens import AugmentParams
 from pipeline.teachers.engines import Eager
 from pipeline.teachers.preparation import Preparation

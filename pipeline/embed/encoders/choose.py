@@ -148,7 +148,7 @@ def _kept(place: Path) -> dict[str, Json]:
 
 def _path(shipped: Shipped, facts: Facts) -> Path:
     """Where the student's ONNX file is, that of its adapter where patch tokens are asked for."""
-    return shipped.folder / ONNX_FILE if facts.grid is None else adapter_folder(shipped.folder) / DENSE_ONNX_FILE
+    return shipped.folder / ONNX_FILE if facts.patch is None else adapter_folder(shipped.folder) / DENSE_ONNX_FILE
 
 
 def _file(shipped: Shipped, facts: Facts) -> Path:

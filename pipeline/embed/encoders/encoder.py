@@ -8,14 +8,17 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.types import Array
+from pipeline.embed.patch_form import PatchForm
+
 
 @dataclass(frozen=True)
 class Facts:
     """What an encoder's answers depend on, known before it is loaded.
 
     `name` is what it is called in files, `digest` tells its weights; images are `input_px` a side, of tiles resized by
-    Pillow's filter of the name `resample`. With patch tokens `grid` is theirs, (h, w), and `adapter` tells the weights
-    of what answers them. Where `width` is a nested size, `nested` tells the weights of what makes it.
+    Pillow's filter of the name `resample`. With patch tokens `patch` says how they are kept, and `adapter` tells
+    the weights of what answers them. Where `width` is a nested size, `nested` tells the weights of what makes it.
     """
 
     name: str
@@ -23,16 +26,16 @@ class Facts:
     width: int
     input_px: int
     resample: str = "bicubic"
-    grid: tuple[int, int] | None = None
+    patch: PatchForm | None = None
     adapter: str | None = None
     nested: str | None = None
 
 
 class Answers(NamedTuple):
-    """Of N images: (N, D), and (N, T, D) patch tokens, T = h * w in row-major order, where they are asked for."""
+    """Of N images: (N, D), and the arrays of their patch tokens (patch_form.py), where they are asked for."""
 
     embedding_ND: NDArray[np.float32]
-    patch_NTD: NDArray[np.float16] | None = None
+    patch: tuple[Array, ...] = ()
 
 
 class Encoder(Protocol):

@@ -77,7 +77,7 @@ class OpenVino:
         if n < BATCH:
             image_NHWC = np.concatenate([image_NHWC, np.zeros((BATCH - n, *image_NHWC.shape[1:]), np.uint8)])
         self._own.request.infer({0: np.ascontiguousarray(image_NHWC)}, share_inputs=True)
-        return _answers(self.facts, [self._own.request.get_tensor(output).data[:n] for output in self._outputs])
+        return _answers([self._own.request.get_tensor(output).data[:n] for output in self._outputs], self.facts)
 
 
 class OnnxRuntime:
@@ -103,20 +103,20 @@ class OnnxRuntime:
         for channel in range(3):
             np.multiply(image_NHWC[..., channel], self._scale_C[channel], out=image_NCHW[:, channel])
             image_NCHW[:, channel] += self._shift_C[channel]
-        return _answers(self.facts, self._session.run(_outputs(self.facts), {self._input: image_NCHW}))
+        return _answers(self._session.run(_outputs(self.facts), {self._input: image_NCHW}), self.facts)
 
 
 def _outputs(facts: Facts) -> list[str]:
     """Of the file's outputs those that are asked for."""
     if facts.nested is not None:
         return ["nested"]
-    return ["embedding"] if facts.grid is None else ["embedding", "patch"]
+    return ["embedding"] if facts.patch is None else ["embedding", "patch"]
 
 
-def _answers(facts: Facts, outputs: Sequence[NDArray[np.float32]]) -> Answers:
+def _answers(outputs: Sequence[NDArray[np.float32]], facts: Facts) -> Answers:
     """Copies of what an engine answered, in the order of `_outputs`."""
     embedding_ND = np.array(outputs[0][:, : facts.width])
-    return Answers(embedding_ND, *(patch_NTD.astype(np.float16) for patch_NTD in outputs[1:]))
+    return Answers(embedding_ND, () if facts.patch is None else facts.patch.encode(outputs[1]))
 
 
 FILE_ENGINES: dict[str, Callable[[Shipped, Facts, Path, int], Encoder]] = {

@@ -63,7 +63,8 @@ class DenseModule:
     engine = "eager"
 
     def __init__(self, facts: Facts, encoder: ExportedEncoder) -> None:
-        self.facts, self._encoder = facts, encoder
+        assert facts.patch is not None
+        self.facts, self._form, self._encoder = facts, facts.patch, encoder
         on_gpu = encoder.device.type == "cuda"
         self.batch_size = GPU_BATCH // 4 if on_gpu else CPU_BATCH
         self._one_at_a_time = threading.Lock() if on_gpu else contextlib.nullcontext()
@@ -72,13 +73,13 @@ class DenseModule:
         """The answers to at most `batch_size` images (N, H, W, 3)."""
         with self._one_at_a_time:
             embedding_ND, patch_NTD = self._encoder.embed_dense(self._encoder.normalise(image_NHWC))
-        return Answers(embedding_ND, patch_NTD.astype(np.float16))
+        return Answers(embedding_ND, self._form.encode(patch_NTD))
 
 
 def load_module(shipped: Shipped, facts: Facts, engine: str, device: torch.device) -> Module | DenseModule:
     """An exported student in an engine of torch's, in float32; patch tokens in eager alone. Raises `EngineError`."""
     _share(device)
-    if facts.grid is not None:
+    if facts.patch is not None:
         if engine != "eager":
             fix = "--engine eager, onnxruntime or openvino"
             raise EngineError("patch tokens are not answered by it", where=engine, fix=fix)

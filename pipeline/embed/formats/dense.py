@@ -1,14 +1,12 @@
-"""Patch tokens in an HDF5 file whose readers take what they know by name and leave the rest.
-
-patch  float16 (N, T, D), T = h * w in row-major order; attribute grid (h, w)
-"""
+"""Patch tokens in an HDF5 file whose readers take what they know by name and leave the rest: `patch`, of int8 `scale`
+beside it, as patch_form.py has them."""
 
 from __future__ import annotations
 
 import h5py
-import numpy as np
 
 from pipeline.embed.features import Features
+from pipeline.embed.patch_form import PATCH
 
 
 def write_patch(file: h5py.File, features: Features) -> None:
@@ -16,9 +14,9 @@ def write_patch(file: h5py.File, features: Features) -> None:
     tokens = features.patch
     if tokens is None:
         return
-    patch = file.create_dataset("patch", tokens.shape, np.float16, chunks=(tokens.part, *tokens.shape[1:]))
-    patch.attrs["grid"] = tokens.grid
-    start = 0
-    for part_NTD in tokens.parts():
-        patch[start : start + len(part_NTD)] = part_NTD
-        start += len(part_NTD)
+    for name, (shape, dtype) in tokens.form.arrays.items():
+        n, part = len(tokens.row_N), tokens.part(name)
+        array = file.create_dataset(name, (n, *shape), dtype, chunks=(part, *shape))
+        for start, values in zip(range(0, n, part), tokens.parts(name), strict=True):
+            array[start : start + part] = values
+    file[PATCH].attrs.update(tokens.form.attributes)

@@ -3,7 +3,7 @@
 features  float32 (tile, channel)
 x, y      int64 (tile), top left corners in level-0 pixels: coordinates
 tissue    float32 (tile), share of the tile that is tissue: a coordinate
-patch     float16 (tile, token, channel), where patch tokens are asked for; its attribute grid is (h, w), row-major
+patch     (tile, token, channel), where patch tokens are asked for; of int8 scale (tile, token) too: patch_form.py
 of the group: scale and size of tiles and slide, the encoder, the stamp
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 from pipeline.embed.features import Features
 from pipeline.embed.formats.place import Place
 from pipeline.embed.formats.zarr_store import ZarrStore
+from pipeline.embed.patch_form import PATCH
 from pipeline.embed.stamps import KEY
 
 
@@ -33,7 +34,10 @@ def write(features: Features, partials: Sequence[Path], finals: Sequence[Path]) 
         store.array(name, features.corner_N2[:, axis], unit, names=("tile",))
     store.array("tissue", features.tissue_N, {"long_name": "share of the tile that is tissue"}, names=("tile",))
     if features.patch is not None:
-        tokens, told = features.patch, {"grid": list(features.patch.grid)}
-        names = ("tile", "token", "channel")
-        store.parts("patch", tokens.parts(), (tokens.shape, "float16", tokens.part), told, names=names)
+        tokens = features.patch
+        for array, (shape, dtype) in tokens.form.arrays.items():
+            of = (len(features), *shape), str(dtype), tokens.part(array)
+            told = tokens.form.attributes if array == PATCH else {}
+            names = ("tile", "token", "channel")[: 1 + len(shape)]
+            store.parts(array, tokens.parts(array), of, told, names=names)
     store.close()

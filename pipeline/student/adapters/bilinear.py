@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from pipeline.student.adapters.adapter import Adapter, resize, tokens
+from pipeline.student.adapters.adapter import Adapter, Regrid, bilinear, tokens
 
 
 class BilinearAdapter(Adapter):
@@ -24,11 +24,12 @@ class BilinearAdapter(Adapter):
         self, channels: Sequence[int], grids: Sequence[Sequence[int]], grid: Sequence[int], width: int
     ) -> None:
         super().__init__()
-        self.own, self.grid = tuple(grids[-1]), tuple(grid)
         self.leave = nn.Linear(channels[-1], width)
+        self.regrid = Regrid(bilinear, grids[-1], grid)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        return resize(self.leave(tokens(maps[-1])), self.own, self.grid)
+        patch_NTD: Tensor = self.regrid(self.leave(tokens(maps[-1])))
+        return patch_NTD
 
     @property
     def last(self) -> nn.Linear:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.student.adapters.adapter import Adapter, resize, tokens
+from pipeline.student.adapters.adapter import Adapter, Regrid, bilinear, tokens
 
 
 class FuseAdapter(Adapter):
@@ -32,15 +32,15 @@ class FuseAdapter(Adapter):
         dim: int = 128,
     ) -> None:
         super().__init__()
-        self.grids, self.grid = [tuple(own) for own in grids], tuple(grid)
         self.enter = nn.ModuleList(nn.Linear(c, dim) for c in channels)
+        self.regrid = nn.ModuleList(Regrid(bilinear, own, grid) for own in grids)
         self.norm = nn.LayerNorm(dim)
         self.leave = nn.Linear(dim, width)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         parts_NTd = [
-            resize(enter(tokens(map_NCHW)), own, self.grid)
-            for map_NCHW, enter, own in zip(maps, self.enter, self.grids, strict=True)
+            regrid(enter(tokens(map_NCHW)))
+            for map_NCHW, enter, regrid in zip(maps, self.enter, self.regrid, strict=True)
         ]
         sum_NTd = torch.stack(parts_NTd).sum(0)
         patch_NTD: Tensor = self.leave(self.norm(F.gelu(sum_NTd)))

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.student.adapters.adapter import Adapter, tokens
+from pipeline.student.adapters.adapter import Adapter, Regrid, average, tokens
 
 
 class PoolAdapter(Adapter):
@@ -25,12 +24,11 @@ class PoolAdapter(Adapter):
         self, channels: Sequence[int], grids: Sequence[Sequence[int]], grid: Sequence[int], width: int
     ) -> None:
         super().__init__()
-        self.own, self.grid = tuple(grids[0]), (grid[0], grid[1])
+        self.regrid = Regrid(average, grids[0], grid)
         self.leave = nn.Linear(channels[0], width)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        map_NCHW = maps[0] if self.own == self.grid else F.adaptive_avg_pool2d(maps[0], self.grid)
-        patch_NTD: Tensor = self.leave(tokens(map_NCHW))
+        patch_NTD: Tensor = self.leave(self.regrid(tokens(maps[0])))
         return patch_NTD
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from pydantic import BaseModel
 
-from kernels.hadamard.reference import block_of
+from kernels.hadamard.blocks import block_of
 from pipeline.base.arrays import ArrayForm, GroupWriter, balanced_rows
 from pipeline.base.types import Array, Json
 from pipeline.teachers.statistics import Calibration
