@@ -71,12 +71,15 @@ def unmeasurable(train_labels: Sequence[str], held_labels: Sequence[str]) -> Not
 
 
 def linear_head(
-    feature_ND: Floats, labels: Sequence[str] | NDArray[np.str_] | NDArray[np.integer]
+    feature_ND: Floats, labels: Sequence[str] | NDArray[np.str_] | NDArray[np.integer], width: int | None = None
 ) -> LogisticRegression:
-    """The logistic regression of the protocol, fitted on standardised features; see logistic.py for where it starts."""
-    n, width = feature_ND.shape
+    """The logistic regression of the protocol, fitted on standardised features; see logistic.py for where it starts.
+
+    `width` is the D of the penalty where the features are k < D numbers made of D: they are held down no more.
+    """
+    n = len(feature_ND)
     classes, class_N = np.unique(np.asarray(labels), return_inverse=True)
-    penalty = 100 / (width * len(classes))
+    penalty = 100 / ((width or feature_ND.shape[1]) * len(classes))
     coef_KD, intercept_K = near_optimum(feature_ND, class_N, len(classes), penalty)
     if len(classes) == 2:
         # scikit-learn has one logit for two classes, w = W1 - W0. At the optimum W1 = -W0, so |W|^2 = |w|^2 / 2.
