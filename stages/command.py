@@ -133,7 +133,10 @@ def bucket_of(params: SiteParams) -> Bucket | None:
     Raises `ParamsError` for a URL that holds a secret or that no library here can open.
     """
     url = os.environ.get("HISTILL_STORE_REMOTE") or params.store.remote
-    return None if url in (None, "", "none") else Bucket.at(url)
+    if url in (None, "", "none"):
+        return None
+    streams = params.store.remote_read == "stream"
+    return Bucket.at(url, int(params.store.stream_cache_gb * 1e9) if streams else None)
 
 
 def show_refusals(manifest: Outline, told: Collection[Refusal] = ()) -> None:

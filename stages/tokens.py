@@ -1,6 +1,7 @@
-"""Stage `tokens`: the teacher answers every tile once; its CLS and patch tokens are kept.
+"""Stage `tokens`: each teacher answers every tile once; its CLS and patch tokens are kept.
 
-Where the slide table names features that another tool has computed, they are taken instead, as CLS tokens.
+Where the slide table names features that another tool has computed, they are taken instead, as CLS tokens of the first
+teacher.
 
 In:  artifacts/tiles.json, the tiles in the store, params `tokens`; the slide table, where it names features.
 Out: artifacts/tokens.json; in the store, per slide: Zarr arrays `cls`, `patch`, `scale`.
@@ -21,6 +22,7 @@ from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tokens import TokensParams
 from pipeline.slides.sources import sources
+from pipeline.tokens.several import together
 from pipeline.tokens.stage import make_tokens
 from stages.command import Debug, execute, load
 
@@ -34,18 +36,23 @@ class Params(SiteParams):
 
 @clusters_end()
 def run(params: Params, store: Store) -> TokensManifest:
-    """Run the teacher over the tiles whose tokens the store does not have yet."""
+    """Run each teacher over the tiles whose tokens the store does not have yet."""
     tiles = load(TilesManifest)
     store.require(tiles)
+    first, *further = params.tokens.each
     if any(item.features for item in tiles.items):
         here = sources(Path(params.slides.table), store, params.slides)
         paths = {slide_id: source.features for slide_id, source in here.items() if source.features is not None}
-        return take_features(tiles, paths, params.tokens, store, params.slides.demo_px)
-    return make_tokens(tiles, params.tokens, store, params.slides.demo_px, params.cluster)
+        made = take_features(tiles, paths, first, store, params.slides.demo_px)
+        # Imported answers have one view, and a tile has as many of every teacher.
+        further = [one.one_view for one in further]
+    else:
+        made = make_tokens(tiles, first, store, params.slides.demo_px, params.cluster)
+    return together(made, [make_tokens(tiles, one, store, params.slides.demo_px, params.cluster) for one in further])
 
 
 def main(debug: Debug = False) -> None:
-    """The teacher answers every tile once; its CLS and patch tokens are kept."""
+    """Each teacher answers every tile once; its CLS and patch tokens are kept."""
     execute("tokens", Params, run, debug)
 
 

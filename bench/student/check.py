@@ -45,7 +45,7 @@ def batches_differ(made: Training, steps: int) -> int:
 def loss_and_gradient(made: Training, model: Any, raw: Distiller, batch: Batch) -> tuple[float, Tensor]:
     """The total loss, and all gradients as one float32 vector."""
     raw.zero_grad()
-    loss = made.terms.total(made.terms(batch, *model(batch.image_NHWC)))
+    loss = made.losses.total(made.losses(batch, model(batch.image_NHWC)))
     loss.backward()  # type: ignore[no-untyped-call]
     parts = [p.grad.detach().float().flatten() for p in raw.parameters() if p.grad is not None]
     raw.zero_grad()

@@ -50,8 +50,8 @@ from pipeline.corpus.targets import cls_standardiser
 from pipeline.params.student import StudentParams
 from pipeline.student.device import make_accelerator
 from pipeline.student.loop import Training
+from pipeline.student.losses import Losses
 from pipeline.student.model import build
-from pipeline.student.terms import Terms
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.item.writer import OFFSETS_ARRAY
 
@@ -74,8 +74,8 @@ def training(corpus: Corpus, params: StudentParams, folder: Path) -> Training:
     adapter = params.adapter if params.objective.patch > 0 else None
     settings: dict[str, Any] = {"model": params.model, "width": corpus.width, "grid": corpus.grid, "seed": 0}
     distiller, _ = build(input_px=TILE_PX, adapter=adapter, **settings)
-    terms = Terms(params.objective, corpus, cls_standardiser(corpus), accelerator.device)
-    return Training(distiller, corpus, params, terms=terms, folder=folder, accelerator=accelerator)
+    losses = Losses(params, corpus, [cls_standardiser(one) for one in corpus.each], accelerator.device)
+    return Training(distiller, corpus, params, losses=losses, folder=folder, accelerator=accelerator)
 
 
 def steps_of(made: Training, batches: Iterator[Batch], steps: int, train: bool) -> Spent:

@@ -83,7 +83,7 @@ def main() -> None:
         corpus = make_corpus(root, slides=2, tiles_per_slide=max(32, options.batch))
         corpus = replace(corpus, stain_L2S=np.array([[*_stain(corpus, slide)] for slide in range(2)]))
         order = Order(corpus.rows, block_rows=16, buffer_rows=64, views=corpus.views, seed=0)
-        loader = Loader(corpus, order, BatchShape(options.batch, TILE_PX, dense=True), workers=0)
+        loader = Loader(corpus, order, BatchShape(options.batch, TILE_PX, dense=(0,)), workers=0)
         batch = next(iter(loader.batches(0, 1))).to(device)
         made = {name: _step(StudentParams.model_validate(changed), loader, batch) for name, changed in arms.items()}
 
@@ -188,7 +188,7 @@ def _step(params: StudentParams, loader: Loader, batch: Batch) -> Arm:
     def step() -> None:
         model.zero_grad()
         made = inputs(0, shown)
-        terms.total(terms(made, *model(made.image_NHWC))).backward()  # type: ignore[no-untyped-call]
+        terms.total(terms(made.each[0], *model(made.image_NHWC)[0])).backward()  # type: ignore[no-untyped-call]
 
     parameters = sum(p.numel() for p in model.adapter.parameters()) if model.adapter else 0
     step()

@@ -56,10 +56,10 @@ from pipeline.params.site import SiteParams
 from pipeline.params.student import StudentParams
 from pipeline.student.device import make_accelerator
 from pipeline.student.loop import Training
+from pipeline.student.losses import Losses
 from pipeline.student.model import Distiller, Student, build
+from pipeline.student.recipe import input_side
 from pipeline.student.start import load_start
-from pipeline.student.terms import Terms
-from pipeline.student.train import input_side
 from pipeline.study.run import Overrides, read_plan
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import fit_square
@@ -180,7 +180,7 @@ def measured(training: Training) -> Student:
     student = copy.deepcopy(average.student)
     if not training.params.freeze_batch_norm:
         own = training.loader
-        loader = Loader(training.corpus, own.order, BatchShape(BATCH, own.input_px, dense=False), workers=0)
+        loader = Loader(training.corpus, own.order, BatchShape(BATCH, own.input_px, dense=()), workers=0)
         update_bn((batch.image_NHWC for batch in loader.batches(0, max(1, BN_TILES // BATCH))), student)
     return student.eval()
 
@@ -258,8 +258,8 @@ def run(params: StudentParams, subject: Subject, store: Store, folder: Path, ask
         start.into(distiller, params.adapter, cls, None)
     if params.head_hidden is not None:
         distiller.student.expand_head(params.head_hidden, params.seed)
-    terms = Terms(params.objective, subject.corpus, cls, accelerator.device, params.seed)
-    training = Watched(distiller, subject.corpus, params, terms=terms, folder=folder, accelerator=accelerator)
+    losses = Losses(params, subject.corpus, [cls], accelerator.device)
+    training = Watched(distiller, subject.corpus, params, losses=losses, folder=folder, accelerator=accelerator)
     training.subject, training.cls, training.curve_tiles = subject, cls, asked.curve_tiles
     training.every = max(1, training.steps // asked.points)
     began = time.process_time()

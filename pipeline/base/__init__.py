@@ -2,3 +2,7 @@
 
 Imports no other room; everyone may enter.
 """
+
+from pipeline.base import deferred
+
+deferred.install()

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -56,6 +57,11 @@ def open_to(mask: int, path: Path) -> None:
     allowed = (0o777 if stat.S_ISDIR(status.st_mode) else 0o666) & ~mask
     if allowed & ~status.st_mode:
         path.chmod(stat.S_IMODE(status.st_mode) | allowed)
+
+
+def as_file_name(text: str) -> str:
+    """A name for a file or folder, of letters, digits, `.`, `_` and `-`: hf-hub-owner-name of hf-hub:owner/name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")
 
 
 def umask() -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -35,6 +34,9 @@ class Fitting:
 
     def start(self, model: nn.Module) -> tuple[Optimizer, CosineLRScheduler]:
         """The optimiser of the model's weights, and its schedule: `step_update(step)` before the optimiser's step."""
+        # Here, since it loads torch's compiler (deferred.py).
+        from timm.optim import create_optimizer_v2
+
         optimizer: Optimizer = create_optimizer_v2(
             model, opt="adamw", lr=self.lr, weight_decay=self.weight_decay, filter_bias_and_bn=not self.decay_all
         )

@@ -186,11 +186,25 @@ class StartFacts(Frozen):
     adapter: bool
 
 
+class HeadFacts(Frozen):
+    """Of a further teacher: which, what its head answers, and its `weight` in the loss as training ended with it.
+
+    `adapter` is None where its patch tokens were not learnt.
+    """
+
+    teacher: TeacherFacts
+    width: int
+    grid: tuple[int, int]
+    adapter: AdapterArguments | None
+    weight: float
+
+
 class StudentFacts(Frozen):
     """run.json: enough to build the student again, to describe it, and to say how training ended.
 
     `student` are the parameters it was trained by, without those of the site; `adapter` is None where no patch tokens
-    were learnt; `loss` is each loss's mean over the last epoch; `start` is None of a student from scratch.
+    were learnt; `loss` is each loss's mean over the last epoch; `start` is None of a student from scratch; `also` are
+    the heads of further teachers.
     """
 
     model: str
@@ -212,6 +226,13 @@ class StudentFacts(Frozen):
     tiles_seen: int
     loss: dict[str, float]
     start: StartFacts | None = None
+    also: tuple[HeadFacts, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _told(self, handler: SerializerFunctionWrapHandler) -> dict[str, Json]:
+        """Without an `also` that names no teacher."""
+        told: dict[str, Json] = handler(self)
+        return told if self.also else {name: value for name, value in told.items() if name != "also"}
 
 
 class SlidesManifest(Manifest[SlideItem, SlidesSummary]):
@@ -251,11 +272,17 @@ class TilesManifest(Manifest[TilesItem, TilesSummary]):
 
 
 class TokensManifest(Manifest[TokensItem, TokensSummary]):
-    """artifacts/tokens.json."""
+    """artifacts/tokens.json: one teacher's answers, and beside them those of further teachers to the same tiles."""
 
     stage: Literal["tokens"] = "tokens"
     version: int = 2
     summary: TokensSummary = TokensSummary()
+    also: tuple[TokensManifest, ...] = ()
+
+    @property
+    def each(self) -> tuple[TokensManifest, ...]:
+        """One a teacher; the first is this one, in whose teacher's space students answer."""
+        return (self, *self.also)
 
     @property
     def teacher(self) -> TeacherFacts:
@@ -266,6 +293,12 @@ class TokensManifest(Manifest[TokensItem, TokensSummary]):
     def precision(self) -> str:
         """In which the teacher ran."""
         return self.fact("precision", str)
+
+    @model_serializer(mode="wrap")
+    def _told(self, handler: SerializerFunctionWrapHandler) -> dict[str, Json]:
+        """Without an `also` that names no teacher."""
+        told: dict[str, Json] = handler(self)
+        return told if self.also else {name: value for name, value in told.items() if name != "also"}
 
 
 class StudentManifest(Manifest[FileItem, StudentFacts]):

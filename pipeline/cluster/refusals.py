@@ -9,7 +9,8 @@ file's content gives none.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -57,6 +58,23 @@ def of_slide(items: Iterator[T]) -> Iterator[T]:
         yield from items
     except Exception as error:
         raise about_slide(error) from error
+
+
+@contextmanager
+def of_others(path: Path, what: str, refused: Callable[[str], SlideRefused]) -> Iterator[None]:
+    """Around the reading of a file that somebody else's tool has written, by libraries that stumble in many ways.
+
+    `what` the file is to its slide (`its coordinates`); `refused` makes the refusal of what the file is or does. Our
+    own errors pass, and so does a lack of memory; a file that the system does not let us read may pass.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, HistillError | MemoryError):
+            raise
+        if isinstance(error, OSError) and not from_content(error):
+            raise unread(error, f"{what} {path.name} cannot be read") from None
+        raise refused(f"cannot be read: {error}") from None
 
 
 class Tracebacks:

@@ -7,13 +7,14 @@ and a killed trainer leaves no child that would keep the store's lock.
 Every process takes its slice of the same global batch, so ranks are disjoint and equal, and the tiles of a step do not
 depend on how many processes there are.
 
-Shapes: N tiles of this process, H = W = `input_px`, T teacher positions, D teacher width.
+Shapes: N tiles of this process, H = W = `input_px`, T a teacher's positions, D its width.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -23,10 +24,27 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from pipeline.base.errors import TrainingError
+from pipeline.corpus.ahead import Ahead, settle
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.order import Order, Places
 
 _TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.int8): torch.int8, np.dtype(np.float16): torch.float16}
+
+
+@dataclass(frozen=True)
+class Targets:
+    """One teacher's to the tiles of a batch."""
+
+    cls_ND: Tensor
+    """float16, as the teacher answered; wider where it is mixed."""
+    patch_NTD: Tensor | None
+    """int8, or floating without a scale; standardised."""
+    scale_NT: Tensor | None
+    """float16."""
+
+    def to(self, device: torch.device) -> Targets:
+        """The same on `device`, as `Batch.to`."""
+        return replace(self, **_moved(self, device))
 
 
 @dataclass(frozen=True)
@@ -43,6 +61,13 @@ class Batch:
     """float16."""
     slide_N: NDArray[np.int64]
     """Index of each tile's slide in the corpus, for error messages."""
+    also: tuple[Targets, ...] = ()
+    """Of further teachers."""
+
+    @property
+    def each(self) -> tuple[Targets, ...]:
+        """One teacher's after another's, the first one's first."""
+        return (Targets(self.cls_ND, self.patch_NTD, self.scale_NT), *self.also)
 
     def to(self, device: torch.device) -> Batch:
         """The same on `device`; from pinned memory the host does not wait for the copy.
@@ -52,18 +77,26 @@ class Batch:
         """
         if device.type == "cpu":
             return self
-        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        moved = {name: value.to(device, non_blocking=value.is_pinned()) for name, value in tensors.items()}
-        return replace(self, slide_N=self.slide_N, **moved)
+        also = tuple(one.to(device) for one in self.also)
+        return replace(self, slide_N=self.slide_N, also=also, **_moved(self, device))
+
+
+def _moved(part: Targets | Batch, device: torch.device) -> dict[str, Tensor]:
+    """Its own tensors there."""
+    tensors = {name: value for name, value in vars(part).items() if isinstance(value, Tensor)}
+    return {name: value.to(device, non_blocking=value.is_pinned()) for name, value in tensors.items()}
 
 
 @dataclass(frozen=True)
 class BatchShape:
-    """Of a batch: its tiles over all processes, their side, and whether patch tokens come along (`dense`)."""
+    """Of a batch: its tiles over all processes, their side, and which teachers' patch tokens come along (`dense`).
+
+    Teachers by their places in `Corpus.each`.
+    """
 
     batch_size: int
     input_px: int
-    dense: bool
+    dense: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +137,7 @@ class Loader:
         pin: bool = False,
     ) -> None:
         self.corpus, self.order, self.input_px, self.dense = corpus, order, shape.input_px, shape.dense
-        self.rank, self.workers, self.pin = share.rank, workers, pin
+        self.rank, self.world, self.workers, self.pin = share.rank, share.world, workers, pin
         self.batch_size = shared_batch(shape.batch_size, order.total, share.world)
         self.own_size = self.batch_size // share.world
         # Batch norm over a single tile has no variance to speak of.
@@ -119,11 +152,14 @@ class Loader:
         if self.workers == 0:
             yield from map(self._read, self._places(start, stop))
             return
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="loader") as pool:
+        with (
+            ThreadPoolExecutor(self.workers, thread_name_prefix="loader") as pool,
+            self._ahead(stop) as coming,
+        ):
             waiting: deque[Future[Batch]] = deque()
             try:
-                for rows in self._places(start, stop):
-                    waiting.append(pool.submit(self._read, rows))
+                for step, rows in enumerate(self._places(start, stop), start=start):
+                    waiting.append(pool.submit(self._read, rows, coming(step)))
                     if len(waiting) > 2 * self.workers:
                         yield waiting.popleft().result()
                 while waiting:
@@ -146,20 +182,39 @@ class Loader:
             first = within * self.batch_size + self.rank * self.own_size
             yield epoch.take(first, first + self.own_size)
 
-    def _read(self, rows: Places) -> Batch:
-        n, px, corpus = len(rows), self.input_px, self.corpus
-        image_NHWC, cls_ND = self._empty((n, px, px, 3), np.uint8), self._empty((n, corpus.width), np.float16)
-        patch_NTD: Tensor | None = None
-        scale_NT: Tensor | None = None
+    @contextlib.contextmanager
+    def _ahead(self, stop: int) -> Iterator[Callable[[int], Sequence[Future[None]]]]:
+        """What a step has to wait for: nothing, unless the corpus lies in a bucket."""
+        if not self.corpus.is_far:
+            yield lambda _: ()
+            return
+        rank, world = self.rank, self.world
+        ahead = Ahead(self.corpus, self.order, self.batch_size, stop, dense=self.dense, rank=rank, world=world)
+        with contextlib.closing(ahead):
+            yield ahead.reach
+
+    def _read(self, rows: Places, coming: Sequence[Future[None]] = ()) -> Batch:
+        settle(coming)
+        px, corpus = self.input_px, self.corpus
+        image_NHWC = self._empty((len(rows), px, px, 3), np.uint8)
         for i, (slide, row, view) in enumerate(zip(rows.slide, rows.row, rows.view, strict=True)):
             image_NHWC.numpy()[i] = corpus.image(int(slide), int(row), int(view), px)
+        first, *also = (self._targets(one, rows, place in self.dense) for place, one in enumerate(corpus.each))
+        return Batch(image_NHWC, first.cls_ND, first.patch_NTD, first.scale_NT, rows.slide, tuple(also))
+
+    def _targets(self, corpus: Corpus, rows: Places, dense: bool) -> Targets:
+        """One teacher's."""
+        n = len(rows)
+        cls_ND = self._empty((n, corpus.width), np.float16)
+        patch_NTD: Tensor | None = None
+        scale_NT: Tensor | None = None
         places = rows.slide * corpus.views + rows.view
         for place in np.unique(places):
             at = np.flatnonzero(places == place)
             slide, view = divmod(int(place), corpus.views)
             reader, wanted = corpus.tokens[slide], rows.row[at]
             cls_ND.numpy()[at] = reader.cls(wanted)[:, view]
-            if not self.dense:
+            if not dense:
                 continue
             patch = reader.patch(wanted, view)
             if patch_NTD is None:
@@ -169,7 +224,7 @@ class Loader:
                 if scale_NT is None:
                     scale_NT = self._empty((n, patch.shape[1]), np.float16)
                 scale_NT.numpy()[at] = reader.scale(wanted, view)
-        return Batch(image_NHWC, cls_ND, patch_NTD, scale_NT, rows.slide)
+        return Targets(cls_ND, patch_NTD, scale_NT)
 
     def _empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Tensor:
         """Memory for a part of a batch, to be filled through `.numpy()`."""

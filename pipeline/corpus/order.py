@@ -104,13 +104,27 @@ class Epoch:
         self.ends = ends[np.minimum(last, len(ends) - 1)]
         self._kept: tuple[int, Places] | None = None
 
+    def windows(self, start: int, stop: int) -> range:
+        """The windows that hold the places start:stop."""
+        first, last = np.searchsorted(self.ends, [start, stop - 1], side="right")
+        return range(int(first), int(last) + 1)
+
+    def blocks_of(self, window: int) -> list[tuple[int, Ints]]:
+        """(slide, its rows) of each block that the window mixes, in the order in which blocks were shuffled."""
+        order, size = self.order, self.order.window_blocks
+        found = []
+        for block in self.blocks[window * size : (window + 1) * size].tolist():
+            slide = int(order.slide[block])
+            rows = np.arange(order.start[block], order.start[block] + order.rows[block])
+            found.append((slide, rows if order.kept is None else order.kept[slide][rows]))
+        return found
+
     def take(self, start: int, stop: int) -> Places:
         """Places start:stop of this epoch's order; 0 <= start < stop <= total rows."""
         if not 0 <= start < stop <= self.order.total:
             raise IndexError(f"places {start}:{stop} of {self.order.total}")
-        first, last = np.searchsorted(self.ends, [start, stop - 1], side="right")
         parts = []
-        for window in range(int(first), int(last) + 1):
+        for window in self.windows(start, stop):
             offset = int(self.ends[window - 1]) if window else 0
             parts.append(self._window(window)[max(0, start - offset) : stop - offset])
         return Places(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("slide", "row", "view")))

@@ -64,5 +64,5 @@ def nested_widths(run: Run, scale: tuple[Scale, str], train: Seen, held: Seen) -
 
 def _with_nested(run: Run, net: Net, seen: Seen) -> Seen:
     """The same tiles with the nested vector among their answers."""
-    (nested_NK,) = embeddings([net], seen.samples, run.params.batch_size, run.kept, lambda n: None)
+    (nested_NK,) = embeddings([net], seen.samples, run.params.batch_size, run.kept, lambda n=1.0, note="": None)
     return Seen(seen.samples, {**seen.answers, NESTED: nested_NK})

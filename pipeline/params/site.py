@@ -20,6 +20,11 @@ class StoreParams(Section):
     remote: str | None = None
     """A bucket behind the store, as `s3://bucket/prefix`, without credentials: what the store lacks is fetched from
     there, an item at a time. HISTILL_STORE_REMOTE wins over this, and `none` there means none."""
+    remote_read: Literal["fetch", "stream"] = "fetch"
+    """How the bucket's tiles and tokens are read. fetch: an item is brought here, whole, and stays; stream: it stays
+    there, and of its pixels and answers comes what is read, through a cache beside the store."""
+    stream_cache_gb: Annotated[float, Field(ge=0.1)] = 50
+    """Of what is streamed, so much is kept here, the least recently used dropped first (10^9 bytes)."""
     push: bool = True
     """At a stage's end, send to the bucket what the stage has found or made and the bucket lacks."""
     trust: bool = False

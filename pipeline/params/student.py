@@ -86,6 +86,17 @@ class InputParams(Section):
         return self.share > 0 and self.stain_transfer > 0
 
 
+class TeachersParams(Section):
+    """Of several teachers (`tokens.also`): how much each counts, and what is learnt of it. Of one, nothing."""
+
+    balance: Literal["fixed", "uncertainty"] = "fixed"
+    """fixed: by `weights` alone; uncertainty: each teacher's loss divided by its own size, which is learnt."""
+    weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """A weight by a teacher's name, as {uni: 1, virchow2: 0.5}; 1 of those that are not named."""
+    dense: Literal["all", "first"] = "all"
+    """Whose patch tokens are learnt, with `objective.patch`: of all that have them, or of the first teacher alone."""
+
+
 class StudentParams(Section):
     """The student and its training."""
 
@@ -99,6 +110,8 @@ class StudentParams(Section):
     """Side the student sees; null takes the tile's."""
     objective: ObjectiveParams = ObjectiveParams()
     """What is matched; see below."""
+    teachers: TeachersParams = TeachersParams()
+    """Of several teachers; see below."""
     standardise: Literal["channel", "phi-s"] = "channel"
     """CLS targets: each channel by its own deviation, or rotated so that all are alike (PHI-S)."""
     nested: tuple[Positive, ...] = ()

@@ -1,4 +1,4 @@
-"""What is asked: the teacher, its views, its engine and the gate."""
+"""What is asked: the teachers, their views, their engines and the gate."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.base.files import as_file_name
 from pipeline.params.base import Fraction, Keywords, OnError, Positive, Section
 
 _Mean = tuple[Fraction, Fraction, Fraction]
@@ -57,10 +58,10 @@ class ImportedParams(Section):
     """refuse: nearer or not at all; keep: take them as they are, and say so."""
 
 
-class TokensParams(Section):
-    """The teacher, and how its answers are kept."""
+class TeacherParams(Section):
+    """Which teacher, and how it sees a tile."""
 
-    teacher: str = "demo"
+    teacher: str
     """`demo`, a name that `histill teachers` lists (uni, virchow2 …), any timm name, or `hf-hub:owner/name`."""
     weights: str | None = None
     """A local safetensors or PyTorch file for it, in place of the hub's."""
@@ -74,6 +75,35 @@ class TokensParams(Section):
     """Deviation of red, green and blue; null = the registry's or timm's, under local weights too."""
     interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] | None = None
     """By what filter tiles are resized to the teacher's side; null = bicubic, as the registry's teachers have it."""
+
+    @model_validator(mode="after")
+    def _of_that_teacher(self) -> TeacherParams:
+        told = [name for name in ("mean", "std", "interpolation", "weights") if getattr(self, name) is not None]
+        if self.teacher == "demo" and told:
+            raise ValueError(f"{told[0]} is of other teachers: the demo's is made here")
+        return self
+
+
+class AlsoParams(TeacherParams):
+    """A further teacher of the same tiles; views, gate and all that is not named here are as the section has them."""
+
+    engine: Literal["auto", "eager", "compile", "tensorrt"] | None = None
+    """null takes the section's, here and below."""
+    precision: Literal["auto", "fp32", "bf16", "fp8"] | None = None
+    """As `tokens.precision`."""
+    patch: Literal["int8", "fp16", "none"] | None = None
+    """As `tokens.patch`: one teacher's patch tokens may be kept and another's not."""
+    calibration_tiles: Annotated[int, Field(ge=8)] | None = None
+    """As `tokens.calibration_tiles`."""
+    batch_size: Positive | None = None
+    """As `tokens.batch_size`."""
+
+
+class TokensParams(TeacherParams):
+    """The teacher, and how its answers are kept; further teachers in `also`."""
+
+    teacher: str = "demo"
+    """`demo`, a name that `histill teachers` lists (uni, virchow2 …), any timm name, or `hf-hub:owner/name`."""
     engine: Literal["auto", "eager", "compile", "tensorrt"] = "auto"
     """What runs the teacher; auto says what it chose and why."""
     precision: Literal["auto", "fp32", "bf16", "fp8"] = "auto"
@@ -96,15 +126,24 @@ class TokensParams(Section):
     """Training steps of the demo teacher."""
     on_error: OnError = "refuse"
     """refuse goes on without a bad slide and lists it; fail stops at the first."""
+    also: tuple[AlsoParams, ...] = ()
+    """Further teachers of the same tiles, from which the student learns too; it answers in the space of `teacher`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> TokensParams:
-        told = [name for name in ("mean", "std", "interpolation", "weights") if getattr(self, name) is not None]
-        if self.teacher == "demo" and told:
-            raise ValueError(f"{told[0]} is of other teachers: the demo's is made here")
-        if self.augment.views and self.interpolation not in (None, "bicubic"):
+        if self.augment.views and any(one.interpolation not in (None, "bicubic") for one in (self, *self.also)):
             raise ValueError("crops are resized by the bicubic filter alone: set augment.views to 0, or interpolation")
+        names = [as_file_name(one.teacher) for one in (self, *self.also)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"also: {twice} is named twice: a student has one head a teacher")
         return self
+
+    @property
+    def each(self) -> tuple[TokensParams, ...]:
+        """One a teacher, each as it would be alone, `teacher` first."""
+        alone = self.model_copy(update={"also": ()})
+        return (alone, *(alone.model_copy(update=_told(further)) for further in self.also))
 
     @property
     def n_views(self) -> int:
@@ -115,3 +154,10 @@ class TokensParams(Section):
     def one_view(self) -> TokensParams:
         """The same for tiles that nothing is trained on: as they are, and no other view."""
         return self.model_copy(update={"views": 1, "augment": self.augment.model_copy(update={"views": 0})})
+
+
+def _told(further: AlsoParams) -> dict[str, object]:
+    """What is of that teacher in a section of its own."""
+    own = {name: getattr(further, name) for name in TeacherParams.model_fields}
+    how = {name: getattr(further, name) for name in AlsoParams.model_fields if name not in own}
+    return own | {name: value for name, value in how.items() if value is not None}

@@ -23,9 +23,10 @@ from pipeline.params.tiles import TilesParams
 from pipeline.params.tokens import TokensParams
 
 RENAMED = {
-    "student.checkpoint_every": "checkpoints go by time, not by steps: student.checkpoint_minutes, or leave it out"
+    "student.checkpoint_every": "checkpoints go by time, not by steps: student.checkpoint_minutes, or leave it out",
+    "tokens.teachers": "the first is tokens.teacher; further ones: tokens.also: [{teacher: virchow2}]",
 }
-"""What to write for keys that earlier versions had."""
+"""What to write for keys that earlier versions had, or that one would look for."""
 
 
 class WholeParams(SiteParams):

@@ -12,42 +12,45 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
 from pipeline.base.errors import MissingItem, RemoteError
-from pipeline.base.files import write_atomic
-from pipeline.base.partials import ITEM_FILE, StoredFile
-from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.files import as_json, write_atomic
+from pipeline.base.partials import ITEM_FILE
+from pipeline.base.store import RECIPE_FILE, Ref, Store, recipe_key
 from pipeline.base.types import Json
 from pipeline.remote.address import checked
+from pipeline.remote.heads import FAR
 from pipeline.remote.names import items_of, marker, recipe_file
 from pipeline.remote.objects import Objects, opened
-from pipeline.remote.transfers import fetch
+from pipeline.remote.streams import open_streamed
+from pipeline.remote.transfers import fetch, files_in
 
 LOCAL_KINDS = ("engines",)
 """Built for a machine, and code that runs: nobody's but those who can write the store."""
 FRESH_S = 30.0
 """For which a listing counts."""
 LOCKS, _N_LOCKS = ".fetching", 64
-_FILES = TypeAdapter(dict[str, StoredFile])
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Committed items below a URL; pickles as that, without what it has listed, which is timed by this machine."""
+    """Committed items below a URL; pickles as that, without what it has listed, which is timed by this machine.
+
+    With `stream_nbytes`, tiles and tokens are read where they lie, and so much of them is kept here at most.
+    """
 
     url: str
+    stream_nbytes: int | None = None
     _listed: dict[str, tuple[float, frozenset[str]]] = field(default_factory=dict, compare=False, repr=False)
 
-    def __reduce__(self) -> tuple[type[Bucket], tuple[str]]:
-        return type(self), (self.url,)
+    def __reduce__(self) -> tuple[type[Bucket], tuple[str, int | None]]:
+        return type(self), (self.url, self.stream_nbytes)
 
     @classmethod
-    def at(cls, url: str) -> Bucket:
+    def at(cls, url: str, stream_nbytes: int | None = None) -> Bucket:
         """The one at a URL. Raises `ParamsError` for one that holds a secret or that no library here can open."""
         whole = checked(url)
         opened(whole, os.getpid())
-        return cls(whole)
+        return cls(whole, stream_nbytes)
 
     @property
     def objects(self) -> Objects:
@@ -75,17 +78,27 @@ class Bucket:
         try:
             return self.objects.read(marker(ref))
         except FileNotFoundError:
-            self._listed.pop(items_of(ref), None)
-            fix = "make it anew: run its stage with HISTILL_STORE_REMOTE=none"
-            raise MissingItem("the bucket does not hold this item any more", where=str(ref), fix=fix) from None
+            raise self._gone(ref) from None
 
     def bring(self, ref: Ref, store: Store) -> Path | None:
+        """Have an item here: open what is streamed, fetch all else. Raises `MissingItem` and `RemoteError`."""
+        if self.stream_nbytes is None or ref.kind not in FAR:
+            return self.fetch(ref, store)
+        try:
+            folder = open_streamed(self.objects, ref, store, self.stream_nbytes)
+        except FileNotFoundError:
+            raise self._gone(ref) from None
+        if not (folder.parent / RECIPE_FILE).is_file():
+            write_atomic(folder.parent / RECIPE_FILE, as_json(self._recipe(ref)).encode() + b"\n")
+        return folder
+
+    def fetch(self, ref: Ref, store: Store) -> Path | None:
         """Fetch an item, once for all processes that ask. Raises `MissingItem` and `RemoteError`."""
         with _alone(store, ref):
             if not store.is_here(ref):
                 item = self.item_file(ref)
                 with store.write(ref, self._recipe(ref), resume=True, fetched=True) as partial:
-                    fetch(self.objects, ref, item, self._files(ref, item), partial)
+                    fetch(self.objects, ref, item, files_in(self.objects, ref, item), partial)
         # Not `store.path`, which would ask the bucket again.
         return store.own_path(ref) if (store.own_path(ref) / ITEM_FILE).is_file() else None
 
@@ -116,12 +129,10 @@ class Bucket:
             raise RemoteError("not the recipe that its key is of", where=where, fix="`histill store push --again`")
         return recipe
 
-    def _files(self, ref: Ref, item: bytes) -> dict[str, StoredFile]:
-        try:
-            return _FILES.validate_json(item)
-        except ValidationError:
-            where = f"{self.url}/{marker(ref)}"
-            raise RemoteError("half an item.json", where=where, fix="`histill store push --again`") from None
+    def _gone(self, ref: Ref) -> MissingItem:
+        self._listed.pop(items_of(ref), None)
+        fix = "make it anew: run its stage with HISTILL_STORE_REMOTE=none"
+        return MissingItem("the bucket does not hold this item any more", where=str(ref), fix=fix)
 
 
 @contextlib.contextmanager

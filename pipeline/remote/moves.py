@@ -53,7 +53,7 @@ def pull(store: Store, bucket: Bucket, refs: Sequence[Ref]) -> Moved:
     """Fetch items that neither the store nor a base has."""
 
     def one(ref: Ref) -> int:
-        bucket.bring(ref, store)
+        bucket.fetch(ref, store)
         return store.nbytes(ref)
 
     known = [ref for ref in refs if ref.kind not in LOCAL_KINDS]

@@ -21,6 +21,8 @@ from pipeline.remote.address import EXTRAS, checked, redacted
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+CONNECTIONS = 64
+"""Requests to a bucket at a time at most: what reads ahead waits for many answers at once."""
 PAUSES_S = (0.2, 1.0, 4.0)
 """Before the second, third and fourth attempt."""
 T = TypeVar("T")
@@ -115,7 +117,8 @@ def opened(url: str, pid: int) -> tuple[AbstractFileSystem, str]:
     scheme = checked(url).partition("://")[0]
     try:
         # A listing that is remembered would hide what others send meanwhile.
-        fs, path = fsspec.url_to_fs(url, use_listings_cache=False)
+        more = {"config_kwargs": {"max_pool_connections": CONNECTIONS}} if EXTRAS.get(scheme) == "s3" else {}
+        fs, path = fsspec.url_to_fs(url, use_listings_cache=False, **more)
     except (ImportError, ValueError) as error:
         extra = EXTRAS.get(scheme)
         fix = f"pip install 'histill[{extra}]'" if extra else "fsspec's documentation lists what it knows"

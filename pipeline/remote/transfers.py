@@ -10,24 +10,39 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.base.errors import RemoteError
 from pipeline.base.partials import ITEM_FILE, StoredFile, file_sha256
 from pipeline.base.store import Ref, Store
-from pipeline.remote.names import marker, of_file, recipe_file
+from pipeline.remote.heads import FAR, packed
+from pipeline.remote.names import head, marker, of_file, recipe_file
 from pipeline.remote.objects import Objects
 
 BLOCK = 16 << 20
 """Bytes that one request reads, and that a cut connection costs at most."""
 PART = ".part"
+_FILES = TypeAdapter(dict[str, StoredFile])
 _ATTEMPTS = 3
 """At a file whose bytes differ: a reader may be given an older object, or half of one, once."""
 
 
-def fetch(objects: Objects, ref: Ref, item: bytes, files: dict[str, StoredFile], partial: Path) -> None:
-    """Fill a partial folder with an item's files, going on in what is there. Raises `RemoteError`."""
+def files_in(objects: Objects, ref: Ref, item: bytes) -> dict[str, StoredFile]:
+    """What an item.json from the bucket says of each file. Raises `RemoteError` for half of one, or names outside."""
+    try:
+        files = _FILES.validate_json(item)
+    except ValidationError:
+        where = f"{objects.url}/{marker(ref)}"
+        raise RemoteError("half an item.json", where=where, fix="`histill store push --again`") from None
     _require_inside(objects, ref, files)
+    return files
+
+
+def fetch(objects: Objects, ref: Ref, item: bytes, files: Mapping[str, StoredFile], partial: Path) -> None:
+    """Fill a partial folder with files of an item, going on in what is there. Raises `RemoteError`."""
     wanted = {partial / name for name in files}
     for path in sorted(partial.rglob("*")):
         if path.is_file() and path not in wanted and path.with_name(path.name.removesuffix(PART)) not in wanted:
@@ -63,7 +78,7 @@ def _block(objects: Objects, name: str, start: int, end: int) -> bytes:
         return b""
 
 
-def _require_inside(objects: Objects, ref: Ref, files: dict[str, StoredFile]) -> None:
+def _require_inside(objects: Objects, ref: Ref, files: Mapping[str, StoredFile]) -> None:
     """Names come from the bucket, which others write: none may leave the item's folder."""
     for name in files:
         path = PurePosixPath(name)
@@ -83,6 +98,8 @@ def send(objects: Objects, ref: Ref, store: Store) -> int:
     store.verify(ref)
     for name, entry in store.files(ref).items():
         sent += _send_file(objects, of_file(ref, item, name), entry, folder / name)
+    if ref.kind in FAR:
+        _send_whole(objects, head(ref), packed(ref.kind, folder, list(store.files(ref))))
     _send_json(objects, recipe_file(ref), (folder.parent / "recipe.json").read_bytes())
     _send_json(objects, marker(ref), item)
     return sent
@@ -98,6 +115,12 @@ def _send_file(objects: Objects, name: str, entry: StoredFile, file: Path) -> in
     if _sha256(objects, name, entry["nbytes"]) != entry["sha256"]:
         raise _kept_otherwise(objects, name)
     return sent
+
+
+def _send_whole(objects: Objects, name: str, data: bytes) -> None:
+    """A head is held to item.json's checksums when it is read: of two who send one item, either's will do."""
+    if _content(objects, name) != data:
+        objects.write(name, data)
 
 
 def _send_json(objects: Objects, name: str, data: bytes) -> None:

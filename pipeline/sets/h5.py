@@ -6,7 +6,6 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from pipeline.base.progress import console
@@ -40,6 +39,8 @@ def list_h5(path: Path, params: DatasetParams) -> dict[str, list[Picture]]:
 
 
 def _labels(params: DatasetParams, images: Path, answers: Path) -> list[str | None]:
+    import h5py  # here, since most sets are none
+
     fix = "x (N, H, W, 3) uint8, y one value an image"
     try:
         with h5py.File(images) as x, h5py.File(answers) as y:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -166,6 +165,8 @@ def contents(pictures: Sequence[Picture]) -> Iterator[tuple[Picture, bytes | NDA
 def _rows_of(path: Path, pictures: Sequence[Picture]) -> Iterator[tuple[Picture, NDArray[np.uint8]]]:
     """Rows of a file's `x`, whole chunks at a time: what h5py chunks by itself spreads a row over hundreds of chunks
     of thousands of rows, and each row for itself would have all of them decompressed again."""
+    import h5py  # here, since most sets are none
+
     with h5py.File(path) as file:
         x_NHWC = file["x"]
         step = x_NHWC.chunks[0] if x_NHWC.chunks else 1

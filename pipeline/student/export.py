@@ -2,17 +2,22 @@
 
     config.json           architecture, width, input side, mean and std: what timm.create_model("local-dir:…") reads
     model.safetensors     the student; answers in the teacher's own space
-    model.onnx            the same model for any runtime: `image` in, `embedding` (batch, D) out, with nested sizes
-                          `nested` (batch, K) too, whose first k numbers are the embedding of size k
+    model.onnx            the same model for any runtime: `image` in, `embedding` (batch, D) out; of several teachers
+                          an `embedding_NAME` a further one too; with nested sizes last `nested` (batch, K), whose
+                          first k numbers are the embedding of size k
     adapter/              only with `patch`; out of timm's sight, which fails on two .safetensors from 1.0.16 to 1.0.28
       adapter.safetensors the dense adapter, answering in the teacher's patch-token space
       adapter.json        its arguments
       dense.onnx          the student with it: `image` in, `embedding` and `patch` (batch, T, D) out
       space.json          `mu` and `sigma`, (D,) each, by which the teacher's patch tokens were standardised
+    spaces/               only of several teachers; a folder each further one, called after it
+      head.safetensors    the layer that answers in its space, in the place of the student's last
+      head.json           the teacher's name, and the width
+      adapter/            as above, without dense.onnx
     nested/               only with `student.nested`
       nested.safetensors  project.weight and .bias, from the student's features to `nested`; heads.K.weight and .bias,
                           from its first K numbers into the teacher's space
-      nested.json         the sizes, and how many features
+      nested.json         the sizes, how many features, and the teacher's width
     README.md             the model card
 
 Training answers z in standardised space; `targets.Standardiser` folds the way back into the last layer.
@@ -31,15 +36,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.base.errors import EngineError, TrainingError
-from pipeline.base.files import open_to, umask, write_atomic, write_json
+from pipeline.base.files import as_file_name, open_to, umask, write_atomic, write_json
 from pipeline.base.items import StudentFacts
 from pipeline.base.tensors import save_tensors
 from pipeline.base.types import Json
 from pipeline.corpus.targets import Standardiser
 from pipeline.params.student import StudentParams
 from pipeline.student.card import KEEP_THE_HEAD, model_card
-from pipeline.student.exported import AdapterConfig, Dense, WithNested
-from pipeline.student.model import Distiller, Student, build
+from pipeline.student.exported import AdapterConfig, Dense, Heads
+from pipeline.student.heads import apart, joined, put_last
+from pipeline.student.model import Distiller, Head, Student, add_heads, build
 from pipeline.student.nested import Nested
 from pipeline.student.shipped import (
     ADAPTER_FILE,
@@ -48,12 +54,15 @@ from pipeline.student.shipped import (
     CARD_FILE,
     CONFIG_FILE,
     DENSE_ONNX_FILE,
+    HEAD_FILE,
+    HEAD_WEIGHTS_FILE,
     MADE,
     NESTED_FILE,
     NESTED_FOLDER,
     NESTED_WEIGHTS_FILE,
     ONNX_FILE,
     SPACE_FILE,
+    SPACES_FOLDER,
     WEIGHTS_FILE,
     Made,
 )
@@ -66,10 +75,7 @@ INTERPOLATION = "bicubic"
 def export_student(item: Path, out: Path) -> None:
     """Write the committed run in `item` to the folder `out`, replacing it whole; the same run gives the same bytes."""
     facts, distiller, targets = load_run(item)
-    cls, nested = Standardiser.from_tensors("cls", targets), distiller.nested
-    heads = [] if nested is None else [nested.head(size) for size in nested.sizes]
-    for layer in (distiller.student.last, *heads):
-        cls.fold_into(layer)
+    into_own_units(distiller, targets)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
@@ -88,6 +94,25 @@ def export_student(item: Path, out: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
+def named(prefix: str, place: int) -> str:
+    """What a teacher's statistics are called in weights.safetensors: cls_mean of the first, cls1_mean of the second."""
+    return prefix if place == 0 else f"{prefix}{place}"
+
+
+def into_own_units(distiller: Distiller, targets: Mapping[str, Tensor]) -> None:
+    """Fold the way back from standardised space into every head and adapter."""
+    student = distiller.student
+    heads = apart(student.last, student.widths)
+    for place, (head, adapter) in enumerate(zip(heads, distiller.adapters, strict=True)):
+        Standardiser.from_tensors(named("cls", place), targets).fold_into(head)
+        if adapter is not None:
+            Standardiser.from_tensors(named("patch", place), targets).fold_into(adapter.last)
+    if (nested := distiller.nested) is not None:
+        for size in nested.sizes:
+            Standardiser.from_tensors("cls", targets).fold_into(nested.head(size))
+    put_last(student.backbone, student.last, joined(heads))
+
+
 def load_run(item: Path) -> tuple[StudentFacts, Distiller, dict[str, Tensor]]:
     """run.json, the distiller as trained (standardised space, evaluation mode), and the targets' statistics."""
     facts = StudentFacts.model_validate_json((item / "run.json").read_bytes())
@@ -103,6 +128,9 @@ def load_run(item: Path) -> tuple[StudentFacts, Distiller, dict[str, Tensor]]:
         seed=0,
         model_kwargs=params.model_kwargs,
     )
+    if facts.also:
+        heads = [Head(one.width, one.grid, one.adapter is not None) for one in facts.also]
+        add_heads(distiller, heads, params.adapter, seed=0)
     distiller.nest(params.sizes, seed=0)
     distiller.load_state_dict(tensors)
     if facts.start is not None:
@@ -139,35 +167,45 @@ def timm_config(student: Student, facts: StudentFacts) -> Mapping[str, Json]:
     }
 
 
-def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: dict[str, Tensor]) -> None:
-    write_json(folder / CONFIG_FILE, timm_config(distiller.student, facts))
-    save_tensors(folder / WEIGHTS_FILE, distiller.student.backbone.state_dict())
-    nested = distiller.nested
-    if nested is None:
-        write_student_onnx(distiller.student.backbone, facts.input_px, folder / ONNX_FILE)
-    else:
-        write_nested(folder, distiller.student.backbone, nested, facts.input_px)
-    adapter = distiller.adapter
-    if adapter is not None and facts.adapter is not None:
-        space = Standardiser.from_tensors("patch", targets)
-        space.fold_into(adapter.last)
-        (folder / ADAPTER_FOLDER).mkdir()
-        write_json(folder / ADAPTER_FOLDER / SPACE_FILE, {"mu": space.mean_D.tolist(), "sigma": space.scale_D.tolist()})
-        save_tensors(folder / ADAPTER_FOLDER / ADAPTER_WEIGHTS_FILE, adapter.state_dict())
-        stages = tuple(stage.index for stage in distiller.student.stages)
-        name = StudentParams.model_validate(facts.student).adapter
-        config = AdapterConfig(adapter=name, arguments=facts.adapter, stages=stages)
-        write_json(folder / ADAPTER_FOLDER / ADAPTER_FILE, config.model_dump(mode="json"))
-        dense = Dense(distiller.student.backbone, adapter, config).eval()
-        file = folder / ADAPTER_FOLDER / DENSE_ONNX_FILE
-        write_student_onnx(dense, facts.input_px, file, (EMBEDDING, PATCH))
+def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: Mapping[str, Tensor]) -> None:
+    student, nested = distiller.student, distiller.nested
+    outputs = [EMBEDDING, *(f"{EMBEDDING}_{as_file_name(one.teacher.name)}" for one in facts.also)]
+    every = Heads(student.backbone, student.widths, nested) if facts.also or nested else student.backbone
+    if nested is not None:
+        outputs.append(NESTED)
+        write_nested(folder, nested)
+    write_student_onnx(every, facts.input_px, folder / ONNX_FILE, outputs)
+    adapters, others = distiller.adapters, student.narrow()
+    write_json(folder / CONFIG_FILE, timm_config(student, facts))
+    save_tensors(folder / WEIGHTS_FILE, student.backbone.state_dict())
+    learnt = [facts.adapter, *(one.adapter for one in facts.also)]
+    folders = [folder, *(folder / SPACES_FOLDER / as_file_name(one.teacher.name) for one in facts.also)]
+    for own, head, one in zip(folders[1:], others, facts.also, strict=True):
+        own.mkdir(parents=True)
+        save_tensors(own / HEAD_WEIGHTS_FILE, head.state_dict())
+        write_json(own / HEAD_FILE, {"teacher": one.teacher.name, "width": one.width})
+    for place, (own, adapter, arguments) in enumerate(zip(folders, adapters, learnt, strict=True)):
+        if adapter is None or arguments is None:
+            continue
+        space = Standardiser.from_tensors(named("patch", place), targets)
+        config = AdapterConfig(
+            adapter=StudentParams.model_validate(facts.student).adapter,
+            arguments=arguments,
+            stages=tuple(stage.index for stage in student.stages),
+        )
+        own /= ADAPTER_FOLDER
+        own.mkdir()
+        write_json(own / SPACE_FILE, {"mu": space.mean_D.tolist(), "sigma": space.scale_D.tolist()})
+        save_tensors(own / ADAPTER_WEIGHTS_FILE, adapter.state_dict())
+        write_json(own / ADAPTER_FILE, config.model_dump(mode="json"))
+        if place == 0:
+            dense = Dense(student.backbone, adapter, config).eval()
+            write_student_onnx(dense, facts.input_px, own / DENSE_ONNX_FILE, (EMBEDDING, PATCH))
     write_atomic(folder / CARD_FILE, model_card(facts).encode())
 
 
-def write_nested(folder: Path, backbone: nn.Module, nested: Nested, input_px: int) -> None:
-    """The folder `nested/`, and model.onnx with both outputs. Raises `TrainingError`."""
-    both = WithNested(backbone, nested).eval()
-    write_student_onnx(both, input_px, folder / ONNX_FILE, (EMBEDDING, NESTED))
+def write_nested(folder: Path, nested: Nested) -> None:
+    """The folder `nested/`."""
     (folder / NESTED_FOLDER).mkdir()
     save_tensors(folder / NESTED_FOLDER / NESTED_WEIGHTS_FILE, nested.state_dict())
     told: Json = {"sizes": list(nested.sizes), "features": nested.features, "width": nested.width}

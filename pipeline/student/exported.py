@@ -109,18 +109,22 @@ class Dense(nn.Module):
         return self.backbone.forward_head(final), self.adapter(maps)  # type: ignore[operator]
 
 
-class WithNested(nn.Module):
-    """A student with its nested vector: normalised images to embeddings and to nested_NK, as `model.onnx` answers."""
+class Heads(nn.Module):
+    """A student whose last layer holds several teachers' heads: normalised images to an embedding a teacher; with
+    nested sizes to the nested vector too."""
 
-    def __init__(self, backbone: nn.Module, nested: Nested) -> None:
+    def __init__(self, backbone: nn.Module, widths: tuple[int, ...], nested: Nested | None = None) -> None:
         super().__init__()
-        self.backbone, self.project = backbone, nested.project
+        self.backbone, self.widths = backbone, widths
+        self.project = None if nested is None else nested.project
 
-    def forward(self, image_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """(embedding_ND, nested_NK), in one pass."""
-        final = self.backbone.forward_features(image_NCHW)  # type: ignore[operator]
-        feature_NF = self.backbone.forward_head(final, pre_logits=True)  # type: ignore[operator]
-        return self.backbone.get_classifier()(feature_NF), self.project(feature_NF)  # type: ignore[operator]
+    def forward(self, image_NCHW: Tensor) -> tuple[Tensor, ...]:
+        """(embedding_ND, …), D each teacher's, and last nested_NK."""
+        if self.project is None:
+            return tuple(self.backbone(image_NCHW).split(self.widths, dim=1))
+        feature_NF = features(self.backbone, image_NCHW)
+        embedding_NE: Tensor = self.backbone.get_classifier()(feature_NF)  # type: ignore[operator]
+        return (*torch.split(embedding_NE, list(self.widths), dim=1), self.project(feature_NF))
 
 
 class Prefix(nn.Module):
@@ -128,13 +132,20 @@ class Prefix(nn.Module):
 
     def __init__(self, backbone: nn.Module, nested: Nested, size: int) -> None:
         super().__init__()
-        self.both, self.num_classes = WithNested(backbone, nested), size
+        self.backbone, self.project, self.num_classes = backbone, nested.project, size
         self.pretrained_cfg = backbone.pretrained_cfg
 
     def forward(self, image_NCHW: Tensor) -> Tensor:
         """(N, size)."""
-        nested_NK: Tensor = self.both(image_NCHW)[1]
+        nested_NK: Tensor = self.project(features(self.backbone, image_NCHW))
         return nested_NK[:, : self.num_classes]
+
+
+def features(backbone: nn.Module, image_NCHW: Tensor) -> Tensor:
+    """What the last layer makes its answer of, (N, F)."""
+    final = backbone.forward_features(image_NCHW)  # type: ignore[operator]
+    feature_NF: Tensor = backbone.forward_head(final, pre_logits=True)  # type: ignore[operator]
+    return feature_NF
 
 
 def load_student(folder: Path) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The training loop: AdamW, cosine schedule with warm-up, clipping, moving average, exact resume. Losses: `terms`.
+"""The training loop: AdamW, cosine schedule with warm-up, clipping, moving average, exact resume. Losses: `losses`.
 
 One process or many (Hugging Face Accelerate); bf16 autocast on a GPU that has it, fp32 elsewhere. All randomness of a
 step is seeded by (seed, step, rank) and the learning rate is a function of the step, so a checkpoint holds only tensors
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -38,9 +39,9 @@ from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import Checkpoints, State, load_checkpoint
 from pipeline.student.device import autocast_dtype
 from pipeline.student.inputs import Inputs
+from pipeline.student.losses import Losses
 from pipeline.student.model import Distiller
 from pipeline.student.scalars import scalar_log
-from pipeline.student.terms import Terms
 
 CURVE_ROWS = 1000
 """At most about this many rows in the curve; each is the mean over the steps since the row before."""
@@ -53,7 +54,7 @@ LR_FLOOR = 0.01
 class Training:
     """One training of `distiller` on `corpus`, from a fresh start or from the checkpoint in `folder`.
 
-    `terms` gives the loss. Every process makes one and calls `run`; rank 0 writes to `folder`.
+    `losses` gives the loss. Every process makes one and calls `run`; rank 0 writes to `folder`.
     """
 
     def __init__(
@@ -62,14 +63,14 @@ class Training:
         corpus: Corpus,
         params: StudentParams,
         *,
-        terms: Terms,
+        losses: Losses,
         folder: Path,
         accelerator: Accelerator,
         log: Path | None = None,
     ) -> None:
         self.log = log
         self.params, self.corpus, self.folder, self.accelerator = params, corpus, folder, accelerator
-        self.terms = terms
+        self.losses = losses
         order = Order(
             corpus.rows,
             block_rows=params.block_rows,
@@ -81,7 +82,7 @@ class Training:
         self.loader = Loader(
             corpus,
             order,
-            BatchShape(params.batch_size, distiller.student.input_px, dense=distiller.adapter is not None),
+            BatchShape(params.batch_size, distiller.student.input_px, _places(distiller.adapters)),
             share=Share(accelerator.process_index, accelerator.num_processes),
             workers=params.workers,
             pin=accelerator.device.type == "cuda",
@@ -144,8 +145,8 @@ class Training:
         """One optimiser step; every objective's value on this process's share of the batch."""
         torch.manual_seed((self.params.seed % 2**20 * 2**30 + step) * 2**12 + self.accelerator.process_index)
         batch = self.inputs(step, batch.to(self.accelerator.device))
-        terms = self.terms(batch, *self.model(batch.image_NHWC))
-        loss = self.terms.total(terms)
+        terms = self.losses(batch, self.model(batch.image_NHWC))
+        loss = self.losses.total(terms, self.raw.log_variance)
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.params.clip_norm)
         assert norm is not None
@@ -241,10 +242,15 @@ class Training:
         """
         own = self.loader
         size = min(own.batch_size, BN_BATCH)
-        loader = Loader(self.corpus, own.order, BatchShape(size, own.input_px, dense=False), workers=own.workers)
+        loader = Loader(self.corpus, own.order, BatchShape(size, own.input_px), workers=own.workers)
         batches = max(1, min(loader.steps_per_epoch, BN_TILES // loader.batch_size))
         first = self.params.epochs * loader.steps_per_epoch
         # Dropout, where a model has it, must not depend on which step this process ran before.
         torch.manual_seed(self.params.seed)
         images = (batch.to(self.accelerator.device).image_NHWC for batch in loader.batches(first, first + batches))
         update_bn(images, model.student)
+
+
+def _places(found: Sequence[object | None]) -> tuple[int, ...]:
+    """Where there is something."""
+    return tuple(place for place, one in enumerate(found) if one is not None)

@@ -3,8 +3,8 @@
 timm's EfficientViT computes its attention, and the division in it, in fp32 whatever autocast says
 (`timm.models.efficientvit_mit.LiteMLA`), without which fp16 gives NaN; nothing here needs to repeat it.
 
-Shapes: N tiles, H = W = `input_px`, C channels of a stage, T teacher positions, D teacher width,
-F the student's features, H (of a head) its hidden channels.
+Shapes: N tiles, H = W = `input_px`, C channels of a stage, T teacher positions, D teacher width, E that of all
+teachers together.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import timm
 import torch
@@ -22,6 +22,7 @@ from pipeline.base.errors import TrainingError
 from pipeline.base.items import AdapterArguments
 from pipeline.base.types import Json
 from pipeline.student.adapters import ADAPTERS, Adapter
+from pipeline.student.heads import apart, beside, expanded, folded, put_last
 from pipeline.student.nested import Nested, drawn
 from pipeline.teachers.arguments import BadArgument, blame, require_possible, require_types
 from pipeline.teachers.layout import to_channels_last
@@ -57,6 +58,8 @@ class Student(nn.Module):
             **({"img_size": input_px} if self.fixed_input else {}),
             **(model_kwargs or {}),
         }
+        self.widths: tuple[int, ...] = (width,)
+        """Of the heads that the last layer holds side by side."""
         self.backbone = self._made(model, width, model_kwargs or {})
         self.mean: Tensor
         self.std: Tensor
@@ -79,45 +82,35 @@ class Student(nn.Module):
             raise TrainingError(what, where=name, fix="choose another student.model (efficientvit_b0 …)")
         return layer
 
-    def expand_head(self, hidden: int, seed: int) -> None:
-        """Put two linear layers with batch norm between them in the last one's place, their weights drawn by `seed`."""
+    def widen(self, widths: Sequence[int], seed: int) -> None:
+        """Give the last layer further heads of so many outputs, side by side, their weights drawn by `seed`."""
         last = self.last
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            head = expanded(last, hidden)
-        self._put_last(last, head.to(last.weight.device))
+            put_last(self.backbone, last, beside(last, widths).to(last.weight.device))
+        self.widths = (*self.widths, *widths)
+
+    def narrow(self) -> list[nn.Linear]:
+        """Take the heads apart: the first alone is the last layer, the others are given back."""
+        last = self.last
+        first, *others = apart(last, self.widths)
+        put_last(self.backbone, last, first)
+        self.widths = self.widths[:1]
+        return others
+
+    def expand_head(self, hidden: int, seed: int) -> None:
+        """Put two linear layers with batch norm between them in each head's place, their weights drawn by `seed`."""
+        last = self.last
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = expanded(last, hidden, self.widths)
+        put_last(self.backbone, last, head.to(last.weight.device))
 
     def fold_head(self) -> None:
-        """Put the one linear layer in their place that answers as both do in evaluation mode; without them, nothing."""
+        """Put the one linear layer in their place that answers as they do in evaluation mode; without them, nothing."""
         head = self.backbone.get_classifier()
         if isinstance(head, nn.Sequential):
-            self._put_last(head, folded(head))
-
-    def _put_last(self, old: nn.Module, new: nn.Module) -> None:
-        (name,) = [name for name, module in self.backbone.named_modules() if module is old]
-        parent, _, own = name.rpartition(".")
-        setattr(self.backbone.get_submodule(parent), own, new)
-
-    @torch.no_grad()
-    def require_features(self) -> None:
-        """Raise `TrainingError` where the last layer does not make the answer of the features that timm shows."""
-        side, was = self.input_px, self.training
-        grey = torch.full((1, side, side, 3), 128, dtype=torch.uint8, device=self.mean.device)
-        self.eval()
-        try:
-            whole_1D, parted_1D = self(grey)[0], self.with_feature(grey)[0]
-            same = whole_1D.shape == parted_1D.shape and torch.allclose(whole_1D, parted_1D, rtol=1e-4, atol=1e-5)
-        except (RuntimeError, TypeError):
-            # A head that takes no `pre_logits`, or shows features of another shape.
-            same = False
-        finally:
-            self.train(was)
-        if not same:
-            name, fix = (
-                self.backbone.pretrained_cfg["architecture"],
-                "leave student.nested empty, or take another student.model",
-            )
-            raise TrainingError("timm does not show the features before its last layer", where=name, fix=fix)
+            put_last(self.backbone, head, folded(head))
 
     def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Take the mean and deviation of red, green and blue, 0 to 1, from what weights were trained with."""
@@ -126,12 +119,12 @@ class Student(nn.Module):
             buffer.copy_(torch.tensor(values).view(1, 3, 1, 1))
 
     def forward(self, image_NHWC: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Images, 0 to 255 in any type, to (embedding_ND, the maps of `stages` as (N, C, h, w)), in one pass."""
+        """Images, 0 to 255 in any type, to (embedding_NE, the maps of `stages` as (N, C, h, w)), in one pass."""
         final, maps = self._maps(image_NHWC)
         return self.backbone.forward_head(final), maps
 
     def with_feature(self, image_NHWC: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        """The same, and feature_NF, from which the last layer makes the embedding."""
+        """The same, and feature_NF, of which the last layer makes the embedding."""
         final, maps = self._maps(image_NHWC)
         feature_NF = self.backbone.forward_head(final, pre_logits=True)
         return self.backbone.get_classifier()(feature_NF), maps, feature_NF
@@ -192,82 +185,99 @@ class Student(nn.Module):
         return tuple(sorted(found.values(), key=lambda stage: stage.index)[-N_STAGES:])
 
 
-def expanded(last: nn.Linear, hidden: int) -> nn.Sequential:
-    """Two linear layers with batch norm between them, of as many inputs and outputs as `last`: F -> `hidden` -> D.
-
-    While it is trained a product of two matrices takes other steps than one, and the norm gives each direction of the
-    student's features the same say whatever its spread; what it can say is the same, and it is shipped as one layer.
-    Sources: a linear projector with batch norm in distillation of features, Miles and Mikolajczyk ("Understanding the
-    role of the projector in knowledge distillation", AAAI 2024); wider linear layers folded after training, Guo et al.
-    ("ExpandNets", NeurIPS 2020).
-    """
-    return nn.Sequential(
-        nn.Linear(last.in_features, hidden, bias=False), nn.BatchNorm1d(hidden), nn.Linear(hidden, last.out_features)
-    )
-
-
-@torch.no_grad()
-def folded(head: nn.Sequential) -> nn.Linear:
-    """The one layer that answers what `expanded`'s three answer in evaluation mode, in float64 and then rounded."""
-    into, norm, out = head
-    assert isinstance(into, nn.Linear) and isinstance(norm, nn.BatchNorm1d) and isinstance(out, nn.Linear)
-    assert norm.running_var is not None and norm.running_mean is not None
-    gain_H = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    shift_H = norm.bias.double() - gain_H * norm.running_mean.double()
-    weight_DH = out.weight.double()
-    one = nn.Linear(into.in_features, out.out_features, device=out.weight.device)
-    one.weight.copy_((weight_DH * gain_H) @ into.weight.double())
-    one.bias.copy_(out.bias.double() + weight_DH @ shift_H)
-    return one
-
-
-class Answers(NamedTuple):
-    """embedding_ND; map_NTD, None without an adapter; and what each nested size answers, [(N, D)]."""
-
-    embedding_ND: Tensor
-    map_NTD: Tensor | None
-    nested: list[Tensor]
+Answer = tuple[Tensor, Tensor | None] | tuple[Tensor, Tensor | None, list[Tensor]]
+"""embedding_ND; map_NTD, None without an adapter; of the first teacher, with nested sizes, what each answers (N, D)."""
 
 
 class Distiller(nn.Module):
-    """What is trained: a student, where the patch objective is on its adapter, and the nested sizes that are asked for.
+    """What is trained: a student, and where the patch objective is on, its adapter. One forward, so DDP can wrap it.
 
-    One forward, so DDP can wrap it.
-
+    Nested sizes, where they are asked for, answer in the first teacher's space.
+    Of several teachers each has a head in the student's last layer, and an adapter where its patch tokens are learnt.
     With `autocast` (a dtype; None is fp32) it computes and answers in that type; what needs fp32 keeps it.
     """
 
     def __init__(self, student: Student, adapter: Adapter | None) -> None:
         super().__init__()
         self.student, self.adapter = student, adapter
+        self.further = nn.ModuleDict()
+        """Adapters of further teachers, by their places: "1" of the second."""
+        self.log_variance: nn.Parameter | None
+        self.register_parameter("log_variance", None)
+        """Of each teacher's loss, where that balances them (losses.py)."""
         self.nested: Nested | None = None
         self.autocast: torch.dtype | None = None
 
     def nest(self, sizes: Sequence[int], seed: int) -> None:
         """Add nested sizes with weights drawn from `seed`; of none, nothing. Raises `TrainingError`."""
         if sizes:
-            last = self.student.last
-            self.student.require_features()
-            self.nested = drawn(sizes, last.in_features, last.out_features, seed).to(last.weight.device)
+            student = self.student
+            self.nested = drawn(student.backbone, student.input_px, sizes, student.widths[0], seed)
 
-    def forward(self, image_NHWC: Tensor) -> Answers:
-        """Of images, 0 to 255."""
+    @property
+    def adapters(self) -> tuple[Adapter | None, ...]:
+        """One a teacher; None where its patch tokens are not learnt."""
+        found = dict(self.further.items())
+        others = (found.get(str(place)) for place in range(1, len(self.student.widths)))
+        return (self.adapter, *(cast("Adapter | None", one) for one in others))
+
+    def forward(self, image_NHWC: Tensor) -> tuple[Answer, ...]:
+        """Of images, 0 to 255, an answer a teacher."""
         with torch.autocast(image_NHWC.device.type, self.autocast, enabled=self.autocast is not None):
             if self.nested is None:
-                embedding_ND, maps = self.student(image_NHWC)
-                nested = list[Tensor]()
+                embedding_NE, maps = self.student(image_NHWC)
             else:
-                embedding_ND, maps, feature_NF = self.student.with_feature(image_NHWC)
-                nested = self.nested(feature_NF)
-            return Answers(embedding_ND, None if self.adapter is None else self.adapter(maps), nested)
+                embedding_NE, maps, feature_NF = self.student.with_feature(image_NHWC)
+            dense = [None if adapter is None else adapter(maps) for adapter in self.adapters]
+            answers = tuple(zip(embedding_NE.split(self.student.widths, dim=1), dense, strict=True))
+            return answers if self.nested is None else ((*answers[0], self.nested(feature_NF)), *answers[1:])
 
     def no_weight_decay(self) -> set[str]:
         """Names that timm's optimiser factory leaves undecayed, besides biases and norms."""
         names: set[str] = set()
-        for prefix, module in (("student.backbone", self.student.backbone), ("adapter", self.adapter)):
+        further = [(f"further.{name}", module) for name, module in self.further.items()]
+        for prefix, module in (("student.backbone", self.student.backbone), ("adapter", self.adapter), *further):
             undecayed: Callable[[], set[str]] = getattr(module, "no_weight_decay", set)
             names |= {f"{prefix}.{name}" for name in undecayed()}
         return names
+
+
+@dataclass(frozen=True)
+class Head:
+    """A further teacher's: its D and token grid; `dense` says whether its patch tokens are learnt."""
+
+    width: int
+    grid: tuple[int, int]
+    dense: bool
+
+
+def add_heads(
+    distiller: Distiller, heads: Sequence[Head], adapter: str, seed: int
+) -> tuple[AdapterArguments | None, ...]:
+    """Give a distiller of one teacher those of further ones, drawn by `seed`; what the adapters were made with.
+
+    What it has of the first teacher stays as it is: a student of several starts where that of the first does.
+    """
+    distiller.student.widen([head.width for head in heads], seed)
+    made = []
+    for place, head in enumerate(heads, start=1):
+        arguments = adapter_arguments(distiller.student, head.width, head.grid) if head.dense else None
+        made.append(arguments)
+        if arguments is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed + place)
+                distiller.further[str(place)] = to_channels_last(ADAPTERS[adapter](**dict(arguments)))
+    return tuple(made)
+
+
+def adapter_arguments(student: Student, width: int, grid: tuple[int, int]) -> AdapterArguments:
+    """For one to tokens of that width and grid."""
+    return AdapterArguments(
+        channels=tuple(stage.channels for stage in student.stages),
+        grids=tuple(stage.grid for stage in student.stages),
+        grid=grid,
+        width=width,
+    )
 
 
 def build(
@@ -289,11 +299,6 @@ def build(
         student = Student(model, width, input_px, model_kwargs)
         if adapter is None:
             return to_channels_last(Distiller(student, None)), None
-        arguments = AdapterArguments(
-            channels=tuple(stage.channels for stage in student.stages),
-            grids=tuple(stage.grid for stage in student.stages),
-            grid=grid,
-            width=width,
-        )
+        arguments = adapter_arguments(student, width, grid)
         module = ADAPTERS[adapter](**dict(arguments))
         return to_channels_last(Distiller(student, module)), arguments

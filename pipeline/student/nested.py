@@ -20,6 +20,7 @@ Shapes: N tiles, F features, K the largest size, k a size, D the teacher's width
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +54,12 @@ class Nested(nn.Module):
         return [self.head(size)(nested_NK[:, :size]) for size in self.sizes]
 
 
-def drawn(sizes: Sequence[int], features: int, width: int, seed: int) -> Nested:
-    """With weights drawn from `seed`; torch's own random state stays. Raises `TrainingError` for a size too large."""
+def drawn(backbone: Any, input_px: int, sizes: Sequence[int], width: int, seed: int) -> Nested:
+    """Of a timm model's features, with weights drawn from `seed`; torch's own random state stays.
+
+    Raises `TrainingError` for a size too large, and where timm does not show the features.
+    """
+    features, device = require_features(backbone, input_px)
     for most, what in (
         (width - 1, f"the teacher answers in {width} numbers"),
         (features, f"the student has {features} features"),
@@ -66,4 +71,30 @@ def drawn(sizes: Sequence[int], features: int, width: int, seed: int) -> Nested:
             )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Nested(sizes, features, width)
+        return Nested(sizes, features, width).to(device)
+
+
+@torch.no_grad()
+def require_features(backbone: Any, input_px: int) -> tuple[int, torch.device]:
+    """How many features the last layer makes its answer of, and where it is.
+
+    Raises `TrainingError` where it makes it of others than timm shows.
+    """
+    layer, was = backbone.get_classifier(), backbone.training
+    device = layer.weight.device
+    backbone.eval()
+    try:
+        final = backbone.forward_features(torch.zeros(1, 3, input_px, input_px, device=device))
+        whole_1D = backbone.forward_head(final)
+        parted_1D = layer(backbone.forward_head(final, pre_logits=True))
+        same = whole_1D.shape == parted_1D.shape and torch.allclose(whole_1D, parted_1D, rtol=1e-4, atol=1e-5)
+    except (RuntimeError, TypeError):
+        # A head that takes no `pre_logits`, or shows features of another shape.
+        same = False
+    finally:
+        backbone.train(was)
+    if not same:
+        fix = "leave student.nested empty, or take another student.model (efficientvit_b0 …)"
+        name = backbone.pretrained_cfg["architecture"]
+        raise TrainingError("timm does not show the features before its last layer", where=name, fix=fix)
+    return layer.in_features, device

@@ -21,6 +21,8 @@ NESTED_FOLDER, NESTED_FILE, NESTED_WEIGHTS_FILE = "nested", "nested.json", "nest
 """Of a student with nested sizes: what makes the nested vector of its features, and brings it into the teacher's."""
 SPACE_FILE = "space.json"
 """In the adapter's folder: mean and deviation of the teacher's patch tokens."""
+SPACES_FOLDER, HEAD_FILE, HEAD_WEIGHTS_FILE = "spaces", "head.json", "head.safetensors"
+"""Of a student of several teachers: a folder a further one, called after it, with what answers in its space."""
 MADE = "histill"
 """Of config.json, what the student was made of; timm passes over it."""
 

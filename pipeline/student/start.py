@@ -33,7 +33,7 @@ from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json
 from pipeline.corpus.targets import Standardiser
 from pipeline.params.student import StudentParams
-from pipeline.student.export import load_run
+from pipeline.student.export import into_own_units, load_run
 from pipeline.student.exported import AdapterConfig, architecture, load_student
 from pipeline.student.model import Distiller, Student
 from pipeline.student.shipped import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, adapter_folder
@@ -134,10 +134,11 @@ def _of_checkpoint(named: str, store: Store, where: str) -> Start:
         raise TrainingError(what, where=where, fix=fix) from None
     facts, distiller, targets = load_run(folder)
     student, own = distiller.student, distiller.adapter
-    Standardiser.from_tensors("cls", targets).fold_into(student.last)
+    into_own_units(distiller, targets)
+    # Of several teachers' heads the first one's is what a student goes on from.
+    student.narrow()
     adapter = None
     if own is not None and facts.adapter is not None:
-        Standardiser.from_tensors("patch", targets).fold_into(own.last)
         kind = StudentParams.model_validate(facts.student).adapter
         adapter = StartAdapter(kind, facts.adapter, own.state_dict())
     return _of_student(f"a student distilled from {facts.teacher.name}", where, student.backbone, adapter, (named,))

@@ -1,4 +1,4 @@
-"""The loss of a step: each objective's value on a batch, and their weighted sum.
+"""The loss of one teacher at a step: each objective's value on a batch, and their weighted sum.
 
     loss = w_cls * cls(embedding, CLS*) + w_patch * patch(map, tokens*) + w_relation * relation(embedding, CLS*, bank*)
          + w_nested * mean over sizes of cls(answer of the size, CLS*)
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kernels.dense_loss import token_norm
 from pipeline.corpus.corpus import Corpus
-from pipeline.corpus.loader import Batch
+from pipeline.corpus.loader import Targets
 from pipeline.corpus.targets import Standardiser, draw_cls
 from pipeline.params.student import ObjectiveParams
 from pipeline.student.objectives import (
@@ -55,22 +55,22 @@ class Terms:
             self.bank_KD = F.normalize(self.cls.forward(drawn_KD), dim=-1)
 
     def __call__(
-        self, batch: Batch, embedding_ND: Tensor, map_NTD: Tensor | None, nested: Sequence[Tensor] = ()
+        self, asked: Targets, embedding_ND: Tensor, map_NTD: Tensor | None, nested: Sequence[Tensor] = ()
     ) -> dict[str, Tensor]:
         """Objective -> its unweighted value on this process's share of the batch, a scalar in fp32.
 
-        `batch` lies on the device of the answers. `cls` is always there, `patch` with a map (an adapter), `relation`
-        where it has a weight, `nested` where there are sizes.
+        `asked`, what the teacher answered, lies on the device of the student's answers. `cls` is always there, `patch`
+        with a map (an adapter), `relation` where it has a weight, `nested` where there are sizes.
         """
-        cls_ND = self.cls.forward(batch.cls_ND)
+        cls_ND = self.cls.forward(asked.cls_ND)
         terms = {"cls": self._cls(embedding_ND, cls_ND)}
-        if map_NTD is not None and batch.patch_NTD is not None:
+        if map_NTD is not None and asked.patch_NTD is not None:
             mask_NT = None
             if self.params.token_weight == "norm":
-                mask_NT = unremarkable(token_norm(batch.patch_NTD, batch.scale_NT))
+                mask_NT = unremarkable(token_norm(asked.patch_NTD, asked.scale_NT))
             # Tokens without a scale, as those that were mixed, are not rotated.
-            block = 1 if batch.scale_NT is None else self.rotation_block
-            terms["patch"] = patch_loss(map_NTD, batch.patch_NTD, batch.scale_NT, mask_NT, block)
+            block = 1 if asked.scale_NT is None else self.rotation_block
+            terms["patch"] = patch_loss(map_NTD, asked.patch_NTD, asked.scale_NT, mask_NT, block)
         if self.bank_KD is not None and self.params.relation > 0:
             terms["relation"] = relation_loss(embedding_ND, cls_ND, self.bank_KD, self.params.relation_temperature)
         if nested:

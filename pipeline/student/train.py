@@ -14,23 +14,18 @@ trained again, only exported again.
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.base.errors import TrainingError
 from pipeline.base.files import write_atomic, write_json
 from pipeline.base.items import (
-    AdapterArguments,
     FileItem,
-    StartFacts,
     StudentFacts,
     StudentManifest,
     TilesManifest,
@@ -41,28 +36,22 @@ from pipeline.base.partials import file_sha256
 from pipeline.base.progress import console
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.tensors import save_tensors
-from pipeline.base.types import Json, Recipe
 from pipeline.corpus.corpus import Corpus, open_corpus
-from pipeline.corpus.loader import shared_batch
 from pipeline.corpus.targets import cls_standardiser, patch_standardiser
 from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import drop_checkpoint
-from pipeline.student.device import autocast_dtype, make_accelerator
-from pipeline.student.export import export_student
-from pipeline.student.inputs import pairs_stay_together
-from pipeline.student.inputs.slide_stains import RECIPE_VERSION as STAIN_VERSION
+from pipeline.student.device import make_accelerator
+from pipeline.student.export import export_student, named
+from pipeline.student.facts import Ended, Subject, curve_file, run_facts
 from pipeline.student.inputs.slide_stains import slide_stains
 from pipeline.student.loop import Training
-from pipeline.student.model import Distiller, build
-from pipeline.student.objectives import NESTED, OBJECTIVES
-from pipeline.student.start import Start, load_start
-from pipeline.student.terms import Terms
+from pipeline.student.losses import Losses
+from pipeline.student.model import Head, add_heads, build
+from pipeline.student.objectives import OBJECTIVES
+from pipeline.student.recipe import train_recipe
+from pipeline.student.start import load_start
 
-RECIPE_VERSION = 2
 KIND, ITEM = "checkpoints", "run"
-SITE_PARAMS = {"workers", "checkpoint_minutes", "log"}
-"""Parameters that do not change the result."""
-LOSSES = (*OBJECTIVES, NESTED)
 
 
 def train_student(
@@ -83,13 +72,13 @@ def train_student(
     """
     corpus = open_corpus(tiles, tokens, store, params.train_fraction)
     accelerator = make_accelerator()
-    params = with_objectives(params, corpus.dense, tell=accelerator.is_main_process)
+    main = accelerator.is_main_process
+    params = with_objectives(params, any(dense_of(params, corpus)), tell=main)
     corpus, measured = _with_stains(corpus, tiles, params, store, accelerator)
     start = load_start(params, store)
     recipe = train_recipe(tokens, corpus, params, tiles.tile_px, accelerator.num_processes, start)
     subject = Subject(tiles, tokens, corpus, params, start)
     ref = Ref(KIND, recipe_key(recipe), ITEM)
-    main = accelerator.is_main_process
     (cached,) = broadcast_object_list([store.has(ref)])
     metrics: dict[str, float] = {"cached": cached}
     if not cached:
@@ -113,41 +102,6 @@ def train_student(
     return manifest, metrics
 
 
-def train_recipe(
-    tokens: TokensManifest,
-    corpus: Corpus,
-    params: StudentParams,
-    tile_px: int,
-    world: int = 1,
-    start: Start | None = None,
-) -> Recipe:
-    """All that the weights depend on: parameters, input side, precision, the cached answers in their order, the start.
-
-    The number of processes too, but where they train what one does: batch norm held, the same batch, and no pair of
-    mixed tiles parted.
-    """
-    one, many = (shared_batch(params.batch_size, corpus.kept_total, n) for n in (1, world))
-    whole = params.mix.kind == "none" or pairs_stay_together(many // world)
-    as_one = world == 1 or (params.freeze_batch_norm and one == many and whole)
-    special: dict[str, Json] = {} if as_one else {"world": world}
-    if params.train_fraction < 1:
-        # Which rows a fraction keeps, and that the targets' statistics are of them alone.
-        special["kept_rows"] = "bit-reversed"
-    if params.augment.stains_as_others:
-        special["slide_stain"] = STAIN_VERSION
-    if start is not None:
-        special["start"] = start.recipe
-    return {
-        **special,
-        "student": kept_params(params),
-        "input_px": input_side(params, tile_px),
-        "precision": precision_here(),
-        "tokens": tokens.recipe_key,
-        "items": [[item.key, item.digest] for item in corpus.items],
-        "recipe_version": RECIPE_VERSION,
-    }
-
-
 def _with_stains(
     corpus: Corpus, tiles: TilesManifest, params: StudentParams, store: Store, accelerator: Accelerator
 ) -> tuple[Corpus, tuple[str, ...]]:
@@ -160,31 +114,10 @@ def _with_stains(
     return replace(corpus, stain_L2S=stain_L2S), uses
 
 
-def kept_params(params: StudentParams) -> dict[str, Json]:
-    """Those on which the weights depend, as they are hashed; an option that is off is not among them.
-
-    Nor is where a student starts: that is in the recipe by its content.
-    """
-    on = {"mix": params.mix.kind != "none", "augment": params.augment.changes, "weights": False}
-    on |= {"head_hidden": params.head_hidden is not None, "nested": bool(params.sizes)}
-    off: dict[str, bool | set[str]] = {name: True for name, is_on in on.items() if not is_on}
-    if "nested" in off:
-        off["objective"] = {NESTED}
-    student: dict[str, Json] = params.model_dump(mode="json", exclude={**dict.fromkeys(SITE_PARAMS, True), **off})
-    if not torch.cuda.is_available():
-        # CPUs run eager whatever it says.
-        student["compile"] = "auto"
-    return student
-
-
-def input_side(params: StudentParams, tile_px: int) -> int:
-    """The side at which the student sees a tile."""
-    return params.input_px or max(32, round(tile_px / 32) * 32)
-
-
-def precision_here() -> str:
-    """In which a student is trained on this machine."""
-    return "fp32" if autocast_dtype() is None else "bf16"
+def dense_of(params: StudentParams, corpus: Corpus) -> tuple[bool, ...]:
+    """Of each teacher whether patch tokens are there, and may be learnt."""
+    asked = [place == 0 or params.teachers.dense == "all" for place in range(len(corpus.each))]
+    return tuple(one.dense and may for one, may in zip(corpus.each, asked, strict=True))
 
 
 def with_objectives(params: StudentParams, dense: bool, *, tell: bool = True) -> StudentParams:
@@ -202,35 +135,21 @@ def with_objectives(params: StudentParams, dense: bool, *, tell: bool = True) ->
     return params
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is trained on what."""
-
-    tiles: TilesManifest
-    tokens: TokensManifest
-    corpus: Corpus
-    params: StudentParams
-    start: Start | None = None
-
-    @property
-    def input_px(self) -> int:
-        """The side at which the student sees a tile."""
-        return input_side(self.params, self.tiles.tile_px)
-
-
 def _run(folder: Path, subject: Subject, accelerator: Accelerator, log: Path | None) -> dict[str, float]:
     """Train and leave the item's files in `folder`; run.json comes last, and means that all is there."""
     if (folder / "run.json").exists():
         return {}
     corpus, params = subject.corpus, subject.params
     # A rotation from an eigendecomposition may differ between machines: one process makes it for all.
-    made = cls_standardiser(corpus, params.standardise) if accelerator.is_main_process else None
+    main = accelerator.is_main_process
+    made = [cls_standardiser(one, params.standardise) for one in corpus.each] if main else None
     (cls,) = broadcast_object_list([made])
+    dense = [params.objective.patch > 0 and there for there in dense_of(params, corpus)]
     distiller, arguments = build(
         model=params.model,
         width=corpus.width,
         input_px=subject.input_px,
-        adapter=params.adapter if params.objective.patch > 0 else None,
+        adapter=params.adapter if dense[0] else None,
         grid=corpus.grid,
         seed=params.seed,
         model_kwargs=params.model_kwargs,
@@ -238,24 +157,32 @@ def _run(folder: Path, subject: Subject, accelerator: Accelerator, log: Path | N
     began = None
     if subject.start is not None:
         patch = patch_standardiser(corpus) if corpus.dense else None
-        began = subject.start.into(distiller, params.adapter, cls, patch)
+        began = subject.start.into(distiller, params.adapter, cls[0], patch)
     distiller.nest(params.sizes, params.seed)
+    heads = [Head(one.width, one.grid, is_dense) for one, is_dense in zip(corpus.also, dense[1:], strict=True)]
+    further = add_heads(distiller, heads, params.adapter, params.seed) if heads else ()
+    if heads and params.teachers.balance == "uncertainty":
+        distiller.log_variance = nn.Parameter(torch.zeros(len(dense)))
     if params.head_hidden is not None:
         distiller.student.expand_head(params.head_hidden, params.seed)
         # What a start knew of the last layer is gone with it.
         began = None if began is None else began.model_copy(update={"head": False})
-    terms = Terms(params.objective, corpus, cls, accelerator.device, params.seed)
-    training = Training(distiller, corpus, params, terms=terms, folder=folder, accelerator=accelerator, log=log)
+    losses = Losses(params, corpus, cls, accelerator.device)
+    training = Training(distiller, corpus, params, losses=losses, folder=folder, accelerator=accelerator, log=log)
     metrics = training.run()
-    if accelerator.is_main_process:
+    if main:
         final = training.final()
-        tensors = final.state_dict() | cls.tensors("cls")
-        if corpus.dense:
-            tensors |= patch_standardiser(corpus).tensors("patch")
+        tensors = final.state_dict()
+        balance = tensors.pop("log_variance", torch.zeros(len(dense)))
+        for place, (one, standardiser) in enumerate(zip(corpus.each, cls, strict=True)):
+            tensors |= standardiser.tensors(named("cls", place))
+            if one.dense:
+                tensors |= patch_standardiser(one).tensors(named("patch", place))
         _refuse_not_finite(tensors)
         save_tensors(folder / "weights.safetensors", tensors)
-        write_atomic(folder / "curve.csv", _curve(training.curve))
-        write_json(folder / "run.json", _facts(subject, training, final, arguments, began).model_dump(mode="json"))
+        write_atomic(folder / "curve.csv", curve_file(training.curve))
+        ended = Ended(final, (arguments, *further), tuple(balance.tolist()), began)
+        write_json(folder / "run.json", run_facts(subject, training, ended).model_dump(mode="json"))
         drop_checkpoint(folder)
     return metrics
 
@@ -267,52 +194,3 @@ def _refuse_not_finite(tensors: dict[str, Tensor]) -> None:
         shown = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
         fix = "lower student.lr or student.clip_norm"
         raise TrainingError(f"trained to weights that are not finite: {shown}", where="the last step", fix=fix)
-
-
-def _facts(
-    subject: Subject,
-    training: Training,
-    final: Distiller,
-    arguments: AdapterArguments | None,
-    began: StartFacts | None,
-) -> StudentFacts:
-    """run.json: enough to build the student again, to describe it, and to say how training ended."""
-    tiles, tokens, corpus, params = subject.tiles, subject.tokens, subject.corpus, subject.params
-    return StudentFacts(
-        model=params.model,
-        input_px=subject.input_px,
-        width=corpus.width,
-        grid=corpus.grid,
-        tile_px=tiles.tile_px,
-        target_mpp=tiles.target_mpp,
-        parameters=sum(parameter.numel() for parameter in final.student.parameters()),
-        teacher=tokens.teacher,
-        student=kept_params(params),
-        precision=precision_here(),
-        adapter=arguments,
-        train_slides=len(corpus.items),
-        train_tiles=training.loader.order.total,
-        views=corpus.views,
-        steps=training.steps,
-        batch_size=training.loader.batch_size,
-        tiles_seen=training.steps * training.loader.batch_size,
-        loss=_last_epoch(training.curve),
-        start=began,
-    )
-
-
-def _last_epoch(curve: list[dict[str, float]]) -> dict[str, float]:
-    """Each loss's mean over the curve's rows of the last epoch."""
-    rows = [row for row in curve if row["epoch"] > curve[-1]["epoch"] - 1]
-    return {name: float(np.mean([row[name] for row in rows])) for name in ("loss", *LOSSES) if name in rows[0]}
-
-
-def _curve(rows: list[dict[str, float]]) -> bytes:
-    text = io.StringIO()
-    losses = [name for name in LOSSES if name != NESTED or NESTED in rows[0]]
-    columns = ("step", "epoch", "loss", *losses, "lr", "tiles_seen")
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: f"{value:.9g}" for name, value in row.items()})
-    return text.getvalue().encode()

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from pipeline.tiles.grid import Geometry
 
-MAX_STRIP_PX = 2 << 20
-"""Pixels of one read, where a tile has not more: 6 MiB as RGB, so that most are still cached when they are cut."""
+MAX_STRIP_PX = 1 << 19
+"""Pixels of one read, where a tile has not more: 1.5 MiB as RGB, which are still cached when they are cut."""
 _EPSILON = 1e-6
 
 

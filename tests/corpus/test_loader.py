@@ -21,7 +21,7 @@ def loader(cache: Cache, **changed: Any) -> Loader:
     corpus = open_corpus(cache.tiles, cache.tokens, cache.store)
     order = Order(corpus.rows, block_rows=4, buffer_rows=16, views=corpus.views, seed=3)
     side = changed.pop("input_px", TILE_PX)
-    shape = BatchShape(changed.pop("batch_size", 8), side, dense=changed.pop("dense", True))
+    shape = BatchShape(changed.pop("batch_size", 8), side, dense=changed.pop("dense", (0,)))
     share = Share(changed.pop("rank", 0), changed.pop("world", 1))
     return Loader(corpus, order, shape, share=share, **({"workers": 2} | changed))
 
@@ -74,7 +74,7 @@ def test_images_come_at_the_students_side(cache: Cache) -> None:
 
 
 def test_without_the_dense_objective_no_patch_is_read(cache: Cache) -> None:
-    batch = next(loader(cache, dense=False).batches(0, 1))
+    batch = next(loader(cache, dense=()).batches(0, 1))
     assert batch.patch_NTD is None and batch.scale_NT is None
 
 

@@ -15,6 +15,9 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
+import pytest
+
+KEY, SECRET = "AKIAOFTHETESTS", "the-secret-of-the-tests"
 Kind = Literal["cut", "503", "slow", "truncated", "stale", "denied"]
 _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
 _DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
@@ -55,6 +58,14 @@ class Proxy:
     def times_seen(self, pattern: str) -> int:
         """Requests that match."""
         return sum(re.search(pattern, request) is not None for request in self.seen)
+
+
+def reach(proxy: Proxy, patch: pytest.MonkeyPatch) -> None:
+    """The environment has a user's credentials and the way there."""
+    patch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    patch.setenv("AWS_ENDPOINT_URL", proxy.url)
 
 
 def _free_port() -> int:

@@ -16,6 +16,7 @@ from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.params.student import StudentParams
 from pipeline.tiles.item.meta import Meta
+from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 from pipeline.views import apply_view
@@ -83,10 +84,27 @@ def write_corpus(
     )
 
 
-def answers(image_HWC: np.ndarray, project: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def write_tokens(
+    store: Store, tiles: TilesManifest, *, name: str, width: int, grid: tuple[int, int], views: int, seed: int
+) -> TokensManifest:
+    """What a further teacher says of the tiles of `write_corpus`: another projection, of cells of another size."""
+    teacher = {"name": name, "width": width, "grid": list(grid), "input_px": TILE_PX, "weights_digest": "1" * 64}
+    recipe = {"tiles": tiles.recipe_key, "teacher": teacher, "patch": "int8", "views": views}
+    project, items = np.random.default_rng(seed).normal(size=(3, width)) * 3, []
+    for item in tiles.items:
+        reader = TileReader(store.path(Ref("tiles", tiles.recipe_key, item.key)))
+        image_NHWC = np.stack([reader.image(row, TILE_PX) for row in range(item.n)])
+        ref = Ref("tokens", recipe_key(recipe), item.key)
+        with store.write(ref, recipe) as folder:
+            _write_tokens(folder, image_NHWC, project, views, "int8", grid)
+        items.append(tokens_item(item.id, item.n, item.split, key=item.key, digest=store.digest(ref), kind="demo"))
+    return TokensManifest(recipe_key=recipe_key(recipe), recipe=recipe, items=tuple(items))
+
+
+def answers(image_HWC: np.ndarray, project: np.ndarray, grid: tuple[int, int] = GRID) -> tuple[np.ndarray, np.ndarray]:
     """(cls_D, patch_TD) of one tile."""
-    cell = TILE_PX // GRID[0]
-    cells = image_HWC.reshape(GRID[0], cell, GRID[1], cell, 3).mean((1, 3)).reshape(-1, 3)
+    cell = TILE_PX // grid[0]
+    cells = image_HWC.reshape(grid[0], cell, grid[1], cell, 3).mean((1, 3)).reshape(-1, 3)
     patch_TD = (cells / 127.5 - 1) @ project
     return patch_TD.mean(0) + 2, patch_TD
 
@@ -103,17 +121,25 @@ def _write_tiles(folder: Path, image_NHWC: np.ndarray) -> None:
     writer.close(Meta(kind="file", tile_px=TILE_PX))
 
 
-def _write_tokens(folder: Path, image_NHWC: np.ndarray, project: np.ndarray, views: int, patch: str) -> None:
-    both = [[answers(apply_view(image, view), project) for view in range(views)] for image in image_NHWC]
+def _write_tokens(
+    folder: Path,
+    image_NHWC: np.ndarray,
+    project: np.ndarray,
+    views: int,
+    patch: str,
+    grid: tuple[int, int] = GRID,
+) -> None:
+    width = project.shape[1]
+    both = [[answers(apply_view(image, view), project, grid) for view in range(views)] for image in image_NHWC]
     cls_NVD = np.array([[cls for cls, _ in row] for row in both], np.float16)
     z_NVTD = torch.tensor(np.array([[tokens for _, tokens in row] for row in both]) / 3, dtype=torch.float32)
-    block = block_of(WIDTH) if patch == "int8" else 1
-    q_NVTD, scale_NVT = quantise(z_NVTD, fold(torch.zeros(WIDTH), torch.ones(WIDTH), block))
+    block = block_of(width) if patch == "int8" else 1
+    q_NVTD, scale_NVT = quantise(z_NVTD, fold(torch.zeros(width), torch.ones(width), block))
     attributes = {
-        "grid": list(GRID),
+        "grid": list(grid),
         "patch": patch,
-        "mu": [0.0] * WIDTH,
-        "sigma": [3.0] * WIDTH,
+        "mu": [0.0] * width,
+        "sigma": [3.0] * width,
         "rotation_block": block,
     }
     arrays = {"cls": cls_NVD}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from made.cache import Cache
 from made.corpus import TILE_PX, tiny
+from torch import nn
 
 from pipeline.base.kept import Kept
 from pipeline.corpus.corpus import open_corpus
@@ -18,8 +19,8 @@ from pipeline.corpus.targets import cls_standardiser
 from pipeline.student.device import make_accelerator
 from pipeline.student.inputs.slide_stains import slide_stains
 from pipeline.student.loop import Training
-from pipeline.student.model import build
-from pipeline.student.terms import Terms
+from pipeline.student.losses import Losses
+from pipeline.student.model import Head, add_heads, build
 
 
 def make_training(cache: Cache, folder: Path, kind: type[Training] = Training, **changed: Any) -> Training:
@@ -37,11 +38,16 @@ def make_training(cache: Cache, folder: Path, kind: type[Training] = Training, *
         seed=params.seed,
         model_kwargs=params.model_kwargs,
     )
+    heads = [Head(one.width, one.grid, params.teachers.dense == "all") for one in corpus.also]
+    if heads:
+        add_heads(distiller, heads, params.adapter, params.seed)
+        if params.teachers.balance == "uncertainty":
+            distiller.log_variance = nn.Parameter(torch.zeros(1 + len(heads)))
     distiller.nest(params.sizes, params.seed)
-    cls = cls_standardiser(corpus, params.standardise)
-    terms = Terms(params.objective, corpus, cls, accelerator.device, params.seed)
+    cls = [cls_standardiser(one, params.standardise) for one in corpus.each]
+    losses = Losses(params, corpus, cls, accelerator.device)
     folder.mkdir(parents=True, exist_ok=True)
-    return kind(distiller, corpus, params, terms=terms, folder=folder, accelerator=accelerator)
+    return kind(distiller, corpus, params, losses=losses, folder=folder, accelerator=accelerator)
 
 
 @contextlib.contextmanager

@@ -4,34 +4,30 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
-from made.bucket import Proxy, proxy_to, s3_server
+from made.bucket import Proxy, proxy_to, reach, s3_server
 
 _NUMBERS = itertools.count()
-KEY, SECRET = "AKIAOFTHETESTS", "the-secret-of-the-tests"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[int]:
     with s3_server() as port:
         yield port
 
 
-@pytest.fixture(scope="module")
-def proxy_of_module(server: int) -> Iterator[Proxy]:
+@pytest.fixture(scope="session")
+def proxy_of_session(server: int) -> Iterator[Proxy]:
     with proxy_to(server) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def proxy(proxy_of_module: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+def proxy(proxy_of_session: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """Before the server, without faults; the environment has a user's credentials and the way there."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy_of_module.url)
-    yield proxy_of_module
-    proxy_of_module.faults.clear()
-    proxy_of_module.seen.clear()
+    reach(proxy_of_session, monkeypatch)
+    yield proxy_of_session
+    proxy_of_session.faults.clear()
+    proxy_of_session.seen.clear()
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from pipeline.params.student import InputParams
 from pipeline.student.inputs import Changes, Draws
 from pipeline.student.inputs.optics import blurred, coloured, compressed, gaussian, jpeg_steps, stained
 from pipeline.student.inputs.slide_stains import SlideStain, measured, slide_stains, transfer
-from pipeline.student.train import train_recipe
+from pipeline.student.recipe import train_recipe
 from pipeline.views.fields import ALPHA, AS_IT_IS, BETA
 from pipeline.views.stain import density_map, jitter
 

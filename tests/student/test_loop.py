@@ -25,7 +25,10 @@ class SteepAt2(Training):
     def step(self, step: int, batch: Batch) -> dict[str, float]:
         if step == 2:
             self.before = {name: value.clone() for name, value in self.raw.named_parameters()}
-            total, self.terms.total = self.terms.total, lambda terms: total(terms) + (0 * terms["cls"]).sqrt()
+            total, self.losses.total = (
+                self.losses.total,
+                lambda terms, s_T: total(terms, s_T) + (0 * terms["cls"]).sqrt(),
+            )
         return super().step(step, batch)
 
 
@@ -61,8 +64,8 @@ def test_with_bf16_the_losses_see_the_models_own_answers(cache: Cache, tmp_path:
     assert training.raw.autocast is None or training.accelerator.device.type == "cuda"
     training.raw.autocast = torch.bfloat16
     (batch,) = training.loader.batches(0, 1)
-    answers = training.model(batch.to(training.accelerator.device).image_NHWC)
-    assert [answer.dtype for answer in answers[:2]] == [torch.bfloat16, torch.bfloat16]
+    (answers,) = training.model(batch.to(training.accelerator.device).image_NHWC)
+    assert [answer.dtype for answer in answers] == [torch.bfloat16, torch.bfloat16]
     training.step(0, batch)
     assert all(value.dtype == torch.float32 for value in training.raw.parameters())
 

@@ -21,8 +21,8 @@ from pipeline.corpus.targets import cls_standardiser
 from pipeline.params.student import MixParams, ObjectiveParams
 from pipeline.student.inputs import Draws, Mixing
 from pipeline.student.inputs.mixing import boxes, partners
+from pipeline.student.recipe import train_recipe
 from pipeline.student.terms import Terms
-from pipeline.student.train import train_recipe
 
 SIZE = 8
 ALONE = Share()
@@ -35,7 +35,7 @@ def corpus(cache: Cache) -> Corpus:
 
 def loader(corpus: Corpus, share: Share = ALONE, size: int = SIZE) -> Loader:
     order = Order(corpus.rows, block_rows=4, buffer_rows=16, views=corpus.views, seed=0)
-    return Loader(corpus, order, BatchShape(size, 32, dense=True), share=share, workers=0)
+    return Loader(corpus, order, BatchShape(size, 32, dense=(0,)), share=share, workers=0)
 
 
 def first(made: Loader) -> Batch:
@@ -43,7 +43,7 @@ def first(made: Loader) -> Batch:
 
 
 def mixing(corpus: Corpus, of: Loader, seed: int = 0, **params: Any) -> Mixing:
-    return Mixing(MixParams(**params), Draws.of(of, seed), corpus.grid, corpus.rotation_block)
+    return Mixing(MixParams(**params), Draws.of(of, seed), (corpus.grid,), (corpus.rotation_block,))
 
 
 def tokens(corpus: Corpus, batch: Batch) -> torch.Tensor:
@@ -99,7 +99,7 @@ def test_what_is_asked_for_can_be_answered(kind: str, corpus: Corpus) -> None:
     made = loader(corpus)
     mixed = mixing(corpus, made, kind=kind)(1, first(made))
     terms = Terms(ObjectiveParams(), corpus, cls_standardiser(corpus), torch.device("cpu"))
-    found = terms(mixed, terms.cls.forward(mixed.cls_ND), tokens(corpus, mixed))
+    found = terms(mixed.each[0], terms.cls.forward(mixed.cls_ND), tokens(corpus, mixed))
     assert all(abs(value.item()) < 1e-5 for value in found.values())
 
 

@@ -23,8 +23,9 @@ from pipeline.params.student import StudentParams
 from pipeline.student.export import load_run
 from pipeline.student.exported import load_nested
 from pipeline.student.model import Distiller, Student
+from pipeline.student.recipe import kept_params
 from pipeline.student.shipped import nested_sizes, require_size
-from pipeline.student.train import kept_params, train_student
+from pipeline.student.train import train_student
 
 SIZES = (4, 8, 16)
 
@@ -44,9 +45,10 @@ def test_a_step_s_loss_and_gradient_are_the_plain_reference_s(cache: Cache, tmp_
     with in_float64():
         training = make_training(cache, tmp_path, model="test_vit", nested=SIZES, objective={"nested": 2.0, "patch": 0})
         (batch,) = training.loader.batches(0, 1)
-        raw, target_ND = training.raw, training.terms.cls.forward(batch.cls_ND).double()
-        found = training.terms(batch, *raw(batch.image_NHWC))
-        training.terms.total(found).backward()
+        (asked,) = batch.each
+        raw, target_ND = training.raw, training.losses.terms[0].cls.forward(asked.cls_ND).double()
+        found = training.losses(batch, raw(batch.image_NHWC))
+        training.losses.total(found).backward()
         gradient = {name: value.grad.clone() for name, value in raw.named_parameters() if value.grad is not None}
         raw.zero_grad()
 
@@ -89,7 +91,7 @@ def test_each_size_s_first_numbers_come_back_into_the_teachers_space(exported: t
         image_NCHW = (image_NHWC.permute(0, 3, 1, 2) / 255 - distiller.student.mean) / distiller.student.std
         feature_NF = model.forward_head(model.forward_features(image_NCHW), pre_logits=True)
         nested_NK = F.linear(feature_NF, layers["project.weight"], layers["project.bias"])
-        for size, z_ND in zip(SIZES, distiller(image_NHWC).nested, strict=True):
+        for size, z_ND in zip(SIZES, distiller(image_NHWC)[0][2], strict=True):
             back_ND = F.linear(nested_NK[:, :size], layers[f"heads.{size}.weight"], layers[f"heads.{size}.bias"])
             torch.testing.assert_close(standardiser.forward(back_ND), z_ND, atol=1e-3, rtol=1e-3)
         embedding_ND = model(image_NCHW)
@@ -104,10 +106,14 @@ def test_each_size_s_first_numbers_come_back_into_the_teachers_space(exported: t
 def test_off_is_as_if_there_were_no_such_option() -> None:
     """The keys of all students that were trained without it; and a weight of 0 is off."""
     plain, unweighted = tiny(), tiny(nested=SIZES, objective={"nested": 0})
-    assert kept_params(plain) == kept_params(unweighted) and unweighted.sizes == ()
-    told = kept_params(plain)
+    assert kept_params(plain, several=False) == kept_params(unweighted, several=False) and unweighted.sizes == ()
+    told = kept_params(plain, several=False)
     assert "nested" not in told and "nested" not in told["objective"]
-    assert kept_params(tiny(nested=SIZES)) != kept_params(tiny(nested=(4, 8))) != kept_params(plain)
+    assert (
+        kept_params(tiny(nested=SIZES), several=False)
+        != kept_params(tiny(nested=(4, 8)), several=False)
+        != kept_params(plain, several=False)
+    )
 
 
 def test_sizes_that_are_none_are_refused() -> None:

@@ -22,8 +22,8 @@ from pipeline.corpus.corpus import open_corpus
 from pipeline.corpus.targets import cls_standardiser
 from pipeline.student import loop
 from pipeline.student.loop import Training
+from pipeline.student.losses import Losses
 from pipeline.student.model import build
-from pipeline.student.terms import Terms
 
 GPU = torch.device("cuda:0")
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -98,8 +98,8 @@ def test_a_step_keeps_to_its_gpu_and_waits_for_it_once(
     # Whatever else reads a value from the device raises under the mode.
     monkeypatch.setattr(FakeTensor, "tolist", lambda values: waits.append(1) or [1.0] * values.numel())
     with FakeTensorMode(allow_non_fake_inputs=True):
-        terms = Terms(params.objective, corpus, standardiser, GPU)
-        made = Training(distiller, corpus, params, terms=terms, folder=tmp_path, accelerator=OneGpu())  # type: ignore[arg-type]
+        losses = Losses(params, corpus, [standardiser], GPU)
+        made = Training(distiller, corpus, params, losses=losses, folder=tmp_path, accelerator=OneGpu())  # type: ignore[arg-type]
         made.loader.pin = False
         made.model.train()
         with torch.utils._python_dispatch._disable_current_modes():

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from made.cache import Cache
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from kernels.dequantise import dequantise
 from pipeline.corpus.corpus import Corpus, open_corpus
-from pipeline.corpus.loader import Batch, BatchShape, Loader
+from pipeline.corpus.loader import Batch, BatchShape, Loader, Targets
 from pipeline.corpus.order import Order
 from pipeline.corpus.targets import cls_standardiser
 from pipeline.params.student import ObjectiveParams
@@ -28,7 +27,7 @@ def corpus(cache: Cache) -> Corpus:
 @pytest.fixture(scope="module")
 def batch(corpus: Corpus) -> Batch:
     order = Order(corpus.rows, block_rows=4, buffer_rows=16, views=corpus.views, seed=0)
-    return next(Loader(corpus, order, BatchShape(8, 32, dense=True), workers=0).batches(0, 1))
+    return next(Loader(corpus, order, BatchShape(8, 32, dense=(0,)), workers=0).batches(0, 1))
 
 
 def terms(corpus: Corpus, **params: Any) -> Terms:
@@ -46,7 +45,7 @@ def test_every_objective_has_a_weight_in_params() -> None:
 
 def test_cls_and_patch_are_against_what_is_cached(corpus: Corpus, batch: Batch) -> None:
     embedding_ND, map_NTD = answers(corpus)
-    found = terms(corpus)(batch, embedding_ND, map_NTD)
+    found = terms(corpus)(batch.each[0], embedding_ND, map_NTD)
     assert batch.patch_NTD is not None and batch.scale_NT is not None
     assert list(found) == ["cls", "patch"]
     assert torch.equal(found["cls"], cls_loss(embedding_ND, cls_standardiser(corpus).forward(batch.cls_ND)))
@@ -56,7 +55,7 @@ def test_cls_and_patch_are_against_what_is_cached(corpus: Corpus, batch: Batch) 
 
 def test_total_is_the_weighted_sum(corpus: Corpus, batch: Batch) -> None:
     made = terms(corpus, cls=0.5, patch=2.0, relation=3.0)
-    found = made(batch, *answers(corpus))
+    found = made(batch.each[0], *answers(corpus))
     assert list(found) == list(OBJECTIVES)
     expected = 0.5 * found["cls"] + 2 * found["patch"] + 3 * found["relation"]
     assert made.total(found).item() == pytest.approx(expected.item())
@@ -66,7 +65,7 @@ def test_the_teachers_own_answers_cost_nothing(corpus: Corpus, batch: Batch) -> 
     made = terms(corpus, relation=1.0)
     assert batch.patch_NTD is not None and batch.scale_NT is not None
     perfect = made.cls.forward(batch.cls_ND), dequantise(batch.patch_NTD, batch.scale_NT, corpus.rotation_block)
-    assert all(abs(value.item()) < 1e-5 for value in made(batch, *perfect).values())
+    assert all(abs(value.item()) < 1e-5 for value in made(batch.each[0], *perfect).values())
 
 
 def test_the_bank_is_the_same_after_a_restart_and_of_the_asked_size(corpus: Corpus) -> None:
@@ -79,7 +78,7 @@ def test_the_bank_is_the_same_after_a_restart_and_of_the_asked_size(corpus: Corp
 
 def test_mse_is_a_key(corpus: Corpus, batch: Batch) -> None:
     embedding_ND, _ = answers(corpus)
-    found = terms(corpus, cls_kind="mse", patch=0)(batch, embedding_ND, None)
+    found = terms(corpus, cls_kind="mse", patch=0)(batch.each[0], embedding_ND, None)
     assert list(found) == ["cls"]
     target_ND = cls_standardiser(corpus).forward(batch.cls_ND)
     assert found["cls"].item() == pytest.approx((embedding_ND - target_ND).square().mean().item())
@@ -89,7 +88,7 @@ def test_mse_is_a_key(corpus: Corpus, batch: Batch) -> None:
 def test_kinds_that_need_a_bank_have_one_and_add_no_objective(kind: str, corpus: Corpus, batch: Batch) -> None:
     embedding_ND, _ = answers(corpus)
     made = terms(corpus, cls_kind=kind, patch=0, relation_queue=16)
-    found = made(batch, embedding_ND, None)
+    found = made(batch.each[0], embedding_ND, None)
     assert list(found) == ["cls"] and made.bank_KD is not None
     loss = {"kl": relation_loss, "contrastive": contrastive_loss}[kind]
     expected = loss(embedding_ND, made.cls.forward(batch.cls_ND), made.bank_KD, 0.1)
@@ -101,7 +100,7 @@ def test_an_artefact_is_left_out_where_params_say_so(corpus: Corpus, batch: Batc
     assert batch.scale_NT is not None
     scale_NT = batch.scale_NT.clone()
     scale_NT[:, 5] = 100.0
-    spoilt = Batch(batch.image_NHWC, batch.cls_ND, batch.patch_NTD, scale_NT, batch.slide_N)
+    spoilt = Targets(batch.cls_ND, batch.patch_NTD, scale_NT)
     moved_NTD = map_NTD.clone()
     moved_NTD[:, 5] += 1
     for token_weight, same in (("norm", True), ("none", False)):
@@ -118,12 +117,10 @@ def test_an_artefact_is_left_out_where_params_say_so(corpus: Corpus, batch: Batc
 def test_a_batch_is_the_mean_of_its_halves(corpus: Corpus, batch: Batch, params: dict[str, Any]) -> None:
     made, (embedding_ND, map_NTD) = terms(corpus, **params), answers(corpus)
     assert batch.patch_NTD is not None and batch.scale_NT is not None
-    whole = made(batch, embedding_ND, map_NTD)
+    whole = made(batch.each[0], embedding_ND, map_NTD)
     halves = []
     for at in (slice(0, 4), slice(4, 8)):
-        share = Batch(
-            batch.image_NHWC[at], batch.cls_ND[at], batch.patch_NTD[at], batch.scale_NT[at], np.array(batch.slide_N[at])
-        )
+        share = Targets(batch.cls_ND[at], batch.patch_NTD[at], batch.scale_NT[at])
         halves.append(made(share, embedding_ND[at], map_NTD[at]))
     for name, value in whole.items():
         assert value.item() == pytest.approx((halves[0][name] + halves[1][name]).item() / 2, rel=1e-5)

@@ -20,7 +20,8 @@ from pipeline.base.items import StudentManifest
 from pipeline.base.store import Ref, Store
 from pipeline.corpus.corpus import open_corpus
 from pipeline.params.student import StudentParams
-from pipeline.student.train import train_recipe, train_student
+from pipeline.student.recipe import train_recipe
+from pipeline.student.train import train_student
 
 
 def train(cache: Cache, root: Path, params: StudentParams) -> tuple[StudentManifest, dict[str, Any]]:

@@ -49,7 +49,7 @@ def test_it_trains_and_answers_in_the_teachers_space(variant: str, cache: Cache,
     generator = torch.Generator().manual_seed(0)
     image_NHWC = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=generator)
     with torch.no_grad():
-        z_ND, z_NTD, _ = distiller(image_NHWC)
+        ((z_ND, z_NTD),) = distiller(image_NHWC)
         x_ND = model((image_NHWC.permute(0, 3, 1, 2) / 255 - distiller.student.mean) / distiller.student.std)
         x_NTD = adapter(distiller.student(image_NHWC)[1])
     standardiser = cls_standardiser(corpus, params.standardise)

@@ -55,7 +55,7 @@ def replayed(params: TokensParams, store: Store, px: int) -> tuple[Corpus, Place
     tiles = tiles_json(store, SLIDES)
     corpus = open_corpus(tiles, make_tokens(tiles, params, store, 512), store)
     order = Order(corpus.rows, block_rows=4, buffer_rows=16, views=corpus.views, seed=1)
-    loader = Loader(corpus, order, BatchShape(corpus.total, px, dense=True))
+    loader = Loader(corpus, order, BatchShape(corpus.total, px, dense=(0,)))
     return corpus, order.epoch(0).take(0, corpus.total), next(loader.batches(0, 1))
 
 

@@ -6,7 +6,7 @@ file system a chunk is read by mapping it.
 
 from pipeline.base.arrays.form import ArrayForm, balanced_rows
 from pipeline.base.arrays.group import GroupWriter
-from pipeline.base.arrays.mapped import MappedArray, rows_of_file
+from pipeline.base.arrays.mapped import MappedArray, rows_of_file, spans_of
 from pipeline.base.arrays.writers import ArrayWriter, BytesWriter
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "MappedArray",
     "balanced_rows",
     "rows_of_file",
+    "spans_of",
 ]

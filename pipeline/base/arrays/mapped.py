@@ -1,4 +1,4 @@
-"""Reads arrays by mapping their files.
+"""Reads arrays by mapping their files, or, of an item that lies in a bucket, the bytes of their rows (`base.far`).
 
 The law of that fast path: it skips work whose result is known and is never another algorithm; a test holds it equal to
 what `zarr.open` reads.
@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.base.arrays.form import CHUNK_SUMS, VERIFY, ArrayForm, read_form
 from pipeline.base.errors import CorruptItem
+from pipeline.base.far import Span, far_of
 from pipeline.base.maps import MapsOf, map_file
 from pipeline.base.types import Array, Json, Rows
 
@@ -32,6 +34,8 @@ class MappedArray:
         self.attributes: dict[str, Json] = dict(form.attributes)
         self._form = dataclasses.replace(form, attributes={})
         self._maps = MapsOf()
+        far = far_of(path.parent)
+        self._far = far if far is not None and far.holds(self._name(0)) else None
 
     def __reduce__(self) -> tuple[type[MappedArray], tuple[Path]]:
         return MappedArray, (self.path,)
@@ -49,7 +53,7 @@ class MappedArray:
         parts = []
         for chunk in range(first, last + 1):
             offset = chunk * self.chunk_rows
-            parts.append(self._chunk(chunk)[max(start - offset, 0) : stop - offset])
+            parts.append(self._rows(chunk, max(start - offset, 0), min(stop - offset, self.chunk_rows)))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def take(self, rows: Rows, at: int | None = None) -> Array:
@@ -68,9 +72,34 @@ class MappedArray:
         for begin, end in itertools.pairwise((0, *cuts.tolist(), len(rows)) if len(rows) else ()):
             chunk = int(chunks[begin])
             first = int(rows[begin]) - chunk * self.chunk_rows
-            values = self._chunk(chunk)[first : first + end - begin]
+            values = self._rows(chunk, first, first + int(end - begin))
             out[begin:end] = values if at is None else values[:, at]
         return out
+
+    def prepare(self, spans: Iterable[Span]) -> None:
+        """Have rows at hand before they are read, in few requests, where they lie in a bucket; else it is nothing."""
+        if self._far is None:
+            return
+        wanted: dict[int, list[Span]] = {}
+        for start, stop in spans:
+            for chunk in range(start // self.chunk_rows, (stop - 1) // self.chunk_rows + 1):
+                offset, nbytes = chunk * self.chunk_rows, self._form.row_nbytes
+                first, last = max(start - offset, 0), min(stop - offset, self.chunk_rows)
+                wanted.setdefault(chunk, []).append((first * nbytes, last * nbytes))
+        for chunk, of_bytes in wanted.items():
+            self._far.prepare(self._name(chunk), of_bytes)
+
+    def _name(self, number: int) -> str:
+        """Of a file of the array in its item."""
+        return f"{self.path.name}/{self._form.file(number)}"
+
+    def _rows(self, number: int, first: int, stop: int) -> Array:
+        """Rows of one file, counted from its own first."""
+        if self._far is None:
+            return self._chunk(number)[first:stop]
+        nbytes = self._form.row_nbytes
+        values = self._far.view(self._name(number), first * nbytes, stop * nbytes)
+        return values.view(self.dtype).reshape(-1, *self.shape[1:])
 
     def _chunk(self, number: int) -> Array:
         values = self._maps.get(number)
@@ -86,6 +115,13 @@ class MappedArray:
             values = mapped[:nbytes].view(self.dtype).reshape(-1, *self.shape[1:])
             self._maps.keep(number, values)
         return values
+
+
+def spans_of(rows: Rows) -> list[Span]:
+    """The runs of neighbours among rows."""
+    sorted_ = np.unique(rows)
+    cuts = np.flatnonzero(np.diff(sorted_) != 1) + 1
+    return [(int(run[0]), int(run[-1]) + 1) for run in np.split(sorted_, cuts) if len(run)]
 
 
 def rows_of_file(item: Path, name: str) -> range | None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.base.errors import HistillError
-from pipeline.cluster.refusals import from_content, unread
+from pipeline.cluster.refusals import of_others
 from pipeline.imports.formats.feature_file import FeatureFile, refused
-from pipeline.imports.formats.hdf5 import open_hdf5
 from pipeline.imports.formats.tables import open_npz, open_parquet
 from pipeline.imports.formats.tensors import INDEX, META, open_slide2vec_npz, open_tensor
 
+
+def _hdf5(path: Path, slide: str) -> FeatureFile:
+    """Here, since h5py is loaded by whoever has such files alone."""
+    from pipeline.imports.formats.hdf5 import open_hdf5
+
+    return open_hdf5(path, slide)
+
+
 BY_SUFFIX: dict[str, Callable[[Path, str], FeatureFile]] = {
-    ".h5": open_hdf5,
-    ".hdf5": open_hdf5,
+    ".h5": _hdf5,
+    ".hdf5": _hdf5,
     ".pt": open_tensor,
     ".npz": lambda path, slide: (
         open_slide2vec_npz(path) if path.with_name(path.stem + META).is_file() else open_npz(path, slide)
@@ -33,12 +40,5 @@ def open_features(path: Path, slide: str) -> FeatureFile:
     opener = BY_SUFFIX.get(path.suffix.lower())
     if opener is None:
         raise refused(path, "is none of " + ", ".join(BY_SUFFIX))
-    try:
+    with of_others(path, "its features", functools.partial(refused, path)):
         return opener(path, slide)
-    except Exception as error:
-        # Somebody else's file, and four libraries' ways to stumble over it.
-        if isinstance(error, HistillError | MemoryError):
-            raise
-        if isinstance(error, OSError) and not from_content(error):
-            raise unread(error, f"its features {path.name} cannot be read") from None
-        raise refused(path, f"cannot be read: {error}") from None

@@ -12,7 +12,7 @@ from torch import nn
 from pipeline.params.student import StudentParams
 from pipeline.params.tokens import TokensParams
 from pipeline.student.model import build
-from pipeline.student.train import input_side
+from pipeline.student.recipe import input_side
 from pipeline.teachers import demo
 from pipeline.teachers.engines.base import pick_device, resolve_precision
 from pipeline.teachers.loading import side_told
@@ -83,7 +83,7 @@ def student_speed(params: StudentParams, tile_px: int, teacher: TeacherSpeed, se
 
     def step() -> None:
         optimiser.zero_grad(set_to_none=True)
-        answers = [answer for answer in model(image_NHWC) if answer is not None]
+        answers = [part for answer in model(image_NHWC) for part in answer if part is not None]
         torch.autograd.backward(torch.stack([answer.float().square().mean() for answer in answers]).sum())
         optimiser.step()
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from pipeline.base.figures import Figure
 from pipeline.base.intervals import Resampler, Units
@@ -30,6 +30,9 @@ from pipeline.measures.probes.probes import linear_head
 from pipeline.measures.probes.scoring import Paired, share_kept, way_come
 from pipeline.measures.split_figures import Dense, Overlap, Overlaps
 from pipeline.sets.masks import IGNORE
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 MOST_TOKENS = 20_000
 """Tokens that a head is fitted on, evenly spread over the train tiles."""

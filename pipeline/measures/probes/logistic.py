@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from pipeline.base.types import Floats
 
@@ -33,6 +32,8 @@ def near_optimum(
     feature_ND: Floats, class_N: NDArray[np.integer], classes: int, penalty: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(coefficients (K, D), intercepts (K,)) close to the optimum, in float64; `penalty` is lambda."""
+    from scipy.optimize import minimize
+
     # In float64: what float32 rounds of a large direction would pass for small ones.
     x_ND, n = feature_ND.astype(np.float64, copy=False), len(feature_ND)
     spread_D, direction_DD = np.linalg.eigh(x_ND.T @ x_ND / n)

@@ -22,10 +22,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from pipeline.base.figures import NotMeasured
 from pipeline.base.intervals import Resampler, Units
@@ -35,6 +35,9 @@ from pipeline.measures.fidelity.neighbours import nearest
 from pipeline.measures.probes.logistic import near_optimum
 from pipeline.measures.probes.scoring import Scorer
 from pipeline.measures.split_figures import Probes
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 MAX_ITER = 5000
 
@@ -77,9 +80,12 @@ def linear_head(
 
     `width` is the D of the penalty where the features are k < D numbers made of D: they are held down no more.
     """
-    n = len(feature_ND)
+    # Here, as wherever scikit-learn is: it is not loaded where the store has every figure.
+    from sklearn.linear_model import LogisticRegression
+
+    n, width = len(feature_ND), width or feature_ND.shape[1]
     classes, class_N = np.unique(np.asarray(labels), return_inverse=True)
-    penalty = 100 / ((width or feature_ND.shape[1]) * len(classes))
+    penalty = 100 / (width * len(classes))
     coef_KD, intercept_K = near_optimum(feature_ND, class_N, len(classes), penalty)
     if len(classes) == 2:
         # scikit-learn has one logit for two classes, w = W1 - W0. At the optimum W1 = -W0, so |W|^2 = |w|^2 / 2.

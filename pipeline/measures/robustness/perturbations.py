@@ -19,7 +19,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from pipeline.tiles.pixels import decode_jpeg, resize
 from pipeline.views import apply_view
@@ -55,6 +54,8 @@ def smaller(rgb_HWC: Image_HWC, seed: int) -> Image_HWC:
 
 def blur(rgb_HWC: Image_HWC, seed: int) -> Image_HWC:
     """Slightly out of focus."""
+    from scipy.ndimage import gaussian_filter
+
     blurred_HWC = gaussian_filter(rgb_HWC.astype(np.float32), (BLUR_SIGMA, BLUR_SIGMA, 0), mode="reflect")
     return np.clip(np.rint(blurred_HWC), 0, 255).astype(np.uint8)
 

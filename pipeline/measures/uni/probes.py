@@ -17,8 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score, roc_auc_score
-from sklearn.neighbors import KNeighborsClassifier
 
 from pipeline.base.figures import Figure, NotMeasured
 from pipeline.base.intervals import Jackknife, Resampler
@@ -45,6 +43,8 @@ def uni_probe(train: Labelled, held: Labelled, resamples: int, seed: int, advanc
 
     Held-out tiles of a class that no train tile has are left out. With fewer train tiles than neighbours all vote.
     """
+    from sklearn.neighbors import KNeighborsClassifier
+
     classes, class_N = np.unique(np.asarray(train.labels, dtype=np.str_), return_inverse=True)
     known_N = np.isin(np.asarray(held.labels, dtype=np.str_), classes)
     dropped = sorted(set(held.labels) - set(classes.tolist()))
@@ -105,11 +105,15 @@ def _figure(of: Callable[[NDArray[np.bool_]], float], n: int, left_out: Jackknif
 
 def weighted_f1(truth_N: NDArray[np.int64], found_N: NDArray[np.int64]) -> float:
     """F1 of each class, weighted by its tiles."""
+    from sklearn.metrics import f1_score
+
     return float(f1_score(truth_N, found_N, average="weighted", zero_division=0))
 
 
 def auroc(truth_N: NDArray[np.int64], probability_NK: NDArray[np.float64]) -> float:
     """Over the pairs of classes that occur; NaN where only one does."""
+    from sklearn.metrics import roc_auc_score
+
     if len(np.unique(truth_N)) < 2:
         return float("nan")
     classes = probability_NK.shape[1]

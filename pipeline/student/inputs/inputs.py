@@ -15,10 +15,11 @@ class Inputs:
 
     def __init__(self, params: StudentParams, corpus: Corpus, loader: Loader) -> None:
         draws = Draws.of(loader, params.seed)
-        block = corpus.rotation_block if corpus.dense else 1
+        blocks = tuple(one.rotation_block if one.dense else 1 for one in corpus.each)
+        grids = tuple(one.grid for one in corpus.each)
         mixes = params.mix.kind != "none"
         self.changes = Changes(params.augment, draws, corpus.stain_L2S) if params.augment.changes else None
-        self.mixing = Mixing(params.mix, draws, corpus.grid, block) if mixes else None
+        self.mixing = Mixing(params.mix, draws, grids, blocks) if mixes else None
 
     def __call__(self, step: int, batch: Batch) -> Batch:
         """What the model is shown at that step and what it is asked for; `batch` lies on the device."""

@@ -14,13 +14,15 @@ there.
 Tile i is mixed with tile i xor 1 of the batch, whose order is already random; the last of an odd share stays as it is.
 So a pair lies within one process's share where that is even, and N processes train what one does. A cached target is
 the teacher's answer to the tile under the view that is shown, cell by cell, so the patch tokens of two tiles lie on one
-another whatever views they have, and every corpus has one grid.
+another whatever views they have. A corpus has one grid a teacher: CutMix's boxes are of the first one's cells, and a
+token of another teacher counts to the tile in which the middle of its cell lies.
 
 Shapes: N tiles of this process, H = W input side, T = h * w teacher positions, D teacher width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kernels.dequantise import dequantise
-from pipeline.corpus.loader import Batch
+from pipeline.corpus.loader import Batch, Targets
 from pipeline.params.student import MixParams
 from pipeline.student.inputs.draws import MIX, Draws
 
@@ -41,12 +43,15 @@ def pairs_stay_together(own_size: int) -> bool:
 
 @dataclass(frozen=True)
 class Mixing:
-    """Mixes the batches of a training, on their device; `rotation_block` is that of the cached tokens."""
+    """Mixes the batches of a training, on their device.
+
+    `grids` and `rotation_blocks` are those of the cached tokens, one a teacher.
+    """
 
     params: MixParams
     draws: Draws
-    grid: tuple[int, int]
-    rotation_block: int = 1
+    grids: tuple[tuple[int, int], ...]
+    rotation_blocks: tuple[int, ...] = (1,)
 
     @torch.no_grad()
     def __call__(self, step: int, batch: Batch) -> Batch:
@@ -58,44 +63,60 @@ class Mixing:
         weight_N = np.where(drawn_NK[:, 0] < self.params.share, weight_N, 1.0)
         if self.params.kind == "mixup":
             return self._mixup(batch, weight_N)
-        return self._cutmix(batch, boxes(weight_N, drawn_NK[:, 1:], self.grid))
+        return self._cutmix(batch, boxes(weight_N, drawn_NK[:, 1:], self.grids[0]))
 
     def _mixup(self, batch: Batch, weight_N: NDArray[np.float64]) -> Batch:
         device = batch.image_NHWC.device
         partner_N = partners(len(weight_N), device)
         weight = torch.from_numpy(weight_N).to(device, torch.get_default_dtype())
-        patch_NTD = None if batch.patch_NTD is None else self._standardised(batch)
-        return replace(
-            batch,
-            image_NHWC=_blended(batch.image_NHWC, partner_N, weight),
-            cls_ND=_blended(batch.cls_ND, partner_N, weight),
-            patch_NTD=None if patch_NTD is None else _blended(patch_NTD, partner_N, weight),
-            scale_NT=None,
-        )
+        image_NHWC = _blended(batch.image_NHWC, partner_N, weight)
+
+        def mixed(one: Targets, block: int) -> Targets:
+            patch_NTD = _standardised(one, block)
+            patch_NTD = None if patch_NTD is None else _blended(patch_NTD, partner_N, weight)
+            return Targets(_blended(one.cls_ND, partner_N, weight), patch_NTD, None)
+
+        return _with(batch, image_NHWC, [mixed(*each) for each in zip(batch.each, self.rotation_blocks, strict=True)])
 
     def _cutmix(self, batch: Batch, pasted_NT: NDArray[np.bool_]) -> Batch:
         device, side_px = batch.image_NHWC.device, batch.image_NHWC.shape[1]
         partner_N = partners(len(pasted_NT), device)
-        (h, w), cell = self.grid, torch.from_numpy(pasted_NT).to(device)
+        (h, w), cell_NT = self.grids[0], torch.from_numpy(pasted_NT).to(device)
+        cell_Nhw = cell_NT.view(-1, h, w)
         # The cell in which each pixel's row and column lie; sides need not divide.
         row_H, column_W = (torch.arange(side_px, device=device) * cells // side_px for cells in (h, w))
-        pixel_NHW1 = cell.view(-1, h, w)[:, row_H][:, :, column_W].unsqueeze(-1)
+        pixel_NHW1 = cell_Nhw[:, row_H][:, :, column_W].unsqueeze(-1)
         left = torch.from_numpy(1 - pasted_NT.mean(1)).to(device, torch.get_default_dtype())
-        patch_NTD, scale_NT = batch.patch_NTD, batch.scale_NT
-        return replace(
-            batch,
-            image_NHWC=torch.where(pixel_NHW1, batch.image_NHWC[partner_N], batch.image_NHWC),
-            cls_ND=_blended(batch.cls_ND, partner_N, left),
-            patch_NTD=None if patch_NTD is None else torch.where(cell.unsqueeze(-1), patch_NTD[partner_N], patch_NTD),
-            scale_NT=None if scale_NT is None else torch.where(cell, scale_NT[partner_N], scale_NT),
-        )
 
-    def _standardised(self, batch: Batch) -> Tensor:
-        """The patch tokens as floats: only those add up."""
-        assert batch.patch_NTD is not None
-        if batch.scale_NT is None:
-            return batch.patch_NTD
-        return dequantise(batch.patch_NTD, batch.scale_NT, self.rotation_block)
+        def mixed(one: Targets, grid: tuple[int, int]) -> Targets:
+            pasted = cell_NT
+            if grid != (h, w):
+                # Of another teacher's cells those whose middle lies in the box.
+                row, column = ((2 * torch.arange(own, device=device) + 1) * cells // (2 * own)
+                               for own, cells in zip(grid, (h, w), strict=True))  # fmt: skip
+                pasted = cell_Nhw[:, row][:, :, column].flatten(1)
+            patch, scale = one.patch_NTD, one.scale_NT
+            return Targets(
+                _blended(one.cls_ND, partner_N, left),
+                None if patch is None else torch.where(pasted.unsqueeze(-1), patch[partner_N], patch),
+                None if scale is None else torch.where(pasted, scale[partner_N], scale),
+            )
+
+        image_NHWC = torch.where(pixel_NHW1, batch.image_NHWC[partner_N], batch.image_NHWC)
+        return _with(batch, image_NHWC, [mixed(*each) for each in zip(batch.each, self.grids, strict=True)])
+
+
+def _with(batch: Batch, image_NHWC: Tensor, answers: Sequence[Targets]) -> Batch:
+    """The batch with other images and answers."""
+    first, *also = answers
+    return replace(batch, image_NHWC=image_NHWC, also=tuple(also), **vars(first))
+
+
+def _standardised(one: Targets, rotation_block: int) -> Tensor | None:
+    """The patch tokens as floats: only those add up."""
+    if one.patch_NTD is None or one.scale_NT is None:
+        return one.patch_NTD
+    return dequantise(one.patch_NTD, one.scale_NT, rotation_block)
 
 
 def partners(n: int, device: torch.device) -> Tensor:

@@ -13,6 +13,7 @@ not looked at.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.base.errors import SlideRefused
 from pipeline.base.types import Array
-from pipeline.cluster.refusals import from_content, unread
+from pipeline.cluster.refusals import of_others
 from pipeline.tiles.grid import MAX_TILES
 
 UM_TIMES_POWER = 10.0
@@ -47,19 +48,11 @@ def read_tiling(path: Path, levels: Sequence[tuple[int, int, float]]) -> Tiling:
     """
     import h5py  # here, since most runs have no use for it
 
-    try:
-        with h5py.File(path, "r") as file:
-            n = file["coords"].shape[0] if file["coords"].shape else 0
-            if n > MAX_TILES:
-                raise _refused(path, f"has {n} tiles, and a worker's memory is kept for {MAX_TILES}")
-            corner_N2, attributes = np.asarray(file["coords"]), dict(file["coords"].attrs)
-    except Exception as error:
-        # Somebody else's file, and h5py's many ways to stumble over it.
-        if isinstance(error, SlideRefused | MemoryError):
-            raise
-        if isinstance(error, OSError) and not from_content(error):
-            raise unread(error, f"its coordinates {path.name} cannot be read") from None
-        raise _refused(path, f"cannot be read: {error}") from None
+    with of_others(path, "its coordinates", functools.partial(_refused, path)), h5py.File(path, "r") as file:
+        n = file["coords"].shape[0] if file["coords"].shape else 0
+        if n > MAX_TILES:
+            raise _refused(path, f"has {n} tiles, and a worker's memory is kept for {MAX_TILES}")
+        corner_N2, attributes = np.asarray(file["coords"]), dict(file["coords"].attrs)
     if corner_N2.ndim != 2 or corner_N2.shape[1] != 2 or corner_N2.dtype.kind not in "iuf" or not len(corner_N2):
         raise _refused(path, f"holds no tile: coords is {corner_N2.dtype}{list(corner_N2.shape)}, not (N, 2) numbers")
     try:

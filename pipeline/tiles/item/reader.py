@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.base.arrays import MappedArray
+from pipeline.base.arrays import MappedArray, spans_of
 from pipeline.base.errors import CorruptItem
+from pipeline.base.types import Rows
 from pipeline.tiles.item.content import Digests, as_digests, digest_of
 from pipeline.tiles.item.meta import META_FILE, Meta, read_meta
 from pipeline.tiles.item.writer import JPEG_ARRAY, OFFSETS_ARRAY, TABLE_FILE
@@ -50,6 +51,11 @@ class TileReader:
             what = f"its offsets {start}-{stop} lie outside {len(self._jpeg)} bytes"
             raise CorruptItem(what, where=f"{self.folder}, row {row}", fix="histill store verify")
         return self._jpeg.slice(start, stop).tobytes()
+
+    def prepare(self, rows: Rows) -> None:
+        """Have tiles at hand before they are read, where the item lies in a bucket."""
+        offsets = self.offsets
+        self._jpeg.prepare((int(offsets[start]), int(offsets[stop])) for start, stop in spans_of(rows))
 
     def image(self, row: int, side_px: int | None = None, resample: Image.Resampling = FILTER) -> NDArray[np.uint8]:
         """The tile's pixels, (H, W, 3) uint8 RGB; with `side_px` (side_px, side_px, 3), see `decode_jpeg`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from pipeline.base.types import Array
 from pipeline.tiles.opencv import cv2
@@ -26,8 +25,7 @@ def box_means(value_HW: Array, box_N4: NDArray[np.float64]) -> NDArray[np.float6
     integral = cv2.integral(number_HW, sdepth=cv2.CV_64F)
 
     def upto(x_N: NDArray[np.float64], y_N: NDArray[np.float64]) -> NDArray[np.float64]:
-        values_N: NDArray[np.float64] = ndimage.map_coordinates(integral, [y_N, x_N], order=1, mode="nearest")
-        return values_N
+        return between(integral, x_N, y_N)
 
     mean_N = np.empty(len(box_N4))
     # For some boxes at a time: there may be millions.
@@ -36,3 +34,21 @@ def box_means(value_HW: Array, box_N4: NDArray[np.float64]) -> NDArray[np.float6
         inside_N = upto(x1_N, y1_N) - upto(x0_N, y1_N) - upto(x1_N, y0_N) + upto(x0_N, y0_N)
         mean_N[start : start + _BOXES] = inside_N / ((x1_N - x0_N) * (y1_N - y0_N))
     return mean_N
+
+
+def between(value_HW: Array, x_N: NDArray[np.float64], y_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The picture between its pixels, linear both ways, (N,); at its edge for what lies beyond.
+
+    To the bit `scipy.ndimage.map_coordinates` of order 1, whose import takes longer than a small slide.
+    """
+    index_22, weight_22 = list[tuple[NDArray[np.int64], ...]](), list[tuple[NDArray[np.float64], ...]]()
+    for at_N, length in ((y_N, value_HW.shape[0]), (x_N, value_HW.shape[1])):
+        first_N = np.floor(at_N)
+        before_N = 1.0 - (at_N - first_N)
+        index_22.append(tuple(np.clip(first_N + i, 0, length - 1).astype(np.int64) for i in (0, 1)))
+        weight_22.append((before_N, 1.0 - before_N))
+    total_N = np.zeros(len(x_N))
+    for row_N, down_N in zip(index_22[0], weight_22[0], strict=True):
+        for column_N, across_N in zip(index_22[1], weight_22[1], strict=True):
+            total_N += value_HW[row_N, column_N] * down_N * across_N
+    return total_N

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from kernels.dequantise import dequantise
-from pipeline.base.arrays import MappedArray
+from pipeline.base.arrays import MappedArray, spans_of
 from pipeline.base.errors import CorruptItem
 from pipeline.base.types import Array, Rows
 from pipeline.tokens.item.attributes import ClsAttributes, Space, space_of
@@ -91,6 +91,15 @@ class TokenReader:
     def scale(self, rows: Rows, view: int = 0) -> NDArray[np.float16]:
         """One scale a token, (n, T); layout int8 alone."""
         return self._scale.take(rows, at=self._view(view))
+
+    def prepare(self, rows: Rows, *, dense: bool) -> None:
+        """Have rows at hand before they are read, where the item lies in a bucket; `dense`: patch tokens too."""
+        spans = spans_of(rows)
+        self._cls.prepare(spans)
+        if dense:
+            self._patch.prepare(spans)
+            if self.layout == "int8":
+                self._scale.prepare(spans)
 
     def stored(self, rows: Rows) -> tuple[NDArray[np.float16], Array | None, NDArray[np.float16] | None]:
         """All that is kept of the rows, in all views: cls (n, V, D), patch (n, V, T, D), scale (n, V, T)."""
