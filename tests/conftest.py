@@ -52,6 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """One server for all processes of a run; it does nothing before it is asked."""
     if not hasattr(config, "workerinput"):
         config.stash[SERVER] = python_server.start(Path(tempfile.mkdtemp(prefix="python-")))
+        config.option.tx = [f"popen//python={python_server.loaded_python()}" for _ in config.option.tx]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -13,9 +13,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.arrays.far import far_of
 from pipeline.base.elsewhere import gather
 from pipeline.base.errors import TrainingError
-from pipeline.base.far import far_of
 from pipeline.base.items import TilesManifest, TokensItem, TokensManifest
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Rows

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.base.arrays.far import Span
 from pipeline.base.errors import RemoteError
-from pipeline.base.far import Span
 from pipeline.base.partials import StoredFile
 from pipeline.base.types import Array
 from pipeline.remote.objects import Objects

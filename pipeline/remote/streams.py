@@ -13,8 +13,8 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.base.arrays.far import attach, far_of
 from pipeline.base.errors import RemoteError
-from pipeline.base.far import attach, far_of
 from pipeline.base.partials import ITEM_FILE, StoredFile, file_sha256, store_errors
 from pipeline.base.store import Ref, Store
 from pipeline.remote.far import FarItem

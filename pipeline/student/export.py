@@ -10,10 +10,8 @@
       adapter.json        its arguments
       dense.onnx          the student with it: `image` in, `embedding` and `patch` (batch, T, D) out
       space.json          `mu` and `sigma`, (D,) each, by which the teacher's patch tokens were standardised
-    spaces/               only of several teachers; a folder each further one, called after it
-      head.safetensors    the layer that answers in its space, in the place of the student's last
-      head.json           the teacher's name, and the width
-      adapter/            as above, without dense.onnx
+    spaces/               only of several teachers; a folder each further one, called after it: the same trunk with that
+                          teacher's head as its last layer, a whole folder as this one, but for the card
     nested/               only with `student.nested`
       nested.safetensors  project.weight and .bias, from the student's features to `nested`; heads.K.weight and .bias,
                           from its first K numbers into the teacher's space
@@ -42,6 +40,7 @@ from pipeline.base.tensors import save_tensors
 from pipeline.base.types import Json
 from pipeline.corpus.targets import Standardiser
 from pipeline.params.student import StudentParams
+from pipeline.student.adapters import Adapter
 from pipeline.student.card import KEEP_THE_HEAD, model_card
 from pipeline.student.exported import AdapterConfig, Dense, Heads
 from pipeline.student.heads import apart, joined, put_last
@@ -54,17 +53,15 @@ from pipeline.student.shipped import (
     CARD_FILE,
     CONFIG_FILE,
     DENSE_ONNX_FILE,
-    HEAD_FILE,
-    HEAD_WEIGHTS_FILE,
     MADE,
     NESTED_FILE,
     NESTED_FOLDER,
     NESTED_WEIGHTS_FILE,
     ONNX_FILE,
     SPACE_FILE,
-    SPACES_FOLDER,
     WEIGHTS_FILE,
     Made,
+    space_of,
 )
 from pipeline.teachers.engines.onnx_file import EMBEDDING, NESTED, PATCH, write_onnx
 
@@ -168,40 +165,48 @@ def timm_config(student: Student, facts: StudentFacts) -> Mapping[str, Json]:
 
 
 def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: Mapping[str, Tensor]) -> None:
-    student, nested = distiller.student, distiller.nested
-    outputs = [EMBEDDING, *(f"{EMBEDDING}_{as_file_name(one.teacher.name)}" for one in facts.also)]
-    every = Heads(student.backbone, student.widths, nested) if facts.also or nested else student.backbone
+    """The first teacher's folder, the others' below it."""
+    student, adapters, backbone = distiller.student, distiller.adapters, distiller.student.backbone
+    names, nested = [as_file_name(one.teacher.name) for one in facts.also], distiller.nested
+    if names or nested is not None:
+        outputs = [EMBEDDING, *(f"{EMBEDDING}_{name}" for name in names), *([NESTED] if nested else [])]
+        write_student_onnx(Heads(backbone, student.widths, nested), facts.input_px, folder / ONNX_FILE, outputs)
     if nested is not None:
-        outputs.append(NESTED)
         write_nested(folder, nested)
-    write_student_onnx(every, facts.input_px, folder / ONNX_FILE, outputs)
-    adapters, others = distiller.adapters, student.narrow()
+    others = student.narrow()
+    _write_one(folder, facts, student, adapters[0], targets)
+    for place, (head, one) in enumerate(zip(others, facts.also, strict=True), start=1):
+        own = space_of(folder, one.teacher.name)
+        own.mkdir(parents=True)
+        put_last(backbone, student.last, head)
+        shared = {"teacher": one.teacher, "width": one.width, "grid": one.grid, "adapter": one.adapter, "also": ()}
+        of_patch = f"{named('patch', place)}_"
+        its = {f"patch_{name.removeprefix(of_patch)}": x for name, x in targets.items() if name.startswith(of_patch)}
+        _write_one(own, facts.model_copy(update=shared), student, adapters[place], its)
+    write_atomic(folder / CARD_FILE, model_card(facts).encode())
+
+
+def _write_one(
+    folder: Path, facts: StudentFacts, student: Student, adapter: Adapter | None, targets: Mapping[str, Tensor]
+) -> None:
+    """A student whose last layer is one teacher's head."""
     write_json(folder / CONFIG_FILE, timm_config(student, facts))
     save_tensors(folder / WEIGHTS_FILE, student.backbone.state_dict())
-    learnt = [facts.adapter, *(one.adapter for one in facts.also)]
-    folders = [folder, *(folder / SPACES_FOLDER / as_file_name(one.teacher.name) for one in facts.also)]
-    for own, head, one in zip(folders[1:], others, facts.also, strict=True):
-        own.mkdir(parents=True)
-        save_tensors(own / HEAD_WEIGHTS_FILE, head.state_dict())
-        write_json(own / HEAD_FILE, {"teacher": one.teacher.name, "width": one.width})
-    for place, (own, adapter, arguments) in enumerate(zip(folders, adapters, learnt, strict=True)):
-        if adapter is None or arguments is None:
-            continue
-        space = Standardiser.from_tensors(named("patch", place), targets)
-        config = AdapterConfig(
-            adapter=StudentParams.model_validate(facts.student).adapter,
-            arguments=arguments,
-            stages=tuple(stage.index for stage in student.stages),
-        )
-        own /= ADAPTER_FOLDER
-        own.mkdir()
-        write_json(own / SPACE_FILE, {"mu": space.mean_D.tolist(), "sigma": space.scale_D.tolist()})
-        save_tensors(own / ADAPTER_WEIGHTS_FILE, adapter.state_dict())
-        write_json(own / ADAPTER_FILE, config.model_dump(mode="json"))
-        if place == 0:
-            dense = Dense(student.backbone, adapter, config).eval()
-            write_student_onnx(dense, facts.input_px, own / DENSE_ONNX_FILE, (EMBEDDING, PATCH))
-    write_atomic(folder / CARD_FILE, model_card(facts).encode())
+    if not (folder / ONNX_FILE).exists():
+        write_student_onnx(student.backbone, facts.input_px, folder / ONNX_FILE)
+    if adapter is None or facts.adapter is None:
+        return
+    space = Standardiser.from_tensors("patch", targets)
+    own = folder / ADAPTER_FOLDER
+    own.mkdir()
+    write_json(own / SPACE_FILE, {"mu": space.mean_D.tolist(), "sigma": space.scale_D.tolist()})
+    save_tensors(own / ADAPTER_WEIGHTS_FILE, adapter.state_dict())
+    name = StudentParams.model_validate(facts.student).adapter
+    stages = tuple(stage.index for stage in student.stages)
+    config = AdapterConfig(adapter=name, arguments=facts.adapter, stages=stages)
+    write_json(own / ADAPTER_FILE, config.model_dump(mode="json"))
+    dense = Dense(student.backbone, adapter, config).eval()
+    write_student_onnx(dense, facts.input_px, own / DENSE_ONNX_FILE, (EMBEDDING, PATCH))
 
 
 def write_nested(folder: Path, nested: Nested) -> None:

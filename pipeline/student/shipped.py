@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.base.errors import StudentError
+from pipeline.base.files import as_file_name
 from pipeline.base.partials import file_sha256
 from pipeline.base.types import Json
 
@@ -21,8 +22,8 @@ NESTED_FOLDER, NESTED_FILE, NESTED_WEIGHTS_FILE = "nested", "nested.json", "nest
 """Of a student with nested sizes: what makes the nested vector of its features, and brings it into the teacher's."""
 SPACE_FILE = "space.json"
 """In the adapter's folder: mean and deviation of the teacher's patch tokens."""
-SPACES_FOLDER, HEAD_FILE, HEAD_WEIGHTS_FILE = "spaces", "head.json", "head.safetensors"
-"""Of a student of several teachers: a folder a further one, called after it, with what answers in its space."""
+SPACES_FOLDER = "spaces"
+"""Of a student of several teachers: a folder a further one, called after it, the same student in that one's space."""
 MADE = "histill"
 """Of config.json, what the student was made of; timm passes over it."""
 
@@ -81,6 +82,25 @@ def require_student(folder: Path) -> None:
     if not (folder / CONFIG_FILE).is_file():
         fix = "dvc repro student, or name another folder"
         raise StudentError("no exported student here", where=str(folder), fix=fix)
+
+
+def space_of(folder: Path, teacher: str) -> Path:
+    """Where an exported student of several teachers answers in the space of that one, a further one."""
+    return folder / SPACES_FOLDER / as_file_name(teacher)
+
+
+def in_space(folder: Path, teacher: str) -> Path:
+    """The folder of an exported student that answers in a teacher's space. Raises `StudentError` where none does."""
+    first = Shipped.of_folder(folder).made
+    found = space_of(folder, teacher)
+    if first is not None and as_file_name(first.teacher) == found.name:
+        return folder
+    if not (found / CONFIG_FILE).is_file():
+        others = sorted(path.parent.name for path in folder.glob(f"{SPACES_FOLDER}/*/{CONFIG_FILE}"))
+        known = ", ".join([*([first.teacher] if first else []), *others])
+        fix = f"one of: {known}; a further teacher is named in tokens.also before the student is trained"
+        raise StudentError(f"it does not answer in the space of {teacher}", where=str(folder), fix=fix)
+    return found
 
 
 def adapter_folder(folder: Path) -> Path:

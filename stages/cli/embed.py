@@ -10,6 +10,7 @@ import typer
 
 from pipeline.base.items import TilesManifest
 from pipeline.base.store import Ref
+from pipeline.student.shipped import in_space
 from stages.command import ARTIFACTS, Debug, Exit, errors, find_store, load
 
 ONE_FILE = (".h5", ".npz", ".parquet")
@@ -54,6 +55,9 @@ def embed(
     ],
     out: Annotated[Path, typer.Option(help="A folder: one file a slide. A .h5, .npz or .parquet file: images.")],
     student: Annotated[Path, typer.Option(help="An exported student.")] = Path("models/student"),
+    space: Annotated[
+        str | None, typer.Option(help="In whose space it answers, of several teachers: a name of tokens.also.")
+    ] = None,
     teacher: Annotated[str | None, typer.Option(help="A teacher in its place; `histill teachers` lists them.")] = None,
     form: Annotated[Form, typer.Option("--format", help="Whose files to write, for slides.")] = Form.TRIDENT,
     coords: Annotated[Path | None, typer.Option(help="A TRIDENT or CLAM job: embed its tiles, row by row.")] = None,
@@ -80,6 +84,7 @@ def embed(
     histill embed /data/slides --out features --format clam
     """
     with errors(debug):
+        student = student if space is None else in_space(student, space)
         if out.suffix in ONE_FILE or (out.suffix and not out.is_dir()):
             from pipeline.embed.images import embed as embed_all
 

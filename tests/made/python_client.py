@@ -1,6 +1,7 @@
 """Python as it is started, but from the server of python_server.py where that can run the words; it is what they run.
 
-Imports next to nothing, since it is started in place of each command.
+Imports next to nothing, since it is started in place of each command. Whatever file it was given open is given on, at
+the same number: by such ones Python's own multiprocessing speaks with its processes.
 """
 
 import array
@@ -14,20 +15,30 @@ SOCKET = "LOADED_PYTHON_SOCKET"
 
 def run(words: list[str]) -> int | None:
     """The exit status of the process that the server has made; None where it makes none."""
+    places = [place for place in map(int, os.listdir("/proc/self/fd")) if _is_open(place)]  # noqa: PTH208
+    handles = array.array("i", places)
     server = socket.socket(socket.AF_UNIX)
     server.connect(os.environ[SOCKET])
     asked = {
         "words": words,
         "cwd": os.getcwd(),  # noqa: PTH109
         "environment": dict(os.environ),
+        "places": places,
     }
-    handles = array.array("i", (0, 1, 2))
     data = json.dumps(asked).encode() + b"\n"
     sent = server.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)])
     if sent < len(data):
         server.sendall(data[sent:])
     told = server.recv(64)
     return int(told) if told and told != b"no" else None
+
+
+def _is_open(place: int) -> bool:
+    """The one by which the folder was listed is not."""
+    try:
+        return os.get_inheritable(place)
+    except OSError:
+        return False
 
 
 if __name__ == "__main__":

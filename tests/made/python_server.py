@@ -6,16 +6,19 @@ The client (python_client.py), as `bin/python`, is started in Python's place and
 process ends, and its process ends with it. What the server cannot run as Python would, Python itself runs. A process
 that ends leaves what was loaded as it is, and does not take it down.
 
-    python -I python_server.py SOCKET    serves until its standard input is closed; imports at the first command
+    python python_server.py LISTENER    serves a socket until its standard input is closed; imports at the first command
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import gc
 import importlib
+import itertools
 import json
+import multiprocessing
 import os
 import runpy
 import selectors
@@ -44,6 +47,8 @@ NOT_FIXED = ("PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONHASHSEED", "PYTHON_EXEC", 
 
 Triton's interpreter is chosen as Triton is loaded, by a variable that a bench sets: that is Python's own to run.
 """
+FLAGS = ("-u", "-B")
+"""With which a command may begin; of no bytecode, multiprocessing tells its processes by the latter."""
 SOCKET = "LOADED_PYTHON_SOCKET"
 CLIENT = Path(__file__).with_name("python_client.py")
 
@@ -55,28 +60,36 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     program.write_text(f"#!{sys.executable} -IS\n{CLIENT.read_text()}")
     program.chmod(0o755)
     os.environ[SOCKET] = str(folder / "socket")
-    words = [sys.executable, "-I", __file__, os.environ[SOCKET]]
-    return subprocess.Popen(words, stdin=subprocess.PIPE, cwd="/", start_new_session=True)
+    multiprocessing.set_executable(str(program))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.environ[SOCKET])
+        listener.listen(64)
+        words, given = [sys.executable, __file__, str(listener.fileno())], [listener.fileno()]
+        return subprocess.Popen(
+            words, stdin=subprocess.PIPE, cwd="/", env=environment, pass_fds=given, start_new_session=True
+        )
 
 
 def loaded_python() -> str:
-    """The command that is started as Python is."""
+    """The command that is started as Python is, by multiprocessing too (Dask's workers, the benchmark's engines)."""
     return str(Path(os.environ[SOCKET]).with_name("bin") / "python")
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a client asks for: Python's words, and the standard files."""
+    """What a client asks for: Python's words, and the files that it has open, here `handles`, there at `places`."""
 
     words: list[str]
     cwd: str
     environment: dict[str, str]
+    places: list[int]
     handles: list[int]
 
     @classmethod
     def received(cls, connection: socket.socket) -> Command | None:
         """None where the client is gone."""
-        data, handles, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+        data, handles, _, _ = socket.recv_fds(connection, 1 << 20, 250)
         while data and not data.endswith(b"\n"):
             data += connection.recv(1 << 20)
         return cls(handles=list(handles), **json.loads(data)) if data else None
@@ -87,23 +100,30 @@ class Command:
 
     def is_run_here(self, fixed: Mapping[str, str]) -> bool:
         """Whether it is run here as Python would: `fixed` is what was fixed of the environment."""
-        first = [word for word in self.words[:2] if word != "-u"][:1]
+        first = [word for word in self.words[:3] if word not in FLAGS][:1]
         return fixed_of(self.environment) == fixed and any(word in ("-m", "-c") or word[0] != "-" for word in first)
 
     def run(self) -> None:
         """Run it in this process."""
-        for to, handle in enumerate(self.handles):
-            os.dup2(handle, to)
+        above = max(self.places) + 1
+        moved = [fcntl.fcntl(handle, fcntl.F_DUPFD, above) for handle in self.handles]
         self.close()
+        for place, handle in zip(self.places, moved, strict=True):
+            os.dup2(handle, place)
+            os.close(handle)
         os.chdir(self.cwd)
         os.environ.clear()
         os.environ.update(self.environment)
-        first, *others = self.words[self.words[0] == "-u" :]
-        lines = 1 if os.isatty(1) or first != self.words[0] or "PYTHONUNBUFFERED" in os.environ else -1
+        multiprocessing.set_executable(loaded_python())
+        first, *others = itertools.dropwhile(FLAGS.__contains__, self.words)
+        unbuffered = "-u" in self.words[: -len(others) - 1] or "PYTHONUNBUFFERED" in os.environ
+        lines = 1 if os.isatty(1) or unbuffered else -1
         sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115
         sys.stdout = sys.__stdout__ = open(1, "w", buffering=lines, closefd=False)  # noqa: SIM115
         sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
         paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+        for file in (Path(path, "sitecustomize.py") for path in paths):
+            runpy.run_path(str(file)) if file.is_file() else None
         if first == "-m":
             sys.path[:0], sys.argv = [self.cwd, *paths], others
             runpy.run_module(others[0], run_name="__main__", alter_sys=True)
@@ -119,12 +139,10 @@ class Command:
 class Server:
     """Waits for clients, for processes that end, and for the end of the standard input."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, listener: int) -> None:
         self._fixed, self._selector = fixed_of(os.environ), selectors.DefaultSelector()
         self._running: dict[int, socket.socket] = {}
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(path)
-        self._listener.listen(64)
+        self._listener = socket.socket(fileno=listener)
         self._woken, wakes = os.pipe()
         os.set_blocking(wakes, False)
         signal.set_wakeup_fd(wakes)
@@ -211,7 +229,8 @@ def end_with(status: str | int | None) -> NoReturn:
 
 
 if __name__ == "__main__":
-    command = Server(sys.argv[1]).serve()
+    sys.path.remove(str(Path(__file__).parent))
+    command = Server(int(sys.argv[1])).serve()
     try:
         command.run()
     except SystemExit as error:

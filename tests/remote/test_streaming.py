@@ -16,7 +16,7 @@ from made.bucket import Fault, Proxy, reach
 from made.cache import Cache, make_cache
 from made.corpus import tiny
 
-from pipeline.base import far as base_far
+from pipeline.base.arrays import far as base_far
 from pipeline.base.errors import MissingItem, RemoteError
 from pipeline.base.store import Ref, Store
 from pipeline.corpus.corpus import Corpus, open_corpus

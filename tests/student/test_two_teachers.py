@@ -14,18 +14,20 @@ import torch.nn.functional as F
 from made.cache import Cache
 from made.corpus import WIDTH, tiny, write_corpus, write_tokens
 from made.training import in_float64, make_training
-from safetensors.torch import load_file
 from torch import Tensor
+from typer.testing import CliRunner
 
 from kernels.dequantise import dequantise
-from pipeline.base.errors import TrainingError
+from pipeline.base.errors import StudentError, TrainingError
 from pipeline.base.items import StudentManifest
 from pipeline.base.store import Ref, Store
 from pipeline.corpus.corpus import open_corpus
 from pipeline.student.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.student.export import load_run
 from pipeline.student.recipe import train_recipe
+from pipeline.student.shipped import in_space
 from pipeline.student.train import train_student
+from stages.cli.app import cli
 
 SECOND, GRID = 40, (2, 2)
 
@@ -100,20 +102,25 @@ def test_three_steps_are_those_of_a_plain_loop(balance: str, both: Cache, tmp_pa
         assert (s_T is None) == (balance == "fixed")
 
 
-def test_each_head_is_exported_in_its_teachers_units(both: Cache, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def trained(both: Cache, tmp_path_factory: pytest.TempPathFactory) -> tuple[StudentManifest, Path]:
+    """Of both, and the folder that it is exported to."""
+    root = tmp_path_factory.mktemp("trained")
+    return train(both, root, epochs=1, standardise="phi-s", head_hidden=16), root / "student"
+
+
+def test_each_head_is_exported_in_its_teachers_units(both: Cache, trained: tuple[StudentManifest, Path]) -> None:
     import onnxruntime
 
-    manifest = train(both, tmp_path, epochs=1, standardise="phi-s", head_hidden=16)
-    out, facts = tmp_path / "student", manifest.summary
+    manifest, out = trained
+    facts = manifest.summary
     _, distiller, targets = load_run(both.store.path(Ref("checkpoints", manifest.recipe_key, "run")))
     image_NHWC = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
     image_NCHW = (image_NHWC.permute(0, 3, 1, 2) / 255 - distiller.student.mean) / distiller.student.std
     with torch.no_grad():
         z = [answer for answer, _ in distiller(image_NHWC)]
         first = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
-        second = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
-        second.classifier = torch.nn.Linear(second.classifier.in_features, SECOND)
-        second.classifier.load_state_dict(load_file(out / "spaces" / "second" / "head.safetensors"))
+        second = timm.create_model(f"local-dir:{in_space(out, 'second')}", pretrained=True).eval()
         x = [first(image_NCHW), second(image_NCHW)]
     onnx = onnxruntime.InferenceSession(out / "model.onnx").run(None, {"image": image_NCHW.numpy()})
     assert [answer.shape for answer in onnx] == [(3, WIDTH), (3, SECOND)]
@@ -121,15 +128,31 @@ def test_each_head_is_exported_in_its_teachers_units(both: Cache, tmp_path: Path
         mean, scale, rotation = (targets[f"cls{t or ''}_{part}"] for part in ("mean", "scale", "rotation"))
         torch.testing.assert_close((x_ND - mean) / scale @ rotation.T, z_ND, atol=2e-3, rtol=2e-3)
         np.testing.assert_allclose(onnx[t], x_ND.numpy(), atol=1e-4, rtol=1e-4)
-    told = json.loads((out / "spaces" / "second" / "head.json").read_text())
-    assert told == {"teacher": "second", "width": SECOND}
-    assert json.loads((out / "spaces" / "second" / "adapter" / "adapter.json").read_text())["arguments"][
-        "grid"
-    ] == list(GRID)
+    assert in_space(out, "synthetic") == out and not (out / "spaces" / "second" / "README.md").exists()
+    with pytest.raises(StudentError, match=r"(?s)space of uni.*synthetic, second"):
+        in_space(out, "uni")
+    adapter = json.loads((out / "spaces" / "second" / "adapter" / "adapter.json").read_text())
+    assert adapter["arguments"]["grid"] == list(GRID)
     assert facts.parameters == sum(p.numel() for p in first.parameters())
     (head,) = facts.also
     assert (head.teacher.name, head.width, head.grid, head.weight) == ("second", SECOND, GRID, 1.0)
     assert {"cls", "patch", "cls@second", "patch@second"} <= facts.loss.keys()
+
+
+def test_embed_answers_in_the_space_that_is_asked_for(
+    trained: tuple[StudentManifest, Path], both: Cache, tmp_path: Path
+) -> None:
+    item = both.tiles.items[0]
+    tiles = both.store.path(Ref("tiles", both.tiles.recipe_key, item.key))
+    asked = ["embed", str(tiles), "--student", str(trained[1]), "--dense"]
+    for space, width, grid in (("second", SECOND, GRID), ("synthetic", WIDTH, (4, 4))):
+        done = CliRunner().invoke(cli, [*asked, "--space", space, "--out", str(tmp_path / f"{space}.npz")])
+        assert done.exit_code == 0, done.output
+        with np.load(tmp_path / f"{space}.npz") as found:
+            assert found["embedding"].shape == (item.n, width)
+            assert found["patch"].shape == (item.n, grid[0] * grid[1], width)
+    done = CliRunner().invoke(cli, [*asked, "--space", "uni", "--out", str(tmp_path / "x.npz")])
+    assert done.exit_code == 1 and not (tmp_path / "x.npz").exists()
 
 
 def test_of_one_teacher_nothing_is_said_of_several(both: Cache) -> None:

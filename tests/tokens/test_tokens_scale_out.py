@@ -1,5 +1,6 @@
 """Two worker processes, one of them killed, and one of an outside scheduler: the same bytes as one process makes."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -7,7 +8,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import psutil
 import pytest
 import torch
 from dask.distributed import LocalCluster
@@ -18,6 +18,7 @@ from made.tiles import file_bytes, tiles_json
 
 from pipeline.base.errors import SlideRefused
 from pipeline.base.limits import usable_cores
+from pipeline.base.living.owners import OWNER_SUFFIX, Process
 from pipeline.base.store import Ref, Store
 from pipeline.params.site import ClusterParams
 from pipeline.tokens.run.scale_out import local_workers, split
@@ -27,19 +28,14 @@ SLIDES = {f"s{i}": n for i, n in enumerate((450, 350, 250, 40, 9, 3))}
 
 
 def kill_an_owner(store: Store, killed: list[int], give_up: threading.Event) -> None:
-    """kill -9 a process of ours that holds a partial folder in which something is written already."""
-    while not killed and not give_up.wait(0.01):
-        # First, since to ask for every process's files takes longer than the work does.
-        if not list(store.root.glob("tokens/*/.partials/*/*/cls/c.0.0.0")):
-            continue
-        for child in psutil.Process().children(recursive=True):
-            try:
-                held = [file.path for file in child.open_files() if ".partial" in file.path]
-            except psutil.Error:
-                continue
-            if held:
-                killed.append(child.pid)
-                os.kill(child.pid, signal.SIGKILL)
+    """kill -9 the process that owns a partial folder in which something is written already."""
+    while not killed and not give_up.wait(0.002):
+        for chunk in store.root.glob("tokens/*/.partials/*/*/cls/c.0.0.0"):
+            with contextlib.suppress(FileNotFoundError):
+                folder = chunk.parents[1]
+                owner = Process.model_validate_json(folder.with_name(f"{folder.name}{OWNER_SUFFIX}").read_bytes())
+                killed.append(owner.pid)
+                os.kill(owner.pid, signal.SIGKILL)
                 return
 
 

@@ -1,4 +1,4 @@
-"""Reads arrays by mapping their files, or, of an item that lies in a bucket, the bytes of their rows (`base.far`).
+"""Reads arrays by mapping their files, or, of an item that lies in a bucket, the bytes of their rows (`base.arrays.far`).
 
 The law of that fast path: it skips work whose result is known and is never another algorithm; a test holds it equal to
 what `zarr.open` reads.
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.base.arrays.far import Span, far_of
 from pipeline.base.arrays.form import CHUNK_SUMS, VERIFY, ArrayForm, read_form
 from pipeline.base.errors import CorruptItem
-from pipeline.base.far import Span, far_of
 from pipeline.base.maps import MapsOf, map_file
 from pipeline.base.types import Array, Json, Rows
 
