@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from pipeline.base.errors import HistillError, Unfinished
-from pipeline.base.files import human, write_json
+from pipeline.base.files import dvc_root, human, write_json
 from pipeline.base.living.runs import announced
 from pipeline.base.manifest import Item, Manifest, Outline, Refusal
 from pipeline.base.progress import console
-from pipeline.base.store import Ref, Store, dvc_root
+from pipeline.base.store import Ref, Store
 from pipeline.params import STAGES
 from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import typer
 
+from pipeline.base.files import dvc_root
 from pipeline.base.items import SlidesManifest, StudentManifest, TilesManifest, TokensManifest
 from pipeline.base.progress import console
-from pipeline.base.store import Store, dvc_root
+from pipeline.base.store import Store
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.params.report import ReportParams

@@ -104,3 +104,16 @@ def human(nbytes: float) -> str:
             return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
         nbytes /= 1000
     return f"{nbytes:.1f} TB"
+
+
+def dvc_root(here: Path | None = None) -> Path:
+    """The project's root: the nearest folder with `.dvc`; inside a temporary experiment, the root it was made from."""
+    here = here or Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / ".dvc").is_dir():
+            parts = folder.parts
+            for i in range(len(parts) - 2):
+                if parts[i : i + 3] == (".dvc", "tmp", "exps"):
+                    return Path(*parts[:i])
+            return folder
+    return here

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,6 +57,20 @@ def describe(folder: Path) -> bytes:
         name: {"nbytes": nbytes, "sha256": sha256} for name, nbytes, sha256 in zip(named, sizes, sums, strict=True)
     }
     return json.dumps(files, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def differing(folder: Path, files: Mapping[str, StoredFile]) -> dict[str, str]:
+    """What is wrong with each of an item's files that is not as item.json says, by name."""
+    wrong = {}
+    for name, entry in files.items():
+        file = folder / name
+        if not file.is_file():
+            wrong[name] = "is missing"
+        elif file.stat().st_size != entry["nbytes"]:
+            wrong[name] = f"has {file.stat().st_size} bytes, not {entry['nbytes']}"
+        elif file_sha256(file) != entry["sha256"]:
+            wrong[name] = "has another checksum"
+    return wrong
 
 
 @contextlib.contextmanager

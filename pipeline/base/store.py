@@ -25,7 +25,7 @@ from typing import TypeAlias
 
 from pipeline.base.elsewhere import Remote
 from pipeline.base.errors import CorruptItem, MissingItem, StoreError
-from pipeline.base.files import as_json, write_atomic
+from pipeline.base.files import as_json, dvc_root, write_atomic
 from pipeline.base.living import unfinished
 from pipeline.base.living.owners import LEASE_S
 from pipeline.base.living.runs import hold
@@ -34,7 +34,7 @@ from pipeline.base.partials import (
     ITEM_FILE,
     StoredFile,
     describe,
-    file_sha256,
+    differing,
     require_group_umask,
     store_errors,
 )
@@ -128,9 +128,11 @@ class Store:
         return self._found(ref) is not None
 
     def _found(self, ref: Ref) -> Path | None:
-        for folder in (self.own_path(ref), *(base / str(ref) for base in self.bases)):
-            if (folder / ITEM_FILE).is_file():
-                return folder
+        hold(self.root, f"{ref.kind}/{ref.recipe}")
+        for root in (self.root, *self.bases):
+            # Text, since a stage of ten thousand slides asks some hundred thousand times, and a Path is ten times it.
+            if os.path.isfile(f"{root}/{ref}/{ITEM_FILE}"):  # noqa: PTH113
+                return root / str(ref)
         return None
 
     def own_path(self, ref: Ref) -> Path:
@@ -157,9 +159,10 @@ class Store:
 
     def open(self, ref: Ref, *, remedy: str) -> Path:
         """The committed item's folder. Raises `MissingItem` with what would make it again."""
-        if not self.has(ref):
+        here = self._found(ref)
+        if here is None and not self.has(ref):
             raise MissingItem("the store does not hold this item", where=str(self.path(ref)), fix=f"make it: {remedy}")
-        return self.path(ref)
+        return here or self.path(ref)
 
     def require(self, manifest: Outline) -> None:
         """Check that all that a manifest names is there. Raises `MissingItem`: which, where, how to make it again."""
@@ -229,9 +232,11 @@ class Store:
 
     def own_refs(self) -> Iterator[Ref]:
         """Every committed item of the store that is written, sorted."""
-        # `[!.]`: a folder that is being deleted has its item.json still.
-        for path in sorted(self.root.glob(f"*/*/[!.]*/{ITEM_FILE}")):
-            yield Ref(*path.parent.relative_to(self.root).parts)
+        for kind in _names(f"{self.root}"):
+            for recipe in _names(f"{self.root}/{kind}"):
+                for item in _names(f"{self.root}/{kind}/{recipe}"):
+                    if os.path.isfile(f"{self.root}/{kind}/{recipe}/{item}/{ITEM_FILE}"):  # noqa: PTH113
+                        yield Ref(kind, recipe, item)
 
     def recipe(self, ref: Ref) -> Recipe:
         """The recipe that the item was made by."""
@@ -253,16 +258,7 @@ class Store:
 
     def faults(self, ref: Ref) -> dict[str, str]:
         """What is wrong with each of the item's files that is not as it was committed, by name."""
-        wrong = {}
-        for name, entry in self.files(ref).items():
-            file = self.path(ref) / name
-            if not file.is_file():
-                wrong[name] = "is missing"
-            elif file.stat().st_size != entry["nbytes"]:
-                wrong[name] = f"has {file.stat().st_size} bytes, not {entry['nbytes']}"
-            elif file_sha256(file) != entry["sha256"]:
-                wrong[name] = "has another checksum"
-        return wrong
+        return differing(self.path(ref), self.files(ref))
 
     def partial_nbytes(self, refs: Iterable[Ref]) -> int:
         """Bytes that unfinished writers of these items have on the disk already."""
@@ -297,23 +293,18 @@ class Store:
 
     def _item_file(self, ref: Ref) -> bytes:
         """item.json, from the bucket where only that has the item: the item itself is not fetched for it."""
-        folder = self._found(ref)
-        if folder is None and self.remote is not None and self.remote.has(ref):
+        hold(self.root, f"{ref.kind}/{ref.recipe}")
+        for root in (self.root, *self.bases):
+            with contextlib.suppress(FileNotFoundError), open(f"{root}/{ref}/{ITEM_FILE}", "rb") as file:
+                return file.read()
+        if self.remote is not None and self.remote.has(ref):
             return self.remote.item_file(ref)
-        try:
-            return ((folder or self.own_path(ref)) / ITEM_FILE).read_bytes()
-        except FileNotFoundError:
-            raise MissingItem("the store does not hold this item", where=str(self.path(ref))) from None
+        raise MissingItem("the store does not hold this item", where=str(self.path(ref)))
 
 
-def dvc_root(here: Path | None = None) -> Path:
-    """The project's root: the nearest folder with `.dvc`; inside a temporary experiment, the root it was made from."""
-    here = here or Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / ".dvc").is_dir():
-            parts = folder.parts
-            for i in range(len(parts) - 2):
-                if parts[i : i + 3] == (".dvc", "tmp", "exps"):
-                    return Path(*parts[:i])
-            return folder
-    return here
+def _names(folder: str) -> list[str]:
+    """What is in a folder, sorted; without hidden ones, among which is what is being deleted. None of a file."""
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -86,8 +86,7 @@ def find_slides(
                 fix = "give the folder that holds the slides; of images: histill embed FOLDER --out FILE.h5"
                 raise EmbedError("nothing here that OpenSlide recognises", where=str(path), fix=fix)
             rows += [(Row(0, str(slide), ""), Path.cwd(), slide.relative_to(path)) for slide in slides]
-            fix = "is the copy complete? is the format one OpenSlide reads?"
-            left_out += [LeftOut(str(file), "not recognised by OpenSlide", fix) for file in unknown]
+            left_out += [LeftOut.of(str(file), error) for file, error in unknown]
         elif path.exists():
             rows.append((Row(0, str(path), ""), Path.cwd(), PurePath(path.name)))
         else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from pipeline.base.progress import console
 from pipeline.cluster.refusals import of_slide, with_traceback
 from pipeline.embed.asked import Asked, LeftOut
 from pipeline.embed.claim import Claim, written
+from pipeline.embed.crashes import MOST, Journal
 from pipeline.embed.encoders.encoder import Encoder, Facts
 from pipeline.embed.formats import FORMATS, Format, Place
 from pipeline.embed.left_out import leave_out, take_back
@@ -49,8 +50,11 @@ class Outcome:
 class Job:
     """Slides to embed into the folder `out`, with an encoder that is loaded while the first slide is looked at."""
 
-    def __init__(self, facts: Facts, settings: Settings, out: Path, load: Callable[[], Encoder], threads: int) -> None:
+    def __init__(
+        self, facts: Facts, settings: Settings, out: Path, load: Callable[[], Encoder], threads: int, journal: Journal
+    ) -> None:
         self._facts, self._settings, self._out, self._load, self._threads = facts, settings, out, load, threads
+        self._journal = journal
         self._format: Format = FORMATS[settings.form]
         self._outcome, self._lock, self._looking = Outcome(), threading.Lock(), threading.Lock()
         self._whose: dict[Path, str] = {}
@@ -63,22 +67,44 @@ class Job:
         self._meter = meter
         for one in left_out:
             self.leave_out(one)
-        queue = Queue(deque(asked), self._begin, self._refuse, self._there, self._threads)
         with ThreadPoolExecutor(1) as loader, ThreadPoolExecutor(self._threads) as pool:
             encoder: Future[Encoder] = loader.submit(self._load)
-            workers = [pool.submit(_Worker(self, queue, encoder).run) for _ in range(self._threads)]
-            try:
-                for worker in workers:
-                    worker.result()
-            except BaseException:
-                queue.stop()
-                raise
-            finally:
-                for worker in workers:
-                    worker.exception()
-                for slide in queue.left():
-                    slide.close()
+            for part in self._parts(asked):
+                self._make(part, pool, encoder)
         return self._outcome
+
+    def _parts(self, asked: Sequence[Asked]) -> Iterator[list[Asked]]:
+        """What may be open at a time: the slides, then each alone that was open when this run crashed before."""
+        crashed = self._journal.crashed
+        yield [one for one in asked if not crashed[one.name]]
+        for one in asked:
+            if crashed[one.name] >= MOST:
+                self._refuse(one, self._crashed(one))
+            elif crashed[one.name]:
+                yield [one]
+
+    def _crashed(self, asked: Asked) -> SlideRefused:
+        """Why a slide is not opened again; what its processes have left goes."""
+        claim = Claim.take(self._finals(asked))
+        if claim is not None:
+            claim.release()
+        fix = "copy it again and look at it in another viewer; if that crashes too, leave it out"
+        return SlideRefused("its decoder crashes, and takes the process with it: tried twice", fix=fix)
+
+    def _make(self, asked: Sequence[Asked], pool: ThreadPoolExecutor, encoder: Future[Encoder]) -> None:
+        queue = Queue(deque(asked), self._begin, self._refuse, self._there, self._threads)
+        workers = [pool.submit(_Worker(self, queue, encoder).run) for _ in range(self._threads)]
+        try:
+            for worker in workers:
+                worker.result()
+        except BaseException:
+            queue.stop()
+            raise
+        finally:
+            for worker in workers:
+                worker.exception()
+            for slide in queue.left():
+                slide.close()
 
     def leave_out(self, one: LeftOut) -> None:
         """Say and note that no file is written of it."""
@@ -90,6 +116,7 @@ class Job:
 
     def close(self, slide: Slide) -> None:
         """Write what is complete, or leave it out."""
+        tiles = 0
         try:
             if slide.error is not None:
                 raise slide.error
@@ -98,6 +125,7 @@ class Job:
                 partial.parent.mkdir(exist_ok=True)
             self._format.write(features, slide.claim.partials, slide.claim.finals)
             slide.claim.commit()
+            tiles = len(features)
         except SlideRefused as error:
             self._refuse(slide.asked, error)
             return
@@ -105,12 +133,13 @@ class Job:
             raise written(error, slide.claim.finals[-1]) from error
         finally:
             slide.close()
+            self._journal.close(slide.name, tiles)
         take_back(self._out, slide.name)
         for remark in slide.remarks:
             console.print(f"{slide.name}: {remark}", soft_wrap=True)
         with self._lock:
             self._outcome.made += 1
-            self._outcome.tiles += len(features)
+            self._outcome.tiles += tiles
         self._meter.over(slide.name, made=True)
 
     def answered(self, slide: Slide, n: int) -> None:
@@ -118,8 +147,7 @@ class Job:
 
     def _begin(self, asked: Asked) -> Slide | State:
         """Open a slide whose file is not there yet. Raises `SlideRefused`."""
-        place = Place.of(asked, self._facts, self._settings)
-        finals = tuple(self._out / path for path in self._format.paths(place))
+        finals = self._finals(asked)
         with self._lock:
             other = self._whose.setdefault(finals[-1], asked.name)
         if other != asked.name:
@@ -136,15 +164,21 @@ class Job:
                 # Another process made it between the two looks.
                 claim.release()
                 return State.FINISHED
+            self._journal.open(asked.name)
             # A look takes up to 640 MB, once.
             with self._looking:
                 slide = Slide(asked, claim, made_of, self._settings, self._facts)
         except BaseException:
             claim.release()
+            self._journal.close(asked.name)
             raise
         slide.share_out(self._threads)
         self._meter.opened(slide.name, slide.n)
         return slide
+
+    def _finals(self, asked: Asked) -> tuple[Path, ...]:
+        place = Place.of(asked, self._facts, self._settings)
+        return tuple(self._out / path for path in self._format.paths(place))
 
     def _finished(self, finals: Sequence[Path], digest: object) -> bool:
         """Whether the files are there and of the same making. Raises `SlideRefused` where they are somebody else's."""
@@ -160,10 +194,13 @@ class Job:
         self.leave_out(LeftOut.of(asked.name, with_traceback(self._out / "errors.txt", asked.name, error)))
 
     def _there(self, asked: Asked) -> None:
+        tiles = self._journal.made.get(asked.name)
         with self._lock:
-            self._outcome.there += 1
+            self._outcome.there += tiles is None
+            self._outcome.made += tiles is not None
+            self._outcome.tiles += tiles or 0
         take_back(self._out, asked.name)
-        self._meter.over(asked.name)
+        self._meter.over(asked.name, made=tiles is not None)
 
 
 class _Worker:

@@ -18,11 +18,11 @@ _FEWEST = 0.02
 
 
 class Meter:
-    """Of a job of `total` slides, some of which were `done` before; any thread may call it."""
+    """Of a job of `total` slides that `began` then, by `time.monotonic`; any thread may call it."""
 
-    def __init__(self, total: int, bars: Progress | None) -> None:
+    def __init__(self, total: int, bars: Progress | None, began: float) -> None:
         self._total, self._bars, self._lock = total, bars, Lock()
-        self._began = self._said = time.monotonic()
+        self._began, self._said = began, time.monotonic()
         self._over, self._made, self._tiles = 0, 0, 0
         self._open: dict[str, tuple[int, int]] = {}
         self._job: TaskID | None = bars.add_task("slides", total=total, note="") if bars else None
@@ -82,10 +82,10 @@ class Meter:
 
 
 @contextmanager
-def metered(total: int) -> Iterator[Meter]:
+def metered(total: int, began: float) -> Iterator[Meter]:
     """The meter of a job, for as long as the block lasts."""
     if not sys.stderr.isatty():
-        yield Meter(total, None)
+        yield Meter(total, None, began)
         return
     columns = (
         TextColumn("{task.description:<24.24}", markup=False),
@@ -94,4 +94,4 @@ def metered(total: int) -> Iterator[Meter]:
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as bars:
-        yield Meter(total, bars)
+        yield Meter(total, bars, began)

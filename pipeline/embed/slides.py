@@ -14,6 +14,7 @@ from pipeline.base.limits import usable_cores
 from pipeline.base.partials import file_sha256
 from pipeline.base.progress import console, seconds_text
 from pipeline.embed.asked import find_slides
+from pipeline.embed.crashes import Journal
 from pipeline.embed.encoders.choose import ENGINES, student_encoder
 from pipeline.embed.encoders.encoder import Encoder, Facts
 from pipeline.embed.formats import FORMATS
@@ -62,8 +63,8 @@ def project_params(path: Path = Path("params.yaml")) -> EmbedParams:
     return load_params(EmbedParams, path) if path.exists() else EmbedParams()
 
 
-def embed_slides(paths: Sequence[Path], wanted: Wanted) -> Outcome:
-    """Write one file a slide to `wanted.out`; what cannot be is in left_out.csv there.
+def embed_slides(paths: Sequence[Path], wanted: Wanted, journal: Journal | None = None) -> Outcome:
+    """Write one file a slide to `wanted.out`; what cannot be is in left_out.csv there; `journal`: see crashes.py.
 
     Raises `EmbedError` for what cannot be asked, `StudentError`, `TeacherError` or `EngineError` for an encoder that
     cannot be used.
@@ -81,6 +82,7 @@ def embed_slides(paths: Sequence[Path], wanted: Wanted) -> Outcome:
         other = "--dense" if wanted.dense else "--teacher"
         fix = "leave out one of them; two runs, with an --out each, where both are wanted"
         raise EmbedError(f"nested sizes are of a student's embedding, and not with {other}", where="--width", fix=fix)
+    journal = journal or Journal()
     params, threads = project_params(), wanted.threads or usable_cores()
     facts, load = _encoder(wanted, params, threads)
     tiles = params.tiles.model_copy(
@@ -92,8 +94,8 @@ def embed_slides(paths: Sequence[Path], wanted: Wanted) -> Outcome:
     )
     settings = Settings(wanted.form, TilesParams.model_validate(tiles.model_dump()), wanted.stands_for)
     asked, left_out = find_slides(paths, params.slides, wanted.coords)
-    with metered(len(asked) + len(left_out)) as meter:
-        job = Job(facts, settings, wanted.out, load, threads)
+    with metered(len(asked) + len(left_out), journal.began) as meter:
+        job = Job(facts, settings, wanted.out, load, threads, journal)
         outcome = job.run(asked, left_out, meter)
         _say(outcome, meter.slides_an_hour, meter.passed_s, wanted.out)
     return outcome

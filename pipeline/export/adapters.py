@@ -1,13 +1,14 @@
-"""A small file that builds the student in another tool, and the student beside it: `student/`.
+"""A small file that builds the student in another tool, and the student beside it: `histill_student/`.
 
     trident, clam, stamp    run the tool's own program with the student as its encoder
     slide2vec               registers it as a preset; runs the program too
     lazyslide, thunder      a function, a class, as the tool wants one
     eva                     a configuration
 
-Each builds the student by `timm.create_model(architecture, num_classes=D, checkpoint_path=…)`, which every timm has
-since 0.9 (`local-dir:` came with 1.0.16, and the tools pin 0.9.8 to 1.0.27), and gives tiles the transform that the
-student was trained with. What each tool asks for, by its source: templates/.
+The student's folder is a package too, which the adapters share: it builds the student by
+`timm.create_model(architecture, num_classes=D, checkpoint_path=…)`, which every timm has since 0.9 (`local-dir:` came
+with 1.0.16, and the tools pin 0.9.8 to 1.0.27), and gives tiles the transform that the student was trained with. What
+each tool asks for, by its source: templates/.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ import jinja2
 from pipeline.base.errors import ExportError
 from pipeline.base.files import write_atomic
 from pipeline.base.types import Json
-from pipeline.export.student_copy import copy_student
+from pipeline.export.student_copy import copy_student, require_same
 from pipeline.student.shipped import CONFIG_FILE, WEIGHTS_FILE, Shipped
 from pipeline.tiles.coords.tiling import power
 
 TOOLS = ("trident", "clam", "lazyslide", "slide2vec", "stamp", "eva", "thunder")
-STUDENT = "student"
+STUDENT, PACKAGE_FILE = "histill_student", "__init__.py"
 TILE_PX, TARGET_MPP = 224, 0.5
 """Of a student that does not say what tiles it was trained on: Histill's defaults."""
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -43,7 +44,7 @@ class Adapter:
 
 
 def export_adapter(tool: str, student: Path, out: Path, *, replace: bool = False) -> Adapter:
-    """Write `out/histill_<tool>.py` (eva: .yaml) and the student to `out/student`.
+    """Write `out/histill_<tool>.py` (eva: .yaml) and the student to `out/histill_student`.
 
     Raises `ExportError` for an unknown tool, where another student is there, and where the file is there with another
     content, unless `replace`; `StudentError` where `student` is none.
@@ -53,17 +54,24 @@ def export_adapter(tool: str, student: Path, out: Path, *, replace: bool = False
     shipped = Shipped.of_folder(student)
     (template,) = _TEMPLATES.glob(f"{tool}.*.txt")
     file = out / f"histill_{template.name.removesuffix('.txt')}"
-    text = render(template, shipped, file.name)
     if out.exists() and not out.is_dir():
         raise ExportError("not a folder", where=str(out), fix="give a folder")
-    there = file.read_text(encoding="utf-8") if file.exists() else None
-    if there not in (None, text) and not replace:
-        what, fix = "another file is there (changed by hand, or of another Histill)", "--replace, or another --out"
-        raise ExportError(what, where=str(file), fix=fix)
-    copied = copy_student(shipped, out / STUDENT)
-    if there != text:
-        write_atomic(file, text.encode())
-    return Adapter(file, _usage(text), copied or there != text)
+    if (out / STUDENT).exists():
+        require_same(shipped, out / STUDENT)
+    package = _TEMPLATES / "student.py.txt"
+    wanted = ((out / STUDENT / PACKAGE_FILE, package), (file, template))
+    files = {path: render(of, shipped, path.name) for path, of in wanted}
+    there = {path: path.read_text(encoding="utf-8") if path.exists() else None for path in files}
+    for path, text in files.items():
+        if there[path] not in (None, text) and not replace:
+            what, fix = "another file is there (changed by hand, or of another Histill)", "--replace, or another --out"
+            raise ExportError(what, where=str(path), fix=fix)
+    written = copy_student(shipped, out / STUDENT)
+    for path, text in files.items():
+        if there[path] != text:
+            write_atomic(path, text.encode())
+            written = True
+    return Adapter(file, _usage(files[file]), written)
 
 
 def render(template: Path, shipped: Shipped, file: str) -> str:
@@ -85,7 +93,6 @@ def _facts(shipped: Shipped, file: str) -> Mapping[str, Json]:
     return {
         "name": shipped.name,
         "file": file,
-        "stem": Path(file).stem,
         "architecture": shipped.architecture,
         "teacher": made.teacher if made else "a teacher",
         "width": shipped.width,

@@ -19,7 +19,7 @@ def copy_student(shipped: Shipped, out: Path) -> bool:
     Raises `ExportError` where `out` is something else, or another student.
     """
     if out.exists():
-        _require_same(shipped, out)
+        require_same(shipped, out)
         return False
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
@@ -49,7 +49,8 @@ def card_of(shipped: Shipped) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _require_same(shipped: Shipped, out: Path) -> None:
+def require_same(shipped: Shipped, out: Path) -> None:
+    """Raises `ExportError` where the folder `out` is something else, or another student."""
     fix = "give another --out, or remove it"
     try:
         there = Shipped.of_folder(out)

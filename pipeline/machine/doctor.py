@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.base.errors import HistillError
-from pipeline.base.store import Store, dvc_root
+from pipeline.base.files import dvc_root
+from pipeline.base.store import Store
 from pipeline.machine.finding import Finding, Level, stops
 from pipeline.machine.hardware import hardware
 from pipeline.machine.project import slide_table, tools

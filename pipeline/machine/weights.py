@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.base.errors import HistillError
-from pipeline.base.store import dvc_root
+from pipeline.base.files import dvc_root
 from pipeline.machine.finding import Finding, costs, stops
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.registry import entry_of

@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.base.errors import SlideRefused
+from pipeline.base.files import dvc_root
 from pipeline.base.items import TRAIN
-from pipeline.base.store import dvc_root
 from pipeline.params.evaluate import DatasetParams
 from pipeline.sets.csv_table import list_table
 from pipeline.sets.h5 import list_h5

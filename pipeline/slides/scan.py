@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.base.errors import TableError
+from pipeline.base.errors import HistillError, SlideRefused, TableError
+from pipeline.cluster.refusals import Tracebacks, about_slide
 from pipeline.slides.files import files_of, series_of
 from pipeline.slides.ids import unique_ids
 from pipeline.slides.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, counted
@@ -14,7 +15,7 @@ from pipeline.slides.picture_folders import Grouping, decide
 from pipeline.slides.read.reader import detect_vendor
 from pipeline.slides.read.tiff import is_tile
 from pipeline.slides.table import Row, format_table
-from pipeline.slides.walk import Walked, shown, walk
+from pipeline.slides.walk import Walked, printable, shown, walk
 
 SLIDE_SUFFIXES = frozenset(
     {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm"}
@@ -31,6 +32,8 @@ class _Tree:
     pictures: dict[Path, list[str]] = field(default_factory=dict)
     children: dict[Path, list[str]] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
+    refused: list[tuple[Path, HistillError]] = field(default_factory=list)
+    """Slides that cannot be looked at, each with the error of it."""
     walked: Walked = field(default_factory=Walked)
 
 
@@ -38,27 +41,34 @@ def scan(folder: Path, grouping: Grouping = Grouping.AUTO) -> str:
     """CSV text that `read_table` reads, one row a slide; paths are relative to the working directory where below it.
 
     Slides come first, each once whatever number of files it has, then folders of tiles (see `picture_folders`). What
-    was decided, and what could not be read, follows as comments. Raises `TableError` where there is nothing at all.
+    was decided, and what could not be read, follows as comments; whatever a slide makes a library raise, its traceback
+    is in a file, and the slide is left out. Raises `TableError` where there is nothing at all.
     """
     if not folder.is_dir():
         raise TableError("not a folder", where=str(folder), fix="histill scan DIR > slides.csv")
     tree = _look(folder)
     decision = decide(tree.pictures, tree.children, tree.slides, folder, grouping)
     found = sorted([*tree.slides, *decision.folders])
-    if not found and not tree.unknown:
+    refused, traces = list[str](), Tracebacks("scan")
+    for path, error in tree.refused:
+        told = traces.keep(printable(path), error) if isinstance(error, SlideRefused) else error
+        refused.append(f"left out: {shown(path)!r} ({told.what}; {told.fix})")
+    if not found and not tree.unknown and not refused:
         fix = "give the folder that holds the slides, or one above it"
         said = f" ({reason})" if (reason := "; ".join(f"{p}: {why}" for p, why in tree.walked.left_out[:3])) else ""
         raise TableError(f"nothing here that OpenSlide recognises{said}", where=str(folder), fix=fix)
     paths = [shown(path) for path in found]
     ids, numbered = unique_ids(paths)
     text = format_table(Row(0, path, slide_id) for path, slide_id in zip(paths, ids, strict=True))
-    return text + "".join(f"# {line}\n" for line in [*_said(tree), *decision.notes, *numbered])
+    return text + "".join(f"# {line}\n" for line in [*_said(tree), *refused, *decision.notes, *numbered])
 
 
-def slides_below(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The slides below a folder, each once, and the files that are called like one and OpenSlide does not recognise."""
+def slides_below(folder: Path) -> tuple[list[Path], list[tuple[Path, HistillError]]]:
+    """The slides below a folder, each once, and what is called like one and is none, or cannot be looked at."""
     tree = _look(folder)
-    return sorted(tree.slides), sorted(tree.unknown)
+    fix = "is the copy complete? is the format one OpenSlide reads?"
+    unknown = [(path, SlideRefused("not recognised by OpenSlide", fix=fix)) for path in tree.unknown]
+    return sorted(tree.slides), sorted([*unknown, *tree.refused], key=lambda pair: pair[0])
 
 
 def _look(folder: Path) -> _Tree:
@@ -66,28 +76,45 @@ def _look(folder: Path) -> _Tree:
     tree = _Tree()
     for parent, folders, names in walk(folder, tree.walked):
         tree.children[parent] = folders
-        slides, dicom = [], dict[str, Path]()
-        inside = set[Path]()
+        here = _Folder(tree)
         for name in names:
-            path = parent / name
-            suffix = path.suffix.lower()
-            vendor = None if suffix in IMAGE_SUFFIXES - SLIDE_SUFFIXES else detect_vendor(path)
-            if vendor == "dicom":
-                # Any file of a series opens it: the first stands for all.
-                dicom.setdefault(series_of(path) or name, path)
-            elif suffix in _TIFF and is_tile(path, vendor):
-                tree.pictures.setdefault(parent, []).append(name)
-            elif vendor is not None:
-                slides.append(path)
-                inside.update(files_of(path)[1:])
-            elif suffix in IMAGE_SUFFIXES - SLIDE_SUFFIXES:
-                tree.pictures.setdefault(parent, []).append(name)
-            elif suffix in UNREAD_SUFFIXES:
-                tree.unread.append(suffix)
-            elif suffix in SLIDE_SUFFIXES:
-                tree.unknown.append(path)
-        tree.slides += [path for path in [*slides, *dicom.values()] if path not in inside]
+            try:
+                here.sort(parent / name)
+            except Exception as error:
+                tree.refused.append((parent / name, about_slide(error)))
+        tree.slides += here.whole()
     return tree
+
+
+class _Folder:
+    """The slides of one folder, as its files are looked at one after another."""
+
+    def __init__(self, tree: _Tree) -> None:
+        self._tree = tree
+        self._slides, self._dicom, self._inside = list[Path](), dict[str, Path](), set[Path]()
+
+    def sort(self, path: Path) -> None:
+        """What a file is. Raises whatever the libraries that look into it do."""
+        tree, suffix = self._tree, path.suffix.lower()
+        vendor = None if suffix in IMAGE_SUFFIXES - SLIDE_SUFFIXES else detect_vendor(path)
+        if vendor == "dicom":
+            # Any file of a series opens it: the first stands for all.
+            self._dicom.setdefault(series_of(path) or path.name, path)
+        elif suffix in _TIFF and is_tile(path, vendor):
+            tree.pictures.setdefault(path.parent, []).append(path.name)
+        elif vendor is not None:
+            self._inside.update(files_of(path)[1:])
+            self._slides.append(path)
+        elif suffix in IMAGE_SUFFIXES - SLIDE_SUFFIXES:
+            tree.pictures.setdefault(path.parent, []).append(path.name)
+        elif suffix in UNREAD_SUFFIXES:
+            tree.unread.append(suffix)
+        elif suffix in SLIDE_SUFFIXES:
+            tree.unknown.append(path)
+
+    def whole(self) -> list[Path]:
+        """Each slide by one of its files."""
+        return [path for path in [*self._slides, *self._dicom.values()] if path not in self._inside]
 
 
 def _said(tree: _Tree) -> Iterable[str]:

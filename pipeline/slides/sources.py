@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.base.errors import SlideRefused, SlideUnavailable
-from pipeline.base.store import Store, dvc_root
+from pipeline.base.files import dvc_root
+from pipeline.base.store import Store
 from pipeline.cluster.refusals import unread
 from pipeline.demo.slides import LABELS_FILE, SLIDE_FILE, ensure_demo_slide
 from pipeline.params.slides import SlidesParams

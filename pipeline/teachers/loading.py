@@ -8,7 +8,8 @@ from pathlib import Path
 from torch import nn
 
 from pipeline.base.errors import TeacherError
-from pipeline.base.store import Store, dvc_root
+from pipeline.base.files import dvc_root
+from pipeline.base.store import Store
 from pipeline.base.types import Json
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.demo import demo_teacher

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.base.errors import ParamsError, StoreError
-from pipeline.base.files import human
-from pipeline.base.store import Ref, Store, dvc_root
+from pipeline.base.files import dvc_root, human
+from pipeline.base.store import Ref, Store
 from pipeline.remote.bucket import Bucket
 from pipeline.remote.choice import Choice
 from pipeline.remote.moves import Moved, pull, push

@@ -96,6 +96,9 @@ def embed(
                 typer.echo(f"{done.left_out} left out, named in {done.named_in}", err=True)
                 raise typer.Exit(Exit.PARTLY)
             return
+        from pipeline.embed.crashes import in_a_child
+
+        journal = in_a_child()
         from pipeline.embed.slides import Wanted, embed_slides
 
         wanted = Wanted(
@@ -113,7 +116,7 @@ def embed(
             target_mpp=target_mpp,
             tile_px=tile_px,
         )
-        outcome = embed_slides([Path(name) for name in what], wanted)
+        outcome = embed_slides([Path(name) for name in what], wanted, journal)
     if outcome.left_out:
         raise typer.Exit(Exit.PARTLY)
 

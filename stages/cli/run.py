@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.base.files import as_json
-from pipeline.base.store import dvc_root
+from pipeline.base.files import as_json, dvc_root
 from pipeline.base.types import Json
 from pipeline.params import STAGES
 from pipeline.params.load import load_params

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.base.errors import StoreError
-from pipeline.base.files import as_json, human
+from pipeline.base.files import as_json, dvc_root, human
 from pipeline.base.living.runs import forget as forget_checkout
 from pipeline.base.progress import track
-from pipeline.base.store import Ref, Store, dvc_root
+from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json
 from pipeline.upkeep.group import advice, share
 from pipeline.upkeep.keys import KIND_STAGE, items_of_key
@@ -65,10 +65,13 @@ def store_ls(
         if json:
             typer.echo(as_json([_told(store, ref, named) for ref in refs]))
             return
+        lines = []
         for ref in refs:
-            places = ", ".join(named.by.get(str(ref), ["nobody"]))
-            slide = named.slides.get(str(ref), "")
-            typer.echo(f"{ref}\t{human(store.nbytes(ref))}\t{places}\t{slide}\t{_base(store, ref)}".rstrip())
+            text = str(ref)
+            places, slide = ", ".join(named.by.get(text, ["nobody"])), named.slides.get(text, "")
+            lines.append(f"{text}\t{human(store.nbytes(ref))}\t{places}\t{slide}\t{_base(store, ref)}".rstrip())
+        if lines:
+            typer.echo("\n".join(lines))
 
 
 @store_cli.command("du")
@@ -163,7 +166,7 @@ def store_prune(
 
 def _base(store: Store, ref: Ref) -> str:
     """The base that an item is in; empty where it is in the store itself."""
-    holder = store.holder(ref)
+    holder = store.holder(ref) if store.bases else store.root
     return "" if holder == store.root else str(holder)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.base.store import dvc_root
+from pipeline.base.files import dvc_root
 from stages.command import Debug, errors, find_store
 
 

@@ -28,9 +28,15 @@ from torch import nn
 
 
 def loaded(file: Path) -> ModuleType:
+    """An adapter, with its folder on the path, as Python has it of a file that it runs."""
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(file.parent))
+        sys.modules.pop("histill_student", None)
     return module
 
 

@@ -57,8 +57,8 @@ def test_the_tool_gets_the_students_own_answer(tool: str, adapters: Path, studen
 
 def test_adapters_share_one_copy_of_the_student_and_leave_nothing_else(adapters: Path, student: Path) -> None:
     names = {path.name for path in adapters.iterdir()} - {"__pycache__"}
-    assert names == {"student", "histill_eva.yaml", *(f"histill_{tool}.py" for tool in KNOWN if tool != "eva")}
-    assert Shipped.of_folder(adapters / "student").digest == Shipped.of_folder(student).digest
+    assert names == {"histill_student", "histill_eva.yaml", *(f"histill_{tool}.py" for tool in KNOWN if tool != "eva")}
+    assert Shipped.of_folder(adapters / "histill_student").digest == Shipped.of_folder(student).digest
     assert str(student) not in "".join(file.read_text() for file in adapters.glob("*.*"))
 
 
@@ -76,8 +76,8 @@ def test_what_is_there_is_kept_unless_it_is_the_same(student: Path, tmp_path: Pa
     with pytest.raises(ExportError, match=r"another student is there: histill-mobilenetv3_small_050-"):
         export_adapter("eva", other, out)
     assert not (out / "histill_eva.yaml").exists()
-    (tmp_path / "elsewhere" / "student").mkdir(parents=True)
-    (tmp_path / "elsewhere" / "student" / "notes.txt").write_text("mine")
+    (tmp_path / "elsewhere" / "histill_student").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "histill_student" / "notes.txt").write_text("mine")
     with pytest.raises(ExportError, match="something else is there"):
         export_adapter("eva", student, tmp_path / "elsewhere")
     with pytest.raises(StudentError, match="no exported student here"):
@@ -102,6 +102,12 @@ def test_architecture_arguments_and_an_earlier_export_are_taken_along(student: P
     (copy / "config.json").write_text(json.dumps(config))
     export_adapter("clam", copy, tmp_path / "out")
     assert loaded(tmp_path / "out" / "histill_clam.py").build().drop_rate == 0.25
+
+
+def test_adapters_are_short_enough_to_read(adapters: Path) -> None:
+    for file in [*adapters.glob("*.py"), adapters / "histill_student" / "__init__.py"]:
+        lines = file.read_text().splitlines()
+        assert 10 <= len(lines) <= 30 and max(map(len, lines)) <= 130, file
 
 
 INSTALLED = {

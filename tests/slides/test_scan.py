@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from made.dicom import write_series
 from made.slides import make_slide, tissue_picture
 from PIL import Image
 
@@ -145,6 +146,25 @@ def test_ids_of_other_scripts_and_of_alike_names_never_collide(tmp_path: Path) -
 def test_an_ome_suffix_is_one_suffix() -> None:
     assert [default_id(f"x/a.{s}") for s in ("ome.tif", "ome.tiff", "OME.TIFF", "tif")] == ["a"] * 4
     assert default_id("a.home.tif") == "a.home"
+
+
+def test_a_slide_that_makes_a_library_raise_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    slide(tmp_path / "cohort" / "a.tif")
+    (damaged, _) = write_series(tmp_path / "cohort", "b", ".dcm", seed=0)[:2]
+    # The series' UID says that it is of a type that there is not; OpenSlide still recognises the file.
+    tag = b"\x20\x00\x0e\x00UI"
+    content = damaged.read_bytes()
+    assert content.count(tag) == 1
+    damaged.write_bytes(content.replace(tag, tag[:-1] + b"\x01"))
+    rows, said = listed(tmp_path / "cohort")
+    assert "a.tif" in names(rows) and damaged.name not in names(rows)
+    assert any(damaged.name in line and "reports/errors/scan.txt" in line for line in said)
+    told = (tmp_path / "reports" / "errors" / "scan.txt").read_text()
+    assert damaged.name in told and "Traceback" in told
+    damaged.unlink()
+    listed(tmp_path / "cohort")
+    assert not (tmp_path / "reports" / "errors" / "scan.txt").exists()
 
 
 def test_nothing_at_all_is_an_error(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from made.checkout import KEY, git, put, remember
 
 from pipeline.base.errors import StoreError
-from pipeline.base.files import human
-from pipeline.base.store import Store, dvc_root
+from pipeline.base.files import dvc_root, human
+from pipeline.base.store import Store
 from pipeline.upkeep.named import named_items
 from pipeline.upkeep.prune import prunable
 

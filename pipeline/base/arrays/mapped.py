@@ -1,4 +1,4 @@
-"""Reads arrays by mapping their files, or, of an item that lies in a bucket, the bytes of their rows (`base.arrays.far`).
+"""Reads arrays by mapping their files, or, of an item in a bucket, the bytes of their rows (`base.arrays.far`).
 
 The law of that fast path: it skips work whose result is known and is never another algorithm; a test holds it equal to
 what `zarr.open` reads.

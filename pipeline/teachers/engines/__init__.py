@@ -12,6 +12,8 @@ patch tokens and all that follows is `Teacher.finish`, outside every engine.
 | onnxruntime | an ONNX file, in its own float32 | a CPU; a GPU with onnxruntime-gpu |
 | openvino | an ONNX file, compiled for one batch | a CPU |
 
+On a GPU `auto` is the one that answers the tiles that are left soonest, its build included (worth.py).
+
 The cache of tokens is made by the first three (`tokens.engine`); the benchmark times all.
 """
 
@@ -30,6 +32,7 @@ from pipeline.base.store import Store
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.engines.base import Engine, pick_device, resolve_precision
 from pipeline.teachers.engines.eager import Eager
+from pipeline.teachers.engines.worth import seconds_a_tile, soonest
 from pipeline.teachers.network import Network, Preprocess
 
 if TYPE_CHECKING:
@@ -83,17 +86,37 @@ def choose(engine: str, precision: str, device: torch.device) -> tuple[str, str]
 
 
 def build_engine(
-    teacher: Teacher, params: TokensParams, device: torch.device, store: Store, golden_NHWC: Tensor | None = None
+    teacher: Teacher,
+    params: TokensParams,
+    device: torch.device,
+    store: Store,
+    golden_NHWC: Tensor | None = None,
+    tiles: int | None = None,
 ) -> Engine:
     """The engine that the params name, with the teacher on `device`; says which one `auto` took, and why.
 
     `golden_NHWC` (uint8) is what fp8 is calibrated on; nothing else looks at it. A built engine is kept in the store.
+    Where it is known how many `tiles` there are to answer, `auto` takes what answers them soonest (worth.py).
     """
     precision = resolve_precision(params.precision, device)
     chosen, why = choose(params.engine, precision, device)
     if params.engine == "auto":
+        if chosen != "eager" and precision != "fp8" and tiles is not None:
+            chosen, why = _soonest(teacher, Setting(chosen, precision, device, params.batch_size), store, tiles)
         console.print(f"tokens: engine auto -> {chosen}, {precision} on {device.type} ({why})", soft_wrap=True)
     return make_engine(teacher, Setting(chosen, precision, device, params.batch_size), store, golden_NHWC)
+
+
+def _soonest(teacher: Teacher, best: Setting, store: Store, tiles: int) -> tuple[str, str]:
+    """(engine, why) of so many tiles on a GPU."""
+    built = False
+    if best.engine == "tensorrt":
+        from pipeline.teachers.engines.tensorrt import is_built
+
+        built = is_built(teacher, best.device, best.precision, best.batch_size, store)
+    eager_s = seconds_a_tile(Eager(teacher, best.device, best.precision), best.batch_size, teacher.input_px)
+    found = soonest(best.engine, tiles, eager_s, built)
+    return found.engine, found.why(tiles)
 
 
 def make_engine(network: Network, setting: Setting, store: Store, golden_NHWC: Tensor | None = None) -> Engine:

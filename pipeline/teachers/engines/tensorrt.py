@@ -141,6 +141,12 @@ def engine_recipe(
     return recipe
 
 
+def is_built(network: Network, device: torch.device, precision: str, batch_size: int, store: Store) -> bool:
+    """Whether the store has the engine, and this user may load it; of fp8, which is calibrated first, nobody asks."""
+    recipe = engine_recipe(network, device, precision, batch_size, _torch_tensorrt(network.where), None)
+    return trusted.find(store, recipe_key(recipe), _FILE) is not None
+
+
 def why_missing() -> str | None:
     """Why torch_tensorrt cannot be imported, in a line; None where it can."""
     try:

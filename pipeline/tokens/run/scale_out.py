@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -74,8 +74,10 @@ def compute_all(
     """
     workers = _workers(cluster)
     lists = split(items, job.params.batch_size, workers)
+    # Of one process; two views of a tile are two passes.
+    passes = -(-sum(item.n for item in items) * job.params.n_views // max(1, workers))
     if cluster.is_here:
-        worker = Worker(job, teacher, pick_device())
+        worker = Worker(job, teacher, pick_device(), passes)
         _prepare(worker, picked)
         figures = worker.figures
         if workers == 1 or len(lists) <= 1:
@@ -89,9 +91,9 @@ def compute_all(
         job = dataclasses.replace(job, threads=max(1, usable_cores() // workers))
         cluster = cluster.model_copy(update={"workers": workers})
     else:
-        figures = _first(each(functools.partial(_prepared, job=job), [picked], cluster, gpu=True))
+        figures = _first(each(functools.partial(_prepared, job=job, passes=passes), [picked], cluster, gpu=True))
     total = Outcome()
-    for part in _computed(lists, job, cluster):
+    for part in _computed(lists, functools.partial(_work, job=job, passes=passes), cluster):
         total.add(part)
         progress(part.cached, "", True)
         progress(part.tiles, "", False)
@@ -110,10 +112,12 @@ def split(items: Sequence[TilesItem], batch_size: int, workers: int) -> list[tup
     return [tuple(some) for some in lists if some]
 
 
-def _computed(lists: Sequence[tuple[TilesItem, ...]], job: Job, cluster: ClusterParams) -> Iterator[Outcome]:
+def _computed(
+    lists: Sequence[tuple[TilesItem, ...]], work: Callable[[tuple[TilesItem, ...]], Outcome], cluster: ClusterParams
+) -> Iterator[Outcome]:
     """The outcome of each list; a list on which two workers died is given out again slide by slide."""
     alone: list[tuple[TilesItem, ...]] = []
-    for some, result in each(functools.partial(_work, job=job), lists, cluster, gpu=True):
+    for some, result in each(work, lists, cluster, gpu=True):
         if isinstance(result, WorkerLost):
             if len(some) > 1:
                 alone += [(item,) for item in some]
@@ -127,7 +131,7 @@ def _computed(lists: Sequence[tuple[TilesItem, ...]], job: Job, cluster: Cluster
             raise result
         yield result
     if alone:
-        yield from _computed(alone, job, cluster)
+        yield from _computed(alone, work, cluster)
 
 
 def _prepare(worker: Worker, picked: Picked) -> None:
@@ -141,14 +145,14 @@ def _prepare(worker: Worker, picked: Picked) -> None:
         calibration.save(job.store, job.calibration, job.held_out.recipe, lost)
 
 
-def _prepared(picked: Picked, job: Job) -> Figures:
-    worker = _worker(job)
+def _prepared(picked: Picked, job: Job, passes: int) -> Figures:
+    worker = _worker(job, passes)
     _prepare(worker, picked)
     return worker.figures
 
 
-def _work(items: tuple[TilesItem, ...], job: Job) -> Outcome:
-    return _worker(job).compute(items, lambda tiles, slide_id, cached: None)
+def _work(items: tuple[TilesItem, ...], job: Job, passes: int) -> Outcome:
+    return _worker(job, passes).compute(items, lambda tiles, slide_id, cached: None)
 
 
 def _precision(precision: str) -> str:
@@ -159,17 +163,17 @@ _held: list[tuple[object, Worker]] = []
 """This process's worker and what it was made for: a teacher is loaded and gated once a run and process."""
 
 
-def _worker(job: Job) -> Worker:
+def _worker(job: Job, passes: int) -> Worker:
     """Raises `TeacherError` where this machine's weights are not those that the run was started with."""
     # All of it: an outside scheduler's workers outlive a run, whose next may ask for a stricter gate or `on_error`.
-    made_for = (job.store.root, job.store.bases), job.recipe, job.params, job.golden, job.threads
+    made_for = (job.store.root, job.store.bases), job.recipe, job.params, job.golden, job.threads, passes
     if not _held or _held[0][0] != made_for:
         _held.clear()
         teacher = load_teacher(job.params, job.store, job.demo_px)
         if teacher.describe() != job.recipe["teacher"]:
             fix = "give every machine the same `tokens.weights`, and the same version of Histill"
             raise TeacherError("a worker has another teacher than the run", where=f"teacher {teacher.name}", fix=fix)
-        _held.append((made_for, Worker(job, teacher, _own_device())))
+        _held.append((made_for, Worker(job, teacher, _own_device(), passes)))
     return _held[0][1]
 
 

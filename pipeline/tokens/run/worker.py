@@ -49,15 +49,18 @@ class _Tile:
 class Worker:
     """A teacher on its engine, gated before anything it says is kept; `figures` are the gate's, for the metrics."""
 
-    def __init__(self, job: Job, teacher: Teacher, device: torch.device) -> None:
-        """Raises `TeacherError` where the engine cannot be built, or answers otherwise than fp32 eager."""
+    def __init__(self, job: Job, teacher: Teacher, device: torch.device, tiles: int | None = None) -> None:
+        """An engine for so many `tiles`, in all views, where that is known.
+
+        Raises `TeacherError` where the engine cannot be built, or answers otherwise than fp32 eager.
+        """
         self.job, self.teacher, self.device = job, teacher, device
         if job.threads is not None:
             torch.set_num_threads(job.threads)
         params = job.params.model_copy(update={"precision": job.recipe["precision"]})
         # fp8 is calibrated on the gate's tiles; no other engine looks at tiles while it is built.
         golden_NHWC = self._golden().to(device) if params.precision == "fp8" else None
-        self.engine = build_engine(teacher, params, device, job.store, golden_NHWC)
+        self.engine = build_engine(teacher, params, device, job.store, golden_NHWC, tiles)
         self.figures: dict[str, float] = {}
         if gate.needed(self.engine):
             golden_NHWC, size = self._golden(), params.batch_size
