@@ -30,8 +30,6 @@ class Params(SiteParams):
 def run(params: Params, store: Store) -> StudentManifest:
     """Train on the slides whose split is `train`, then export."""
     tiles, tokens = load(TilesManifest), load(TokensManifest)
-    store.require(tiles)
-    store.require(tokens)
     out, curve = Path("models/student"), Path("plots/training.csv")
     log = Path("reports/tensorboard")
     manifest, timings = train_student(tiles, tokens, params.student, store, out=out, curve=curve, log=log)

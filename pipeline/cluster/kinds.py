@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.base.errors import ClusterError, ParamsError, first_line
 from pipeline.base.types import Json
+from pipeline.cluster import leashed
 from pipeline.params.site import ClusterParams
 
 if TYPE_CHECKING:
@@ -147,9 +149,23 @@ def _ssh_options() -> set[str]:
 def _ssh(params: ClusterParams, options: Options) -> SpecCluster:
     from dask.distributed import SSHCluster
 
+    # What each process says as it starts is told as an error where it does not.
+    logging.getLogger("distributed.deploy.ssh").setLevel(logging.WARNING)
     told = options.get("worker_options", {})
     worker = {"nthreads": 1, "memory_limit": 0, **(told if isinstance(told, Mapping) else {})}
-    return SSHCluster(**{**options, "worker_options": worker})
+    scheduler = options.get("scheduler_options", {})
+    hosted = {"dashboard_address": ":0", **(scheduler if isinstance(scheduler, Mapping) else {})}
+    python = options.get("remote_python") or sys.executable
+    own: Options = {
+        "worker_options": worker,
+        "scheduler_options": hosted,
+        "remote_python": [_leashed(one) for one in python] if isinstance(python, list) else _leashed(python),
+    }
+    return SSHCluster(**{**options, **own})
+
+
+def _leashed(python: Json) -> str:
+    return f"{python} -m {leashed.__name__}"
 
 
 KINDS = {

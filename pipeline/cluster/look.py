@@ -1,9 +1,10 @@
-"""What a worker sees of what the work needs: the store, cores, memory, GPUs."""
+"""What a worker sees of what the work needs: the store, cores, memory, GPUs, open files, versions."""
 
 from __future__ import annotations
 
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import uuid
@@ -12,16 +13,23 @@ from pathlib import Path
 
 from pipeline.base.files import write_atomic
 from pipeline.base.limits import usable_cores
+from pipeline.cluster.client import versions
 
 
 @dataclass(frozen=True)
 class Seen:
-    """`store` says what is wrong with it as seen from there, empty where nothing is; `memory` in bytes."""
+    """`store` says what is wrong with it as seen from there, empty where nothing is; `memory` in bytes.
+
+    `open_files` is how many files a process may have open there, -1 where there is no limit; `versions` are of what has
+    to be alike everywhere.
+    """
 
     host: str
     cores: int
     memory: int
     gpus: tuple[str, ...]
+    open_files: int
+    versions: dict[str, str]
     store: str
 
 
@@ -43,7 +51,8 @@ class Sign:
 def look(sign: Sign) -> Seen:
     """Of this process and its machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Seen(platform.node(), usable_cores(), memory, _gpus(), _wrong_with(sign))
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Seen(platform.node(), usable_cores(), memory, _gpus(), files, versions(), _wrong_with(sign))
 
 
 def _wrong_with(sign: Sign) -> str:

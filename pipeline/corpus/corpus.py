@@ -112,6 +112,8 @@ def open_corpus(tiles: TilesManifest, tokens: TokensManifest, store: Store, frac
     Raises `TrainingError` where no slide is in the train split, a slide's tiles and tokens differ in number or
     teachers have answered other slides or views, and `MissingItem` where the store does not hold what a manifest names.
     """
+    for made in (tiles, *tokens.each):
+        store.require(made)
     first, *also = (_of_one(tiles, one, store, fraction) for one in tokens.each)
     for one, manifest in zip(also, tokens.also, strict=True):
         same = [item.id for item in one.items] == [item.id for item in first.items] and one.views == first.views

@@ -5,7 +5,7 @@ reading what came before. Threads, not processes: JPEG decoding and numpy's copi
 and a killed trainer leaves no child that would keep the store's lock.
 
 Every process takes its slice of the same global batch, so ranks are disjoint and equal, and the tiles of a step do not
-depend on how many processes there are.
+depend on how many processes there are, but for the order's parts where there are some (`shards.py`).
 
 Shapes: N tiles of this process, H = W = `input_px`, T a teacher's positions, D its width.
 """
@@ -13,6 +13,7 @@ Shapes: N tiles of this process, H = W = `input_px`, T a teacher's positions, D 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +28,7 @@ from pipeline.base.errors import TrainingError
 from pipeline.corpus.ahead import Ahead, settle
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.order import Order, Places
+from pipeline.corpus.shards import ShardedOrder, parts_in
 
 _TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.int8): torch.int8, np.dtype(np.float16): torch.float16}
 
@@ -107,15 +109,18 @@ class Share:
     world: int = 1
 
 
-def shared_batch(batch_size: int, total: int, world: int) -> int:
+def shared_batch(batch_size: int, total: int, world: int, shards: int = 1) -> int:
     """Tiles of a step over all processes; fewer than asked for where the corpus holds fewer (`total`).
 
-    Raises `TrainingError` where the processes cannot share the batch evenly: it would be another training.
+    Raises `TrainingError` where the processes, or the parts of the order, cannot share the batch evenly: it would be
+    another training.
     """
-    if batch_size % world:
-        fix = f"student.batch_size: {-(-batch_size // world) * world}, or another number of processes"
-        raise TrainingError(f"a batch of {batch_size} does not divide among {world} processes", fix=fix)
-    return min(batch_size, total) // world * world
+    among = math.lcm(world, shards)
+    if batch_size % among:
+        parts = "" if world % shards == 0 else f" and {shards} parts (student.shards)"
+        fix = f"student.batch_size: {-(-batch_size // among) * among}, or another number of processes"
+        raise TrainingError(f"a batch of {batch_size} does not divide among {world} processes{parts}", fix=fix)
+    return min(batch_size, total) // among * among
 
 
 class Loader:
@@ -129,7 +134,7 @@ class Loader:
     def __init__(
         self,
         corpus: Corpus,
-        order: Order,
+        order: Order | ShardedOrder,
         shape: BatchShape,
         *,
         share: Share = Share(),
@@ -138,14 +143,15 @@ class Loader:
     ) -> None:
         self.corpus, self.order, self.input_px, self.dense = corpus, order, shape.input_px, shape.dense
         self.rank, self.world, self.workers, self.pin = share.rank, share.world, workers, pin
-        self.batch_size = shared_batch(shape.batch_size, order.total, share.world)
+        shards = order.shards if isinstance(order, ShardedOrder) else 1
+        self.batch_size = shared_batch(shape.batch_size, order.total, share.world, shards)
         self.own_size = self.batch_size // share.world
         # Batch norm over a single tile has no variance to speak of.
         if self.own_size < 2:
             given = f"{order.total} train tiles and a batch of {shape.batch_size}"
             what = f"{given} leave {self.own_size} a process ({share.world} of them)"
             raise TrainingError(what, fix="at least 2 are needed: add slides, raise student.batch_size or start fewer")
-        self.steps_per_epoch = order.total // self.batch_size
+        self.steps_per_epoch = order.steps(self.batch_size)
 
     def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """The batches of steps start … stop - 1, counted from the start of training."""
@@ -171,7 +177,7 @@ class Loader:
     def whole_batch(self, step: int) -> Places:
         """The places of that step's batch, all processes' shares together."""
         number, within = divmod(step, self.steps_per_epoch)
-        return self.order.epoch(number).take(within * self.batch_size, (within + 1) * self.batch_size)
+        return self.order.epoch(number).batch(within, self.batch_size, 0, self.batch_size)
 
     def _places(self, start: int, stop: int) -> Iterator[Places]:
         epoch = None
@@ -179,8 +185,8 @@ class Loader:
             number, within = divmod(step, self.steps_per_epoch)
             if epoch is None or epoch.epoch != number:
                 epoch = self.order.epoch(number)
-            first = within * self.batch_size + self.rank * self.own_size
-            yield epoch.take(first, first + self.own_size)
+            first = self.rank * self.own_size
+            yield epoch.batch(within, self.batch_size, first, first + self.own_size)
 
     @contextlib.contextmanager
     def _ahead(self, stop: int) -> Iterator[Callable[[int], Sequence[Future[None]]]]:
@@ -188,10 +194,23 @@ class Loader:
         if not self.corpus.is_far:
             yield lambda _: ()
             return
-        rank, world = self.rank, self.world
-        ahead = Ahead(self.corpus, self.order, self.batch_size, stop, dense=self.dense, rank=rank, world=world)
-        with contextlib.closing(ahead):
-            yield ahead.reach
+        with contextlib.ExitStack() as open_ones:
+            ahead = [open_ones.enter_context(contextlib.closing(one)) for one in self._all_ahead(stop)]
+            yield lambda step: [future for one in ahead for future in one.reach(step)]
+
+    def _all_ahead(self, stop: int) -> Iterator[Ahead]:
+        """One for the whole order, or for each part of which this process has tiles."""
+        order, size, first = self.order, self.batch_size, self.rank * self.own_size
+        if isinstance(order, Order):
+            yield Ahead(self.corpus, order, size, stop, dense=self.dense, rank=self.rank, world=self.world)
+            return
+        # Of a part that several processes share each begins with its own blocks, as it would of the whole.
+        world = max(1, self.world // order.shards)
+        for part in parts_in(order.shards, size, first, first + self.own_size):
+            own = size // order.shards
+            yield Ahead(
+                self.corpus, order.parts[part], own, stop, dense=self.dense, rank=self.rank % world, world=world
+            )
 
     def _read(self, rows: Places, coming: Sequence[Future[None]] = ()) -> Batch:
         settle(coming)

@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+PARTS = 29
+"""Fourth word of the seed of whatever is drawn for parts of a corpus, before the part's number."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,22 @@ class Places:
 
     def __getitem__(self, part: slice) -> Places:
         return Places(self.slide[part], self.row[part], self.view[part])
+
+    @staticmethod
+    def joined(parts: Sequence[Places]) -> Places:
+        """One after the other."""
+        return Places(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("slide", "row", "view")))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Of a corpus (`shards.py`): `count` tiles of each `slide`, of those that are kept from the `first` on; each
+    (n,) int64. `number` sets its random numbers apart from other parts'."""
+
+    number: int
+    slide: Ints
+    first: Ints
+    count: Ints
 
 
 def kept_count(n: int, fraction: float) -> int:
@@ -63,7 +81,8 @@ def kept_rows(n: int, fraction: float) -> Ints:
 class Order:
     """The order of every epoch over slides of `rows_per_slide` rows, each row with one of `views` views at random.
 
-    With a `fraction` below 1 the `kept_rows` of each slide, the same every epoch, are all there is.
+    With a `fraction` below 1 the `kept_rows` of each slide, the same every epoch, are all there is; with a `part` its
+    tiles alone.
     """
 
     def __init__(
@@ -75,22 +94,30 @@ class Order:
         views: int = 1,
         seed: int = 0,
         fraction: float = 1.0,
+        part: Part | None = None,
     ) -> None:
         # Without a fraction a place is its row, and no list of rows is held.
         self.kept = None if fraction == 1 else [kept_rows(n, fraction) for n in rows_per_slide]
         counts = np.asarray(rows_per_slide if self.kept is None else [len(rows) for rows in self.kept], np.int64)
-        blocks = -(-counts // block_rows)
-        self.slide = np.repeat(np.arange(len(counts)), blocks)
-        first = np.repeat(np.cumsum(blocks) - blocks, blocks)
-        self.start = (np.arange(len(self.slide)) - first) * block_rows
-        self.rows = np.minimum(block_rows, counts[self.slide] - self.start)
-        self.total = int(counts.sum())
+        if part is None:
+            part = Part(0, np.arange(len(counts)), np.zeros(len(counts), np.int64), counts)
+        blocks = -(-part.count // block_rows)
+        self.slide = np.repeat(part.slide, blocks)
+        before = np.repeat(np.cumsum(blocks) - blocks, blocks)
+        within = (np.arange(len(self.slide)) - before) * block_rows
+        self.start = np.repeat(part.first, blocks) + within
+        self.rows = np.minimum(block_rows, np.repeat(part.count, blocks) - within)
+        self.total = int(part.count.sum())
         self.window_blocks = max(1, buffer_rows // block_rows)
-        self.views, self.seed = views, seed
+        self.views, self.seed, self.number = views, seed, part.number
 
     def epoch(self, epoch: int) -> Epoch:
         """The order of that epoch."""
         return Epoch(self, epoch)
+
+    def steps(self, batch_size: int) -> int:
+        """Whole batches of an epoch."""
+        return self.total // batch_size
 
 
 class Epoch:
@@ -98,7 +125,7 @@ class Epoch:
 
     def __init__(self, order: Order, epoch: int) -> None:
         self.order, self.epoch = order, epoch
-        self.blocks = _random(order.seed, epoch).permutation(len(order.slide))
+        self.blocks = _random(order, epoch).permutation(len(order.slide))
         ends = np.cumsum(order.rows[self.blocks])
         last = np.arange(order.window_blocks - 1, len(ends) + order.window_blocks - 1, order.window_blocks)
         self.ends = ends[np.minimum(last, len(ends) - 1)]
@@ -127,7 +154,11 @@ class Epoch:
         for window in self.windows(start, stop):
             offset = int(self.ends[window - 1]) if window else 0
             parts.append(self._window(window)[max(0, start - offset) : stop - offset])
-        return Places(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("slide", "row", "view")))
+        return Places.joined(parts)
+
+    def batch(self, number: int, size: int, first: int, stop: int) -> Places:
+        """Places first:stop of this epoch's batch of that number, of `size` tiles."""
+        return self.take(number * size + first, number * size + stop)
 
     def _window(self, window: int) -> Places:
         if self._kept is None or self._kept[0] != window:
@@ -135,7 +166,7 @@ class Epoch:
             blocks = self.blocks[window * order.window_blocks : (window + 1) * order.window_blocks]
             rows = order.rows[blocks]
             within = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
-            random = _random(order.seed, self.epoch, window + 1)
+            random = _random(order, self.epoch, window + 1)
             mixed = random.permutation(len(within))
             slide, place = np.repeat(order.slide[blocks], rows), np.repeat(order.start[blocks], rows) + within
             if order.kept is not None:
@@ -144,5 +175,6 @@ class Epoch:
         return self._kept[1]
 
 
-def _random(seed: int, epoch: int, window: int = 0) -> np.random.Generator:
-    return np.random.default_rng([seed % 2**32, epoch, window])
+def _random(order: Order, epoch: int, window: int = 0) -> np.random.Generator:
+    part = [PARTS, order.number] if order.number else []
+    return np.random.default_rng([order.seed % 2**32, epoch, window, *part])

@@ -148,6 +148,9 @@ class StudentParams(Section):
     """Neighbouring rows that the loader reads together."""
     buffer_rows: Positive = 4096
     """Rows among which blocks are mixed."""
+    shards: Positive | None = None
+    """Parts of the corpus, of each of which a batch has as many tiles, so that a process reads its own parts alone;
+    null = one a process, where their number is part of what is trained anyhow, else 1."""
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 2.0
     """Between checkpoints: what a killed training loses at most."""
     workers: Annotated[int, Field(ge=0)] = 1

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim.swa_utils import update_bn
@@ -34,13 +35,14 @@ from pipeline.base.fitting import Fitting
 from pipeline.base.progress import track
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.loader import Batch, BatchShape, Loader, Share
-from pipeline.corpus.order import Order
 from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import Checkpoints, State, load_checkpoint
 from pipeline.student.device import autocast_dtype
 from pipeline.student.inputs import Inputs
 from pipeline.student.losses import Losses
 from pipeline.student.model import Distiller
+from pipeline.student.ranks.node import once
+from pipeline.student.ranks.number import order_of, shards_of
 from pipeline.student.scalars import scalar_log
 
 CURVE_ROWS = 1000
@@ -71,14 +73,8 @@ class Training:
         self.log = log
         self.params, self.corpus, self.folder, self.accelerator = params, corpus, folder, accelerator
         self.losses = losses
-        order = Order(
-            corpus.rows,
-            block_rows=params.block_rows,
-            buffer_rows=params.buffer_rows,
-            views=corpus.views,
-            seed=params.seed,
-            fraction=corpus.fraction,
-        )
+        shards = shards_of(params, corpus.kept_total, accelerator.num_processes)
+        order = once(lambda: order_of(corpus, params, shards))
         self.loader = Loader(
             corpus,
             order,
@@ -206,12 +202,17 @@ class Training:
         return state["step"]
 
     def _train_mode(self, fresh: bool) -> None:
-        """Training mode; with frozen batch norm, its statistics measured where training is `fresh`, and held."""
+        """Training mode; with frozen batch norm, its statistics measured where training is `fresh`, and held.
+
+        One process measures for all.
+        """
         self.model.train()
         if not self.params.freeze_batch_norm:
             return
         if fresh:
-            self._measure_batch_norm(self.raw)
+            if self.accelerator.is_main_process:
+                self._measure_batch_norm(self.raw)
+            broadcast(list(self.raw.buffers()))
             if self.average is not None:
                 self.average.set(self.raw)
         for module in self.raw.modules():
@@ -242,7 +243,8 @@ class Training:
         """
         own = self.loader
         size = min(own.batch_size, BN_BATCH)
-        loader = Loader(self.corpus, own.order, BatchShape(size, own.input_px), workers=own.workers)
+        order = order_of(self.corpus, self.params, 1)
+        loader = Loader(self.corpus, order, BatchShape(size, own.input_px), workers=own.workers)
         batches = max(1, min(loader.steps_per_epoch, BN_TILES // loader.batch_size))
         first = self.params.epochs * loader.steps_per_epoch
         # Dropout, where a model has it, must not depend on which step this process ran before.

@@ -7,17 +7,16 @@ import torch
 from pipeline.base.items import TokensManifest
 from pipeline.base.types import Json, Recipe
 from pipeline.corpus.corpus import Corpus
-from pipeline.corpus.loader import shared_batch
 from pipeline.params.student import StudentParams
 from pipeline.student.device import autocast_dtype
-from pipeline.student.inputs import pairs_stay_together
 from pipeline.student.inputs.slide_stains import RECIPE_VERSION as STAIN_VERSION
 from pipeline.student.objectives import NESTED
+from pipeline.student.ranks.number import of_recipe
 from pipeline.student.start import Start
 
 RECIPE_VERSION = 2
-SITE_PARAMS = {"workers", "checkpoint_minutes", "log"}
-"""Parameters that do not change the result."""
+SITE_PARAMS = {"workers", "checkpoint_minutes", "log", "shards"}
+"""Parameters that do not change the result; the number of parts is in the recipe beside them, where there are some."""
 
 
 def train_recipe(
@@ -30,13 +29,9 @@ def train_recipe(
 ) -> Recipe:
     """All that the weights depend on: parameters, input side, precision, the cached answers in their order, the start.
 
-    The number of processes too, but where they train what one does: batch norm held, the same batch, and no pair of
-    mixed tiles parted.
+    The number of processes too, but where they train what one does (`ranks.number`).
     """
-    one, many = (shared_batch(params.batch_size, corpus.kept_total, n) for n in (1, world))
-    whole = params.mix.kind == "none" or pairs_stay_together(many // world)
-    as_one = world == 1 or (params.freeze_batch_norm and one == many and whole)
-    special: dict[str, Json] = {} if as_one else {"world": world}
+    special = of_recipe(params, corpus.kept_total, world)
     if params.train_fraction < 1:
         # Which rows a fraction keeps, and that the targets' statistics are of them alone.
         special["kept_rows"] = "bit-reversed"

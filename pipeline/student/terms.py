@@ -29,6 +29,7 @@ from pipeline.student.objectives import (
     relation_loss,
     unremarkable,
 )
+from pipeline.student.ranks.node import once
 
 BY_BANK = {"kl": relation_loss, "contrastive": contrastive_loss}
 """Kinds of `cls` that compare an embedding with the bank, by relation's temperature. kl: KL of similarities, as SEED
@@ -51,7 +52,8 @@ class Terms:
         self.rotation_block = corpus.rotation_block if corpus.dense else 1
         self.bank_KD: Tensor | None = None
         if params.relation > 0 or params.cls_kind in BY_BANK:
-            drawn_KD = torch.from_numpy(draw_cls(corpus, params.relation_queue, seed)).to(device)
+            # A copy: what processes of a node share cannot be written to, which torch has no tensors for.
+            drawn_KD = torch.tensor(once(lambda: draw_cls(corpus, params.relation_queue, seed)), device=device)
             self.bank_KD = F.normalize(self.cls.forward(drawn_KD), dim=-1)
 
     def __call__(

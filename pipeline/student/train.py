@@ -48,6 +48,8 @@ from pipeline.student.loop import Training
 from pipeline.student.losses import Losses
 from pipeline.student.model import Head, add_heads, build
 from pipeline.student.objectives import OBJECTIVES
+from pipeline.student.ranks.node import once
+from pipeline.student.ranks.number import told
 from pipeline.student.recipe import train_recipe
 from pipeline.student.start import load_start
 
@@ -70,8 +72,8 @@ def train_student(
     where it trained, seconds, tiles_per_s, steps, resumed_from. Every process of a distributed run calls it and gets
     the same answer; rank 0 alone writes. Raises `TrainingError` and the store's errors.
     """
-    corpus = open_corpus(tiles, tokens, store, params.train_fraction)
     accelerator = make_accelerator()
+    corpus = _opened(tiles, tokens, store, params.train_fraction)
     main = accelerator.is_main_process
     params = with_objectives(params, any(dense_of(params, corpus)), tell=main)
     corpus, measured = _with_stains(corpus, tiles, params, store, accelerator)
@@ -82,6 +84,8 @@ def train_student(
     (cached,) = broadcast_object_list([store.has(ref)])
     metrics: dict[str, float] = {"cached": cached}
     if not cached:
+        for line in told(recipe, store, ref, params, corpus.kept_total, accelerator.num_processes) if main else ():
+            console.print(f"student: {line}", soft_wrap=True)
         with store.write(ref, recipe, resume=True) if main else contextlib.nullcontext() as partial:
             (folder,) = broadcast_object_list([partial])
             metrics |= _run(folder, subject, accelerator, log / ref.recipe[:12] if log else None)
@@ -100,6 +104,16 @@ def train_student(
     uses = (str(ref), *measured, *(start.uses if start else ()))
     manifest = StudentManifest(recipe_key=ref.recipe, recipe=recipe, items=items, uses=uses, summary=summary)
     return manifest, metrics
+
+
+def _opened(tiles: TilesManifest, tokens: TokensManifest, store: Store, fraction: float) -> Corpus:
+    def opened() -> tuple[Corpus, bool]:
+        corpus = open_corpus(tiles, tokens, store, fraction)
+        return corpus, corpus.is_far
+
+    corpus, is_far = once(opened)
+    # What is read from a bucket each process has to open by itself; by then what is small of it is on this node.
+    return opened()[0] if is_far and torch.distributed.is_initialized() else corpus
 
 
 def _with_stains(

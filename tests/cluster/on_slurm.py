@@ -1,4 +1,4 @@
-"""What tests/cluster/test_slurm.py has done on SLURM; and, run as a program, a stage that is killed at its work."""
+"""What tests have done by a cluster that a stage starts; and, run as a program, a stage that is killed at its work."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Task:
 
 
 def make(task: Task) -> str:
-    """Make an item, as a stage does for a slide; the number of the job that it was made in."""
+    """Make an item, as a stage does for a slide; the number of the job that it was made in, else of the process."""
     with open(task.store.root / "begun", "a") as file:
         file.write(f"{task.item}\n")
     with task.store.write(task.ref, RECIPE) as folder:
         time.sleep(task.seconds)
         (folder / "data").write_text(task.item)
-    return os.environ["SLURM_JOB_ID"]
+    return os.environ.get("SLURM_JOB_ID", str(os.getpid()))
 
 
 if __name__ == "__main__":

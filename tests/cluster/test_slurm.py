@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import dask
@@ -17,10 +17,12 @@ import on_slurm
 import pytest
 from imports import ROOT
 from made.command import histill
+from made.processes import until
 from made.slurm import Slurm, missing, slurm
 
 from pipeline.base.errors import ClusterError, ParamsError
 from pipeline.base.store import Store
+from pipeline.cluster.client import versions
 from pipeline.cluster.spread import each
 from pipeline.cluster.started import clusters_end
 from pipeline.params.site import ClusterParams
@@ -55,13 +57,6 @@ def cluster(slurm_of_module: Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def params(**said: object) -> ClusterParams:
     given = {"kind": "slurm", "workers": 2, "options": OPTIONS}
     return ClusterParams.model_validate(given | said)
-
-
-def until(ready: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, "it does not come to that"
-        time.sleep(0.1)
 
 
 def test_work_outlasts_a_job_that_is_cancelled(cluster: Slurm, tmp_path: Path) -> None:
@@ -109,13 +104,41 @@ def test_what_slurm_would_not_take_is_said_before_anything_is_submitted(cluster:
     assert cluster.ask("squeue", "-h", "-t", "all") == before
 
 
-def test_check_says_what_a_worker_sees(cluster: Slurm, tmp_path: Path) -> None:
-    told = json.dumps({"cluster": params().model_dump(mode="json")})
-    (tmp_path / "params.yaml").write_text(told)
-    done = histill(tmp_path, "cluster", "check", HISTILL_STORE=str(tmp_path / "store"))
+SMALL = {
+    "slides": {"demo_px": 1024},
+    "tiles": {"tile_px": 128},
+    "tokens": {"teacher": "demo", "demo_teacher_steps": 2, "calibration_tiles": 8, "batch_size": 8},
+}
+
+
+def test_check_has_a_slide_go_through_each_stage_there(cluster: Slurm, tmp_path: Path) -> None:
+    told = {"cluster": params(workers=1).model_dump(mode="json"), **SMALL}
+    (tmp_path / "params.yaml").write_text(json.dumps(told))
+    (tmp_path / "slides.csv").write_text("path\ndemo:3\n")
+    done = histill(tmp_path, "cluster", "check", "--json", HISTILL_STORE=str(tmp_path / "store"))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("the same") == 2 and not list((tmp_path / "store").glob(".seen-*"))
+    found = json.loads(done.stdout)
+    assert found["ok"] and [one["stage"] for one in found["stages"]] == ["slides", "tiles", "tokens"]
+    for one in found["stages"]:
+        assert one["seen"]["store"] == "" and one["seen"]["open_files"] != 0 and one["seen"]["cores"] >= 1
+        assert one["seen"]["versions"] == versions() and one["seconds"] > 0
+    assert [one["made"] for one in found["stages"]][1:] == ["32 tiles of demo-3"] * 2
+    assert not list((tmp_path / "store").glob(".trial-*")), "what it made goes with it"
     until(lambda: not cluster.jobs())
+
+
+def test_check_ends_at_the_stage_that_fails(tmp_path: Path) -> None:
+    small = {**SMALL, "tokens": {"teacher": "no_such_teacher"}, "cluster": {"workers": 1}}
+    (tmp_path / "params.yaml").write_text(json.dumps(small))
+    (tmp_path / "slides.csv").write_text("path\ndemo:3\n")
+    environment = {"HISTILL_STORE": str(tmp_path / "store")}
+    done = histill(tmp_path, "cluster", "check", "--json", **environment)
+    assert done.returncode == 1 and "histill cluster check: tokens" in done.stderr and "no_such_teacher" in done.stderr
+    found = json.loads(done.stdout)
+    assert [bool(one["wrong"]) for one in found["stages"]] == [False, False, True] and not found["ok"]
+    done = histill(tmp_path, "cluster", "check", "--slide", "gone", **environment)
+    assert done.returncode == 1 and "no slide gone" in done.stderr and "it has demo-3" in done.stderr
+    assert not list((tmp_path / "store").glob(".trial-*"))
 
 
 @pytest.mark.parametrize(

@@ -102,5 +102,5 @@ def test_tiles_and_tokens_that_differ_are_refused(cache: Cache) -> None:
 def test_absent_tokens_name_the_command(tmp_path: Path) -> None:
     cache = make_cache(tmp_path)
     cache.store.delete(Ref("tokens", cache.tokens.recipe_key, "key-delta"))
-    with pytest.raises(MissingItem, match="dvc repro tokens"):
+    with pytest.raises(MissingItem, match="dvc repro -f -s tokens"):
         open_corpus(cache.tiles, cache.tokens, cache.store)

@@ -1,4 +1,7 @@
-"""A real SLURM of one node, started and ended by a test, with all that it writes in one folder."""
+"""A real SLURM, started and ended by a test, with all that it writes in one folder.
+
+Its nodes n1, n2 … are daemons on this machine, which SLURM tells apart by their ports.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,11 @@ SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket
 CryptoType=crypto/munge
-SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
+SlurmctldPort={port}
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/%n.pid
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SwitchType=switch/none
@@ -35,33 +37,44 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 KillWait=2
 SlurmdParameters=config_overrides
-NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=8000 State=UNKNOWN
-PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
-PartitionName=shut Nodes={host} MaxTime=INFINITE State=DOWN
+PartitionName=main Nodes={nodes} Default=YES MaxTime=INFINITE State=UP
+PartitionName=shut Nodes={nodes} MaxTime=INFINITE State=DOWN
 """
+_NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=8 RealMemory=8000 State=UNKNOWN\n"
 
 
 class Slurm:
     """Its daemons; `conf` is what SLURM_CONF has to say."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, nodes: int) -> None:
         self.conf, self._folder, self._running = folder / "slurm.conf", folder, dict[str, subprocess.Popen[bytes]]()
+        self.nodes = [f"n{number + 1}" for number in range(nodes)]
 
     def start(self) -> None:
         """All three daemons, ready for jobs. Raises AssertionError with what they said where they are not."""
         munge = self._folder / "munge"
-        for name in ("munge", "state", "spool"):
+        for name in ("munge", "state"):
             (self._folder / name).mkdir(mode=0o700)
         (munge / "key").write_bytes(os.urandom(1024))
         (munge / "key").chmod(0o400)
         named = [f"--{name}-file={munge}/{name}" for name in ("key", "pid", "log", "seed")]
-        self._run("munged", "--foreground", "--force", f"--socket={munge}/socket", *named)
+        self._run("munged", "munged", "--foreground", "--force", f"--socket={munge}/socket", *named)
         self._wait(lambda: (munge / "socket").exists())
         host = platform.node().partition(".")[0]
-        self.conf.write_text(_CONF.format(folder=self._folder, host=host, ports=[_free_port(), _free_port()]))
-        self._run("slurmctld", "-D", "-c")
-        self._run("slurmd", "-D", "-N", host)
-        self._wait(lambda: "idle" in self.ask("sinfo", "-h", "-p", "main"))
+        conf = _CONF.format(folder=self._folder, host=host, port=free_port(), nodes=",".join(self.nodes))
+        self.conf.write_text(
+            conf + "".join(_NODE.format(name=name, host=host, port=free_port()) for name in self.nodes)
+        )
+        self._run("slurmctld", "slurmctld", "-D", "-c")
+        for name in self.nodes:
+            self.start_node(name)
+        self._wait(
+            lambda: self.ask("sinfo", "-h", "-N", "-p", "main", "-o", "%t").split() == ["idle"] * len(self.nodes)
+        )
+
+    def start_node(self, name: str) -> None:
+        """Its daemon."""
+        self._run(name, "slurmd", "-D", "-N", name)
 
     def ask(self, *words: str) -> str:
         """What a command of SLURM's says."""
@@ -73,10 +86,10 @@ class Slurm:
         lines = self.ask("squeue", "-h", "-o", "%i %t").splitlines()
         return [number for number, state in map(str.split, lines) if state != "CG"]
 
-    def kill(self, program: str) -> None:
-        """kill -9."""
-        self._running[program].kill()
-        self._running.pop(program).wait()
+    def kill(self, name: str) -> None:
+        """kill -9 of slurmctld, or of a node's daemon."""
+        self._running[name].kill()
+        self._running.pop(name).wait()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -85,31 +98,31 @@ class Slurm:
     def stop(self) -> None:
         if self.conf.is_file():
             self.ask("scancel", *self.jobs()) if self.jobs() else None
-        for program in reversed(list(self._running)):
-            self._running[program].terminate()
+        for name in reversed(list(self._running)):
+            self._running[name].terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._running[program].wait(5)
-            self.kill(program)
+                self._running[name].wait(5)
+            self.kill(name)
 
-    def _run(self, program: str, *words: str) -> None:
+    def _run(self, name: str, program: str, *words: str) -> None:
         path = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")
         assert path, f"there is no {program}"
-        with open(self._folder / f"{program}.said", "wb") as said:
-            self._running[program] = subprocess.Popen([path, *words], env=self.environment, stdout=said, stderr=said)
+        with open(self._folder / f"{name}.said", "ab") as said:
+            self._running[name] = subprocess.Popen([path, *words], env=self.environment, stdout=said, stderr=said)
 
     def _wait(self, ready: object) -> None:
         deadline = time.monotonic() + 30
         while not ready():  # type: ignore[operator]
-            said = {program: (self._folder / f"{program}.said").read_text()[-500:] for program in self._running}
-            ended = [program for program, process in self._running.items() if process.poll() is not None]
+            said = {name: (self._folder / f"{name}.said").read_text()[-500:] for name in self._running}
+            ended = [name for name, process in self._running.items() if process.poll() is not None]
             assert not ended and time.monotonic() < deadline, f"SLURM does not start: {ended} {said}"
             time.sleep(0.1)
 
 
 @contextlib.contextmanager
-def slurm(folder: Path) -> Iterator[Slurm]:
+def slurm(folder: Path, nodes: int = 1) -> Iterator[Slurm]:
     """One that ends with the block."""
-    one = Slurm(folder)
+    one = Slurm(folder, nodes)
     try:
         one.start()
         yield one
@@ -126,7 +139,8 @@ def missing() -> str:
     return "" if os.geteuid() == 0 else "SLURM's daemons are started by root alone"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Nobody listens there."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])

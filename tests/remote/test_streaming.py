@@ -20,12 +20,13 @@ from pipeline.base.arrays import far as base_far
 from pipeline.base.errors import MissingItem, RemoteError
 from pipeline.base.store import Ref, Store
 from pipeline.corpus.corpus import Corpus, open_corpus
-from pipeline.corpus.loader import Batch, BatchShape, Loader
+from pipeline.corpus.loader import Batch, BatchShape, Loader, Share
 from pipeline.corpus.order import Order
 from pipeline.remote import far, objects
 from pipeline.remote.bucket import Bucket
 from pipeline.remote.moves import pull, push
 from pipeline.remote.pages import Pages
+from pipeline.student.ranks.number import order_of
 from pipeline.student.train import train_student
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.reader import TokenReader
@@ -76,6 +77,29 @@ def streamed(folder: Path, url: str, nbytes: int = PLENTY) -> Store:
 def batches(corpus: Corpus, stop: int = 12) -> list[Batch]:
     order = Order(corpus.rows, block_rows=4, buffer_rows=12, views=corpus.views, seed=3)
     return list(Loader(corpus, order, BatchShape(8, 32, dense=(0,)), workers=2).batches(0, stop))
+
+
+@pytest.mark.parametrize(("shards", "world"), [(2, 2), (2, 4), (4, 2)])
+def test_parts_are_read_ahead_like_the_whole(
+    shards: int, world: int, cache: Cache, folder_url: str, tmp_path: Path
+) -> None:
+    near = open_corpus(cache.tiles, cache.tokens, cache.store)
+    for rank in (0, world - 1):
+        # A machine for each process: what another has brought is not there.
+        there = open_corpus(cache.tiles, cache.tokens, streamed(tmp_path / str(rank), folder_url))
+        read = [
+            list(
+                Loader(
+                    corpus,
+                    order_of(corpus, tiny(), shards),
+                    BatchShape(8, 32, dense=(0,)),
+                    share=Share(rank, world),
+                    workers=2,
+                ).batches(0, 12)
+            )
+            for corpus in (near, there)
+        ]
+        assert same(*read)
 
 
 def same(one: list[Batch], other: list[Batch]) -> bool:

@@ -22,7 +22,7 @@ from pipeline.student.train import train_student
 
 TESTS = Path(__file__).parents[1]
 CODE = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 import numpy as np
 import torch.distributed
@@ -31,11 +31,33 @@ from pipeline.base.arrays import ArrayWriter, MappedArray
 from pipeline.base.errors import TrainingError
 from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import Store
+from pipeline.student.device import make_accelerator
+from pipeline.student.ranks.node import once
 from pipeline.student.train import train_student
 from made.corpus import tiny
 root, params = Path(sys.argv[1]), json.loads(sys.argv[2])
 tiles, tokens = TilesManifest.load(root / "tiles.json"), TokensManifest.load(root / "tokens.json")
 out, curve = root / "models" / "student", root / "curve.csv"
+made = []
+def make():
+    made.append(1)
+    return {"a": np.arange(99), "b": [np.float16([1, 2]), "text"]}
+make_accelerator()
+shared = once(make)
+assert made == [1] * (os.environ["LOCAL_RANK"] == "0"), "one process of the node makes it"
+assert shared["a"].sum() == 4851 and shared["b"][0].tolist() == [1, 2] and shared["b"][1] == "text"
+inode = [line.split()[4] for line in open("/proc/self/maps") if "memfd:histill" in line]
+inodes = [None, None]
+torch.distributed.all_gather_object(inodes, inode)
+assert len(inodes[0]) == 1 and inodes[0] == inodes[1] and not shared["a"].flags.writeable, "both map the same memory"
+def fails():
+    raise TrainingError("it failed")
+try:
+    once(fails)
+except TrainingError as error:
+    assert error.what == "it failed"
+else:
+    raise AssertionError("a node's error is everybody's")
 manifest, metrics = train_student(tiles, tokens, tiny(**params), Store(root / "store"), out=out, curve=curve)
 assert torch.distributed.get_world_size() == 2 and metrics["steps"] == 10
 rank = torch.distributed.get_rank()
@@ -118,7 +140,9 @@ def test_two_processes_train_what_one_does(launcher: str, tmp_path: Path) -> Non
     assert (two / "rank-0.json").read_bytes() == (two / "rank-1.json").read_bytes()
 
     cache, out, curve = make_cache(one, views=2), one / "models" / "student", one / "curve.csv"
+    # Of a training that their number is part of, two processes read the two parts that one would.
+    parts = 1 if params.get("freeze_batch_norm") else 2
     with in_float64():
-        train_student(cache.tiles, cache.tokens, tiny(**params), cache.store, out=out, curve=curve)
+        train_student(cache.tiles, cache.tokens, tiny(**params, shards=parts), cache.store, out=out, curve=curve)
     loss, weight = differences(one, two)
     assert loss < 1e-7 and weight < 1e-7, (loss, weight)

@@ -1,0 +1,1 @@
+"""What a training by several processes shares, and what their number changes."""
