@@ -43,6 +43,7 @@ def make_training(cache: Cache, folder: Path, kind: type[Training] = Training, *
         add_heads(distiller, heads, params.adapter, params.seed)
         if params.teachers.balance == "uncertainty":
             distiller.log_variance = nn.Parameter(torch.zeros(1 + len(heads)))
+    distiller.nest(params.sizes, params.seed)
     cls = [cls_standardiser(one, params.standardise) for one in corpus.each]
     losses = Losses(params, corpus, cls, accelerator.device)
     folder.mkdir(parents=True, exist_ok=True)
