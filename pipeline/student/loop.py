@@ -38,7 +38,7 @@ from pipeline.corpus.loader import Batch, BatchShape, Loader, Share
 from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import Checkpoints, State, load_checkpoint
 from pipeline.student.device import autocast_dtype
-from pipeline.student.inputs import Inputs
+from pipeline.inputs import Inputs
 from pipeline.student.losses import Losses
 from pipeline.student.model import Distiller
 from pipeline.student.ranks.node import once

@@ -43,7 +43,7 @@ from pipeline.student.checkpoint import drop_checkpoint
 from pipeline.student.device import make_accelerator
 from pipeline.student.export import export_student, named
 from pipeline.student.facts import Ended, Subject, curve_file, run_facts
-from pipeline.student.inputs.slide_stains import slide_stains
+from pipeline.inputs.slide_stains import slide_stains
 from pipeline.student.loop import Training
 from pipeline.student.losses import Losses
 from pipeline.student.model import Head, add_heads, build

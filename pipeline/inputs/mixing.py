@@ -33,7 +33,7 @@ from torch import Tensor
 from kernels.dequantise import dequantise
 from pipeline.corpus.loader import Batch, Targets
 from pipeline.params.student import MixParams
-from pipeline.student.inputs.draws import MIX, Draws
+from pipeline.inputs.draws import MIX, Draws
 
 
 def pairs_stay_together(own_size: int) -> bool:
