@@ -3,15 +3,12 @@
 An object that has been asked for once is kept in memory and answered from there, by ranges: a bucket has cores of its
 own, and the server behind this one would take them from what is measured. `/-/LATENCY_MS` sets how long each answer
 waits, and answers with the requests and bytes since it was last set.
-
-Run: python -m bench.remote.far_bucket PORT_BEHIND; prints the port it listens on.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 import threading
 import time
 from http.client import HTTPConnection
@@ -22,7 +19,7 @@ _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
 
 
 class _State:
-    behind = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    behind = 0
     latency_s = 0.0
     requests = 0
     nbytes = 0
@@ -94,7 +91,9 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = handle_any
 
 
-if __name__ == "__main__":
+def serve(behind: int) -> None:
+    """Before the server at that port; prints the port it listens on, and does not return."""
+    _State.behind = behind
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
         server.daemon_threads = True
         print(server.server_port, flush=True)

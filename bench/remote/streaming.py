@@ -89,7 +89,8 @@ def late_bucket() -> Iterator[Far]:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             time.sleep(0.05)
-        proxy = _started([sys.executable, "-m", "bench.remote.far_bucket", str(port)], stack, subprocess.PIPE)
+        serve = f"from bench.remote.far_bucket import serve; serve({port})"
+        proxy = _started([sys.executable, "-c", serve], stack, subprocess.PIPE)
         assert proxy.stdout is not None
         far = Far(int(proxy.stdout.readline()))
         stack.enter_context(contextlib.closing(proxy.stdout))
