@@ -38,12 +38,12 @@ from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.tensors import save_tensors
 from pipeline.corpus.corpus import Corpus, open_corpus
 from pipeline.corpus.targets import cls_standardiser, patch_standardiser
+from pipeline.inputs.slide_stains import slide_stains
 from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import drop_checkpoint
 from pipeline.student.device import make_accelerator
 from pipeline.student.export import export_student, named
 from pipeline.student.facts import Ended, Subject, curve_file, run_facts
-from pipeline.inputs.slide_stains import slide_stains
 from pipeline.student.loop import Training
 from pipeline.student.losses import Losses
 from pipeline.student.model import Head, add_heads, build
