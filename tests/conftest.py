@@ -60,10 +60,11 @@ SERVER = pytest.StashKey[subprocess.Popen[bytes]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One server for all processes of a run; it does nothing before it is asked."""
+    """One server for all processes of a run, pytest's workers among them; it does nothing before it is asked."""
     if not hasattr(config, "workerinput"):
         config.stash[SERVER] = python_server.start(Path(tempfile.mkdtemp(prefix="python-")))
-        config.option.tx = [f"popen//python={python_server.loaded_python()}" for _ in config.option.tx]
+        loaded = f"popen//python={python_server.loaded_python()}"
+        config.option.tx = [loaded if spec == "popen" else spec for spec in getattr(config.option, "tx", ())]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
