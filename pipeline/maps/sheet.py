@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from pipeline.base.files import write_atomic
-from pipeline.maps.lettering import font_of, written
 from pipeline.maps.colours import Scale, ramp
+from pipeline.maps.lettering import font_of, written
 
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (225, 225, 225)
 MARGIN_PX, TEXT_PX = 24, 22
