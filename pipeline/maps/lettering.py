@@ -1,7 +1,8 @@
 """The font of pictures, and names in letters that it lacks.
 
 DejaVu Sans, which Linux desktops and matplotlib bring along, has the letters of European languages, Greek and Cyrillic
-too; without it Pillow's own has those of western Europe. A letter that the font lacks is written without its accents,
+too; without it Pillow's own has little beyond
+ASCII. A letter that the font lacks is written without its accents,
 else by its number, [4E2D]: longer, but another name still looks like another.
 """
 
