@@ -20,12 +20,18 @@ from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.evaluate.tables import SlideRow, fidelity_rows
 from pipeline.measures.robustness.results import Robustness
-from pipeline.measures.split_figures import PROBES, Accuracy, FromLabels, Probes, Quartiles, UniFewShot
+from pipeline.measures.split_figures import PROBES, Accuracy, FromLabels, Likeness, Probes, Quartiles, UniFewShot, Width
 from pipeline.report import charts
 from pipeline.report.details import Row, Section, detail_rows
 
 MOST_DOTS = 24
-CURVES = {"loss": "together", "cls": "global embedding", "patch": "dense tokens", "relation": "relations"}
+CURVES = {
+    "loss": "together",
+    "cls": "global embedding",
+    "patch": "dense tokens",
+    "relation": "relations",
+    "nested": "nested sizes",
+}
 OF_SPLITS = ("cosine", "cosine, 5th percentile")
 """Figures that stand in a table of their own, one row a split."""
 
@@ -85,6 +91,27 @@ def probe_sections(summary: EvaluateSummary) -> list[ProbeSection]:
         label = f"Balanced accuracy of teacher, student and untrained student on {where}"
         sections.append(ProbeSection(where, charts.dots(rows, label, "balanced accuracy", 0.0, 1.0), probes))
     return sections
+
+
+@dataclass(frozen=True)
+class TeacherRow:
+    """One teacher on the leading split: cosines to it, and the probes of its answers and the student's in its space."""
+
+    teacher: str
+    cosine: Figure
+    patch: Figure | None
+    probes: Probes | None
+
+
+def teacher_rows(summary: EvaluateSummary) -> list[TeacherRow]:
+    """A row each of several teachers; none of one, whose figures the other sections have."""
+    rows = []
+    for teacher, splits in summary.by_teacher().items():
+        if (found := splits.get(summary.primary or "")) is not None and summary.also:
+            patch = found.patch.cosine if isinstance(found.patch, Likeness) else None
+            probes = found.probes if isinstance(found.probes, Probes) else None
+            rows.append(TeacherRow(teacher, found.fidelity.cosine, patch, probes))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -166,6 +193,25 @@ def label_rows(summary: EvaluateSummary) -> list[LabelRow]:
                 scores = found.accuracies.scores() | {"from_labels": found.from_labels}
                 rows.append(LabelRow(where, k, scores, found.gain, [own - alone for own, alone in both]))
     return rows
+
+
+@dataclass(frozen=True)
+class WidthRow:
+    """`k` numbers a tile on one split: what a million tiles take in float32, and each way to have them."""
+
+    where: str
+    k: int
+    gigabytes: float
+    found: Width
+
+
+def width_rows(summary: EvaluateSummary) -> list[WidthRow]:
+    """Of every split and data set, for each nested size."""
+    return [
+        WidthRow(where, k, 4 * k / 1000, found)
+        for where, split in summary.every_split()
+        for k, found in sorted(split.nested.items())
+    ]
 
 
 def robustness_plot(summary: EvaluateSummary) -> Markup | None:
