@@ -151,6 +151,10 @@ class TokensSummary(Frozen):
         return told if self.imported else {name: value for name, value in told.items() if name != "imported"}
 
 
+UNKNOWN = "unknown"
+"""The digest of weights that are not here: of a teacher whose features were imported."""
+
+
 class TeacherFacts(BaseModel):
     """What the recipe of tokens says of their teacher, as far as others read it; the rest is kept along."""
 

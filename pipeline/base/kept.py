@@ -10,10 +10,11 @@ read from the file, so that they are the same to the last digit.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -59,8 +60,7 @@ class Kept:
 
     def slot(self, recipe: Mapping[str, Json], basis: Basis, form: TypeAdapter[R]) -> Slot[R]:
         """Where some figures of type `form` are kept, or will be."""
-        shape = recipe_key({"schema": _bare(form.json_schema(mode="serialization"))})
-        whole: dict[str, Json] = {**recipe, "form": shape}
+        whole: dict[str, Json] = {**recipe, "form": _shape(form)}
         return Slot(self, Ref(KIND, recipe_key(whole), recipe_key(basis)), form, whole, basis)
 
 
@@ -105,6 +105,12 @@ class Slot(Generic[R]):
         found = self.find()
         assert found is not None
         return found
+
+
+@functools.lru_cache
+def _shape(form: TypeAdapter[Any]) -> str:
+    """The key of a form: the same for each of its slots, and making its schema takes longer than to read figures."""
+    return recipe_key({"schema": _bare(form.json_schema(mode="serialization"))})
 
 
 def _bare(schema: Json) -> Json:

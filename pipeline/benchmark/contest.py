@@ -170,6 +170,7 @@ class Contest:
             params=costs.parameters(model),
             gmacs=costs.gmacs(model, image_NCHW),
             input_px=network.input_px,
+            weights=self.spec.weights,
         )
         network.to(self._device)
         normalisation, width = (network.mean, network.std), answer_ND.shape[1]
@@ -182,8 +183,12 @@ def _loader(spec: Spec) -> Callable[[], Network]:
         from pipeline.student.exported import ExportedStudent
 
         return partial(ExportedStudent, spec.student)
-    from pipeline.teachers.loading import load_teacher
+    from pipeline.teachers.loading import bare_teacher, load_teacher
 
+    if not spec.weights:
+        # Random, and the same in each of its processes: the gate compares their answers.
+        torch.manual_seed(0)
+        return partial(bare_teacher, spec.tokens)
     return partial(load_teacher, spec.tokens, spec.store, spec.demo_px)
 
 

@@ -13,7 +13,7 @@ class BenchmarkManifest(Manifest[Item, Benchmark]):
     """It has no items; its recipe is `teacher`, `student` (the digest of its weights) and the params."""
 
     stage: Literal["benchmark"] = "benchmark"
-    version: int = 3
+    version: int = 4
 
     def numbers(self) -> dict[str, float]:
         """The headline, for `dvc metrics`."""

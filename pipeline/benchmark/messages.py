@@ -54,7 +54,8 @@ class Spec:
 
     Engines of PyTorch load the model that `student` (a folder) or `tokens` (the teacher) names, those of ONNX files
     `onnx`. `gpu` is the UUID of the GPU that PyTorch takes, for an engine that does not say its own; with `gate` it
-    answers the gate's images when it says hello, and a `reference` gives its facts and fp32 answers too.
+    answers the gate's images when it says hello, and a `reference` gives its facts and fp32 answers too. A teacher is
+    made with random weights where `weights` is false: it costs as much.
     """
 
     model: Role
@@ -69,6 +70,7 @@ class Spec:
     gpu: str | None = None
     gate: bool = True
     reference: bool = False
+    weights: bool = True
 
 
 @dataclass(frozen=True)

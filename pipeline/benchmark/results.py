@@ -5,6 +5,7 @@
     models        {teacher, student}: what each costs wherever it runs
     cells         each model in each engine, precision and device; the leading ones, teacher's and student's, first
     speedups      the student over the teacher where both were measured; the leading one first
+    whole         slides an hour of both with reading included, or why that was not measured
 
 A cell that was not measured has no rows, and says why.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pipeline.base.figures import Figure, Number, Result
+from pipeline.base.figures import Figure, NotMeasured, Number, Result
 
 Role = Literal["teacher", "student"]
 MODELS: tuple[Role, Role] = ("teacher", "student")
@@ -38,12 +39,16 @@ class Machine(Result):
 
 
 class Costs(Result):
-    """What a model costs wherever it runs: all its weights, and 10^9 multiply-adds a tile."""
+    """What a model costs wherever it runs: all its weights, and 10^9 multiply-adds a tile.
+
+    `weights` is false of a teacher whose features were imported: it was built with random ones, which cost as much.
+    """
 
     name: str
     params: int
     gmacs: Number
     input_px: int
+    weights: bool = True
 
 
 class Timing(Result):
@@ -114,6 +119,29 @@ class Speedup(Result):
         return self.engine, self.precision, self.device
 
 
+class WholeSlides(Result):
+    """Slides an hour with reading, of a model in its fastest engine, precision and device.
+
+    `an_hour` counts slides of `slide_tiles` tiles, its interval is of rounds. `reading_ms` and `model_ms` are a tile's,
+    of all cores together; they were read off `tiles` tiles of `slides` of the run's own slides.
+    """
+
+    engine: str
+    precision: str
+    device: str
+    an_hour: Figure
+    reading_ms: Number
+    model_ms: Number
+    slides: int
+    tiles: int
+
+    @property
+    def reading_share(self) -> float:
+        """Of the time, where reading and the model share the cores; on a GPU of the longer of the two."""
+        whole_ms = max(self.reading_ms, self.model_ms) if self.device == "cuda" else self.reading_ms + self.model_ms
+        return self.reading_ms / whole_ms
+
+
 class Benchmark(Result):
     """All of it; the leading cells and the leading speed-up are there always."""
 
@@ -122,6 +150,7 @@ class Benchmark(Result):
     models: Mapping[Role, Costs]
     cells: tuple[Cell, ...]
     speedups: tuple[Speedup, ...]
+    whole: Mapping[Role, WholeSlides] | NotMeasured
 
     def lead(self, model: Role) -> Cell:
         """The model's leading cell: eager, the first precision and device of the params."""

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.base.figures import Figure, Interval, NotMeasured
 from pipeline.base.intervals import Jackknife, Units
@@ -25,17 +26,23 @@ def speedup(teacher: Rounds, student: Rounds) -> Figure:
     best = best_batch(teacher), best_batch(student)
     both = zip(teacher[best[0]], student[best[1]], strict=False)
     log_R = np.log([best[1] / best[0] * np.median(slow) / np.median(fast) for slow, fast in both])
+    return geometric(log_R)
+
+
+def geometric(log_R: NDArray[np.float64], unit: float = 1.0) -> Figure:
+    """`unit` times the geometric mean of R rounds, given as logarithms."""
     n, mean = len(log_R), float(log_R.mean())
     rounds = Units([f"{i:03d}" for i in range(n)], "round")
     without = [float(np.delete(log_R, i).mean()) for i in range(n)] if n > 1 else []
     found = Jackknife(rounds).interval(mean, without) if without else NotMeasured(why="timed in one round")
     if isinstance(found, Interval):
         # Ends of logarithms are rounded, and a value may lie a rounding beyond them.
-        ratio = {"low": min(math.exp(found.low), math.exp(mean)), "high": max(math.exp(found.high), math.exp(mean))}
-        found = Interval.model_validate(found.model_dump() | ratio)
+        ends = min(found.low, mean), max(found.high, mean)
+        low, high = (unit * math.exp(end) for end in ends)
+        found = Interval.model_validate(found.model_dump() | {"low": low, "high": high})
     elif n > 1:
         found = NotMeasured(why=f"{n} rounds are too few for an interval")
-    return Figure(value=math.exp(mean), interval=found, n=n)
+    return Figure(value=unit * math.exp(mean), interval=found, n=n)
 
 
 def best_batch(rounds: Rounds) -> int:

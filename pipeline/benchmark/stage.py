@@ -5,8 +5,8 @@ that whatever else the machine does meets all alike; a ratio is only ever taken 
 own, and fp32 is real float32 for both models: TensorFloat-32 is off. The leading
 figures are eager PyTorch's, in the first precision and on the first device of the params. No engine is timed before its
 answers were compared with eager fp32's, and what cannot be measured stands there with the reason: an engine that fails
-or takes too long costs no other its figures. Inputs are random images that are ready in memory: reading slides and
-decoding tiles come on top.
+or takes too long costs no other its figures. Inputs are random images that are ready in memory; what reading slides
+takes is measured beside it, and slides an hour are of both (`reading`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from itertools import product
 from pathlib import Path
 
 from pipeline.base.errors import EvaluationError
-from pipeline.base.items import TeacherFacts, TokensManifest
+from pipeline.base.figures import NotMeasured
+from pipeline.base.items import UNKNOWN, TeacherFacts, TokensManifest
 from pipeline.base.partials import file_sha256
 from pipeline.base.store import Store, recipe_key
 from pipeline.base.types import Json
@@ -26,25 +27,35 @@ from pipeline.benchmark import machine
 from pipeline.benchmark.contender import Contender, stop_all
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.benchmark.messages import OF_FILES, Facts, OnnxFile, Spec, Unmeasured
-from pipeline.benchmark.results import MODELS, Benchmark, Role, Speedup
+from pipeline.benchmark.reading import Read, read_slides, whole_slides
+from pipeline.benchmark.results import MODELS, Benchmark, Costs, Role, Speedup
 from pipeline.benchmark.speedup import speedup
 from pipeline.benchmark.tables import write_benchmark_plots
 from pipeline.benchmark.turns import announce, take_rounds
 from pipeline.params.benchmark import BenchmarkParams
+from pipeline.params.tiles import TilesParams
 from pipeline.params.tokens import TokensParams
+from pipeline.slides.sources import Source
 
 
 @dataclass(frozen=True)
 class Subjects:
     """What is measured: the exported student in a folder, and the teacher that the params name, its cache in `store`.
 
-    `demo_px` is `slides.demo_px`: the demo teacher learns from demo slides of that side.
+    `demo_px` is `slides.demo_px`: the demo teacher learns from demo slides of that side. `slides` are those that the
+    run has tiled, as far as they are here, read as `tiles` says.
     """
 
     student: Path
     tokens: TokensParams
     store: Store
     demo_px: int
+    slides: Sequence[Source] = ()
+    tiles: TilesParams = field(default_factory=TilesParams)
+
+    def read(self, models: Mapping[Role, Costs]) -> Read | NotMeasured:
+        """What reading the slides takes."""
+        return read_slides(self.slides, self.tiles, {name: costs.input_px for name, costs in models.items()})
 
 
 @dataclass
@@ -74,12 +85,14 @@ def benchmark_models(
         if not lead.rows:
             where = f"the {lead.spec.model}, {lead.precision}"
             raise EvaluationError(lead.why, where=where, fix="smaller batch_sizes")
+    models = {name: contenders.leads[name].facts.costs for name in MODELS}
     found = Benchmark(
         machine=contenders.leads["teacher"].facts.machine.model_copy(update={"load": busy}),
         slide_tiles=params.slide_tiles,
-        models={name: contenders.leads[name].facts.costs for name in MODELS},
+        models=models,
         cells=tuple(contender.cell for contender in contenders),
         speedups=tuple(_speedups(list(contenders))),
+        whole=whole_slides(params.slide_tiles, list(contenders), subjects.read(models)),
     )
     recipe: dict[str, Json] = {
         "teacher": tokens.teacher.model_dump(mode="json"),
@@ -92,10 +105,7 @@ def benchmark_models(
 
 def measure(subjects: Subjects, params: BenchmarkParams, cached: TeacherFacts, scratch: Path) -> Field:
     """Time every cell that the params ask for; ONNX files are made in `scratch`."""
-    shared = subjects.student, subjects.tokens, subjects.store, subjects.demo_px
-    specs = {
-        name: Spec(name, "eager", params.devices[0], params.precisions[0], *shared, reference=True) for name in MODELS
-    }
+    specs = leading(subjects, params, cached)
     found = Field({name: Contender(spec, params.limit_s) for name, spec in specs.items()})
     try:
         for lead in found.leads.values():
@@ -115,6 +125,17 @@ def measure(subjects: Subjects, params: BenchmarkParams, cached: TeacherFacts, s
     finally:
         stop_all(list(found))
     return found
+
+
+def leading(subjects: Subjects, params: BenchmarkParams, cached: TeacherFacts) -> dict[Role, Spec]:
+    """Both models in eager PyTorch; a teacher whose features alone are here without its weights."""
+    shared = subjects.student, subjects.tokens, subjects.store, subjects.demo_px
+    specs: dict[Role, Spec] = {
+        name: Spec(name, "eager", params.devices[0], params.precisions[0], *shared, reference=True) for name in MODELS
+    }
+    if cached.weights_digest == UNKNOWN:
+        specs["teacher"] = replace(specs["teacher"], weights=False)
+    return specs
 
 
 def _others(leads: Mapping[Role, Contender], params: BenchmarkParams, scratch: Path) -> Iterator[Contender]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.base.figures import NotMeasured
 from pipeline.base.files import write_csv
 from pipeline.benchmark.results import MODELS, Benchmark
 
@@ -30,9 +31,10 @@ def benchmark_headline(found: Benchmark) -> dict[str, float]:
     """Sizes, costs, best throughputs and the smallest batch's latency, flat, for `dvc metrics`; what is null left out.
 
     The student's throughput over the teacher's has its interval's ends beside it, speedup_low and speedup_high; of
-    other engines it is speedup_<engine>_<precision>_<device>, and so are its ends.
+    other engines it is speedup_<engine>_<precision>_<device>, and so are its ends. <model>_whole_slides_per_hour has
+    reading included, <model>_slides_per_hour has not.
     """
-    pairs = (*_models(found), *_ratios(found))
+    pairs = (*_models(found), *_ratios(found), *_whole(found))
     return {key: value for key, value in pairs if value is not None}
 
 
@@ -57,3 +59,14 @@ def _ratios(found: Benchmark) -> Iterator[tuple[str, float | None]]:
         yield name, speedup.ratio.value
         yield f"{name}_low", span.low if span else None
         yield f"{name}_high", span.high if span else None
+
+
+def _whole(found: Benchmark) -> Iterator[tuple[str, float | None]]:
+    if isinstance(found.whole, NotMeasured):
+        return
+    for model, whole in found.whole.items():
+        span = whole.an_hour.span
+        yield f"{model}_whole_slides_per_hour", whole.an_hour.value
+        yield f"{model}_whole_slides_per_hour_low", span.low if span else None
+        yield f"{model}_whole_slides_per_hour_high", span.high if span else None
+        yield f"{model}_reading_share", whole.reading_share

@@ -6,6 +6,7 @@ system's commands are on the path, the job script can be written.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import logging
@@ -13,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 from pipeline.base.errors import ClusterError, ParamsError, first_line
 from pipeline.base.types import Json
 from pipeline.cluster import leashed
+from pipeline.cluster.pods import Spec, spec_of
 from pipeline.params.site import ClusterParams
 
 if TYPE_CHECKING:
@@ -58,6 +60,26 @@ class Kind:
 
 def start(params: ClusterParams, *, gpu: bool) -> SpecCluster:
     """A cluster of the kind that the params name, which adapts to its work. Raises `ParamsError`, `ClusterError`."""
+    kind, options = KINDS[params.kind], _checked(params, gpu)
+    with _told(params):
+        cluster = kind.start(params, options)
+        if kind.adapts:
+            cluster.adapt(minimum=params.least, maximum=params.workers)
+    return cluster
+
+
+def pods(params: ClusterParams, *, gpu: bool) -> Spec:
+    """What would be submitted to Kubernetes. Raises `ParamsError`, `ClusterError`."""
+    if params.kind != "kubernetes":
+        fix = "`cluster.kind: kubernetes`; of slurm `sbatch --test-only` is asked before anything is submitted"
+        raise ParamsError("it submits no pods", where=f"cluster.kind: {params.kind}", fix=fix)
+    options = _checked(params, gpu)
+    with _told(params):
+        return _pods(params, options)
+
+
+def _checked(params: ClusterParams, gpu: bool) -> Options:
+    """The options for such work, every one of them the library's."""
     kind = KINDS[params.kind]
     options = {**params.options, **(params.gpu_options if gpu else {})}
     try:
@@ -70,18 +92,20 @@ def start(params: ClusterParams, *, gpu: bool) -> SpecCluster:
             near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
             fix = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(sorted(known))}"
             raise ParamsError(f"{params.kind} has no option {name!r}", where="cluster.options", fix=fix)
+    return options
+
+
+@contextlib.contextmanager
+def _told(params: ClusterParams) -> Iterator[None]:
+    """Each library has exceptions of its own for what it cannot start."""
     try:
-        cluster = kind.start(params, options)
-        if kind.adapts:
-            cluster.adapt(minimum=params.least, maximum=params.workers)
+        yield
     except ClusterError:
         raise
-    # Each library has exceptions of its own for what it cannot start.
     except Exception as error:
         what = f"it cannot be started: {' '.join(str(error).split())[:_FEW]}"
         fix = "mend cluster.options (docs/cluster.md), and try `histill cluster check`"
         raise ClusterError(what, where=f"cluster.kind: {params.kind}", fix=fix) from error
-    return cluster
 
 
 def _names(*calls: Callable[..., object]) -> set[str]:
@@ -136,8 +160,13 @@ def _kubernetes_options() -> set[str]:
 def _kubernetes(params: ClusterParams, options: Options) -> SpecCluster:
     from dask_kubernetes.operator import KubeCluster
 
-    defaults: dict[str, Json] = {"worker_command": ["dask", "worker", *_ONE_TASK], "quiet": True}
-    return KubeCluster(**{**defaults, **options}, n_workers=params.least)
+    own: Options = {"custom_cluster_spec": _pods(params, options), "quiet": True}
+    return KubeCluster(**{**options, **own})
+
+
+def _pods(params: ClusterParams, options: Options) -> Spec:
+    defaults: dict[str, Json] = {"worker_command": ["dask", "worker", *_ONE_TASK]}
+    return spec_of({**defaults, **options}, params.options.get("resources"), params.least)
 
 
 def _ssh_options() -> set[str]:

@@ -14,7 +14,14 @@ from pathlib import Path
 
 from pipeline.base.errors import HistillError, SlideRefused, SlideUnavailable, TeacherError
 from pipeline.base.files import human
-from pipeline.base.items import TilesItem, TilesManifest, TokensItem, TokensManifest, TokensSummary
+from pipeline.base.items import (
+    UNKNOWN,
+    TilesItem,
+    TilesManifest,
+    TokensItem,
+    TokensManifest,
+    TokensSummary,
+)
 from pipeline.base.limits import usable_cores
 from pipeline.base.manifest import Refusal
 from pipeline.base.progress import Advance, console, track
@@ -32,8 +39,6 @@ from pipeline.tokens.recipe import IMPORTED, RECIPE_VERSION
 
 PRECISION = "fp32"
 """In which the teacher is asked, here and where it is needed beside these answers."""
-UNKNOWN = "unknown"
-"""The digest of weights that are not here."""
 THREADS = max(4, usable_cores())
 """Slides at a time: each waits for the disk a dozen times, and the disk takes several at once."""
 

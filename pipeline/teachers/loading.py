@@ -31,6 +31,29 @@ def load_teacher(params: TokensParams, store: Store, demo_px: int) -> Teacher:
     entry = entry_of(params.teacher)
     kwargs = {**(entry.model_kwargs if entry else {}), **params.model_kwargs}
     model, remarks = _model(params, entry, kwargs)
+    return _teacher(params, entry, kwargs, model, remarks)
+
+
+def bare_teacher(params: TokensParams) -> Teacher:
+    """A teacher of the registry with random weights: for what it costs, whose answers mean nothing.
+
+    Raises `TeacherError` where its architecture is not known.
+    """
+    entry = entry_of(params.teacher)
+    if entry is None or entry.architecture is None:
+        fix = "give its weights (tokens.weights), or leave the benchmark out"
+        raise TeacherError("its architecture is not known here", where=f"teacher {params.teacher}", fix=fix)
+    kwargs = {**entry.model_kwargs, **params.model_kwargs}
+    return _teacher(params, entry, kwargs, create_model(entry.architecture, kwargs, pretrained=False), ())
+
+
+def _teacher(
+    params: TokensParams,
+    entry: TeacherEntry | None,
+    kwargs: Mapping[str, Json],
+    model: nn.Module,
+    remarks: tuple[str, ...],
+) -> Teacher:
     cfg: PretrainedCfg = getattr(model, "pretrained_cfg", None) or PretrainedCfg()
     own_px = entry.input_px if entry else cfg.get("input_size", (3, 224, 224))[-1]
     input_px = params.input_px or side_told(params, own_px)

@@ -1,4 +1,4 @@
-"""`histill cluster check`: whether a cluster can do the work, and what its workers see (docs/cluster.md)."""
+"""`histill cluster`: whether a cluster can do the work, what its workers see, what is submitted (docs/cluster.md)."""
 
 from __future__ import annotations
 
@@ -29,11 +29,6 @@ class Params(SiteParams):
     slides: SlidesParams = SlidesParams()
     tiles: TilesParams = TilesParams()
     tokens: TokensParams = TokensParams()
-
-
-@cluster_cli.callback()
-def _group() -> None:
-    """A group, though of one command."""
 
 
 @cluster_cli.command("check")
@@ -67,6 +62,22 @@ def cluster_check(
             Console().print(_table(tried))
         if last.wrong:
             raise ClusterError(last.wrong, where=f"histill cluster check: {last.stage}", fix=last.fix)
+
+
+@cluster_cli.command("spec")
+def cluster_spec(
+    gpu: Annotated[bool, typer.Option("--gpu", help="Of the workers for tokens.")] = False, debug: Debug = False
+) -> None:
+    """Print the DaskCluster that `cluster.kind: kubernetes` would submit, as YAML; nothing is submitted.
+
+    histill cluster spec --gpu
+    """
+    with errors(debug):
+        import yaml
+
+        from pipeline.cluster.kinds import pods
+
+        typer.echo(yaml.safe_dump(pods(load_params(SiteParams).cluster, gpu=gpu), sort_keys=False), nl=False)
 
 
 def _table(tried: list[Tried]) -> Table:

@@ -9,10 +9,12 @@ import typer
 
 from pipeline.base.files import as_json, human
 from pipeline.base.progress import seconds_text
+from pipeline.base.types import Json
 from stages.command import AsJson, Debug, Exit, errors, store_of
 
 if TYPE_CHECKING:
     from pipeline.machine.plan.after import Outcome
+    from pipeline.machine.plan.elsewhere import Line
     from pipeline.machine.plan.planned import Plan
 
 
@@ -49,6 +51,8 @@ def doctor(json: AsJson = False, debug: Debug = False) -> None:
 def plan(
     seconds: Annotated[float, typer.Option(min=1, help="For about how long to measure.")] = 50.0,
     after: Annotated[bool, typer.Option("--after", help="Set what the run took beside the last plan.")] = False,
+    elsewhere: Annotated[bool, typer.Option("--elsewhere", help="And on a cluster, by list prices.")] = False,
+    rate: Annotated[list[str] | None, typer.Option(help="For --elsewhere: NAME=NUMBER, see docs/cluster.md.")] = None,
     json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -58,6 +62,7 @@ def plan(
     """
     with errors(debug):
         from pipeline.machine.plan import after as record
+        from pipeline.machine.plan.elsewhere import lines, rates_of, size_of
         from pipeline.machine.plan.planned import make_plan
         from pipeline.params.load import load_params
         from pipeline.params.whole import WholeParams
@@ -70,9 +75,19 @@ def plan(
                 _tell_outcomes(outcomes)
             return
         params = load_params(WholeParams)
+        rates = rates_of(rate or [])
         made = make_plan(params, store_of(params), seconds)
         record.save(made)
-        typer.echo(as_json(made.model_dump())) if json else _tell_plan(made, record.FILE)
+        taken = lines(size_of(made, params), rates) if elsewhere else []
+        if json:
+            told: dict[str, Json] = made.model_dump()
+            if taken:
+                told |= {"elsewhere": [line.model_dump() for line in taken], "rates": rates.model_dump()}
+            typer.echo(as_json(told))
+            return
+        _tell_plan(made, record.FILE)
+        if taken:
+            _tell_elsewhere(taken)
 
 
 def _tell_plan(made: Plan, file: Path) -> None:
@@ -90,6 +105,14 @@ def _tell_plan(made: Plan, file: Path) -> None:
     if made.nbytes > made.free_nbytes:
         typer.echo(f"the store has {human(made.free_nbytes)} free: not enough")
     typer.echo(f"kept in {file}; after the run: histill plan --after")
+
+
+def _tell_elsewhere(taken: list[Line]) -> None:
+    from pipeline.machine.plan.printed import COLUMNS, rows
+
+    typer.echo("elsewhere, by speeds and prices that nobody measured here (--rate; docs/cluster.md):")
+    for name, *cells in (COLUMNS, *rows(taken)):
+        typer.echo(f"{name:<22}" + "".join(f"{cell:>13}" for cell in cells))
 
 
 def _tell_outcomes(outcomes: list[Outcome]) -> None:

@@ -22,12 +22,13 @@ import timm
 import torch
 from made.items import TEACHER
 from made.python_server import loaded_python
+from made.slides import make_slide, tissue_picture
 from safetensors.torch import save_file
 from torch import nn
 
 from pipeline.base.errors import EvaluationError
 from pipeline.base.files import six_digits
-from pipeline.base.items import TeacherFacts, TokensManifest
+from pipeline.base.items import UNKNOWN, TeacherFacts, TokensManifest
 from pipeline.base.store import Store
 from pipeline.benchmark import machine, memory
 from pipeline.benchmark.contender import P99_REPEATS, Contender, worst_cosine
@@ -47,11 +48,14 @@ from pipeline.benchmark.messages import (
     Turn,
     Unmeasured,
 )
+from pipeline.benchmark.reading import LEAST, read_slides
 from pipeline.benchmark.results import MODELS, Cell, Timing
-from pipeline.benchmark.stage import Subjects, benchmark_models, onnx_file, require_cached
+from pipeline.benchmark.stage import Subjects, benchmark_models, leading, onnx_file, require_cached
 from pipeline.benchmark.turns import ROUNDS, announce, planned_turn_s, take_rounds
 from pipeline.params.benchmark import BenchmarkParams
+from pipeline.params.tiles import TilesParams, TissueParams
 from pipeline.params.tokens import TokensParams
+from pipeline.slides.sources import Source
 from pipeline.teachers.engines.onnx_file import write_onnx
 
 SIDE_PX, WIDTH = 32, 64
@@ -105,7 +109,14 @@ def test_every_cell_is_measured_or_says_why_not(tmp_path):
     wanted = {"engines": engines, "precisions": ("fp32",), "devices": ("cpu",)}
     params = BenchmarkParams(batch_sizes=(3, 1), seconds=0.02, slide_tiles=100, **wanted)
     tokens, store = TokensManifest(recipe={"teacher": CACHED}), Store(tmp_path / "store")
-    subjects = Subjects(tmp_path / "student", teacher, store, 512)
+    slide = make_slide(tmp_path / "slide.tif", tissue_picture(800, 600), kind="jpeg-rgb", tile_px=64)
+    sources = [
+        Source("folder", "folder", tmp_path),
+        Source("one", "file", slide),
+        Source("gone", "file", tmp_path / "no"),
+    ]
+    tiles = TilesParams(tile_px=64, tissue=TissueParams(mask_mpp=4, min_area_mm2=0.001))
+    subjects = Subjects(tmp_path / "student", teacher, store, 512, sources, tiles)
     made = benchmark_models(tokens, subjects, params, tmp_path / "plots")
     assert str(tmp_path) not in made.model_dump_json(), "a manifest holds no machine's path"
     made = BenchmarkManifest.model_validate_json(made.model_dump_json())
@@ -119,11 +130,21 @@ def test_every_cell_is_measured_or_says_why_not(tmp_path):
         assert numbers[f"{name}_slides_per_hour"] == pytest.approx(36 * lead.best.tiles_per_s, rel=1e-4)
         assert 0 < lead.rows[0].memory_mb <= lead.rows[1].memory_mb < lead.last.process_mb
         assert lead.cosine == 1.0 and lead.best.tiles_per_s == max(row.tiles_per_s for row in lead.rows)
+        whole = found.whole[name]
+        assert whole.slides == 1 and whole.tiles >= ROUNDS * LEAST and whole.an_hour.n == ROUNDS
+        cells_s = [1 / cell.best.tiles_per_s for cell in found.cells if cell.model == name and cell.rows]
+        assert whole.model_ms >= 0.1 * 1e3 * min(cells_s) and 0 < whole.reading_share < 1
+        span = whole.an_hour.span
+        assert span.low <= whole.an_hour.value <= span.high
+        assert numbers[f"{name}_whole_slides_per_hour"] == pytest.approx(whole.an_hour.value, rel=1e-4)
+        # Slower than the model alone, by what reading takes.
+        each = 36 / (whole.reading_ms / 1e3 + whole.model_ms / 1e3)
+        assert span.low / 2 < each < 2 * span.high
     # Pages are made from these: where they change, the manifest's version is raised.
     row = "batch joules_per_tile latency_ms_p50 latency_ms_p90 latency_ms_p99 memory_mb process_mb repeats tiles_per_s"
     cell = "cosine device engine model precision ready_s rows why"
     form = (made.version, sorted(Cell.model_fields), sorted(Timing.model_fields))
-    assert form == (3, cell.split(), row.split())
+    assert form == (4, cell.split(), row.split())
     weights = sum(p.numel() for p in model.parameters())
     assert found.models["student"].params == numbers["student_params"] == weights
     header, *lines = (tmp_path / "plots" / "latency.csv").read_text().splitlines()
@@ -138,6 +159,32 @@ def test_every_cell_is_measured_or_says_why_not(tmp_path):
             assert numbers[f"speedup_{engine}_fp32_cpu"] == ratio.value
         else:
             assert cell.rows == () and re.search("not installed|cannot be imported|NVIDIA GPU", cell.why)
+
+
+def test_where_no_slide_can_be_read_it_says_why(tmp_path):
+    (tmp_path / "no.tif").write_bytes(b"no slide")
+    sides = dict.fromkeys(MODELS, SIDE_PX)
+    said = [
+        read_slides(slides, TilesParams(), sides).why
+        for slides in ([], [Source("a", "folder", tmp_path)], [Source("a", "file", tmp_path / "no.tif")])
+    ]
+    assert said[:2] == ["none of the run's slides is here", "the run's images are in folders"]
+    assert said[2].startswith("no slide could be read: ") and "OpenSlide" in said[2]
+
+
+def test_a_teacher_whose_features_alone_are_here_is_timed_without_its_weights(tmp_path):
+    """UNI, cut to one block."""
+    tokens = TokensParams(teacher="uni", model_kwargs={"depth": 1})
+    subjects = Subjects(tmp_path / "student", tokens, Store(tmp_path / "store"), 512)
+    facts = {"name": "uni", "weights_digest": UNKNOWN, "width": 1024, "grid": (14, 14), "input_px": 224}
+    cached, params = TeacherFacts.model_validate(facts), BenchmarkParams(precisions=("fp32",), devices=("cpu",))
+    spec = leading(subjects, params, cached)["teacher"]
+    said = [Contest(spec).hello() for _ in range(2)]
+    require_cached(said[0].facts, cached)
+    assert said[0].facts.costs.params > 10_000_000 and not said[0].facts.costs.weights
+    # Every process has the same ones, since their answers are compared.
+    assert np.array_equal(said[0].answer_ND, said[1].answer_ND)
+    assert leading(subjects, params, cached.model_copy(update={"weights_digest": "d"}))["teacher"].weights
 
 
 def test_a_wrong_answer_is_not_timed(tmp_path):

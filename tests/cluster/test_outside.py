@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from imports import ROOT
+from made.python_server import loaded_python
 from made.slides import make_slide, tissue_picture
 
 from pipeline.base.errors import ClusterError
@@ -43,7 +43,7 @@ class Outside:
         return self._start(code, "dask_worker", self.address, "--nthreads", "1", "--no-nanny")
 
     def _start(self, code: Path, program: str, *words: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", f"distributed.cli.{program}", *words, "--no-dashboard"]
+        command = [loaded_python(), "-m", f"distributed.cli.{program}", *words, "--no-dashboard"]
         self.started.append(
             subprocess.Popen(command, cwd="/", env={**os.environ, "PYTHONPATH": str(code)}, stderr=subprocess.DEVNULL)
         )

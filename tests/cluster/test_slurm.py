@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import dask
 import on_slurm
@@ -18,6 +19,7 @@ import pytest
 from imports import ROOT
 from made.command import histill
 from made.processes import until
+from made.python_server import loaded_python
 from made.slurm import Slurm, missing, slurm
 
 from pipeline.base.errors import ClusterError, ParamsError
@@ -29,7 +31,15 @@ from pipeline.params.site import ClusterParams
 
 # Dask's own sockets are closed by the garbage collector when a connection is lost.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-OPTIONS = {"memory": "500MB", "walltime": "00:05:00", "interface": "lo", "death_timeout": 10}
+OPTIONS = {
+    "memory": "500MB",
+    "walltime": "00:05:00",
+    "interface": "lo",
+    "death_timeout": 10,
+    # A worker that finds its libraries loaded; the nanny of one would start Python itself.
+    "python": loaded_python(),
+    "worker_extra_args": ["--no-nanny"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +83,58 @@ def test_work_outlasts_a_job_that_is_cancelled(cluster: Slurm, tmp_path: Path) -
     assert set(begun) == set("abcdefgh") and len(begun) <= 9, "only what the job was at is done again"
     assert "".join(ref.item for ref in store.own_refs()) == "abcdefgh"
     until(lambda: not cluster.jobs())
+
+
+class Outrun(NamedTuple):
+    """A stage on a SLURM of its own whose first job's walltime ends before its work does."""
+
+    cluster: Slurm
+    stage: subprocess.Popen[str]
+    store: Store
+
+
+@pytest.fixture(scope="module", autouse=True)
+def outrun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outrun | None]:
+    """Begun before the other tests: SLURM looks for jobs that are over their time every half minute."""
+    if missing():
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("outrun")
+    (folder / "store").mkdir()
+    with slurm(tmp_path_factory.mktemp("slurm")) as one:
+        code = os.pathsep.join(map(str, (ROOT, Path(__file__).parent)))
+        environment = {**one.environment, "PYTHONPATH": code, "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1s"}
+        words = [sys.executable, on_slurm.__file__, str(folder / "store"), params(workers=1).model_dump_json()]
+        stage = subprocess.Popen(words, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+        try:
+            until(lambda: (folder / "store" / "begun").exists())
+            (job,) = one.jobs()
+            end = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + 2))
+            one.ask("scontrol", "update", f"JobId={job}", f"EndTime={end}")
+            yield Outrun(one, stage, Store(folder / "store"))
+        finally:
+            stage.kill()
+            stage.communicate()
+
+
+def test_a_job_that_slurm_takes_back_or_a_node_loses_ends_no_run(cluster: Slurm, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    tasks = [on_slurm.Task(store, name, 0.3) for name in "abcdefghij"]
+    jobs: list[str] = []
+    with clusters_end():
+        for _, job in each(on_slurm.make, tasks, params(workers=1)):
+            jobs.append(str(job))
+            if len(jobs) == 1:
+                # What preemption does: the job is killed, and waits in the queue to be started again.
+                cluster.ask("scontrol", "requeue", jobs[0])
+            elif len(jobs) == 6:
+                cluster.kill("n1")
+    begun = (tmp_path / "store" / "begun").read_text().split()
+    assert set(begun) == set("abcdefghij") and len(begun) <= 11, "only what the job was at is done again"
+    assert "".join(ref.item for ref in store.own_refs()) == "abcdefghij"
+    # What the daemon should have ended it ends when it is back.
+    cluster.start_node("n1")
+    until(lambda: not cluster.ask("squeue", "-h"))
 
 
 def test_a_job_that_is_never_started_ends_the_run(cluster: Slurm, tmp_path: Path) -> None:
@@ -174,3 +236,16 @@ def test_without_slurm_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_params_that_name_no_one_cluster_are_refused(told: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"cluster|workers|kind"):
         ClusterParams.model_validate(told)
+
+
+def test_work_outlasts_a_walltime_that_is_shorter(outrun: Outrun | None) -> None:
+    if outrun is None:
+        pytest.skip(missing())
+    _, said = outrun.stage.communicate(timeout=600)
+    assert outrun.stage.returncode == 0, said
+    ended = outrun.cluster.ask("squeue", "-h", "-t", "all", "-o", "%T").split()
+    assert "TIMEOUT" in ended and len(ended) >= 2, ended
+    begun = (outrun.store.root / "begun").read_text().split()
+    assert "".join(ref.item for ref in outrun.store.own_refs()) == "abcdefghijklmnop"
+    assert set(begun) == set("abcdefghijklmnop") and len(begun) == 17, "what the walltime cut short is done again"
+    until(lambda: not outrun.cluster.jobs())

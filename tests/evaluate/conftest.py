@@ -10,6 +10,12 @@ __all__ = ["compared", "made", "manifests"]
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """What the stages upstream leave; a test that needs it otherwise changes a copy."""
-    return make(tmp_path_factory.mktemp("run"))
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """What the stages upstream leave; nothing is evaluated in it, nor changed: who would, takes a copy."""
+    return make(tmp_path_factory.mktemp("fresh"))
+
+
+@pytest.fixture(scope="session")
+def made(fresh: Made, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """The same for all tests that evaluate it as it is."""
+    return fresh.copied(tmp_path_factory.mktemp("run"))

@@ -44,8 +44,8 @@ def test_a_label_missing_for_some_slides_so_that_the_classes_do_not_suffice(made
     assert "fewer than two" in whys(summary)["slide_labels, test"]
 
 
-def test_a_label_missing_for_a_slide_among_others_is_a_warning(tmp_path: Path):
-    run = make(tmp_path / "run")
+def test_a_label_missing_for_a_slide_among_others_is_a_warning(fresh: Made, tmp_path: Path):
+    run = fresh.copied(tmp_path / "run")
     more = [item.model_copy(update={"id": f"{item.id}2", "label": None}) for item in run.tokens.items]
     for n, item in enumerate(more):
         more[n] = item.model_copy(update={"key": item.id})
@@ -243,8 +243,8 @@ def test_slides_of_oblong_images_are_changed_as_the_models_see_them(tmp_path: Pa
     assert found.n == 16 and found.changes["scale"].teacher.value > 0
 
 
-def test_an_image_in_two_slides_of_different_splits_is_an_error(tmp_path: Path):
-    run = make(tmp_path / "run")
+def test_an_image_in_two_slides_of_different_splits_is_an_error(fresh: Made, tmp_path: Path):
+    run = fresh.copied(tmp_path / "run")
     first, last = (run.store.path(Ref("tiles", run.tiles.recipe_key, slide)) for slide in ("a", "d"))
     shutil.rmtree(last)
     shutil.copytree(first, last)

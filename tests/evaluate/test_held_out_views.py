@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from made.run import folder_set, make
+from made.run import Made, folder_set
 
 from pipeline.base.store import Ref, Store
 from pipeline.params.evaluate import DatasetParams
@@ -16,8 +16,8 @@ def asked(store: Store) -> set[Ref]:
     return {ref for ref in store.refs() if ref.kind in ("tokens", "embeddings")}
 
 
-def test_slides_and_sets_are_answered_once_for_all_numbers_of_views(tmp_path: Path):
-    made = make(tmp_path / "run")
+def test_slides_and_sets_are_answered_once_for_all_numbers_of_views(fresh: Made, tmp_path: Path):
+    made = fresh.copied(tmp_path / "run")
     dataset = DatasetParams(name="s", kind="folder", path=str(folder_set(tmp_path / "set", {"train": 4, "test": 3})))
     one = made.evaluate(tmp_path, dataset)
     params = made.teacher.params.model_copy(update={"views": 2})

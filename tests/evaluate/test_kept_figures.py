@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from made.run import CLASSES, Made, folder_set, make, masks_set, painted
+from made.run import CLASSES, Made, folder_set, masks_set, painted
 from safetensors.torch import load_file, save_file
 
 from pipeline.base.errors import CorruptItem
@@ -29,9 +29,9 @@ SEED_OF_C = 200
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def run(fresh: Made, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A run that has been evaluated; the plots are beside the store."""
-    made = make(tmp_path_factory.mktemp("made"))
+    made = fresh.copied(tmp_path_factory.mktemp("made"))
     evaluated(made, made.store.root.parent / "first")
     return made
 
@@ -39,10 +39,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture
 def made(run: Made, tmp_path: Path) -> Made:
     """A copy of it, to be changed."""
-    for folder in ("store", "first"):
-        shutil.copytree(run.store.root.parent / folder, tmp_path / folder)
-    shutil.copytree(run.folder, tmp_path / "student")
-    return run._replace(store=Store(tmp_path / "store"), folder=tmp_path / "student")
+    shutil.copytree(run.store.root.parent / "first", tmp_path / "first")
+    return run.copied(tmp_path)
 
 
 def figures(store: Store) -> dict[Ref, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made.run import Made, make
+from made.run import Made
 from PIL import Image
 from sklearn.decomposition import PCA
 
@@ -25,9 +25,9 @@ def tokens(n: int = 400) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(fresh: Made, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A run that nothing was evaluated in."""
-    return make(tmp_path_factory.mktemp("made"))
+    return fresh.copied(tmp_path_factory.mktemp("made"))
 
 
 def test_the_components_are_those_of_scikit_learn():

@@ -5,8 +5,10 @@ the same number: by such ones Python's own multiprocessing speaks with its proce
 """
 
 import array
+import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 
@@ -14,7 +16,7 @@ SOCKET = "LOADED_PYTHON_SOCKET"
 
 
 def run(words: list[str]) -> int | None:
-    """The exit status of the process that the server has made; None where it makes none."""
+    """The exit status of the process that the server has made, negative a signal's; None where it makes none."""
     places = [place for place in map(int, os.listdir("/proc/self/fd")) if _is_open(place)]  # noqa: PTH208
     handles = array.array("i", places)
     server = socket.socket(socket.AF_UNIX)
@@ -29,8 +31,19 @@ def run(words: list[str]) -> int | None:
     sent = server.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)])
     if sent < len(data):
         server.sendall(data[sent:])
-    told = server.recv(64)
-    return int(told) if told and told != b"no" else None
+    told = server.makefile()
+    pid = told.readline()
+    if pid in ("", "no\n"):
+        return None
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _: _send(int(pid), number))
+    return int(told.readline())
+
+
+def _send(pid: int, number: int) -> None:
+    """What this process is told is told to the other."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _is_open(place: int) -> bool:
@@ -46,5 +59,6 @@ if __name__ == "__main__":
     if status is None:
         os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
     if status < 0:
+        signal.signal(-status, signal.SIG_DFL) if -status != signal.SIGKILL else None
         os.kill(os.getpid(), -status)
     sys.exit(status)

@@ -3,8 +3,8 @@
 To import torch, timm and scikit-learn takes most of what a short command takes. What is run is a process of its own all
 the same, with its folder, environment, files and exit status, and it imports Histill's own code from where it stands.
 The client (python_client.py), as `bin/python`, is started in Python's place and takes Python's words. It ends as its
-process ends, and its process ends with it. What the server cannot run as Python would, Python itself runs. A process
-that ends leaves what was loaded as it is, and does not take it down.
+process ends, its process ends with it, and signals are passed on. What the server cannot run as Python would, Python
+itself runs. A process that ends leaves what was loaded as it is, and does not take it down.
 
     python python_server.py LISTENER    serves a socket until its standard input is closed; imports at the first command
 """
@@ -35,10 +35,10 @@ from typing import NoReturn
 
 LIBRARIES = (
     "accelerate", "cv2", "dask.distributed", "dvc.cli", "dvc.commands.repro", "dvc.repo", "dvc.stage.run", "h5py",
-    "jinja2", "onnx", "openslide", "PIL.Image", "pydantic", "rich.progress", "safetensors.torch", "scipy.ndimage",
-    "scipy.stats", "simplejpeg", "sklearn.linear_model", "sklearn.metrics", "sklearn.neighbors", "tifffile", "timm",
-    "timm.optim", "timm.scheduler", "torch", "torch.distributed.run", "torch.utils.data", "torchvision", "typer",
-    "yaml", "zarr",
+    "hydra.compose", "hydra.utils", "hypothesis", "jinja2", "onnx", "openslide", "PIL.Image", "pydantic", "pydicom",
+    "pytest", "rich.progress", "safetensors.torch", "scipy.ndimage", "scipy.stats", "simplejpeg",
+    "sklearn.linear_model", "sklearn.metrics", "sklearn.neighbors", "tifffile", "timm", "timm.optim",
+    "timm.scheduler", "torch", "torch.distributed.run", "torch.utils.data", "torchvision", "typer", "yaml", "zarr",
 )  # fmt: skip
 FIXED = ("PYTHON", "HF_", "TORCH_", "TORCHDYNAMO_", "OMP_", "DASK_", "ATEN_")
 """What is taken from the environment as libraries load: a command that has it otherwise is Python's own to run."""
@@ -186,6 +186,8 @@ class Server:
                 self._leave()
                 return command
             self._running[pid] = connection
+            with contextlib.suppress(BrokenPipeError):
+                connection.sendall(f"{pid}\n".encode())
         if command is not None:
             command.close()
         return None
@@ -199,7 +201,7 @@ class Server:
 
     def _tell(self, connection: socket.socket, what: str) -> None:
         with contextlib.suppress(BrokenPipeError):
-            connection.sendall(what.encode())
+            connection.sendall(f"{what}\n".encode())
         connection.close()
 
     def _leave(self) -> None:

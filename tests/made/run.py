@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,10 +46,16 @@ class Made(NamedTuple):
     teacher: TeacherSource
     store: Store
 
+    def copied(self, root: Path) -> Made:
+        """Store and student in a folder of their own, to be changed."""
+        shutil.copytree(self.store.root, root / "store")
+        shutil.copytree(self.folder, root / "models" / "student")
+        return self._replace(store=Store(root / "store"), folder=root / "models" / "student")
+
     def evaluate(
         self, plots: Path, *datasets: DatasetParams, robustness_tiles: int = 0, **more: Any
     ) -> EvaluateManifest:
-        small: dict[str, Any] = {"bootstrap": 100, "batch_size": 16, "episodes": 3, **more}
+        small: dict[str, Any] = {"bootstrap": 100, "batch_size": 16, "episodes": 3, "mil_epochs": 2, **more}
         params = EvaluateParams(datasets=datasets, robustness_tiles=robustness_tiles, **small)
         upstream = Upstream(self.tiles, self.tokens, self.student, self.folder)
         return evaluate_student(upstream, params, self.teacher, self.store, plots)

@@ -355,3 +355,15 @@ def test_imported_features_are_told_of_and_whether_they_were_verified(
     build_report(manifests, ReportParams(), store, compared, tmp_path / "report.html", plots)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "from TRIDENT, encoder uni_v1, float32" in text and said in text
+
+
+def test_slides_an_hour_include_reading_or_say_why_not(
+    manifests: Manifests, store: Store, compared: Pareto, text: str, tmp_path: Path
+):
+    assert "Slides an hour, reading included" in text and "slides of 10,000 tiles an hour" in text
+    assert "reading slides and decoding tiles" not in text
+    found = manifests["benchmark"].summary.model_copy(update={"whole": NotMeasured(why="no slide is here")})
+    manifests["benchmark"] = manifests["benchmark"].model_copy(update={"summary": found})
+    build_report(manifests, ReportParams(), store, compared, tmp_path / "without.html")
+    said = (tmp_path / "without.html").read_text(encoding="utf-8")
+    assert "reading slides and decoding tiles (no slide is here)" in said and "slides of 10,000" not in said

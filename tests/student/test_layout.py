@@ -16,7 +16,7 @@ import torch
 from pipeline.student.model import build
 for name in ("repvgg_a0", "mobileone_s0", "fastvit_t8"):
     made, _ = build(model=name, width=8, input_px=64, adapter=None, grid=(2, 2), seed=0)
-    embedding_ND, _ = made(torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8))
+    ((embedding_ND, _),) = made(torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8))
     embedding_ND.square().mean().backward()
     print(name, flush=True)
 """

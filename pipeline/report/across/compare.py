@@ -130,10 +130,20 @@ def costs(studies: Sequence[Study]) -> list[Setting]:
         ("parameters", lambda study: verdict.quantity(study.benchmark.summary.models["student"].params)),
         ("GMAC a tile", lambda study: verdict.digits(study.benchmark.summary.models["student"].gmacs)),
         ("tiles/s, best batch", lambda study: verdict.digits(study.benchmark.summary.lead("student").best.tiles_per_s)),
+        ("slides an hour, reading included", lambda study: _whole(study.benchmark.summary)),
         ("time a tile, teacher = 1", lambda study: _share(study.benchmark.summary)),
         ("measured on", lambda study: study.timed_on),
     ]
     return [Setting(name, [tell(study) if study.timed else "–" for study in studies]) for name, tell in rows]
+
+
+def _whole(speed: Benchmark) -> str:
+    """The student's, with its interval where the run has one."""
+    if isinstance(speed.whole, NotMeasured):
+        return "–"
+    figure = speed.whole["student"].an_hour
+    ends = f" ({verdict.digits(figure.span.low)}–{verdict.digits(figure.span.high)})" if figure.span else ""
+    return f"{verdict.digits(figure.value)}{ends}"
 
 
 def _share(speed: Benchmark) -> str:

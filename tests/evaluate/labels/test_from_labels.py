@@ -10,7 +10,7 @@ import pytest
 import torch
 from made.exported import export
 from made.labelled import labelled
-from made.run import CLASSES, folder_set, make, painted, whys
+from made.run import CLASSES, Made, folder_set, painted, whys
 from sklearn.metrics import balanced_accuracy_score
 
 from pipeline.base.store import Ref
@@ -107,8 +107,8 @@ def test_a_net_is_no_better_than_itself() -> None:
     assert (gain.value, gain.span.low, gain.span.high) == (0.0, 0.0, 0.0)
 
 
-def test_slides_and_data_sets_are_compared_and_no_net_is_trained_twice(tmp_path: Path) -> None:
-    made = make(tmp_path / "run")
+def test_slides_and_data_sets_are_compared_and_no_net_is_trained_twice(fresh: Made, tmp_path: Path) -> None:
+    made = fresh.copied(tmp_path / "run")
     root = folder_set(tmp_path / "set", {"train": 6, "test": 4})
     dataset = DatasetParams(name="made", kind="folder", path=str(root))
     manifest = made.evaluate(tmp_path, dataset, from_labels=(4, 9), label_steps=2)

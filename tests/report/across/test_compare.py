@@ -120,7 +120,7 @@ def test_the_command_writes_the_page(checkout: Path):
 def test_results_of_another_version_are_left_out_or_where_they_are_named_an_error(checkout, manifests, tmp_path):
     manifests["benchmark"] = manifests["benchmark"].model_copy(update={"version": 1})
     experiment(checkout, "old", manifests)
-    with pytest.raises(ManifestError, match=r"old, benchmark.json: .*form 1, not 3"):
+    with pytest.raises(ManifestError, match=r"old, benchmark.json: .*form 1, not 4"):
         compare_experiments(checkout, ["slow", "old"], tmp_path / "compare.html")
     assert sorted(compare_experiments(checkout, [], tmp_path / "compare.html").names) == ["fast", "slow"]
     assert "old: another version of Histill wrote it" in (tmp_path / "compare.html").read_text()
