@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.elsewhere import gather
 from pipeline.base.errors import EvaluationError
 from pipeline.base.intervals import Units
 from pipeline.base.items import TRAIN, TilesManifest, TokensManifest
@@ -72,6 +73,8 @@ def splits(tiles: TilesManifest, tokens: TokensManifest, store: Store) -> dict[s
     check_leaks(tokens)
     tiled = tiles.by_id()
     found: dict[str, list[Sample]] = {}
+    with_tiles = [tiled[item.id] for item in tokens.items if item.id in tiled]
+    gather(store, [*(Ref.of(tiles, item) for item in with_tiles), *(Ref.of(tokens, item) for item in tokens.items)])
     for item in tokens.items:
         if item.id not in tiled:
             raise tiles.no_such_item(item.id)

@@ -13,6 +13,7 @@ from made.items import tiles_item
 from pipeline.base.items import TilesManifest
 from pipeline.base.store import Ref, Store
 from pipeline.remote import objects
+from pipeline.remote.background import Going
 from pipeline.remote.bucket import Bucket
 from stages.command import push_made
 
@@ -93,12 +94,22 @@ def test_a_stage_sends_what_it_made_and_does_not_fail_where_it_cannot(
     ref = put(store, "a")
     manifest = TilesManifest(recipe_key=KEY, items=(tiles_item("a", 0),))
     bucket = Bucket.at(f"file://{tmp_path}/bucket")
-    push_made(store, bucket, manifest)
+    push_made(store, bucket, manifest, Going())
     assert list(bucket.refs()) == [Ref("tiles", KEY, "a")] == [ref]
     (tmp_path / "other" / "tiles" / KEY).mkdir(parents=True)
     (tmp_path / "other" / "tiles" / KEY / "files").write_text("in the way")
-    push_made(store, Bucket.at(f"file://{tmp_path}/other"), manifest)
-    push_made(store, Bucket.at(f"file://{tmp_path}/other/tiles/{KEY}/files"), manifest)
+    push_made(store, Bucket.at(f"file://{tmp_path}/other"), manifest, Going())
+    push_made(store, Bucket.at(f"file://{tmp_path}/other/tiles/{KEY}/files"), manifest, Going())
     said = " ".join(capfd.readouterr().err.split())
     assert "sent 1 items" in said and "1 items are not in the bucket yet" in said and "histill store push" in said
-    assert "nothing was sent" in said
+    assert "was not asked" in said
+
+
+def test_without_waiting_a_stage_says_what_is_left(
+    store: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    put(store, "a")
+    manifest = TilesManifest(recipe_key=KEY, items=(tiles_item("a", 0),))
+    bucket = Bucket.at(f"file://{tmp_path}/bucket")
+    push_made(store, bucket, manifest, Going(), wait=False)
+    assert not list(bucket.refs()) and "1 items are not in the bucket yet" in " ".join(capfd.readouterr().err.split())
