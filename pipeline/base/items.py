@@ -193,7 +193,7 @@ class StartFacts(Frozen):
 class HeadFacts(Frozen):
     """Of a further teacher: which, what its head answers, and its `weight` in the loss as training ended with it.
 
-    `adapter` is None where its patch tokens were not learnt.
+    `adapter` is None where its patch tokens were not learnt; `imported` as in `StudentFacts`.
     """
 
     teacher: TeacherFacts
@@ -201,6 +201,7 @@ class HeadFacts(Frozen):
     grid: tuple[int, int]
     adapter: AdapterArguments | None
     weight: float
+    imported: ImportedFacts | None = None
 
 
 class StudentFacts(Frozen):
@@ -208,7 +209,8 @@ class StudentFacts(Frozen):
 
     `student` are the parameters it was trained by, without those of the site; `adapter` is None where no patch tokens
     were learnt; `loss` is each loss's mean over the last epoch; `start` is None of a student from scratch; `also` are
-    the heads of further teachers.
+    the heads of further teachers; `imported` says where the teacher's answers are from that it did not give here, as
+    tokens.json tells it (run.json has None).
     """
 
     model: str
@@ -231,12 +233,29 @@ class StudentFacts(Frozen):
     loss: dict[str, float]
     start: StartFacts | None = None
     also: tuple[HeadFacts, ...] = ()
+    imported: ImportedFacts | None = None
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The names of all that it learnt from, the one first in whose space it answers."""
+        return (self.teacher.name, *(one.teacher.name for one in self.also))
+
+    @property
+    def origins(self) -> tuple[ImportedFacts | None, ...]:
+        """Of each of these teachers `imported`."""
+        return (self.imported, *(one.imported for one in self.also))
+
+    def with_origins(self, tokens: TokensManifest) -> StudentFacts:
+        """The same with where each teacher's answers are from, who may be verified after a student learnt from them."""
+        pairs = zip(self.also, tokens.also, strict=True)
+        also = tuple(head.model_copy(update={"imported": one.summary.imported}) for head, one in pairs)
+        return self.model_copy(update={"imported": tokens.summary.imported, "also": also})
 
     @model_serializer(mode="wrap")
     def _told(self, handler: SerializerFunctionWrapHandler) -> dict[str, Json]:
-        """Without an `also` that names no teacher."""
+        """Without an `also` or `imported` that says nothing."""
         told: dict[str, Json] = handler(self)
-        return told if self.also else {name: value for name, value in told.items() if name != "also"}
+        return {name: value for name, value in told.items() if value or name not in ("also", "imported")}
 
 
 class SlidesManifest(Manifest[SlideItem, SlidesSummary]):

@@ -91,6 +91,17 @@ def splits(tiles: TilesManifest, tokens: TokensManifest, store: Store) -> dict[s
     return found
 
 
+def body(found: Mapping[str, Sequence[Sample]], most: int) -> Body:
+    """The tiles of all splits as they are compared, of held-out ones `most` at most.
+
+    Raises `EvaluationError` without a train slide.
+    """
+    if TRAIN not in found:
+        raise EvaluationError("no slide is in split 'train'", where="tokens", fix="mend `split` in the slide table")
+    held = {split: spread(found[split], most) for split in sorted(found) if split != TRAIN}
+    return Body(found[TRAIN], held, bags={part: bags(samples, most) for part, samples in found.items()})
+
+
 def check_leaks(tokens: TokensManifest) -> None:
     """Raise `EvaluationError` where a held-out slide, or its patient, is among the train slides too."""
     train = [item for item in tokens.items if item.in_train]

@@ -171,6 +171,7 @@ def context(
         "speedups": sections.speedups(benchmark),
         "maps": map_pictures(summary.maps, plots / "maps"),
         "probes": sections.probe_sections(summary),
+        "teacher_rows": sections.teacher_rows(summary),
         "probe_names": PROBES,
         "protocol": PROTOCOLS[summary.protocol],
         "episode_rows": sections.episode_rows(summary),

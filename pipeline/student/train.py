@@ -91,7 +91,7 @@ def train_student(
     accelerator.wait_for_everyone()
     folder = store.open(ref, remedy="dvc repro student")
     if main:
-        export_student(folder, out)
+        export_student(folder, out, tokens)
         write_atomic(curve, (folder / "curve.csv").read_bytes())
     accelerator.wait_for_everyone()
     items = tuple(
@@ -99,7 +99,7 @@ def train_student(
         for path in sorted(out.rglob("*"))
         if path.is_file()
     )
-    summary = StudentFacts.model_validate_json((folder / "run.json").read_bytes())
+    summary = StudentFacts.model_validate_json((folder / "run.json").read_bytes()).with_origins(tokens)
     uses = (str(ref), *measured, *(start.uses if start else ()))
     manifest = StudentManifest(recipe_key=ref.recipe, recipe=recipe, items=items, uses=uses, summary=summary)
     return manifest, metrics

@@ -74,7 +74,8 @@ def export_hub(
             typer.echo(
                 "the card has no figures: `dvc repro report` in the student's project makes one that has", err=True
             )
-        whose = f"of {metadata.base_model}" if metadata.base_model else "of the teacher"
+        bases = (metadata.base_model,) if isinstance(metadata.base_model, str) else metadata.base_model or ()
+        whose = f"of {' and '.join(bases)}" if bases else "of the teacher"
         typer.echo(f"licence {metadata.licence}, {whose}: does it let you publish what was made of it?", err=True)
         typer.echo(f'hf upload {repo} {out} .\ntimm.create_model("hf-hub:{repo}", pretrained=True)')
 
