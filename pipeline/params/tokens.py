@@ -52,6 +52,8 @@ class ImportedParams(Section):
 
     check_tiles: Annotated[int, Field(ge=0)] = 64
     """Tiles that the teacher is asked about, evenly spread over the slides; 0 asks about none."""
+    check_each: Annotated[int, Field(ge=0)] = 4
+    """And so many of every slide, so that one whose features are not the teacher's is refused by itself."""
     min_cosine: Fraction = 0.9
     """Least mean cosine of its answers with the features, both standardised."""
     below: Literal["refuse", "keep"] = "refuse"

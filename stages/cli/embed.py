@@ -59,6 +59,9 @@ def embed(
     patch: Annotated[Patch, typer.Option(help="How --dense keeps them; int8 as in the store, half the bytes.")] = (
         Patch.FP16
     ),
+    width: Annotated[
+        int | None, typer.Option(min=1, help="A nested size in place of the full embedding (student.nested).")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads that each read and answer; one a core.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass, of a file of images.")] = 64,
     json: AsJson = False,
@@ -74,7 +77,8 @@ def embed(
             from pipeline.embed.images import embed as embed_all
 
             paths = [_images_or_tiles(name) for name in what]
-            done = embed_all(paths, student, out, dense=patch.value if dense else None, batch_size=batch_size)
+            dense_as = patch.value if dense else None
+            done = embed_all(paths, student, out, dense=dense_as, width=width, batch_size=batch_size)
             if json:
                 typer.echo(as_json({"out": str(out), **asdict(done), "named_in": str(done.named_in or "") or None}))
             else:
@@ -94,6 +98,7 @@ def embed(
             coords=coords,
             stands_for=stands_for,
             dense=patch.value if dense else None,
+            width=width,
             threads=jobs,
             **{**vars(encoder), "student": student},
         )
