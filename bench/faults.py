@@ -83,6 +83,7 @@ class Count:
     redone: int = 0
     left: list[str] = field(default_factory=list)
     tracebacks: list[str] = field(default_factory=list)
+    _told: list[str] = field(default_factory=list)
 
     @property
     def bad(self) -> bool:
@@ -93,6 +94,13 @@ class Count:
         """In words, so far."""
         bad = (*self.wrong, *self.left, *self.tracebacks)
         return f"{self.hit} of {self.trials} hit, {len(bad)} bad, {self.redone} redone"
+
+    def news(self) -> list[str]:
+        """What is bad and has not been told yet."""
+        bad = [*self.wrong, *self.left, *self.tracebacks]
+        found = [what for what in bad if what not in self._told]
+        self._told += found
+        return found
 
     def cells(self, name: str) -> tuple[object, ...]:
         """As the table shows it."""
@@ -301,7 +309,7 @@ def main() -> None:
             count = counts.setdefault(fault, Count())
             stages = SPREAD if fault in CONNECTIONS else tuple(MADE)
             campaign.run(fault, stages[count.trials % len(stages)], count)
-            print(f"{number} of {len(plan)}: {fault}: {count.told()}", flush=True)
+            print(f"{number} of {len(plan)}: {fault}: {count.told()}", *count.news(), sep="\n    ", flush=True)
     columns = ("fault", "trials", "hit", "wrong", "redone", "left", "tracebacks")
     show("Faults", columns, [count.cells(name) for name, count in counts.items()])
     for count in counts.values():

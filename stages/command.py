@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -18,13 +18,14 @@ from rich.table import Table
 
 from pipeline.base.errors import HistillError, Unfinished
 from pipeline.base.files import dvc_root, human, write_json
-from pipeline.base.living.runs import announced
+from pipeline.base.living.runs import announced, held_here
 from pipeline.base.manifest import Item, Manifest, Outline, Refusal
 from pipeline.base.progress import console
 from pipeline.base.store import Ref, Store
 from pipeline.params import STAGES
 from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
+from pipeline.remote.background import Going, sending
 from pipeline.remote.bucket import Bucket
 from pipeline.remote.moves import Moved, push
 
@@ -76,8 +77,10 @@ def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest[Item
         params = load_params(wanted)
         start = time.monotonic()
         store = store_of(params)
+        bucket = store.remote if isinstance(store.remote, Bucket) and params.store.push else None
         with announced(store.root, stage, dvc_root().absolute()):
-            manifest = run(params, store)
+            with _sent_meanwhile(store, bucket) as going:
+                manifest = run(params, store)
             if os.environ.get("RANK", "0") != "0":
                 return
             manifest.save(ARTIFACTS / f"{stage}.json")
@@ -88,26 +91,39 @@ def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest[Item
         show_refusals(manifest, told)
         made = f"{len(manifest.items)} items" if manifest.items else "done"
         console.print(f"{stage}: {made} in {seconds:.1f} s", style="bold")
-        if isinstance(store.remote, Bucket) and params.store.push:
-            push_made(store, store.remote, manifest)
+        if bucket is not None:
+            push_made(store, bucket, manifest, going, wait=params.store.push_wait)
         require_finished(manifest, told)
 
 
-def push_made(store: Store, bucket: Bucket, manifest: Outline) -> None:
-    """Send what a manifest names to the bucket. What cannot be sent is said, and fails nothing: it is made and here."""
+def _sent_meanwhile(store: Store, bucket: Bucket | None) -> AbstractContextManager[Going]:
+    """Where there is a bucket, what the stage commits is sent while it goes on, by one of its processes."""
+    if bucket is None or os.environ.get("RANK", "0") != "0":
+        return nullcontext(Going())
+    return sending(store, bucket, lambda: held_here(store.root))
+
+
+def push_made(store: Store, bucket: Bucket, manifest: Outline, going: Going, *, wait: bool = True) -> None:
+    """Send what a manifest names to the bucket; with `wait` false only say what is not there. `going` was sent before.
+
+    What cannot be sent is said, and fails nothing: it is made and here.
+    """
+    refs, why = [Ref.parse(name) for name in sorted(manifest.refs())], ""
     try:
-        moved = push(store, bucket, [Ref.parse(name) for name in sorted(manifest.refs())])
+        if wait:
+            moved = push(store, bucket, refs)
+        else:
+            moved = Moved(0, 0, 0, (), {}, sum(not bucket.has(ref) for ref in refs if store.is_here(ref)))
     except HistillError as error:
-        moved = Moved(0, 0, 0, (), {}, 0)
-        console.print(f"{manifest.stage}: nothing was sent: {error}", style="yellow", soft_wrap=True)
-    if moved.items:
-        console.print(
-            f"{manifest.stage}: sent {moved.items} items, {human(moved.nbytes)}, to {bucket.url}", soft_wrap=True
-        )
-    if moved.failed:
-        first = next(iter(moved.failed.values()))
-        what = f"{moved.left} items are not in the bucket yet: {first.what}"
-        console.print(f"{manifest.stage}: {what}\n  -> `histill store push` goes on", style="yellow", soft_wrap=True)
+        moved, why = Moved(0, 0, 0, (), {}, 0), f"the bucket was not asked: {error}"
+    items, nbytes = going.items + moved.items, going.nbytes + moved.nbytes
+    if items:
+        console.print(f"{manifest.stage}: sent {items} items, {human(nbytes)}, to {bucket.url}", soft_wrap=True)
+    if moved.left:
+        first = next((f": {error.what}" for error in moved.failed.values()), "")
+        why = f"{moved.left} items are not in the bucket yet{first}"
+    if why:
+        console.print(f"{manifest.stage}: {why}\n  -> `histill store push` goes on", style="yellow", soft_wrap=True)
 
 
 def load(kind: type[Kind]) -> Kind:

@@ -25,15 +25,26 @@ settings.register_profile("histill", settings.get_profile("explore"), max_exampl
 settings.load_profile("histill")
 LONGEST = (
     "stages/test_sharing.py",
-    "benchmark/test_speed.py",
-    "student/test_distributed.py",
-    "stages/test_real_data.py",
-    "tokens/test_tokens_scale_out.py",
-    "kernels/test_kernels.py",
+    "cluster/test_slurm.py",
     "tiles/test_faults.py",
+    "student/test_distributed.py",
+    "benchmark/test_speed.py",
+    "student/test_start.py",
+    "kernels/test_kernels.py",
+    "stages/test_real_data.py",
+    "cluster/test_outside.py",
+    "student/test_export.py",
     "test_dvc_yaml.py",
+    "student/test_train.py",
+    "teachers/engines/test_engine_export.py",
+    "measures/uni/test_uni.py",
+    "measures/probes/test_mil.py",
+    "evaluate/test_bad_input.py",
+    "evaluate/labels/test_from_labels.py",
+    "embed/test_slides.py",
+    "tokens/test_tokens_scale_out.py",
 )
-"""Files of tests that take longest, which begin first: a process that began one last would leave the others idle."""
+"""Files of tests that take longest or wait most, which begin first: one that began last would leave cores idle."""
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # Some forty processes are started, each of which would compile every module that it imports, as would the next run.
@@ -49,10 +60,11 @@ SERVER = pytest.StashKey[subprocess.Popen[bytes]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One server for all processes of a run; it does nothing before it is asked."""
+    """One server for all processes of a run, pytest's workers among them; it does nothing before it is asked."""
     if not hasattr(config, "workerinput"):
         config.stash[SERVER] = python_server.start(Path(tempfile.mkdtemp(prefix="python-")))
-        config.option.tx = [f"popen//python={python_server.loaded_python()}" for _ in config.option.tx]
+        loaded = f"popen//python={python_server.loaded_python()}"
+        config.option.tx = [loaded if spec == "popen" else spec for spec in getattr(config.option, "tx", ())]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

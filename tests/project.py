@@ -28,6 +28,9 @@ TINY: dict[str, dict[str, Any]] = {
     "cluster": {"workers": 1},
 }
 
+NOT_RUN = ("bench/", "tests/")
+"""What no stage reads, and DVC would look through with each command."""
+
 
 class Project:
     """A git repository with the working tree's files; `dvc` and `python` run in it as a user would run them.
@@ -41,7 +44,7 @@ class Project:
             ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
         )
         for name in filter(None, names.stdout.split("\0")):
-            if (ROOT / name).is_file():
+            if (ROOT / name).is_file() and not name.startswith(NOT_RUN):
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, root / name)
         merged = yaml.safe_load((root / "params.yaml").read_text())

@@ -44,6 +44,7 @@ from pipeline.student.export import into_own_units, load_run
 from pipeline.student.model import Student, build
 from pipeline.student.recipe import input_side
 from pipeline.student.train import train_student
+from stages.command import find_store
 
 BATCH = 128
 Told = dict[str, dict[str, float]]
@@ -163,14 +164,15 @@ def main() -> None:
     """Train, print the tables and one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", help="only these (all there are)")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    params, store = load_params(Params).student, Store.find()
+    params, store = load_params(Params).student, find_store()
     tiles = TilesManifest.load(Path("artifacts/tiles.json"))
     px = input_side(params, tiles.tile_px)
     subject = Subject.of(tiles, TokensManifest.load(Path("artifacts/tokens.json")), store, px)
-    found: dict[str, list[dict[str, Told]]] = {arm: [] for arm in subject.arms()}
+    found: dict[str, list[dict[str, Told]]] = {arm: [] for arm in asked.arms or subject.arms()}
     drawn: list[Told] = []
     for seed in asked.seeds:
         of_seed = params.model_copy(update={"seed": seed})

@@ -78,7 +78,9 @@ class _Map:
         self._where = address, nbytes
 
     def __del__(self) -> None:
-        _LIBC.munmap(*self._where)
+        # Maps that live to the interpreter's end find its modules emptied, and go with the process.
+        if _LIBC is not None:
+            _LIBC.munmap(*self._where)
 
 
 def _mapped(handle: int, nbytes: int) -> int | None:

@@ -27,6 +27,10 @@ READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 """What the system says where there is no room, and where one may not write."""
 
 
+OF_FILE = "of.json"
+"""In an item that serves as long as others are there, and that no manifest names: those, as kind/recipe/item."""
+
+
 class StoredFile(TypedDict):
     """What item.json says of a file."""
 

@@ -165,8 +165,9 @@ class Store:
         return here or self.path(ref)
 
     def require(self, manifest: Outline) -> None:
-        """Check that all that a manifest names is there. Raises `MissingItem`: which, where, how to make it again."""
-        gone = sorted(text for text in manifest.refs() if not self.has(Ref.parse(text)))
+        """Check that a stage's items are there. Raises `MissingItem`. What else they were made with, nobody reads."""
+        own = sorted(text for text in manifest.refs() if text.startswith(f"{manifest.stage}/"))
+        gone = [text for text in own if not self.has(Ref.parse(text))]
         if gone:
             more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
             fix = f"make them again: dvc repro -f -s {manifest.stage} (or point HISTILL_STORE at the store they are in)"

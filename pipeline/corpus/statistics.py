@@ -4,7 +4,9 @@ Items of tokens have sums of their CLS beside them (`tokens/item/sums.py`), so t
 pass over all of the cache. Where they do not serve (items of earlier versions, a fraction of the tiles), and for the
 covariance, a slide's share in which is as large as its CLS, the targets are read once, and what comes of them is kept:
 
-    statistics/<recipe key: what, of which rows>/<item key: of which tokens>/sums.npy
+    statistics/<recipe key: what, of which rows>/<item key: of which tokens>/sums.npy, of.json
+
+of.json names these tokens: no manifest names what is kept here, and `histill store prune` leaves it with them.
 
 Shapes: C chunks of rows, D channels.
 """
@@ -19,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import TrainingError
-from pipeline.base.files import write_atomic
+from pipeline.base.files import write_atomic, write_json
 from pipeline.base.limits import usable_cores
+from pipeline.base.partials import OF_FILE
 from pipeline.base.store import Ref, recipe_key
 from pipeline.base.types import Json
 from pipeline.corpus.corpus import CHUNK_ROWS, Corpus
@@ -109,4 +112,5 @@ def _kept(
         np.save(out, compute())
         with corpus.store.write(ref, recipe) as folder:
             write_atomic(folder / SUMS_FILE, out.getvalue())
+            write_json(folder / OF_FILE, ["/".join(corpus.tokens[slide].folder.parts[-3:]) for slide in slides])
     return np.asarray(np.load(corpus.store.path(ref) / SUMS_FILE))

@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 
 from pipeline.base.errors import EmbedError, HistillError, SlideRefused
 from pipeline.params.slides import SlidesParams
+from pipeline.remote.address import is_url, redacted
 from pipeline.slides.files import files_of
 from pipeline.slides.ids import stem_of
 from pipeline.slides.scan import slides_below
@@ -89,6 +90,10 @@ def find_slides(
             left_out += [LeftOut.of(str(file), error) for file, error in unknown]
         elif path.exists():
             rows.append((Row(0, str(path), ""), Path.cwd(), PurePath(path.name)))
+        elif is_url(str(path)):
+            fix = "copy the slide here first, and give its path"
+            what = "a bucket, from which this command fetches nothing"
+            raise EmbedError(what, where=redacted(str(path)), fix=fix)
         else:
             fix = "give slides, folders of slides, or a slide table (slides.csv)"
             raise EmbedError("neither a file nor a folder", where=str(path), fix=fix)
@@ -141,6 +146,9 @@ def _with_coords(
 
 def _source(row: Row, base: Path, params: SlidesParams) -> Source:
     """Where the slide is. Raises `SlideRefused` where it or what the table names beside it is not."""
+    if is_url(row.path):
+        fix = "copy it here first; the stages take such rows (`dvc repro tiles`), and fetch them for as long as needed"
+        raise SlideRefused("it lies in a bucket, from which this command fetches nothing", where=row.slide_id, fix=fix)
     path = base / Path(row.path).expanduser()
     beside = {name: base / Path(given).expanduser() for name, given in _beside(row)}
     for file in (path, *beside.values()):

@@ -26,10 +26,13 @@ HEADLINE_SHOTS = (1, 4, 16)
 def headline(summary: EvaluateSummary) -> dict[str, float]:
     """The primary split's; what was not measured is left out.
 
-    Of data sets, the student's balanced accuracy (or mIoU) and what it keeps, as <set>_<split>_…. Probes by another
-    protocol than Histill's own have its name: uni_linear_student.
+    Of further teachers the same, as <teacher>_…. Of data sets, the student's balanced accuracy (or mIoU) and what it
+    keeps, as <set>_<split>_…. Probes by another protocol than Histill's own have its name: uni_linear_student.
     """
     found = dict(_of_lead(summary.lead)) if summary.lead else {}
+    for teacher, splits in summary.also.items():
+        if summary.primary is not None:
+            found |= {f"{teacher}_{key}": value for key, value in _of_lead(splits[summary.primary])}
     if isinstance(summary.robustness, Robustness):
         for name, change in summary.robustness.changes.items():
             found |= {f"{name}_agreement_teacher": change.teacher.value}

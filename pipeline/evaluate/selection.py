@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.elsewhere import gather
 from pipeline.base.errors import EvaluationError
 from pipeline.base.intervals import Units
 from pipeline.base.items import TRAIN, TilesManifest, TokensManifest
@@ -72,6 +73,8 @@ def splits(tiles: TilesManifest, tokens: TokensManifest, store: Store) -> dict[s
     check_leaks(tokens)
     tiled = tiles.by_id()
     found: dict[str, list[Sample]] = {}
+    with_tiles = [tiled[item.id] for item in tokens.items if item.id in tiled]
+    gather(store, [*(Ref.of(tiles, item) for item in with_tiles), *(Ref.of(tokens, item) for item in tokens.items)])
     for item in tokens.items:
         if item.id not in tiled:
             raise tiles.no_such_item(item.id)
@@ -86,6 +89,17 @@ def splits(tiles: TilesManifest, tokens: TokensManifest, store: Store) -> dict[s
             sample = sample.take(TileReader(tile_folder).rows_at(tiles.target_mpp))
         found.setdefault(item.split, []).append(sample)
     return found
+
+
+def body(found: Mapping[str, Sequence[Sample]], most: int) -> Body:
+    """The tiles of all splits as they are compared, of held-out ones `most` at most.
+
+    Raises `EvaluationError` without a train slide.
+    """
+    if TRAIN not in found:
+        raise EvaluationError("no slide is in split 'train'", where="tokens", fix="mend `split` in the slide table")
+    held = {split: spread(found[split], most) for split in sorted(found) if split != TRAIN}
+    return Body(found[TRAIN], held, bags={part: bags(samples, most) for part, samples in found.items()})
 
 
 def check_leaks(tokens: TokensManifest) -> None:

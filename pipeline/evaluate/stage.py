@@ -6,14 +6,15 @@ Its summary is an `EvaluateSummary` (summary.py); its items are the held-out sli
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from pipeline.base.errors import EvaluationError, HistillError, SlideRefused
+from pipeline.base.errors import EvaluationError, HistillError, SlideRefused, StudentError
 from pipeline.base.figures import NotMeasured
 from pipeline.base.intervals import Resampler
-from pipeline.base.items import TRAIN, TokensManifest
+from pipeline.base.items import TokensManifest
 from pipeline.base.kept import Basis, Kept
 from pipeline.base.partials import file_sha256
 from pipeline.base.progress import track
@@ -28,7 +29,7 @@ from pipeline.evaluate.manifest import EvaluateItem, EvaluateManifest
 from pipeline.evaluate.models import Models
 from pipeline.evaluate.pca_maps import write_maps
 from pipeline.evaluate.run import RECIPE_VERSION, Run
-from pipeline.evaluate.selection import Body, Sample
+from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.evaluate.tables import write_evaluate_plots
 from pipeline.evaluate.teacher_source import TeacherSource
@@ -40,6 +41,7 @@ from pipeline.measures.robustness.robustness import MIN_TILES, check_same_teache
 from pipeline.measures.split_figures import Likeness
 from pipeline.params.evaluate import EvaluateParams
 from pipeline.student.exported import architecture
+from pipeline.student.shipped import in_space
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.pixels import fit_square
 
@@ -62,18 +64,15 @@ def evaluate_student(
     samples, keys = selection.splits(upstream.tiles, tokens, store), upstream.student.learnt_keys
     # Tokens lie in a folder of the slide's key. A student that does not say what it learnt from: the train slides.
     learnt = [sample for part in samples.values() for sample in part if sample.tokens.name in keys]
-    if TRAIN not in samples:
-        raise EvaluationError("no slide is in split 'train'", where="tokens", fix="mend `split` in the slide table")
-    most = params.max_probe_tiles
-    bags = {part: selection.bags(samples[part], most) for part in samples}
-    train = samples.pop(TRAIN)
-    body = Body(train, {split: selection.spread(samples[split], most) for split in sorted(samples)}, bags=bags)
+    body = selection.body(samples, params.max_probe_tiles)
+    train = body.train
     run = Run(Models.load(upstream.folder, tokens.teacher.width, params.seed), params, Kept(store, "evaluate"))
     near = check_images(copies(run, train, body.held, upstream.tiles.jpeg_quality), "tiles", "tokens", ONE_SPLIT)
     for split, chosen in body.held.items():
         near += of_groups(f"patients of {split}", *({sample.patient for sample in part} for part in (train, chosen)))
     with track("evaluate", spare_tiles(body, params), "tiles") as advance:
         slides = compare(run, body, advance)
+    also = _also(upstream, run)
     sets, failed = _sets(run, upstream, teacher, learnt or train)
     lead = selection.primary(list(body.held))
     leading = body.held.get(lead or "", [])
@@ -88,6 +87,7 @@ def evaluate_student(
         sets={name: found.figures for name, found in sets.items()},
         robustness=_robustness(run, leading, tokens, teacher),
         maps=write_maps(run, pictured, plots / "maps"),
+        also={teacher: found.splits for teacher, found in also.items()},
         cautions=(*slides.cautions, *of_few_units(body.held), *near),
         learnt_slides=tuple(item.id for item in tokens.items if not item.in_train and item.key in keys),
     )
@@ -96,6 +96,25 @@ def evaluate_student(
     manifest = _manifest(upstream, run, slides, sets, summary)
     write_evaluate_plots(manifest, plots)
     return manifest
+
+
+def _also(upstream: Upstream, run: Run) -> dict[str, Comparison]:
+    """The same comparison with each further teacher of the student, in whose space it answers as well, by its name.
+
+    Raises `EvaluationError` where the student was not trained on one whose tokens there are.
+    """
+    found = {}
+    for tokens in upstream.tokens.also:
+        name, store = tokens.teacher.name, run.kept.store
+        try:
+            folder = in_space(upstream.folder, name)
+        except StudentError as error:
+            raise EvaluationError(error.what, where=error.where, fix="dvc repro student") from None
+        models = Models.load(folder, tokens.teacher.width, run.params.seed)
+        body = selection.body(selection.splits(upstream.tiles, tokens, store), run.params.max_probe_tiles)
+        with track(f"evaluate {name}", spare_tiles(body, run.params), "tiles") as advance:
+            found[name] = compare(replace(run, models=models), body, advance)
+    return found
 
 
 def _sets(
@@ -181,6 +200,12 @@ def _manifest(
         "sets": {name: found.digests for name, found in sets.items()},
         "recipe_version": RECIPE_VERSION,
     }
+    if tokens.also:
+        folders = [in_space(upstream.folder, one.teacher.name) for one in tokens.also]
+        recipe["also"] = [
+            [one.recipe_key, file_sha256(folder / "model.safetensors")[:32]]
+            for one, folder in zip(tokens.also, folders, strict=True)
+        ]
     items, answered = [], tokens.by_id()
     for slide, found in slides.slides.items():
         cached = answered[slide]

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from pipeline.base.figures import NotMeasured, Number, Result
+from pipeline.base.types import Json
 from pipeline.measures.robustness.results import Robustness
 from pipeline.measures.split_figures import Accuracies, Probes, Protocol, SlideLabels, SplitFigures
 
@@ -57,7 +60,7 @@ class EvaluateSummary(Result):
 
     `splits` are the slides' held-out ones; with none of them `nothing_held_out` says why. `protocol` is that of the
     probes of tile labels. `cautions` are what a reader must know before trusting a figure, and `learnt_slides` are
-    held-out slides that the student was trained on.
+    held-out slides that the student was trained on. `also` are further teachers' figures of the same splits.
     """
 
     protocol: Protocol
@@ -71,6 +74,17 @@ class EvaluateSummary(Result):
     maps: Maps | None = None
     cautions: tuple[str, ...] = ()
     learnt_slides: tuple[str, ...] = ()
+    also: Mapping[str, Mapping[str, SplitFigures]] = {}
+
+    @model_serializer(mode="wrap")
+    def _told(self, handler: SerializerFunctionWrapHandler) -> dict[str, Json]:
+        """Without an `also` that names no teacher."""
+        told: dict[str, Json] = handler(self)
+        return told if self.also else {name: value for name, value in told.items() if name != "also"}
+
+    def by_teacher(self) -> dict[str, Mapping[str, SplitFigures]]:
+        """The splits' figures against each teacher, in the student's answers in its space; the first one's first."""
+        return {self.teacher: self.splits, **self.also}
 
     @property
     def lead(self) -> SplitFigures | None:
@@ -106,6 +120,9 @@ class EvaluateSummary(Result):
         for name, of_set in self.sets.items():
             for split, figures in of_set.splits.items():
                 found += _gaps(figures, (split, name))
+        for teacher, splits in self.also.items():
+            for split, figures in splits.items():
+                found += _gaps(figures, (split, teacher))
         return sorted(found, key=lambda gap: gap.title)
 
 

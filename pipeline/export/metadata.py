@@ -1,7 +1,7 @@
 """The metadata block of a model card, as the Hugging Face hub reads it: whose licence holds, and what it was made of.
 
-A student's licence is the teacher's, as far as is known here (teachers/registry.py); what is not known is told as
-`other`, and never left out.
+A student's licence is the teacher's, of several the strictest one's, as far as is known here (teachers/licences.py);
+what is not known is told as `other`, and never left out.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import yaml
 
 from pipeline.base.errors import ExportError
 from pipeline.student.shipped import Shipped
+from pipeline.teachers.licences import licence_of, strictest, unknown_licences
 from pipeline.teachers.registry import entry_of
 
 TAGS = ("histopathology", "pathology", "feature-extraction", "knowledge-distillation", "timm")
@@ -31,7 +32,7 @@ class Metadata:
     licence: str
     licence_name: str | None = None
     licence_link: str | None = None
-    base_model: str | None = None
+    base_model: str | tuple[str, ...] | None = None
     datasets: tuple[str, ...] = ()
 
     def block(self) -> str:
@@ -42,7 +43,7 @@ class Metadata:
             "license": self.licence,
             "license_name": self.licence_name,
             "license_link": self.licence_link,
-            "base_model": self.base_model,
+            "base_model": list(self.base_model) if isinstance(self.base_model, tuple) else self.base_model,
             "datasets": list(self.datasets) or None,
             "tags": list(TAGS),
         }
@@ -57,13 +58,24 @@ def metadata_of(
     for name in (*datasets, *([base_model] if base_model else [])):
         if not _REPO.fullmatch(name):
             raise ExportError(f"{name} is no name on the hub", where="--base-model, --dataset", fix="OWNER/NAME")
-    teacher = shipped.made.teacher if shipped.made else ""
-    entry = entry_of(teacher)
-    base = base_model or (entry.hub if entry else teacher.removeprefix(_HUB) if teacher.startswith(_HUB) else None)
+    teachers = shipped.made.teachers if shipped.made else ("",)
+    found = tuple(base for base in (base_model or _on_hub(teachers[0]), *map(_on_hub, teachers[1:])) if base)
+    bases = found if len(found) > 1 else found[0] if found else None
     if licence is not None:
-        return Metadata(licence, base_model=base, datasets=tuple(datasets))
-    known = entry.licence.lower() if entry and base == entry.hub else ""
+        return Metadata(licence, base_model=bases, datasets=tuple(datasets))
+    # A licence that is not known may be the strictest.
+    rules = (
+        None if unknown_licences(teachers) or base_model not in (None, _on_hub(teachers[0])) else strictest(teachers)
+    )
+    known = licence_of(rules) if rules is not None else None
     if known in LICENCES:
-        return Metadata(known, base_model=base, datasets=tuple(datasets))
+        return Metadata(known, base_model=bases, datasets=tuple(datasets))
+    base = _on_hub(rules) if rules is not None else found[0] if found else None
     link = f"https://huggingface.co/{base}" if base else None
-    return Metadata("other", OF_ITS_TEACHER, link, base, tuple(datasets))
+    return Metadata("other", OF_ITS_TEACHER, link, bases, tuple(datasets))
+
+
+def _on_hub(teacher: str) -> str | None:
+    """OWNER/NAME of a teacher that is on the hub."""
+    entry = entry_of(teacher)
+    return entry.hub if entry else teacher.removeprefix(_HUB) if teacher.startswith(_HUB) else None

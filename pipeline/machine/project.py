@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.base.errors import HistillError
 from pipeline.machine.finding import Finding, costs, stops
 from pipeline.params.slides import SlidesParams
+from pipeline.remote.address import is_url
 from pipeline.slides.table import Row, read_table
 
 _NO_DVC = "`dvc repro` does not run; `histill STAGE` does"
@@ -30,7 +31,8 @@ def slide_table(params: SlidesParams) -> Finding:
         return stops("slides", str(error).partition("\n")[0], cost, error.fix or "histill scan DIR > slides.csv")
     rows, base = table.rows, Path(params.table).absolute().parent
     gone = [row.slide_id for row in rows if _is_gone(row, base)]
-    found = f"{params.table}: {len(rows)} rows"
+    far = sum(is_url(row.path) for row in rows)
+    found = f"{params.table}: {len(rows)} rows" + (f", {far} of them in a bucket, not looked at" if far else "")
     if not rows or len(gone) == len(rows):
         what = f"{found}, of which no file is there" if rows else found
         return stops("slides", what, cost, "mend the column `path`; is the disk mounted?")
@@ -42,7 +44,8 @@ def slide_table(params: SlidesParams) -> Finding:
 
 
 def _is_gone(row: Row, base: Path) -> bool:
-    return row.demo is None and not (base / Path(row.path).expanduser()).exists()
+    """Of a slide in a bucket nothing is asked: its stage says so by its name."""
+    return row.demo is None and not is_url(row.path) and not (base / Path(row.path).expanduser()).exists()
 
 
 def _git(root: Path) -> Finding:

@@ -26,7 +26,10 @@ class StoreParams(Section):
     stream_cache_gb: Annotated[float, Field(ge=0.1)] = 50
     """Of what is streamed, so much is kept here, the least recently used dropped first (10^9 bytes)."""
     push: bool = True
-    """At a stage's end, send to the bucket what the stage has found or made and the bucket lacks."""
+    """Send to the bucket what a stage makes, while it goes on, and at its end what the bucket lacks of all it names."""
+    push_wait: bool = True
+    """A stage ends when all has been sent, or was tried; false: with the item that is on its way, and says what is
+    left to `histill store push`."""
     trust: bool = False
     """Load code that others have put there, as built TensorRT engines are; else each user builds their own."""
 

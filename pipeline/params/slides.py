@@ -22,5 +22,7 @@ class SlidesParams(Section):
     """Take 10 / objective power as um per pixel (20x: 0.5) where neither the slide nor the table says; a guess."""
     missing: tuple[str, ...] = MISSING
     """Texts in the label column that mean no label, in any case; of mpp, split and patient they always mean none."""
+    fetch_gb: Annotated[float, Field(gt=0)] = 200
+    """Of slides whose path is a URL, so much is kept at a time, beside the store (10^9 bytes)."""
     demo_px: Annotated[int, Field(ge=512, le=16384)] = 2560
     """Side of a `demo:N` slide in pixels; only demo rows look at it."""

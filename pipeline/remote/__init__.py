@@ -1,4 +1,4 @@
-"""Room remote: a bucket behind the store. What it is called, its objects, items fetched from it and sent to it.
+"""Room remote: a bucket behind the store. Its address and objects; items fetched, sent, or read where they lie.
 
-Imports base, params and upkeep; the command line may enter.
+Imports base, params and upkeep; slides and the command line enter.
 """

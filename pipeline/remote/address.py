@@ -21,6 +21,14 @@ _IN_TEXT = re.compile(r"(?i)\b(x-amz-(?:signature|credential|security-token)|sig
 _USER = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+@")
 
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def is_url(text: str) -> bool:
+    """Whether a path is a URL, also where `Path` has made one slash of two."""
+    return _URL.match(text) is not None
+
+
 def checked(url: str) -> str:
     """The URL without a slash at its end. Raises `ParamsError`, which does not repeat it, for one that is none.
 

@@ -25,7 +25,17 @@ CONNECTIONS = 64
 """Requests to a bucket at a time at most: what reads ahead waits for many answers at once."""
 PAUSES_S = (0.2, 1.0, 4.0)
 """Before the second, third and fourth attempt."""
+_VERSIONS = ("ETag", "etag", "md5Hash", "LastModified", "mtime")
+"""Under which fsspec's file systems tell a content's version; the first of them that one has."""
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a store of objects says of one: its bytes, and a text that is another one when its content is (ETag)."""
+
+    nbytes: int
+    version: str
 
 
 @dataclass(frozen=True)
@@ -43,12 +53,19 @@ class Objects:
         # Object stores may keep an empty object in the place of a folder.
         return sorted({Path(str(path)).name for path in found} - {Path(folder).name})
 
-    def size(self, name: str) -> int | None:
-        """Bytes of an object, None where there is none."""
+    def told(self, name: str) -> Told | None:
+        """Size and version of an object, None where there is none."""
         try:
-            return int(self._tried(name, lambda fs, path: fs.info(path))["size"])
+            told = self._tried(name, lambda fs, path: fs.info(path))
         except FileNotFoundError:
             return None
+        version = next((told[key] for key in _VERSIONS if told.get(key) is not None), "")
+        return Told(int(told["size"] or 0), str(version))
+
+    def size(self, name: str) -> int | None:
+        """Bytes of an object, None where there is none."""
+        told = self.told(name)
+        return None if told is None else told.nbytes
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         """Bytes [start, end) of an object, the whole by default. Raises FileNotFoundError."""

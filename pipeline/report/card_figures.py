@@ -36,6 +36,8 @@ def write_card(student: StudentManifest, evaluate: EvaluateManifest, out: Path) 
 def figures(summary: EvaluateSummary) -> str:
     """The section `Figures`, Markdown."""
     rows = [row for name, found in summary.every_split() for row in _rows(name, found)]
+    for teacher, splits in summary.also.items():
+        rows += [row for name, found in splits.items() for row in _rows(f"{name}, in the space of {teacher}", found)]
     if not rows:
         return f"{FIGURES}\n\n{MISSING}"
     columns = ("held-out", "measure", *ACCURACY_COLUMNS, "of the way", "kept", "untrained keeps")

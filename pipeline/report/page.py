@@ -8,6 +8,7 @@ could have put there is escaped by Jinja.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -19,6 +20,7 @@ from pipeline.base.files import write_atomic
 from pipeline.base.items import SlidesManifest, StudentManifest, TilesManifest, TokensManifest
 from pipeline.base.manifest import Item, Manifest, Refusal
 from pipeline.base.store import Store
+from pipeline.base.types import Json
 from pipeline.benchmark.manifest import BenchmarkManifest
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.measures.split_figures import MODELS, PROBES, PROTOCOLS
@@ -38,6 +40,9 @@ STAGES: tuple[Literal["slides", "tiles", "tokens", "student", "evaluate", "bench
     "evaluate",
     "benchmark",
 )
+
+MOST_LISTED = 100
+"""Of a list in a recipe, as the page shows it; the manifest has all."""
 
 
 class Manifests(TypedDict):
@@ -122,9 +127,19 @@ def environment() -> Environment:
         "percent": verdict.percent,
         "span": lambda ends: f"{ends.low:z.3f}{'–' if ends.low >= 0 else ' to '}{ends.high:z.3f}",
         "percent_span": lambda ends: f"{100 * ends.low:.0f}–{100 * ends.high:.0f}",
-        "pretty": lambda value: json.dumps(value, indent=1, sort_keys=True),
+        "pretty": lambda value: json.dumps(_shortened(value), indent=1, sort_keys=True),
     }
     return made
+
+
+def _shortened(value: Json) -> Json:
+    """A recipe with the beginning of its long lists: a student of ten thousand slides names each, a megabyte in all."""
+    if isinstance(value, Mapping):
+        return {name: _shortened(part) for name, part in value.items()}
+    if not isinstance(value, list | tuple):
+        return value
+    rest = [f"… and {len(value) - MOST_LISTED:,} more"] if len(value) > MOST_LISTED else []
+    return [*map(_shortened, value[:MOST_LISTED]), *rest]
 
 
 def context(
@@ -156,6 +171,7 @@ def context(
         "speedups": sections.speedups(benchmark),
         "maps": map_pictures(summary.maps, plots / "maps"),
         "probes": sections.probe_sections(summary),
+        "teacher_rows": sections.teacher_rows(summary),
         "probe_names": PROBES,
         "protocol": PROTOCOLS[summary.protocol],
         "episode_rows": sections.episode_rows(summary),

@@ -20,7 +20,7 @@ from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.evaluate.tables import SlideRow, fidelity_rows
 from pipeline.measures.robustness.results import Robustness
-from pipeline.measures.split_figures import PROBES, Accuracy, FromLabels, Probes, Quartiles, UniFewShot, Width
+from pipeline.measures.split_figures import PROBES, Accuracy, FromLabels, Likeness, Probes, Quartiles, UniFewShot, Width
 from pipeline.report import charts
 from pipeline.report.details import Row, Section, detail_rows
 
@@ -91,6 +91,27 @@ def probe_sections(summary: EvaluateSummary) -> list[ProbeSection]:
         label = f"Balanced accuracy of teacher, student and untrained student on {where}"
         sections.append(ProbeSection(where, charts.dots(rows, label, "balanced accuracy", 0.0, 1.0), probes))
     return sections
+
+
+@dataclass(frozen=True)
+class TeacherRow:
+    """One teacher on the leading split: cosines to it, and the probes of its answers and the student's in its space."""
+
+    teacher: str
+    cosine: Figure
+    patch: Figure | None
+    probes: Probes | None
+
+
+def teacher_rows(summary: EvaluateSummary) -> list[TeacherRow]:
+    """A row each of several teachers; none of one, whose figures the other sections have."""
+    rows = []
+    for teacher, splits in summary.by_teacher().items():
+        if (found := splits.get(summary.primary or "")) is not None and summary.also:
+            patch = found.patch.cosine if isinstance(found.patch, Likeness) else None
+            probes = found.probes if isinstance(found.probes, Probes) else None
+            rows.append(TeacherRow(teacher, found.fidelity.cosine, patch, probes))
+    return rows
 
 
 @dataclass(frozen=True)

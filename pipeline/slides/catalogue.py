@@ -117,7 +117,7 @@ def _examine(task: _Task) -> SlideFile:
 
 
 def _file(source: Source) -> SlideFile:
-    with SlideReader(source.path, source.mpp) as slide:
+    with source.here() as path, SlideReader(path, source.mpp) as slide:
         identity = file_identity(slide)
         levels = zip(slide.level_dimensions, slide.level_downsamples, strict=True)
         return SlideFile(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.base.errors import HistillError, SlideRefused, TableError
 from pipeline.cluster.refusals import Tracebacks, about_slide
+from pipeline.remote.address import is_url, redacted
 from pipeline.slides.files import files_of, series_of
 from pipeline.slides.ids import unique_ids
 from pipeline.slides.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, counted
@@ -44,6 +45,11 @@ def scan(folder: Path, grouping: Grouping = Grouping.AUTO) -> str:
     was decided, and what could not be read, follows as comments; whatever a slide makes a library raise, its traceback
     is in a file, and the slide is left out. Raises `TableError` where there is nothing at all.
     """
+    if is_url(str(folder)):
+        fix = (
+            "list it (`aws s3 ls --recursive s3://bucket/prefix`) and write a row a slide: its whole s3:// URL as path"
+        )
+        raise TableError("a bucket is not scanned", where=redacted(str(folder)), fix=fix)
     if not folder.is_dir():
         raise TableError("not a folder", where=str(folder), fix="histill scan DIR > slides.csv")
     tree = _look(folder)

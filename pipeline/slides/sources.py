@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,12 +14,14 @@ from pipeline.base.store import Store
 from pipeline.cluster.refusals import unread
 from pipeline.demo.slides import LABELS_FILE, SLIDE_FILE, ensure_demo_slide
 from pipeline.params.slides import SlidesParams
+from pipeline.remote.address import is_url
+from pipeline.slides.far import FarSlide
 from pipeline.slides.table import Mpp, Row, read_table
 
 
 @dataclass(frozen=True)
 class Source:
-    """One slide here: a slide file, a folder of images, or a synthetic slide in the store.
+    """One slide: a slide file, here or in a bucket, a folder of images, or a synthetic slide in the store.
 
     `mpp` is the table's, or how to do without (see table.Mpp); `label_map` a PNG of class indices at level 0 (see
     demo.CLASSES); `mask`, `coords` and `features` are the slide's own tissue mask, its tiling and the
@@ -33,6 +36,17 @@ class Source:
     mask: Path | None = None
     coords: Path | None = None
     features: Path | None = None
+    far: FarSlide | None = None
+    """Where the slide lies, if that is a bucket: `path` is then where it is while it is read (`here`)."""
+
+    @contextmanager
+    def here(self) -> Iterator[Path]:
+        """The slide's `path`, fetched for the time of the block where it lies in a bucket. Raises `SlideRefused`."""
+        if self.far is None:
+            yield self.path
+        else:
+            with self.far.leased() as path:
+                yield path
 
 
 def sources(table: Path, store: Store, params: SlidesParams) -> dict[str, Source]:
@@ -59,18 +73,27 @@ def locate(row: Row, table: Path, store: Store, params: SlidesParams) -> Source:
             raise SlideRefused(f"no such demo slide: {row.path}", where=row.slide_id, fix="demo:1, demo:2, …")
         folder = ensure_demo_slide(row.demo, params.demo_px, store)
         return Source(row.slide_id, "demo", folder / SLIDE_FILE, row.mpp, folder / LABELS_FILE, mask, coords, features)
+    if is_url(row.path):
+        far = FarSlide.at(row.path, store.root, int(params.fetch_gb * 1e9))
+        return Source(row.slide_id, "file", far.file, _mpp(row, params), None, mask, coords, features, far)
     path = _beside(row.path, row, table)
     if not path.is_dir():
-        mpp: Mpp = "objective" if row.mpp is None and params.mpp_from_objective else row.mpp
-        return Source(row.slide_id, "file", path, mpp, None, mask, coords, features)
+        return Source(row.slide_id, "file", path, _mpp(row, params), None, mask, coords, features)
     if mask or coords or features:
         what = "a folder of images takes no mask, no coords and no features"
         raise SlideRefused(what, where=row.slide_id, fix="its images are its tiles; leave those cells empty")
     return Source(row.slide_id, "folder", path, row.mpp)
 
 
+def _mpp(row: Row, params: SlidesParams) -> Mpp:
+    return "objective" if row.mpp is None and params.mpp_from_objective else row.mpp
+
+
 def _beside(name: str, row: Row, table: Path) -> Path:
     """The file or folder that a row names, relative to the table. Raises `SlideRefused` where it is not here."""
+    if is_url(name):
+        what = "masks, coordinates and features are files here; only the slide itself may be named by URL"
+        raise SlideRefused(what, where=row.slide_id, fix="copy it here, and give its path")
     for base in _bases(table):
         path = base / Path(name).expanduser()
         try:

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.base.errors import SlideRefused, TableError
+from pipeline.base.errors import ParamsError, SlideRefused, TableError
 from pipeline.base.manifest import Refusal
 from pipeline.params.base import MISSING
+from pipeline.remote.address import checked, is_url
 from pipeline.slides.cells import class_of, one_spelling, present, rows_of, without_index
 from pipeline.slides.ids import DEMO, Names, default_id
 
@@ -183,6 +184,12 @@ def _row(header: list[str], cells: list[str], line: int, given_ids: dict[str, in
     if path is None:
         raise SlideRefused(f"line {line} has no path", where=given or at, fix="give the slide's file, or drop the row")
     slide_id = given or default_id(path)
+    if is_url(path):
+        try:
+            checked(path)
+        except ParamsError as error:
+            # Before a name is made of it, or a message repeats it.
+            raise SlideRefused(f"line {line}: {error.what}", where=given or at, fix=error.fix) from None
     if not _SAFE_ID.fullmatch(slide_id):
         fix = "slide_id: up to 128 letters, digits, '.', '_' and '-', not starting with '.'"
         raise SlideRefused(f"id {slide_id!r} would leave the store's folder", where=slide_id or at, fix=fix)

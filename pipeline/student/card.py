@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from pipeline.base.files import as_file_name
 from pipeline.base.items import StudentFacts
 from pipeline.params.student import StudentParams
+from pipeline.teachers.licences import licence_of, strictest, unknown_licences
 
 UNI_LICENCE = (
     "The teacher is UNI or of its family. UNI's licence (CC-BY-NC-ND 4.0 with the terms of its model page) forbids "
@@ -40,7 +44,7 @@ pipeline_tag: image-feature-extraction
 license: other
 tags: [histopathology, distillation]
 ---
-# {model}, distilled from {teacher}
+# {model}, distilled from {distilled}
 
 A {model} ({parameters:.2f} M parameters) that answers in the {width}-dimensional embedding space of `{teacher}`: heads
 trained on the teacher's features can be applied to it as they are. Made by Histill from cached answers alone.
@@ -78,7 +82,8 @@ float32, normalised with the mean and std of `config.json`; output `embedding` (
 | | |
 | --- | --- |
 | tiles | square, {tile_px} x {tile_px} px, slides cut at {mpp}; of another image the middle square |
-| teacher | `{teacher}`, weights {digest}, input {teacher_px} px, {grid} patch tokens of {width} |
+| teacher | `{teacher}`, weights {digest}, input {teacher_px} px, {grid} patch tokens of {width} |{also}
+| teachers' answers | {answers} |
 | student | `{model}`, input {input_px} px, {start} |
 | trained on | {train_tiles} tiles of {train_slides} slides (split `train` alone), {views} cached view(s) of each\
 {share} |
@@ -136,6 +141,51 @@ def licence_note(teacher: str) -> str:
     return DEMO_LICENCE if name == "demo" else OTHER_LICENCE.format(teacher=teacher)
 
 
+def licence_notes(teachers: Sequence[str]) -> str:
+    """What a student inherits from all its teachers: which licence is the strictest, then each one's note."""
+    if len(teachers) == 1:
+        return licence_note(teachers[0])
+    rules, unknown = strictest(teachers), unknown_licences(teachers)
+    told = ["The licences of all its teachers hold at once: what one forbids is forbidden."]
+    if rules is not None:
+        told[0] += f" The strictest of those known here is that of `{rules}` ({licence_of(rules)})."
+    if unknown:
+        told[0] += f" Not known here: {', '.join(f'`{name}`' for name in unknown)}."
+    return "\n\n".join([*told, *dict.fromkeys(licence_note(name) for name in teachers)])
+
+
+def _also(facts: StudentFacts) -> str:
+    """Rows of the table, one a further teacher; empty without."""
+    rows = ""
+    for one in facts.also:
+        grid = " x ".join(str(side) for side in one.grid)
+        learnt = f"{grid} patch tokens of {one.width}" if one.adapter else f"embeddings of {one.width} alone"
+        rows += (
+            f"\n| further teacher | `{one.teacher.name}`, weights {one.teacher.weights_digest[:16]}, input "
+            f"{one.teacher.input_px} px, {learnt}, weight {one.weight:.3g} in the loss; answered in its space by "
+            f"`spaces/{as_file_name(one.teacher.name)}`, a folder as this one, and by `model.onnx` |"
+        )
+    return rows
+
+
+def _answers(facts: StudentFacts) -> str:
+    """Where each teacher's answers are from."""
+    told = []
+    for name, imported in zip(facts.teachers, facts.origins, strict=True):
+        if imported is None:
+            told.append(f"`{name}`: computed by Histill")
+            continue
+        verified = f"not verified ({imported.why})"
+        if imported.checked_tiles and imported.mean_cosine is not None:
+            verified = (
+                f"verified on {imported.checked_tiles} tiles, standardised cosine with the teacher's own answers "
+                f"{imported.mean_cosine:.3f}"
+            )
+        encoder = imported.encoder or "not named"
+        told.append(f"`{name}`: imported from {imported.tool}, encoder {encoder}, {imported.dtype}, {verified}")
+    return "; ".join(told)
+
+
 def _inputs(params: StudentParams) -> str:
     """What was done to the tiles before they were shown."""
     told = []
@@ -189,7 +239,10 @@ def model_card(facts: StudentFacts, figures: str = NOT_YET) -> str:
         precision=facts.precision,
         losses=", ".join(f"{name} {value:.4f}" for name, value in facts.loss.items()),
         dense=(DENSE.format(grid=grid) if facts.adapter else "") + _nested(params.sizes, facts.width),
-        licence=licence_note(teacher.name),
+        licence=licence_notes(facts.teachers),
+        distilled=" and ".join(facts.teachers),
+        also=_also(facts),
+        answers=_answers(facts),
         figures=figures,
         keep_the_head=KEEP_THE_HEAD,
     )

@@ -27,7 +27,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -35,7 +34,7 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import EngineError, TrainingError
 from pipeline.base.files import as_file_name, open_to, umask, write_atomic, write_json
-from pipeline.base.items import StudentFacts
+from pipeline.base.items import StudentFacts, TokensManifest
 from pipeline.base.tensors import save_tensors
 from pipeline.base.types import Json
 from pipeline.corpus.targets import Standardiser
@@ -69,9 +68,13 @@ INTERPOLATION = "bicubic"
 """What `pipeline.tiles.pixels` resizes with."""
 
 
-def export_student(item: Path, out: Path) -> None:
-    """Write the committed run in `item` to the folder `out`, replacing it whole; the same run gives the same bytes."""
+def export_student(item: Path, out: Path, tokens: TokensManifest) -> None:
+    """Write the committed run in `item` to the folder `out`, replacing it whole; the same run gives the same bytes.
+
+    `tokens` are what it was trained on; the card says where they are from.
+    """
     facts, distiller, targets = load_run(item)
+    facts = facts.with_origins(tokens)
     into_own_units(distiller, targets)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
@@ -135,9 +138,15 @@ def load_run(item: Path) -> tuple[StudentFacts, Distiller, dict[str, Tensor]]:
     return facts, distiller.eval(), targets
 
 
-def timm_config(student: Student, facts: StudentFacts) -> Mapping[str, Json]:
-    """config.json as timm's own hub models have it: how to build the model, and what input it was trained on."""
+def timm_config(student: Student, facts: StudentFacts, others: Sequence[str]) -> Mapping[str, Json]:
+    """config.json as timm's own hub models have it: how to build the model, and what input it was trained on.
+
+    `others` are teachers that it learnt from too, besides that of the facts, in whose space it answers.
+    """
     own, side = student.backbone.pretrained_cfg, facts.input_px
+    made = Made(facts.teacher.name, facts.tile_px, facts.target_mpp, tuple(others))
+    teachers = " and ".join((facts.teacher.name, *others))
+    space = "its" if not others else "the first one's"
     return {
         "architecture": own["architecture"],
         "num_classes": facts.width,
@@ -145,7 +154,7 @@ def timm_config(student: Student, facts: StudentFacts) -> Mapping[str, Json]:
         "model_args": student.model_args,
         "pretrained_cfg": {
             "tag": "histill",
-            "description": f"distilled from {facts.teacher.name}; answers in its embedding space. {KEEP_THE_HEAD}",
+            "description": f"distilled from {teachers}; answers in {space} embedding space. {KEEP_THE_HEAD}",
             "license": "other",
             "input_size": [3, side, side],
             "fixed_input_size": student.fixed_input,
@@ -160,7 +169,7 @@ def timm_config(student: Student, facts: StudentFacts) -> Mapping[str, Json]:
             # Named, timm drops it for another num_classes without a word: 0 then gave the penultimate layer.
             "classifier": None,
         },
-        MADE: asdict(Made(facts.teacher.name, facts.tile_px, facts.target_mpp)),
+        MADE: made.told,
     }
 
 
@@ -174,7 +183,7 @@ def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: Map
     if nested is not None:
         write_nested(folder, nested)
     others = student.narrow()
-    _write_one(folder, facts, student, adapters[0], targets)
+    _write_one(folder, facts, facts.teachers[1:], student, adapters[0], targets)
     for place, (head, one) in enumerate(zip(others, facts.also, strict=True), start=1):
         own = space_of(folder, one.teacher.name)
         own.mkdir(parents=True)
@@ -182,15 +191,21 @@ def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: Map
         shared = {"teacher": one.teacher, "width": one.width, "grid": one.grid, "adapter": one.adapter, "also": ()}
         of_patch = f"{named('patch', place)}_"
         its = {f"patch_{name.removeprefix(of_patch)}": x for name, x in targets.items() if name.startswith(of_patch)}
-        _write_one(own, facts.model_copy(update=shared), student, adapters[place], its)
+        rest = [name for name in facts.teachers if name != one.teacher.name]
+        _write_one(own, facts.model_copy(update=shared), rest, student, adapters[place], its)
     write_atomic(folder / CARD_FILE, model_card(facts).encode())
 
 
 def _write_one(
-    folder: Path, facts: StudentFacts, student: Student, adapter: Adapter | None, targets: Mapping[str, Tensor]
+    folder: Path,
+    facts: StudentFacts,
+    others: Sequence[str],
+    student: Student,
+    adapter: Adapter | None,
+    targets: Mapping[str, Tensor],
 ) -> None:
-    """A student whose last layer is one teacher's head."""
-    write_json(folder / CONFIG_FILE, timm_config(student, facts))
+    """A student whose last layer is one teacher's head; `others` are the further teachers."""
+    write_json(folder / CONFIG_FILE, timm_config(student, facts, others))
     save_tensors(folder / WEIGHTS_FILE, student.backbone.state_dict())
     if not (folder / ONNX_FILE).exists():
         write_student_onnx(student.backbone, facts.input_px, folder / ONNX_FILE)

@@ -7,9 +7,9 @@ import torch
 from pipeline.base.items import TokensManifest
 from pipeline.base.types import Json, Recipe
 from pipeline.corpus.corpus import Corpus
+from pipeline.inputs.slide_stains import RECIPE_VERSION as STAIN_VERSION
 from pipeline.params.student import StudentParams
 from pipeline.student.device import autocast_dtype
-from pipeline.student.inputs.slide_stains import RECIPE_VERSION as STAIN_VERSION
 from pipeline.student.objectives import NESTED
 from pipeline.student.ranks.number import of_recipe
 from pipeline.student.start import Start

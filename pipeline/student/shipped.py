@@ -30,11 +30,26 @@ MADE = "histill"
 
 @dataclass(frozen=True)
 class Made:
-    """What a student was distilled from: the teacher's name, and its tiles, `tile_px` a side at `target_mpp` um/px."""
+    """What a student was distilled from: the teacher's name, and its tiles, `tile_px` a side at `target_mpp` um/px.
+
+    `also` are further teachers that its trunk learnt from.
+    """
 
     teacher: str
     tile_px: int
     target_mpp: float | None
+    also: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> dict[str, Json]:
+        """For config.json; without an `also` that names none."""
+        found: dict[str, Json] = {"teacher": self.teacher, "tile_px": self.tile_px, "target_mpp": self.target_mpp}
+        return {**found, "also": list(self.also)} if self.also else found
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """All of them."""
+        return (self.teacher, *self.also)
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,7 @@ class Shipped:
             side, width = int(cfg["input_size"][-1]), int(config["num_classes"])
             digest = file_sha256(folder / WEIGHTS_FILE)[:32]
             arguments = dict(config.get("model_args") or {})
-            made = Made(**config[MADE]) if MADE in config else None
+            made = Made(**{**told, "also": tuple(told.get("also", ()))}) if (told := config.get(MADE)) else None
         except (OSError, ValueError, KeyError, TypeError) as error:
             fix = "export it again: dvc repro student"
             raise StudentError(f"not an exported student: {error!r}", where=str(folder), fix=fix) from None

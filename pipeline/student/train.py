@@ -38,12 +38,12 @@ from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.tensors import save_tensors
 from pipeline.corpus.corpus import Corpus, open_corpus
 from pipeline.corpus.targets import cls_standardiser, patch_standardiser
+from pipeline.inputs.slide_stains import slide_stains
 from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import drop_checkpoint
 from pipeline.student.device import make_accelerator
 from pipeline.student.export import export_student, named
 from pipeline.student.facts import Ended, Subject, curve_file, run_facts
-from pipeline.student.inputs.slide_stains import slide_stains
 from pipeline.student.loop import Training
 from pipeline.student.losses import Losses
 from pipeline.student.model import Head, add_heads, build
@@ -92,7 +92,7 @@ def train_student(
     accelerator.wait_for_everyone()
     folder = store.open(ref, remedy="dvc repro student")
     if main:
-        export_student(folder, out)
+        export_student(folder, out, tokens)
         write_atomic(curve, (folder / "curve.csv").read_bytes())
     accelerator.wait_for_everyone()
     items = tuple(
@@ -100,7 +100,7 @@ def train_student(
         for path in sorted(out.rglob("*"))
         if path.is_file()
     )
-    summary = StudentFacts.model_validate_json((folder / "run.json").read_bytes())
+    summary = StudentFacts.model_validate_json((folder / "run.json").read_bytes()).with_origins(tokens)
     uses = (str(ref), *measured, *(start.uses if start else ()))
     manifest = StudentManifest(recipe_key=ref.recipe, recipe=recipe, items=items, uses=uses, summary=summary)
     return manifest, metrics

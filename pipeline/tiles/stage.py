@@ -170,7 +170,10 @@ def tile_slide(source: Source, slide: SlideItem, params: TilesParams, store: Sto
                 _require_unchanged(folder_identity(source.path).key == slide.key)
                 write_folder_tiles(source.path, folder, params)
             else:
-                with open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct) as reader:
+                with (
+                    source.here() as path,
+                    open_slide(path, source.mpp, params.reader, reduced_dct=params.reduced_dct) as reader,
+                ):
                     _require_unchanged(_is(slide, reader, source))
                     write_slide_tiles(source, folder, _scales(slide, params), reader)
 

@@ -7,6 +7,7 @@ a stage had made that ended before its manifest, and what killed writers had beg
 from __future__ import annotations
 
 import functools
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pipeline.base.files import human
 from pipeline.base.living.owners import now_ns
 from pipeline.base.living.runs import Run, checkouts, runs
 from pipeline.base.living.unfinished import Partial, orphans
+from pipeline.base.partials import OF_FILE
 from pipeline.base.store import Ref, Store
 from pipeline.upkeep.named import Named, named_items
 
@@ -59,7 +61,7 @@ def prunable(store: Store, named: Named, days: float = DAYS) -> Plan:
         shown = "; ".join(named.unknown[:5])
         fix = "get them (`dvc fetch --all-commits`), delete the refs that name them, or say --ignore-missing"
         raise StoreError(f"cannot tell what is still needed: DVC's cache lacks {shown}", where=str(store.root), fix=fix)
-    refs = [ref for ref in store.own_refs() if str(ref) not in named.by]
+    refs = [ref for ref in store.own_refs() if str(ref) not in named.by and not _serves(store, ref, named)]
     if refs and not named.by:
         fix = (
             "run it where `dvc repro` has run, or give such a checkout with --checkout; to drop all, delete the folder"
@@ -124,6 +126,15 @@ def prune(store: Store, plan: Plan, days: float = DAYS) -> int:
     for run in guard.ended():
         run.drop()
     return gone
+
+
+def _serves(store: Store, ref: Ref, named: Named) -> bool:
+    """Whether an item is of others that are all named: made again from them at once, it would be work done twice."""
+    try:
+        of = json.loads((store.own_path(ref) / OF_FILE).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    return isinstance(of, list) and bool(of) and all(name in named.by for name in of)
 
 
 def _recipe(ref: Ref) -> str:

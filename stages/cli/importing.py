@@ -105,7 +105,7 @@ class _Scales:
         params = Path("params.yaml")
         asked = load_params(WholeParams, params).slides if params.exists() else SlidesParams()
         source = locate(row, self._table.absolute(), find_store(), asked)
-        with SlideReader(source.path, source.mpp) as slide:
+        with source.here() as path, SlideReader(path, source.mpp) as slide:
             return slide.mpp_xy
 
 

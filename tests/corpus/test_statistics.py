@@ -15,6 +15,8 @@ from pipeline.corpus.statistics import KIND, cls_statistics, covariance
 from pipeline.corpus.targets import cls_standardiser
 from pipeline.tokens.item import sums as of_slide
 from pipeline.tokens.item.sums import SUMS_FILE, write_sums
+from pipeline.upkeep.named import Named
+from pipeline.upkeep.prune import prunable
 
 
 @pytest.fixture
@@ -84,3 +86,13 @@ def test_sums_of_another_slide_are_not_taken(cache: Cache) -> None:
     np.save(corpus.tokens[0].folder / SUMS_FILE, np.zeros((7, 2, corpus.width)))
     with pytest.raises(CorruptItem, match=r"its sums are float64\(7, 2"):
         cls_statistics(opened(cache))
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_prune_leaves_statistics_with_the_tokens_that_they_are_of(cache: Cache, lost: int) -> None:
+    cls_statistics(opened(cache, fraction=0.5))
+    named = Named()
+    for manifest in (cache.tiles, cache.tokens.model_copy(update={"items": cache.tokens.items[lost:]})):
+        named.add(manifest, ["main"])
+    found = [ref.kind for ref in prunable(cache.store, named, days=0).items]
+    assert found.count(KIND) == lost

@@ -114,6 +114,29 @@ def test_the_card_says_whose_licence_holds_and_how_it_is_loaded(folder: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("first", "also", "licence", "base"),
+    [
+        ("h-optimus-0", ["uni"], "cc-by-nc-nd-4.0", ("bioptimus/H-optimus-0", "MahmoodLab/UNI")),
+        ("uni", ["h-optimus-0", "demo"], "cc-by-nc-nd-4.0", ("MahmoodLab/UNI", "bioptimus/H-optimus-0")),
+        ("h-optimus-0", ["gigapath"], "other", ("bioptimus/H-optimus-0", "prov-gigapath/prov-gigapath")),
+        ("h-optimus-0", ["tf_efficientnet_lite2"], "other", "bioptimus/H-optimus-0"),
+    ],
+)
+def test_of_several_teachers_the_strictest_licence_rules(
+    first: str, also: list[str], licence: str, base: str | tuple[str, ...], student: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "student"
+    shutil.copytree(student, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["histill"] |= {"teacher": first, "also": also}
+    (copy / "config.json").write_text(json.dumps(config))
+    found = metadata_of(Shipped.of_folder(copy))
+    assert (found.licence, found.base_model) == (licence, base)
+    told = block_of(found.block())["base_model"]
+    assert told == (list(base) if isinstance(base, tuple) else base)
+
+
+@pytest.mark.parametrize(
     ("teacher", "licence", "base", "link"),
     [
         ("h-optimus-0", "apache-2.0", "bioptimus/H-optimus-0", None),

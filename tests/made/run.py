@@ -99,6 +99,11 @@ def masks_set(root: Path, size: tuple[int, int] = (80, 70)) -> Path:
     return root
 
 
+def student_params() -> StudentParams:
+    """Of the run's student."""
+    return StudentParams(model="test_efficientnet", epochs=1, batch_size=16, input_px=SIDE_PX, workers=0)
+
+
 def make(root: Path, *, tall: bool = False) -> Made:
     """The run; with `tall`, of tiles that are twice as high as wide, as a folder of images may hold."""
     store = Store(root / "store")
@@ -124,7 +129,7 @@ def make(root: Path, *, tall: bool = False) -> Made:
     student, _ = train_student(
         tiles,
         tokens,
-        StudentParams(model="test_efficientnet", epochs=1, batch_size=16, input_px=SIDE_PX, workers=0),
+        student_params(),
         store,
         out=root / "models" / "student",
         curve=root / "training.csv",

@@ -16,8 +16,8 @@ from torch import nn
 from pipeline.base.kept import Kept
 from pipeline.corpus.corpus import open_corpus
 from pipeline.corpus.targets import cls_standardiser
+from pipeline.inputs.slide_stains import slide_stains
 from pipeline.student.device import make_accelerator
-from pipeline.student.inputs.slide_stains import slide_stains
 from pipeline.student.loop import Training
 from pipeline.student.losses import Losses
 from pipeline.student.model import Head, add_heads, build

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from made.items import tiles_item
 from pipeline.base.items import TilesManifest
 from pipeline.base.store import Ref, Store
 from pipeline.remote import objects
+from pipeline.remote.background import Going
 from pipeline.remote.bucket import Bucket
 from stages.command import push_made
 
@@ -71,6 +73,8 @@ def test_less_can_be_chosen(words: tuple[str, ...], sent: str, project: Path) ->
 def test_another_machine_pulls_what_it_names(project: Path) -> None:
     histill(project, "push")
     assert "there alone" in histill(project, "status", store="bare").stdout
+    (recipe,) = json.loads(histill(project, "status", "--json", store="bare").stdout)["recipes"]
+    assert recipe == {"kind": "tiles", "recipe": KEY, "both": 0, "here": 0, "bucket": 1, "nowhere": 0}
     done = histill(project, "pull", store="bare")
     assert done.returncode == 0 and "fetched 1 items" in done.stdout
     assert [ref.item for ref in Store(project / "bare").own_refs()] == ["c"]
@@ -93,12 +97,22 @@ def test_a_stage_sends_what_it_made_and_does_not_fail_where_it_cannot(
     ref = put(store, "a")
     manifest = TilesManifest(recipe_key=KEY, items=(tiles_item("a", 0),))
     bucket = Bucket.at(f"file://{tmp_path}/bucket")
-    push_made(store, bucket, manifest)
+    push_made(store, bucket, manifest, Going())
     assert list(bucket.refs()) == [Ref("tiles", KEY, "a")] == [ref]
     (tmp_path / "other" / "tiles" / KEY).mkdir(parents=True)
     (tmp_path / "other" / "tiles" / KEY / "files").write_text("in the way")
-    push_made(store, Bucket.at(f"file://{tmp_path}/other"), manifest)
-    push_made(store, Bucket.at(f"file://{tmp_path}/other/tiles/{KEY}/files"), manifest)
+    push_made(store, Bucket.at(f"file://{tmp_path}/other"), manifest, Going())
+    push_made(store, Bucket.at(f"file://{tmp_path}/other/tiles/{KEY}/files"), manifest, Going())
     said = " ".join(capfd.readouterr().err.split())
     assert "sent 1 items" in said and "1 items are not in the bucket yet" in said and "histill store push" in said
-    assert "nothing was sent" in said
+    assert "was not asked" in said
+
+
+def test_without_waiting_a_stage_says_what_is_left(
+    store: Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    put(store, "a")
+    manifest = TilesManifest(recipe_key=KEY, items=(tiles_item("a", 0),))
+    bucket = Bucket.at(f"file://{tmp_path}/bucket")
+    push_made(store, bucket, manifest, Going(), wait=False)
+    assert not list(bucket.refs()) and "1 items are not in the bucket yet" in " ".join(capfd.readouterr().err.split())

@@ -215,6 +215,17 @@ def test_at_most_so_many_slides_are_shown(manifests, store, compared, tmp_path):
     assert text.count("<article") == 2 and "2 of 5 slides are shown" in text
 
 
+def test_a_recipe_of_many_slides_is_shown_by_its_beginning(manifests, store, compared, tmp_path):
+    student = manifests["student"]
+    recipe = {**student.recipe, "items": [[f"key-{i:05}", 4] for i in range(10_000)]}
+    many = {**manifests, "student": student.model_copy(update={"recipe": recipe})}
+    few = build_report(manifests, ReportParams(), store, compared, tmp_path / "few" / "report.html")
+    made = build_report(many, ReportParams(), store, compared, tmp_path / "many" / "report.html")
+    text = (tmp_path / "many" / "report.html").read_text()
+    assert "key-00099" in text and "and 9,900 more" in text and "key-00100" not in text
+    assert made.summary["nbytes"] - few.summary["nbytes"] < 20_000
+
+
 def test_the_same_manifests_make_the_same_bytes(manifests, store, compared, plots, tmp_path):
     for name in ("a.html", "b.html"):
         build_report(manifests, ReportParams(), store, compared, tmp_path / name, plots)

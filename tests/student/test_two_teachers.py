@@ -19,9 +19,10 @@ from typer.testing import CliRunner
 
 from kernels.dequantise import dequantise
 from pipeline.base.errors import StudentError, TrainingError
-from pipeline.base.items import StudentManifest
+from pipeline.base.items import ImportedFacts, StudentManifest, TeacherFacts
 from pipeline.base.store import Ref, Store
 from pipeline.corpus.corpus import open_corpus
+from pipeline.student.card import UNI_LICENCE, model_card
 from pipeline.student.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.student.export import load_run
 from pipeline.student.recipe import train_recipe
@@ -137,6 +138,28 @@ def test_each_head_is_exported_in_its_teachers_units(both: Cache, trained: tuple
     (head,) = facts.also
     assert (head.teacher.name, head.width, head.grid, head.weight) == ("second", SECOND, GRID, 1.0)
     assert {"cls", "patch", "cls@second", "patch@second"} <= facts.loss.keys()
+
+
+def test_the_card_names_all_teachers_and_where_their_answers_are_from(trained: tuple[StudentManifest, Path]) -> None:
+    card = (trained[1] / "README.md").read_text()
+    assert "distilled from synthetic and second" in card and "| further teacher | `second`" in card
+    assert "Not known here: `synthetic`, `second`." in card
+    assert "`synthetic`: computed by Histill; `second`: computed by Histill" in card
+    config = json.loads((trained[1] / "config.json").read_text())
+    assert config["histill"]["also"] == ["second"]
+    second = json.loads((in_space(trained[1], "second") / "config.json").read_text())
+    assert (second["histill"]["teacher"], second["histill"]["also"]) == ("second", ["synthetic"])
+    facts, uni = (
+        trained[0].summary,
+        {"name": "uni", "weights_digest": "0" * 64, "width": 8, "grid": (1, 1), "input_px": 8},
+    )
+    imported = ImportedFacts(tool="TRIDENT", encoder="uni_v1", dtype="float16", why="no weights here")
+    (head,) = facts.also
+    told = head.model_copy(update={"teacher": TeacherFacts.model_validate(uni), "imported": imported})
+    card = model_card(facts.model_copy(update={"also": (told,)}))
+    assert "strictest of those known here is that of `uni` (cc-by-nc-nd-4.0). Not known here: `synthetic`." in card
+    assert UNI_LICENCE in card
+    assert "`uni`: imported from TRIDENT, encoder uni_v1, float16, not verified (no weights here)" in card
 
 
 def test_embed_answers_in_the_space_that_is_asked_for(

@@ -61,13 +61,13 @@ class _Announcement:
 
     def __init__(self, root: Path, holds: Path) -> None:
         self.root, self._holds = root, holds
-        self._told: set[str] = set()
+        self.told: set[str] = set()
 
     def hold(self, recipe: str) -> None:
-        if recipe not in self._told:
+        if recipe not in self.told:
             with contextlib.suppress(OSError), open(self._holds, "a", encoding="utf-8") as file:
                 file.write(f"{recipe}\n")
-            self._told.add(recipe)
+            self.told.add(recipe)
 
 
 _current: _Announcement | None = None
@@ -121,6 +121,12 @@ def hold(root: Path, recipe: str) -> None:
     """The run of this process, if there is one in this store, is about to look at items of `kind/recipe key`."""
     if _current is not None and _current.root == root:
         _current.hold(recipe)
+
+
+def held_here(root: Path) -> frozenset[str]:
+    """The recipes that this process's run has looked at in that store so far, `kind/recipe key`."""
+    current = _current
+    return frozenset(current.told) if current is not None and current.root == root else frozenset()
 
 
 def runs(root: Path) -> list[Run]:

@@ -18,6 +18,7 @@ from pipeline.base.store import Store
 from pipeline.demo.slides import demo_mpp
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
+from pipeline.remote.address import is_url
 from pipeline.slides.images import list_images
 from pipeline.slides.read.opening import open_slide
 from pipeline.slides.sources import Source, locate
@@ -75,6 +76,9 @@ def look_at(
     for row in rows:
         if found.slides and time.monotonic() - began > seconds / 3:
             found.unread += 1
+            continue
+        if is_url(row.path):
+            found.refused[row.slide_id] = "in a bucket, from which a plan fetches nothing: not in these figures"
             continue
         start = time.perf_counter()
         try:

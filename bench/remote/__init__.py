@@ -1,0 +1,1 @@
+"""What a bucket behind the store costs."""
