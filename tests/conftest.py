@@ -26,6 +26,7 @@ settings.load_profile("histill")
 LONGEST = (
     "stages/test_sharing.py",
     "cluster/test_slurm.py",
+    "cluster/test_student_nodes.py",
     "tiles/test_faults.py",
     "student/test_distributed.py",
     "benchmark/test_speed.py",

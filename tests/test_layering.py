@@ -24,6 +24,7 @@ ROOMS = (
     "tokens",
     "imports",
     "corpus",
+    "inputs",
     "student",
     "sets",
     "measures",

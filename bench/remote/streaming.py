@@ -50,7 +50,7 @@ from pipeline.remote.moves import push
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.reader import TokenReader
 
-BATCH, WORKERS, BLOCK_ROWS = 32, 2, 16
+WORKERS, BLOCK_ROWS = 2, 16
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slides", type=int, default=12)
     parser.add_argument("--tiles", type=int, default=80, help="tiles a slide")
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--step-ms", type=float, default=50)
     parser.add_argument("--latencies", type=float, nargs="+", default=[5, 20, 50], metavar="MS")
     parser.add_argument("--rounds", type=int, default=3)
@@ -158,11 +159,11 @@ def main() -> None:
         figures["requests_an_item"] = far.set(0)["requests"] / len(refs)
         # The cache holds eight windows; four are in use, asked for, or just read.
         order = Order(corpus.rows, block_rows=BLOCK_ROWS, buffer_rows=corpus.total // 16, seed=0)
-        shape = BatchShape(BATCH, TILE_PX, dense=(0,))
+        shape = BatchShape(asked.batch_size, TILE_PX, dense=(0,))
         loaders = {"local": Loader(corpus, order, shape, workers=WORKERS)}
         loaders["bucket"] = Loader(from_bucket, order, shape, workers=WORKERS)
         # All objects once, so that the proxy has them.
-        warm = -(-order.window_blocks * BLOCK_ROWS // BATCH)
+        warm = -(-order.window_blocks * BLOCK_ROWS // asked.batch_size)
         fed(loaders["bucket"], warm, 0, loaders["bucket"].steps_per_epoch, 0)
         runs: dict[str, tuple[Loader | None, float, float]] = {"resident": (None, 0, asked.step_ms)}
         runs["local"] = loaders["local"], 0, asked.step_ms
@@ -178,7 +179,7 @@ def main() -> None:
                 told = far.set(0)
                 a_step = asked.steps + warm
                 more = told["requests"] / a_step, told["nbytes"] / a_step / 1e6
-                rows[name].append(Row(BATCH * asked.steps / took.wall_s, took.cpu_s / asked.steps, *more))
+                rows[name].append(Row(asked.batch_size * asked.steps / took.wall_s, took.cpu_s / asked.steps, *more))
     table = []
     for name, found in rows.items():
         by_round = [row.tiles_per_s / of.tiles_per_s for row, of in zip(found, rows["resident"], strict=True)]
@@ -188,7 +189,7 @@ def main() -> None:
         key = name.replace(" ", "_")
         figures |= {f"{key}_tiles_per_s": middle[0], f"{key}_cpu_ms_a_step": 1000 * middle[1]}
         figures |= {} if fed_share is None else {f"{key}_fed": fed_share}
-    show(f"{corpus.total} tiles, {nbytes / 1e6:.0f} MB, batches of {BATCH}, steps of {asked.step_ms:g} ms",
+    show(f"{corpus.total} tiles, {nbytes / 1e6:.0f} MB, batches of {asked.batch_size}, steps of {asked.step_ms:g} ms",
          ("", "tiles/s", "fed", "CPU ms a step", "requests a step", "MB a step"), table)  # fmt: skip
     finish({name: round(value, 4) for name, value in figures.items()})
 

@@ -34,10 +34,10 @@ from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.loader import Batch, BatchShape, Loader
 from pipeline.corpus.order import Order
 from pipeline.corpus.targets import cls_standardiser
+from pipeline.inputs import Inputs
+from pipeline.inputs.slide_stains import measured
 from pipeline.params.student import StudentParams
 from pipeline.student.adapters import ADAPTERS
-from pipeline.student.inputs import Inputs
-from pipeline.student.inputs.slide_stains import measured
 from pipeline.student.model import build
 from pipeline.student.terms import Terms
 from pipeline.teachers.engines import pick_device

@@ -2,7 +2,7 @@
 
     source      string       the image's file, or the tiles item's folder
     row         int64        the tile's row in a tiles item, else 0
-    embedding   (D) float32  in the teacher's space
+    embedding   (D) float32  in the teacher's space; with --width D is that nested size, in the student's own
     patch       (T, D) float16, with --dense: patch tokens in the teacher's space, T = h * w in row-major order; with
                 `--patch int8` int8, and `scale` (T) float16 (patch_form.py)
 

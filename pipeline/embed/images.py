@@ -24,7 +24,7 @@ from pipeline.embed.patch_form import PatchForm
 from pipeline.slides.images import list_images
 from pipeline.slides.read.reader import detect_vendor
 from pipeline.slides.walk import Walked
-from pipeline.student.exported import Encoder, batches, load_dense, load_student
+from pipeline.student.exported import Encoder, batches, load_dense, load_prefix, load_student
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tiles.item.writer import JPEG_ARRAY
 from pipeline.tiles.pixels import decode_jpeg
@@ -78,9 +78,14 @@ def find_images(paths: Sequence[Path], walked: Walked | None = None) -> list[Ima
     return found
 
 
-def load_encoder(folder: Path, dense: bool) -> Encoder:
-    """An exported student, ready to answer. Raises `StudentError` where the folder holds none."""
+def load_encoder(folder: Path, dense: bool, width: int | None = None) -> Encoder:
+    """An exported student, ready to answer; with `width` its embedding of that nested size.
+
+    Raises `StudentError` where the folder holds none.
+    """
     model = load_student(folder)
+    if width is not None:
+        return Encoder(load_prefix(folder, model, width))
     return Encoder(model, load_dense(folder, model) if dense else None)
 
 
@@ -94,18 +99,27 @@ class Embedded:
 
 
 def embed(
-    paths: Sequence[Path], student: Path, out: Path, *, dense: str | None = None, batch_size: int = 64
+    paths: Sequence[Path],
+    student: Path,
+    out: Path,
+    *,
+    dense: str | None = None,
+    width: int | None = None,
+    batch_size: int = 64,
 ) -> Embedded:
     """Write the answers to all images of `paths` to `out` (.h5, .npz or .parquet), replacing it; with `dense` (fp16,
-    int8) patch tokens so kept.
+    int8) patch tokens so kept; with `width` the embedding of that nested size.
 
     Images that cannot be read have no row, and are named with the reason in `left_out_file(out)`. Raises `EmbedError`
     for a path or suffix and where no image at all can be read, `StudentError` for a student that cannot be used; `out`
     stays as it was.
     """
+    if dense and width is not None:
+        fix = "leave out one of them; two runs, with an --out each, where both are wanted"
+        raise EmbedError("nested sizes are without patch tokens", where="--width", fix=fix)
     walked = Walked()
     images = find_images(paths, walked)
-    encoder = load_encoder(student, dense is not None)
+    encoder = load_encoder(student, dense is not None, width)
     form = None if dense is None else PatchForm.of_student(student, encoder.width, dense)
     lost: dict[int, EmbedError] = {}
 

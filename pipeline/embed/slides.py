@@ -27,7 +27,7 @@ from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
 from pipeline.params.tokens import TokensParams
-from pipeline.student.shipped import ADAPTER_WEIGHTS_FILE, Shipped, adapter_folder
+from pipeline.student.shipped import ADAPTER_WEIGHTS_FILE, Shipped, adapter_folder, nested_digest, require_size
 
 
 class EmbedParams(SiteParams):
@@ -41,7 +41,7 @@ class EmbedParams(SiteParams):
 @dataclass(frozen=True)
 class Wanted:
     """What the command line asks for; `teacher` in place of the student; `dense`: patch tokens too, kept as fp16 or
-    int8; `threads` None is one a core."""
+    int8; `width`: a nested size in place of the full embedding; `threads` None is one a core."""
 
     out: Path
     form: str = "trident"
@@ -50,6 +50,7 @@ class Wanted:
     coords: Path | None = None
     stands_for: str | None = None
     dense: str | None = None
+    width: int | None = None
     engine: str = "auto"
     device: str | None = None
     threads: int | None = None
@@ -77,6 +78,10 @@ def embed_slides(paths: Sequence[Path], wanted: Wanted, journal: Journal | None 
         raise EmbedError(
             f"files of {wanted.form} have no place for patch tokens", where="--dense", fix=f"--format {able}"
         )
+    if wanted.width is not None and (wanted.dense or wanted.teacher is not None):
+        other = "--dense" if wanted.dense else "--teacher"
+        fix = "leave out one of them; two runs, with an --out each, where both are wanted"
+        raise EmbedError(f"nested sizes are of a student's embedding, and not with {other}", where="--width", fix=fix)
     journal = journal or Journal()
     params, threads = project_params(), wanted.threads or usable_cores()
     facts, load = _encoder(wanted, params, threads)
@@ -110,14 +115,17 @@ def _encoder(wanted: Wanted, params: EmbedParams, threads: int) -> tuple[Facts, 
         encoder = load_teacher_module(told, wanted.engine, device, params.slides.demo_px)
         return encoder.facts, lambda: encoder
     shipped = Shipped.of_folder(wanted.student)
-    weights = adapter_folder(wanted.student) / ADAPTER_WEIGHTS_FILE
+    weights, width = adapter_folder(wanted.student) / ADAPTER_WEIGHTS_FILE, wanted.width
+    if width is not None:
+        require_size(wanted.student, width)
     facts = Facts(
-        name=shipped.name,
+        name=shipped.name if width is None else f"{shipped.name}-{width}",
         digest=shipped.digest,
-        width=shipped.width,
+        width=width or shipped.width,
         input_px=shipped.input_px,
         patch=PatchForm.of_student(wanted.student, shipped.width, wanted.dense) if wanted.dense else None,
         adapter=file_sha256(weights)[:32] if wanted.dense else None,
+        nested=None if width is None else nested_digest(wanted.student),
     )
     return facts, lambda: student_encoder(shipped, facts, wanted.engine, wanted.device, threads)
 

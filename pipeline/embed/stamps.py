@@ -64,6 +64,8 @@ def stamp(asked: Asked, encoder: Facts, settings: Settings) -> Recipe:
         made_of |= {"grid": list(encoder.patch.grid), "adapter": encoder.adapter}
         # What float16 was made of is known by the digests of before there was another layout.
         made_of |= {} if encoder.patch.layout == FP16 else {"patch": recipe_key(encoder.patch.attributes)}
+    if encoder.nested is not None:
+        made_of |= {"width": encoder.width, "nested": encoder.nested}
     return {**made_of, "digest": recipe_key(made_of)}
 
 

@@ -26,6 +26,7 @@ from pipeline.evaluate.models import Models
 from pipeline.evaluate.run import Run
 from pipeline.evaluate.seen import Seen
 from pipeline.evaluate.selection import Body, Sample
+from pipeline.evaluate.widths import nested_widths
 from pipeline.measures.fidelity.embedding import Scale, SlideCosine, fidelity
 from pipeline.measures.fidelity.patch import patch_fidelity
 from pipeline.measures.fidelity.structure import structure, too_few
@@ -74,7 +75,7 @@ def compare(run: Run, body: Body, advance: Advance) -> Comparison:
     space = Space.of(run, body)
     fit_on = selection.spread(selection.worth_fitting(body.train), params.max_probe_tiles)
     # Train tiles are answered only where something can be fitted on them.
-    fits = any(learnable(body, fit_on, chosen) for chosen in body.held.values())
+    fits = run.models.nested is not None or any(learnable(body, fit_on, chosen) for chosen in body.held.values())
     train = Seen(fit_on, _answers(run, fit_on, advance) if fits else {})
     held = {split: Seen(chosen, _answers(run, chosen, advance)) for split, chosen in body.held.items()}
     fitted, known = train.labelled(), {split: seen.labelled() for split, seen in held.items()}
@@ -99,6 +100,7 @@ def compare(run: Run, body: Body, advance: Advance) -> Comparison:
             few_shot=by_tile[split].few_shot,
             slide_labels=by_slide[split].slide_labels,
             from_labels=efficiency.get(split, {}),
+            nested=nested_widths(run, (space.scale, space.tiles), train, seen),
         )
     cautions = [text for split in held for told in (by_tile[split], by_slide[split]) for text in told.cautions]
     return Comparison(splits=splits, slides=slides, cautions=tuple(dict.fromkeys(cautions)))

@@ -69,6 +69,12 @@ def _of_lead(found: SplitFigures) -> Iterator[tuple[str, float]]:
         yield from _accuracies("slide_labels", found.slide_labels.attention)
         yield from _accuracies("slide_labels_head_transfer", found.slide_labels.head_transfer)
     yield from _labels(found)
+    for k, width in found.nested.items():
+        yield f"nested_{k}_cosine", width.nested.cosine.value
+        yield f"nested_{k}_cosine_teacher_pca", width.teacher_pca.cosine.value
+        if width.nested.linear and width.teacher_pca.linear:
+            yield f"nested_{k}_linear", width.nested.linear.balanced.value
+            yield f"nested_{k}_linear_teacher_pca", width.teacher_pca.linear.balanced.value
 
 
 def _of_set(found: SplitFigures) -> Iterator[tuple[str, float]]:

@@ -12,7 +12,17 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import EvaluationError
 from pipeline.base.kept import Basis
-from pipeline.student.exported import AdapterConfig, Dense, load_dense, load_student, net_of, untrained_twin
+from pipeline.student.exported import (
+    AdapterConfig,
+    Dense,
+    Prefix,
+    load_dense,
+    load_nested,
+    load_student,
+    net_of,
+    untrained_twin,
+)
+from pipeline.student.nested import Nested
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,9 @@ class Models:
     student: Net
     untrained: Net
     dense: Mapping[str, Dense]
+    nested: Net | None = None
+    """Answers the student's nested vector, where it has nested sizes; `nested_heads` has them."""
+    nested_heads: Nested | None = None
 
     @classmethod
     def load(cls, folder: Path, width: int, seed: int) -> Models:
@@ -49,7 +62,9 @@ class Models:
             "untrained": load_dense(folder, twin, trained=False, seed=seed),
         }
         dense = {name: model for name, model in found.items() if model is not None}
-        return cls(folder, Net.of(folder, student), Net.of(folder, twin), dense)
+        nested = load_nested(folder)
+        whole = None if nested is None else Net.of(folder, Prefix(student, nested, nested.sizes[-1]))
+        return cls(folder, Net.of(folder, student), Net.of(folder, twin), dense, whole, nested)
 
     def dense_told(self, name: str) -> Basis:
         """All that a model's patch tokens depend on."""

@@ -16,7 +16,6 @@ from pipeline.base.errors import HistillError, SlideRefused, SlideUnavailable, T
 from pipeline.base.files import human
 from pipeline.base.items import (
     UNKNOWN,
-    ImportedFacts,
     TilesItem,
     TilesManifest,
     TokensItem,
@@ -26,12 +25,12 @@ from pipeline.base.items import (
 from pipeline.base.limits import usable_cores
 from pipeline.base.manifest import Refusal
 from pipeline.base.progress import Advance, console, track
-from pipeline.base.store import Ref, Store, recipe_key
+from pipeline.base.store import Store, recipe_key
 from pipeline.base.types import Json, Recipe
 from pipeline.cluster.refusals import Tracebacks, about_slide
 from pipeline.imports.formats.opening import open_features
 from pipeline.imports.keeping import Origin, Taking, keep
-from pipeline.imports.verifying import ITEM, facts, verify
+from pipeline.imports.verifying import Verified, facts, verify
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.registry import entry_of
@@ -63,7 +62,9 @@ def take_features(
     with_file = [item for item in tiles.items if item.features is not None]
     errors = {item.id: _without() for item in tiles.items if item.features is None}
     todo = _missing(with_file, paths, taking, store, errors)
-    imported = _verified([item for item in with_file if item.id in paths], paths, taking, teacher, params, store, why)
+    verified = _verified([item for item in with_file if item.id in paths], paths, taking, teacher, params, store, why)
+    errors |= verified.refused
+    todo = [item for item in todo if item.id not in errors]
     began = time.monotonic()
     with track("tokens", sum(item.n for item in todo), "tiles") as advance:
         errors |= _keep_all(todo, paths, taking, store, advance)
@@ -71,7 +72,7 @@ def take_features(
         slide_id = min(errors)
         raise SlideRefused(errors[slide_id].what, where=slide_id, fix=errors[slide_id].fix)
     _tell(todo, paths, taking, errors, time.monotonic() - began)
-    return _manifest(tiles, taking, errors, imported, store)
+    return _manifest(tiles, taking, errors, verified, store)
 
 
 def _taking(tiles: TilesManifest, paths: Mapping[str, Path], params: TokensParams, teacher: Recipe) -> Taking:
@@ -151,13 +152,12 @@ def _verified(
     params: TokensParams,
     store: Store,
     why: str,
-) -> ImportedFacts:
+) -> Verified:
     if teacher is not None and params.imported.check_tiles:
-        found = verify(items, paths, taking, teacher, params.imported, store)
-        return facts(found, taking, "none of its slides could be compared")
+        return verify(items, paths, taking, teacher, params.imported, store)
     told = facts((), taking, why or "tokens.imported.check_tiles is 0")
     console.print(f"tokens: imported features, not verified: {told.why}", soft_wrap=True, style="yellow")
-    return told
+    return Verified(told, {})
 
 
 def _keep_all(
@@ -201,9 +201,8 @@ def _tell(
 
 
 def _manifest(
-    tiles: TilesManifest, taking: Taking, errors: Mapping[str, SlideRefused], imported: ImportedFacts, store: Store
+    tiles: TilesManifest, taking: Taking, errors: Mapping[str, SlideRefused], verified: Verified, store: Store
 ) -> TokensManifest:
-    verified = Ref("tokens", taking.key, ITEM)
     kept = [item for item in tiles.items if item.id not in errors]
     refs = {item.id: taking.ref(item) for item in kept}
     items = tuple(TokensItem.of(item, refs[item.id].item, store.digest(refs[item.id])) for item in kept)
@@ -220,7 +219,7 @@ def _manifest(
             width=taking.width,
             tokens=taking.grid[0] * taking.grid[1],
             nbytes=sum(map(store.nbytes, refs.values())),
-            imported=imported,
+            imported=verified.facts,
         ),
-        uses=(str(verified),) if imported.checked_tiles else (),
+        uses=verified.uses,
     )

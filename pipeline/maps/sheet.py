@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from pipeline.base.files import write_atomic
 from pipeline.maps.colours import Scale, ramp
+from pipeline.maps.lettering import font_of, written
 
 PAPER, INK, FAINT = (255, 255, 255), (20, 20, 20), (225, 225, 225)
 MARGIN_PX, TEXT_PX = 24, 22
@@ -31,7 +32,8 @@ class Sheet:
 
     def text(self, words: str, x: int, y: int, size: int = TEXT_PX, most_px: int | None = None) -> int:
         """Write, with the top left corner there, and cut it where it is longer than `most_px`; its width."""
-        font = ImageFont.load_default(size)
+        font = font_of(size)
+        words = written(words)
         while most_px is not None and len(words) > 4 and font.getlength(words) > most_px:
             words = words[:-4] + "..."
         self._draw.text((x, y), words, fill=INK, font=font)

@@ -224,6 +224,24 @@ class Dense(Result):
     n_train: int
 
 
+class Code(Result):
+    """One way to have k numbers a tile: standardised cosine of the teacher and what comes back of them, and probes by
+    Histill's own protocol, None without labels."""
+
+    cosine: Figure
+    knn: Accuracy | None
+    linear: Accuracy | None
+
+
+class Width(Result):
+    """k numbers: of the student's nested vector, or principal components of the student's or of the teacher's own
+    embedding; see widths.py."""
+
+    nested: Code
+    student_pca: Code
+    teacher_pca: Code
+
+
 class Standard(Result):
     """By what embeddings are centred and scaled before they are compared: the teacher's over so many train tiles.
 
@@ -235,7 +253,8 @@ class Standard(Result):
 
 
 class SplitFigures(Result):
-    """All that one held-out split tells. `few_shot` by shots a class, `from_labels` by labels a class.
+    """All that one held-out split tells. `few_shot` by shots a class, `from_labels` by labels a class, `nested` by
+    size.
 
     `standard` is that of `fidelity` and `structure`; patch tokens are standardised as they are cached.
     """
@@ -249,3 +268,4 @@ class SplitFigures(Result):
     slide_labels: SlideLabels | NotMeasured | None = None
     from_labels: Mapping[int, FromLabels | NotMeasured] = {}
     dense: Dense | NotMeasured | None = None
+    nested: Mapping[int, Width] = {}

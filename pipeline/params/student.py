@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.params.base import Fraction, Keywords, Positive, Section
 
@@ -18,6 +18,8 @@ class ObjectiveParams(Section):
     """The dense tokens, through the adapter."""
     relation: Annotated[float, Field(ge=0)] = 0.0
     """Which other tiles each tile is like."""
+    nested: Annotated[float, Field(ge=0)] = 1.0
+    """The mean over `student.nested`, where sizes are asked for; as many as there are weighs each like the full one."""
     cls_kind: Literal["cosine", "mse", "smooth_l1", "kl", "contrastive"] = "cosine"
     """How embeddings are compared; cosine: 0.9 (1 - cosine) + 0.1 smooth-L1. kl and contrastive compare similarities to
     `relation_queue` tiles: they set an embedding's direction, not its length, which the teacher's heads may need."""
@@ -112,6 +114,8 @@ class StudentParams(Section):
     """Of several teachers; see below."""
     standardise: Literal["channel", "phi-s"] = "channel"
     """CLS targets: each channel by its own deviation, or rotated so that all are alike (PHI-S)."""
+    nested: tuple[Positive, ...] = ()
+    """Sizes, each the first numbers of one further embedding, e.g. [64, 128, 256]; none of them without."""
     head_hidden: Positive | None = None
     """Channels of a second linear layer before the last, with batch norm, while it trains; exported as one layer."""
     adapter: Literal["attention", "fuse", "bilinear", "pool"] = "attention"
@@ -155,3 +159,15 @@ class StudentParams(Section):
     """Where losses and learning rate are also written; tensorboard: reports/tensorboard, which DVC does not track."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of every random choice of this stage."""
+
+    @field_validator("nested")
+    @classmethod
+    def _rise(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if list(sizes) != sorted(set(sizes)):
+            raise ValueError(f"sizes rise, each once: {sorted(set(sizes))}")
+        return sizes
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The nested sizes that are trained: none where their objective has no weight."""
+        return self.nested if self.objective.nested > 0 else ()

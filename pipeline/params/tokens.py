@@ -52,6 +52,8 @@ class ImportedParams(Section):
 
     check_tiles: Annotated[int, Field(ge=0)] = 64
     """Tiles that the teacher is asked about, evenly spread over the slides; 0 asks about none."""
+    check_each: Annotated[int, Field(ge=0)] = 4
+    """And so many of every slide, so that one whose features are not the teacher's is refused by itself."""
     min_cosine: Fraction = 0.9
     """Least mean cosine of its answers with the features, both standardised."""
     below: Literal["refuse", "keep"] = "refuse"
@@ -127,7 +129,27 @@ class TokensParams(TeacherParams):
     on_error: OnError = "refuse"
     """refuse goes on without a bad slide and lists it; fail stops at the first."""
     also: tuple[AlsoParams, ...] = ()
-    """Further teachers of the same tiles, from which the student learns too; it answers in the space of `teacher`."""
+    """Further teachers of the same tiles, from which the student learns too; it answers in the space of `teacher`.
+
+    Or all of them, the first too, as one list: `teachers: [{name: uni}, {name: virchow2}]`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_one_list(cls, told: object) -> object:
+        """`teachers: [{name: uni}, {name: virchow2, …}]`: the first is the section's own, the others are `also`."""
+        if not isinstance(told, dict) or "teachers" not in told:
+            return told
+        rest = {key: value for key, value in told.items() if key != "teachers"}
+        listed = told["teachers"]
+        if not isinstance(listed, list | tuple) or not all(isinstance(one, dict) and "name" in one for one in listed):
+            raise ValueError("teachers: a list of sections with a name each, as [{name: uni}, {name: virchow2}]")
+        if not listed or rest.get("also"):
+            raise ValueError("teachers: name one or more, and none in `also` beside them")
+        first, *others = ({"teacher": one["name"], **{k: v for k, v in one.items() if k != "name"}} for one in listed)
+        twice = [key for key, value in first.items() if key in rest and rest[key] != value]
+        if twice:
+            raise ValueError(f"teachers: its first says {twice[0]} otherwise than tokens.{twice[0]}: keep one of them")
+        return {**rest, **first, "also": others}
 
     @model_validator(mode="after")
     def _fits_together(self) -> TokensParams:

@@ -24,9 +24,8 @@ from pipeline.params.tokens import TokensParams
 
 RENAMED = {
     "student.checkpoint_every": "checkpoints go by time, not by steps: student.checkpoint_minutes, or leave it out",
-    "tokens.teachers": "the first is tokens.teacher; further ones: tokens.also: [{teacher: virchow2}]",
 }
-"""What to write for keys that earlier versions had, or that one would look for."""
+"""What to write for keys that earlier versions had."""
 
 
 class WholeParams(SiteParams):

@@ -181,6 +181,8 @@ def context(
         "slide_fidelity": sections.slide_fidelity(evaluate),
         "figures_of": sections.figures_of(summary),
         "label_rows": sections.label_rows(summary),
+        "width_rows": sections.width_rows(summary),
+        "full_width": manifests["tokens"].summary.width,
         "robustness_plot": sections.robustness_plot(summary),
         "tradeoff": tradeoff(summary, benchmark, compared),
         "left_out": compared.left_out,

@@ -20,12 +20,18 @@ from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.summary import EvaluateSummary
 from pipeline.evaluate.tables import SlideRow, fidelity_rows
 from pipeline.measures.robustness.results import Robustness
-from pipeline.measures.split_figures import PROBES, Accuracy, FromLabels, Likeness, Probes, Quartiles, UniFewShot
+from pipeline.measures.split_figures import PROBES, Accuracy, FromLabels, Likeness, Probes, Quartiles, UniFewShot, Width
 from pipeline.report import charts
 from pipeline.report.details import Row, Section, detail_rows
 
 MOST_DOTS = 24
-CURVES = {"loss": "together", "cls": "global embedding", "patch": "dense tokens", "relation": "relations"}
+CURVES = {
+    "loss": "together",
+    "cls": "global embedding",
+    "patch": "dense tokens",
+    "relation": "relations",
+    "nested": "nested sizes",
+}
 OF_SPLITS = ("cosine", "cosine, 5th percentile")
 """Figures that stand in a table of their own, one row a split."""
 
@@ -187,6 +193,25 @@ def label_rows(summary: EvaluateSummary) -> list[LabelRow]:
                 scores = found.accuracies.scores() | {"from_labels": found.from_labels}
                 rows.append(LabelRow(where, k, scores, found.gain, [own - alone for own, alone in both]))
     return rows
+
+
+@dataclass(frozen=True)
+class WidthRow:
+    """`k` numbers a tile on one split: what a million tiles take in float32, and each way to have them."""
+
+    where: str
+    k: int
+    gigabytes: float
+    found: Width
+
+
+def width_rows(summary: EvaluateSummary) -> list[WidthRow]:
+    """Of every split and data set, for each nested size."""
+    return [
+        WidthRow(where, k, 4 * k / 1000, found)
+        for where, split in summary.every_split()
+        for k, found in sorted(split.nested.items())
+    ]
 
 
 def robustness_plot(summary: EvaluateSummary) -> Markup | None:

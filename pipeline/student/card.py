@@ -115,6 +115,23 @@ of patch tokens, in the teacher's space. In PyTorch, and with Histill alone, `ad
 `adapter.json` beside it) makes them of the student's feature maps: `histill embed SLIDES --dense --out DIR`.
 """
 
+NESTED = """\
+## Smaller embeddings
+
+{sizes} numbers in place of {width}: `nested/nested.safetensors` makes a further vector of the features before the last
+layer (the output `nested` of `model.onnx`), whose first k numbers are an embedding of their own for each of these k.
+`histill embed … --width {size}` writes it.
+
+```python
+import torch.nn.functional as F
+from safetensors.torch import load_file
+layers = load_file("models/student/nested/nested.safetensors")
+feature = model.forward_head(model.forward_features(transform(tile).unsqueeze(0)), pre_logits=True)
+small = F.linear(feature, layers["project.weight"], layers["project.bias"])[:, :{size}]
+back = F.linear(small, layers["heads.{size}.weight"], layers["heads.{size}.bias"])  # (1, {width}), the teacher's space
+```
+"""
+
 
 def licence_note(teacher: str) -> str:
     """What the student's licence inherits from the teacher of that name."""
@@ -180,6 +197,14 @@ def _inputs(params: StudentParams) -> str:
     return "".join(f", {each}" for each in told)
 
 
+def _nested(sizes: tuple[int, ...], width: int) -> str:
+    """The section that says how to have smaller embeddings; empty where there are none."""
+    if not sizes:
+        return ""
+    listed = " or ".join(map(str, sizes))
+    return "\n" + NESTED.format(sizes=listed, size=sizes[len(sizes) // 2], width=width)
+
+
 def model_card(facts: StudentFacts, figures: str = NOT_YET) -> str:
     """README.md of the exported folder, from a run's run.json; the same run gives the same text.
 
@@ -213,7 +238,7 @@ def model_card(facts: StudentFacts, figures: str = NOT_YET) -> str:
         steps=facts.steps,
         precision=facts.precision,
         losses=", ".join(f"{name} {value:.4f}" for name, value in facts.loss.items()),
-        dense=DENSE.format(grid=grid) if facts.adapter else "",
+        dense=(DENSE.format(grid=grid) if facts.adapter else "") + _nested(params.sizes, facts.width),
         licence=licence_notes(facts.teachers),
         distilled=" and ".join(facts.teachers),
         also=_also(facts),

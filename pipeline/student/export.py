@@ -3,7 +3,8 @@
     config.json           architecture, width, input side, mean and std: what timm.create_model("local-dir:…") reads
     model.safetensors     the student; answers in the teacher's own space
     model.onnx            the same model for any runtime: `image` in, `embedding` (batch, D) out; of several teachers
-                          an `embedding_NAME` a further one too
+                          an `embedding_NAME` a further one too; with nested sizes last `nested` (batch, K), whose
+                          first k numbers are the embedding of size k
     adapter/              only with `patch`; out of timm's sight, which fails on two .safetensors from 1.0.16 to 1.0.28
       adapter.safetensors the dense adapter, answering in the teacher's patch-token space
       adapter.json        its arguments
@@ -11,6 +12,10 @@
       space.json          `mu` and `sigma`, (D,) each, by which the teacher's patch tokens were standardised
     spaces/               only of several teachers; a folder each further one, called after it: the same trunk with that
                           teacher's head as its last layer, a whole folder as this one, but for the card
+    nested/               only with `student.nested`
+      nested.safetensors  project.weight and .bias, from the student's features to `nested`; heads.K.weight and .bias,
+                          from its first K numbers into the teacher's space
+      nested.json         the sizes, how many features, and the teacher's width
     README.md             the model card
 
 Training answers z in standardised space; `targets.Standardiser` folds the way back into the last layer.
@@ -39,6 +44,7 @@ from pipeline.student.card import KEEP_THE_HEAD, model_card
 from pipeline.student.exported import AdapterConfig, Dense, Heads
 from pipeline.student.heads import apart, joined, put_last
 from pipeline.student.model import Distiller, Head, Student, add_heads, build
+from pipeline.student.nested import Nested
 from pipeline.student.shipped import (
     ADAPTER_FILE,
     ADAPTER_FOLDER,
@@ -47,13 +53,16 @@ from pipeline.student.shipped import (
     CONFIG_FILE,
     DENSE_ONNX_FILE,
     MADE,
+    NESTED_FILE,
+    NESTED_FOLDER,
+    NESTED_WEIGHTS_FILE,
     ONNX_FILE,
     SPACE_FILE,
     WEIGHTS_FILE,
     Made,
     space_of,
 )
-from pipeline.teachers.engines.onnx_file import EMBEDDING, PATCH, write_onnx
+from pipeline.teachers.engines.onnx_file import EMBEDDING, NESTED, PATCH, write_onnx
 
 INTERPOLATION = "bicubic"
 """What `pipeline.tiles.pixels` resizes with."""
@@ -98,6 +107,9 @@ def into_own_units(distiller: Distiller, targets: Mapping[str, Tensor]) -> None:
         Standardiser.from_tensors(named("cls", place), targets).fold_into(head)
         if adapter is not None:
             Standardiser.from_tensors(named("patch", place), targets).fold_into(adapter.last)
+    if (nested := distiller.nested) is not None:
+        for size in nested.sizes:
+            Standardiser.from_tensors("cls", targets).fold_into(nested.head(size))
     put_last(student.backbone, student.last, joined(heads))
 
 
@@ -119,6 +131,7 @@ def load_run(item: Path) -> tuple[StudentFacts, Distiller, dict[str, Tensor]]:
     if facts.also:
         heads = [Head(one.width, one.grid, one.adapter is not None) for one in facts.also]
         add_heads(distiller, heads, params.adapter, seed=0)
+    distiller.nest(params.sizes, seed=0)
     distiller.load_state_dict(tensors)
     if facts.start is not None:
         distiller.student.normalise_by(facts.start.mean, facts.start.std)
@@ -163,10 +176,12 @@ def timm_config(student: Student, facts: StudentFacts, others: Sequence[str]) ->
 def _write(folder: Path, facts: StudentFacts, distiller: Distiller, targets: Mapping[str, Tensor]) -> None:
     """The first teacher's folder, the others' below it."""
     student, adapters, backbone = distiller.student, distiller.adapters, distiller.student.backbone
-    names = [as_file_name(one.teacher.name) for one in facts.also]
-    if names:
-        outputs = [EMBEDDING, *(f"{EMBEDDING}_{name}" for name in names)]
-        write_student_onnx(Heads(backbone, student.widths), facts.input_px, folder / ONNX_FILE, outputs)
+    names, nested = [as_file_name(one.teacher.name) for one in facts.also], distiller.nested
+    if names or nested is not None:
+        outputs = [EMBEDDING, *(f"{EMBEDDING}_{name}" for name in names), *([NESTED] if nested else [])]
+        write_student_onnx(Heads(backbone, student.widths, nested), facts.input_px, folder / ONNX_FILE, outputs)
+    if nested is not None:
+        write_nested(folder, nested)
     others = student.narrow()
     _write_one(folder, facts, facts.teachers[1:], student, adapters[0], targets)
     for place, (head, one) in enumerate(zip(others, facts.also, strict=True), start=1):
@@ -192,7 +207,7 @@ def _write_one(
     """A student whose last layer is one teacher's head; `others` are the further teachers."""
     write_json(folder / CONFIG_FILE, timm_config(student, facts, others))
     save_tensors(folder / WEIGHTS_FILE, student.backbone.state_dict())
-    if not facts.also:
+    if not (folder / ONNX_FILE).exists():
         write_student_onnx(student.backbone, facts.input_px, folder / ONNX_FILE)
     if adapter is None or facts.adapter is None:
         return
@@ -207,6 +222,14 @@ def _write_one(
     write_json(own / ADAPTER_FILE, config.model_dump(mode="json"))
     dense = Dense(student.backbone, adapter, config).eval()
     write_student_onnx(dense, facts.input_px, own / DENSE_ONNX_FILE, (EMBEDDING, PATCH))
+
+
+def write_nested(folder: Path, nested: Nested) -> None:
+    """The folder `nested/`."""
+    (folder / NESTED_FOLDER).mkdir()
+    save_tensors(folder / NESTED_FOLDER / NESTED_WEIGHTS_FILE, nested.state_dict())
+    told: Json = {"sizes": list(nested.sizes), "features": nested.features, "width": nested.width}
+    write_json(folder / NESTED_FOLDER / NESTED_FILE, told)
 
 
 def write_student_onnx(model: nn.Module, input_px: int, path: Path, outputs: Sequence[str] = (EMBEDDING,)) -> None:

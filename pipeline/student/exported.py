@@ -27,13 +27,19 @@ from pipeline.base.items import AdapterArguments
 from pipeline.base.partials import file_sha256
 from pipeline.base.types import Json, Recipe
 from pipeline.student.adapters import ADAPTERS
+from pipeline.student.nested import Nested
 from pipeline.student.shipped import (
     ADAPTER_FILE,
     ADAPTER_WEIGHTS_FILE,
     CONFIG_FILE,
+    NESTED_FILE,
+    NESTED_FOLDER,
+    NESTED_WEIGHTS_FILE,
     ONNX_FILE,
     WEIGHTS_FILE,
     adapter_folder,
+    nested_digest,
+    require_size,
     require_student,
 )
 from pipeline.teachers.engines import pick_device
@@ -65,12 +71,15 @@ class ExportedStudent(Network):
 
     convolutional = True
 
-    def __init__(self, folder: Path) -> None:
-        """Raises `StudentError` where there is none."""
+    def __init__(self, folder: Path, width: int | None = None) -> None:
+        """With `width` its embedding of that nested size. Raises `StudentError` where there is none."""
         backbone = load_student(folder)
         config = resolve_model_data_config(backbone)
         super().__init__(architecture(backbone), int(config["input_size"][-1]), config["mean"], config["std"])
         self.trunk, self.weights_digest = backbone, file_sha256(folder / WEIGHTS_FILE)[:32]
+        if width is not None:
+            self.trunk = load_prefix(folder, backbone, width)
+            self.weights_digest = f"{self.weights_digest}-{nested_digest(folder)}-{width}"
         self.onnx = folder / ONNX_FILE
 
     def embedding(self, raw: Tensor) -> Tensor:
@@ -101,15 +110,42 @@ class Dense(nn.Module):
 
 
 class Heads(nn.Module):
-    """A student whose last layer holds several teachers' heads: normalised images to an embedding a teacher."""
+    """A student whose last layer holds several teachers' heads: normalised images to an embedding a teacher; with
+    nested sizes to the nested vector too."""
 
-    def __init__(self, backbone: nn.Module, widths: tuple[int, ...]) -> None:
+    def __init__(self, backbone: nn.Module, widths: tuple[int, ...], nested: Nested | None = None) -> None:
         super().__init__()
         self.backbone, self.widths = backbone, widths
+        self.project = None if nested is None else nested.project
 
     def forward(self, image_NCHW: Tensor) -> tuple[Tensor, ...]:
-        """(embedding_ND, …), D each teacher's."""
-        return tuple(self.backbone(image_NCHW).split(self.widths, dim=1))
+        """(embedding_ND, …), D each teacher's, and last nested_NK."""
+        if self.project is None:
+            return tuple(self.backbone(image_NCHW).split(self.widths, dim=1))
+        feature_NF = features(self.backbone, image_NCHW)
+        embedding_NE: Tensor = self.backbone.get_classifier()(feature_NF)  # type: ignore[operator]
+        return (*torch.split(embedding_NE, list(self.widths), dim=1), self.project(feature_NF))
+
+
+class Prefix(nn.Module):
+    """A student's nested embedding of one size: normalised images to the first `size` numbers of its nested vector."""
+
+    def __init__(self, backbone: nn.Module, nested: Nested, size: int) -> None:
+        super().__init__()
+        self.backbone, self.project, self.num_classes = backbone, nested.project, size
+        self.pretrained_cfg = backbone.pretrained_cfg
+
+    def forward(self, image_NCHW: Tensor) -> Tensor:
+        """(N, size)."""
+        nested_NK: Tensor = self.project(features(self.backbone, image_NCHW))
+        return nested_NK[:, : self.num_classes]
+
+
+def features(backbone: nn.Module, image_NCHW: Tensor) -> Tensor:
+    """What the last layer makes its answer of, (N, F)."""
+    final = backbone.forward_features(image_NCHW)  # type: ignore[operator]
+    feature_NF: Tensor = backbone.forward_head(final, pre_logits=True)  # type: ignore[operator]
+    return feature_NF
 
 
 def load_student(folder: Path) -> nn.Module:
@@ -140,6 +176,25 @@ def load_dense(folder: Path, backbone: nn.Module, *, trained: bool = True, seed:
     if trained:
         adapter.load_state_dict(load_file(adapter_folder(folder) / ADAPTER_WEIGHTS_FILE))
     return Dense(backbone, adapter, config).eval().requires_grad_(False)
+
+
+def load_nested(folder: Path) -> Nested | None:
+    """The nested sizes as exported, whose heads answer in the teacher's units; None where none were trained."""
+    path = folder / NESTED_FOLDER / NESTED_FILE
+    if not path.is_file():
+        return None
+    told = json.loads(path.read_bytes())
+    nested = Nested(told["sizes"], told["features"], told["width"])
+    nested.load_state_dict(load_file(folder / NESTED_FOLDER / NESTED_WEIGHTS_FILE))
+    return nested.eval().requires_grad_(False)
+
+
+def load_prefix(folder: Path, backbone: nn.Module, size: int) -> Prefix:
+    """The exported student's embedding of that nested size. Raises `StudentError` where it has none."""
+    require_size(folder, size)
+    nested = load_nested(folder)
+    assert nested is not None
+    return Prefix(backbone, nested, size).eval()
 
 
 def architecture(model: nn.Module) -> str:

@@ -22,7 +22,7 @@ from pipeline.params.student import StudentParams
 from pipeline.student.loop import Training
 from pipeline.student.losses import teacher_weights
 from pipeline.student.model import Distiller
-from pipeline.student.objectives import OBJECTIVES
+from pipeline.student.objectives import NESTED, OBJECTIVES
 from pipeline.student.recipe import input_side, kept_params, precision_here
 from pipeline.student.start import Start
 
@@ -99,7 +99,7 @@ def _heads(subject: Subject, ended: Ended) -> tuple[HeadFacts, ...]:
 
 def losses_of(row: dict[str, float]) -> list[str]:
     """The columns of losses: of the first teacher those of every objective, of others those that there are."""
-    return ["loss", *OBJECTIVES, *(name for name in row if "@" in name)]
+    return ["loss", *OBJECTIVES, *(name for name in row if name == NESTED or "@" in name)]
 
 
 def _last_epoch(curve: list[dict[str, float]]) -> dict[str, float]:

@@ -35,10 +35,10 @@ from pipeline.base.fitting import Fitting
 from pipeline.base.progress import track
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.loader import Batch, BatchShape, Loader, Share
+from pipeline.inputs import Inputs
 from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import Checkpoints, State, load_checkpoint
 from pipeline.student.device import autocast_dtype
-from pipeline.student.inputs import Inputs
 from pipeline.student.losses import Losses
 from pipeline.student.model import Distiller
 from pipeline.student.ranks.node import once

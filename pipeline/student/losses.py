@@ -26,6 +26,7 @@ from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.loader import Batch
 from pipeline.corpus.targets import Standardiser
 from pipeline.params.student import StudentParams, TeachersParams
+from pipeline.student.model import Answer
 from pipeline.student.terms import Terms
 
 
@@ -40,8 +41,8 @@ class Losses:
         self.names = [one.teacher for one in corpus.each]
         self.weights = teacher_weights(params.teachers, self.names)
 
-    def __call__(self, batch: Batch, answers: Sequence[tuple[Tensor, Tensor | None]]) -> dict[str, Tensor]:
-        """Each objective's unweighted value, a scalar in fp32; `answers` are the distiller's, a pair a teacher."""
+    def __call__(self, batch: Batch, answers: Sequence[Answer]) -> dict[str, Tensor]:
+        """Each objective's unweighted value, a scalar in fp32; `answers` are the distiller's, one a teacher."""
         found: dict[str, Tensor] = {}
         for place, (terms, asked, answer) in enumerate(zip(self.terms, batch.each, answers, strict=True)):
             found |= {self._called(place, name): value for name, value in terms(asked, *answer).items()}

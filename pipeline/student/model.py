@@ -23,6 +23,7 @@ from pipeline.base.items import AdapterArguments
 from pipeline.base.types import Json
 from pipeline.student.adapters import ADAPTERS, Adapter
 from pipeline.student.heads import apart, beside, expanded, folded, put_last
+from pipeline.student.nested import Nested, drawn
 from pipeline.teachers.arguments import BadArgument, blame, require_possible, require_types
 from pipeline.teachers.layout import to_channels_last
 
@@ -119,11 +120,21 @@ class Student(nn.Module):
 
     def forward(self, image_NHWC: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Images, 0 to 255 in any type, to (embedding_NE, the maps of `stages` as (N, C, h, w)), in one pass."""
+        final, maps = self._maps(image_NHWC)
+        return self.backbone.forward_head(final), maps
+
+    def with_feature(self, image_NHWC: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """The same, and feature_NF, of which the last layer makes the embedding."""
+        final, maps = self._maps(image_NHWC)
+        feature_NF = self.backbone.forward_head(final, pre_logits=True)
+        return self.backbone.get_classifier()(feature_NF), maps, feature_NF
+
+    def _maps(self, image_NHWC: Tensor) -> tuple[Tensor, list[Tensor]]:
         # Permuting NHWC leaves it in memory as it is, which is what torch calls channels_last.
         image_NCHW = (image_NHWC.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
         indices = [stage.index for stage in self.stages]
         final, maps = self.backbone.forward_intermediates(image_NCHW, indices=indices, output_fmt="NCHW")
-        return self.backbone.forward_head(final), list(maps)
+        return final, list(maps)
 
     def _made(self, model: str, width: int, told: Mapping[str, Json]) -> Any:
         """timm's model. Raises `TrainingError` that names the argument which timm does not take."""
@@ -174,9 +185,14 @@ class Student(nn.Module):
         return tuple(sorted(found.values(), key=lambda stage: stage.index)[-N_STAGES:])
 
 
+Answer = tuple[Tensor, Tensor | None] | tuple[Tensor, Tensor | None, list[Tensor]]
+"""embedding_ND; map_NTD, None without an adapter; of the first teacher, with nested sizes, what each answers (N, D)."""
+
+
 class Distiller(nn.Module):
     """What is trained: a student, and where the patch objective is on, its adapter. One forward, so DDP can wrap it.
 
+    Nested sizes, where they are asked for, answer in the first teacher's space.
     Of several teachers each has a head in the student's last layer, and an adapter where its patch tokens are learnt.
     With `autocast` (a dtype; None is fp32) it computes and answers in that type; what needs fp32 keeps it.
     """
@@ -189,7 +205,14 @@ class Distiller(nn.Module):
         self.log_variance: nn.Parameter | None
         self.register_parameter("log_variance", None)
         """Of each teacher's loss, where that balances them (losses.py)."""
+        self.nested: Nested | None = None
         self.autocast: torch.dtype | None = None
+
+    def nest(self, sizes: Sequence[int], seed: int) -> None:
+        """Add nested sizes with weights drawn from `seed`; of none, nothing. Raises `TrainingError`."""
+        if sizes:
+            student = self.student
+            self.nested = drawn(student.backbone, student.input_px, sizes, student.widths[0], seed)
 
     @property
     def adapters(self) -> tuple[Adapter | None, ...]:
@@ -198,12 +221,16 @@ class Distiller(nn.Module):
         others = (found.get(str(place)) for place in range(1, len(self.student.widths)))
         return (self.adapter, *(cast("Adapter | None", one) for one in others))
 
-    def forward(self, image_NHWC: Tensor) -> tuple[tuple[Tensor, Tensor | None], ...]:
-        """Images, 0 to 255, to (embedding_ND, map_NTD or None without an adapter), one such pair a teacher."""
+    def forward(self, image_NHWC: Tensor) -> tuple[Answer, ...]:
+        """Of images, 0 to 255, an answer a teacher."""
         with torch.autocast(image_NHWC.device.type, self.autocast, enabled=self.autocast is not None):
-            embedding_NE, maps = self.student(image_NHWC)
+            if self.nested is None:
+                embedding_NE, maps = self.student(image_NHWC)
+            else:
+                embedding_NE, maps, feature_NF = self.student.with_feature(image_NHWC)
             dense = [None if adapter is None else adapter(maps) for adapter in self.adapters]
-            return tuple(zip(embedding_NE.split(self.student.widths, dim=1), dense, strict=True))
+            answers = tuple(zip(embedding_NE.split(self.student.widths, dim=1), dense, strict=True))
+            return answers if self.nested is None else ((*answers[0], self.nested(feature_NF)), *answers[1:])
 
     def no_weight_decay(self) -> set[str]:
         """Names that timm's optimiser factory leaves undecayed, besides biases and norms."""

@@ -7,9 +7,10 @@ import torch
 from pipeline.base.items import TokensManifest
 from pipeline.base.types import Json, Recipe
 from pipeline.corpus.corpus import Corpus
+from pipeline.inputs.slide_stains import RECIPE_VERSION as STAIN_VERSION
 from pipeline.params.student import StudentParams
 from pipeline.student.device import autocast_dtype
-from pipeline.student.inputs.slide_stains import RECIPE_VERSION as STAIN_VERSION
+from pipeline.student.objectives import NESTED
 from pipeline.student.ranks.number import of_recipe
 from pipeline.student.start import Start
 
@@ -64,9 +65,11 @@ def kept_params(params: StudentParams, several: bool) -> dict[str, Json]:
     Nor is where a student starts: that is in the recipe by its content.
     """
     on = {"mix": params.mix.kind != "none", "augment": params.augment.changes, "weights": False}
-    on |= {"head_hidden": params.head_hidden is not None, "teachers": several}
-    off = {name for name, is_on in on.items() if not is_on}
-    student: dict[str, Json] = params.model_dump(mode="json", exclude=SITE_PARAMS | off)
+    on |= {"head_hidden": params.head_hidden is not None, "teachers": several, "nested": bool(params.sizes)}
+    off: dict[str, bool | set[str]] = {name: True for name, is_on in on.items() if not is_on}
+    if "nested" in off:
+        off["objective"] = {NESTED}
+    student: dict[str, Json] = params.model_dump(mode="json", exclude={**dict.fromkeys(SITE_PARAMS, True), **off})
     if not torch.cuda.is_available():
         # CPUs run eager whatever it says.
         student["compile"] = "auto"

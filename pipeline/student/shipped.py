@@ -18,6 +18,8 @@ ADAPTER_FOLDER = "adapter"
 """Of these two: timm 1.0.16 to 1.0.28 fail on a folder with a second .safetensors in it (a NameError)."""
 DENSE_ONNX_FILE = "dense.onnx"
 """In the adapter's folder: the student with its adapter, two outputs."""
+NESTED_FOLDER, NESTED_FILE, NESTED_WEIGHTS_FILE = "nested", "nested.json", "nested.safetensors"
+"""Of a student with nested sizes: what makes the nested vector of its features, and brings it into the teacher's."""
 SPACE_FILE = "space.json"
 """In the adapter's folder: mean and deviation of the teacher's patch tokens."""
 SPACES_FOLDER = "spaces"
@@ -131,6 +133,29 @@ def dense_grid(folder: Path) -> tuple[int, int]:
         fix = "leave out --dense, or train with student.objective.patch"
         raise StudentError(what, where=str(folder), fix=fix) from None
     return height, width
+
+
+def nested_sizes(folder: Path) -> tuple[int, ...]:
+    """The nested sizes of an exported student; empty where it has none."""
+    path = folder / NESTED_FOLDER / NESTED_FILE
+    return tuple(int(size) for size in json.loads(path.read_bytes())["sizes"]) if path.is_file() else ()
+
+
+def nested_digest(folder: Path) -> str:
+    """32 hex digits of the sha256 of what makes an exported student's nested vector."""
+    return file_sha256(folder / NESTED_FOLDER / NESTED_WEIGHTS_FILE)[:32]
+
+
+def require_size(folder: Path, width: int) -> None:
+    """Raises `StudentError` where an exported student has no embedding of `width` numbers."""
+    sizes = nested_sizes(folder)
+    if width in sizes:
+        return
+    if sizes:
+        fix = f"one of {', '.join(map(str, sizes))}; without --width, the full embedding"
+        raise StudentError(f"it has no embedding of {width} numbers", where=str(folder), fix=fix)
+    fix = "leave out --width, or train with student.nested: [64, 128, 256]"
+    raise StudentError("it has no nested sizes: it was trained without student.nested", where=str(folder), fix=fix)
 
 
 def _three(values: tuple[float, ...]) -> tuple[float, float, float]:

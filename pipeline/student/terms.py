@@ -1,12 +1,15 @@
 """The loss of one teacher at a step: each objective's value on a batch, and their weighted sum.
 
     loss = w_cls * cls(embedding, CLS*) + w_patch * patch(map, tokens*) + w_relation * relation(embedding, CLS*, bank*)
+         + w_nested * mean over sizes of cls(answer of the size, CLS*)
     * standardised, fp32
 
 Shapes: N tiles, K tiles of the bank, T teacher positions, D teacher width.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +21,7 @@ from pipeline.corpus.loader import Targets
 from pipeline.corpus.targets import Standardiser, draw_cls
 from pipeline.params.student import ObjectiveParams
 from pipeline.student.objectives import (
+    NESTED,
     OBJECTIVES,
     cls_loss,
     contrastive_loss,
@@ -43,7 +47,7 @@ class Terms:
         self, params: ObjectiveParams, corpus: Corpus, cls: Standardiser, device: torch.device, seed: int = 0
     ) -> None:
         self.params = params
-        self.weights: dict[str, float] = {name: getattr(params, name) for name in OBJECTIVES}
+        self.weights: dict[str, float] = {name: getattr(params, name) for name in (*OBJECTIVES, NESTED)}
         self.cls = cls.to(device)
         self.rotation_block = corpus.rotation_block if corpus.dense else 1
         self.bank_KD: Tensor | None = None
@@ -52,11 +56,13 @@ class Terms:
             drawn_KD = torch.tensor(once(lambda: draw_cls(corpus, params.relation_queue, seed)), device=device)
             self.bank_KD = F.normalize(self.cls.forward(drawn_KD), dim=-1)
 
-    def __call__(self, asked: Targets, embedding_ND: Tensor, map_NTD: Tensor | None) -> dict[str, Tensor]:
+    def __call__(
+        self, asked: Targets, embedding_ND: Tensor, map_NTD: Tensor | None, nested: Sequence[Tensor] = ()
+    ) -> dict[str, Tensor]:
         """Objective -> its unweighted value on this process's share of the batch, a scalar in fp32.
 
         `asked`, what the teacher answered, lies on the device of the student's answers. `cls` is always there, `patch`
-        with a map (an adapter), `relation` where it has a weight.
+        with a map (an adapter), `relation` where it has a weight, `nested` where there are sizes.
         """
         cls_ND = self.cls.forward(asked.cls_ND)
         terms = {"cls": self._cls(embedding_ND, cls_ND)}
@@ -69,6 +75,8 @@ class Terms:
             terms["patch"] = patch_loss(map_NTD, asked.patch_NTD, asked.scale_NT, mask_NT, block)
         if self.bank_KD is not None and self.params.relation > 0:
             terms["relation"] = relation_loss(embedding_ND, cls_ND, self.bank_KD, self.params.relation_temperature)
+        if nested:
+            terms[NESTED] = torch.stack([self._cls(answer_ND, cls_ND) for answer_ND in nested]).mean()
         return terms
 
     def _cls(self, embedding_ND: Tensor, cls_ND: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 The run is one item in the store, `checkpoints/<train key>/run`:
 
-    weights.safetensors   student.* and adapter.* (in standardised space), cls_* and patch_* of `targets.Standardiser`
+    weights.safetensors   student.*, adapter.* and nested.* (in standardised space), cls_* and patch_* of
+                          `targets.Standardiser`
     curve.csv             step, epoch, loss, each objective, lr, tiles_seen; no timings, so that it is always the same
     run.json              what was trained on what, and how it ended
 
@@ -37,12 +38,12 @@ from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.tensors import save_tensors
 from pipeline.corpus.corpus import Corpus, open_corpus
 from pipeline.corpus.targets import cls_standardiser, patch_standardiser
+from pipeline.inputs.slide_stains import slide_stains
 from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import drop_checkpoint
 from pipeline.student.device import make_accelerator
 from pipeline.student.export import export_student, named
 from pipeline.student.facts import Ended, Subject, curve_file, run_facts
-from pipeline.student.inputs.slide_stains import slide_stains
 from pipeline.student.loop import Training
 from pipeline.student.losses import Losses
 from pipeline.student.model import Head, add_heads, build
@@ -171,6 +172,7 @@ def _run(folder: Path, subject: Subject, accelerator: Accelerator, log: Path | N
     if subject.start is not None:
         patch = patch_standardiser(corpus) if corpus.dense else None
         began = subject.start.into(distiller, params.adapter, cls[0], patch)
+    distiller.nest(params.sizes, params.seed)
     heads = [Head(one.width, one.grid, is_dense) for one, is_dense in zip(corpus.also, dense[1:], strict=True)]
     further = add_heads(distiller, heads, params.adapter, params.seed) if heads else ()
     if heads and params.teachers.balance == "uncertainty":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from stages.cli import bucket, cluster, embed, export, importing, machine, maps, project, run, store, study
+from stages.cli import bucket, cluster, embed, export, importing, machine, maps, options, project, run, store, study
 
 cli = typer.Typer(no_args_is_help=True, help="Distil a pathology encoder from a feature cache.")
 project.add_to(cli)
 run.add_to(cli)
-cli.command()(embed.embed)
+cli.command()(options.grouped(embed.embed))
 maps.add_to(cli)
 cli.add_typer(export.export_cli, name="export")
 cli.add_typer(importing.import_cli, name="import")

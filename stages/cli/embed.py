@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipeline.base.files import as_json
 from pipeline.base.items import TilesManifest
 from pipeline.base.store import Ref
 from pipeline.student.shipped import in_space
-from stages.command import ARTIFACTS, Debug, Exit, errors, find_store, load
+from stages.cli.options import Embedding
+from stages.command import ARTIFACTS, AsJson, Debug, Exit, errors, find_store, load
 
 ONE_FILE = (".h5", ".npz", ".parquet")
 """An --out that ends so is a file of images; any other is a folder of slides."""
@@ -38,27 +41,15 @@ class Patch(StrEnum):
     INT8 = "int8"
 
 
-class Engine(StrEnum):
-    """What runs the network."""
-
-    AUTO = "auto"
-    EAGER = "eager"
-    COMPILE = "compile"
-    ONNXRUNTIME = "onnxruntime"
-    OPENVINO = "openvino"
-    TENSORRT = "tensorrt"
-
-
 def embed(
+    encoder: Embedding,
     what: Annotated[
         list[str], typer.Argument(help="Slides, folders of them, slide tables; for a file: images, folders, slide ids.")
     ],
     out: Annotated[Path, typer.Option(help="A folder: one file a slide. A .h5, .npz or .parquet file: images.")],
-    student: Annotated[Path, typer.Option(help="An exported student.")] = Path("models/student"),
     space: Annotated[
         str | None, typer.Option(help="In whose space it answers, of several teachers: a name of tokens.also.")
     ] = None,
-    teacher: Annotated[str | None, typer.Option(help="A teacher in its place; `histill teachers` lists them.")] = None,
     form: Annotated[Form, typer.Option("--format", help="Whose files to write, for slides.")] = Form.TRIDENT,
     coords: Annotated[Path | None, typer.Option(help="A TRIDENT or CLAM job: embed its tiles, row by row.")] = None,
     stands_for: Annotated[
@@ -68,12 +59,12 @@ def embed(
     patch: Annotated[Patch, typer.Option(help="How --dense keeps them; int8 as in the store, half the bytes.")] = (
         Patch.FP16
     ),
-    engine: Annotated[Engine, typer.Option(help="What runs it; auto measures what is installed.")] = Engine.AUTO,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU where there is one.")] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="A nested size in place of the full embedding (student.nested).")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads that each read and answer; one a core.")] = None,
-    target_mpp: Annotated[float | None, typer.Option(help="um a pixel of the tiles; as params.yaml, else 0.5.")] = None,
-    tile_px: Annotated[int | None, typer.Option(help="Side of a tile; as params.yaml, else 224.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a forward pass, of a file of images.")] = 64,
+    json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Embed slides, one file each in the folder --out; or images, into the one file --out.
@@ -81,13 +72,17 @@ def embed(
     histill embed /data/slides --out features --format clam
     """
     with errors(debug):
-        student = student if space is None else in_space(student, space)
+        student = encoder.student if space is None else in_space(encoder.student, space)
         if out.suffix in ONE_FILE or (out.suffix and not out.is_dir()):
             from pipeline.embed.images import embed as embed_all
 
             paths = [_images_or_tiles(name) for name in what]
-            done = embed_all(paths, student, out, dense=patch.value if dense else None, batch_size=batch_size)
-            typer.echo(f"{done.n} images embedded in {out}")
+            dense_as = patch.value if dense else None
+            done = embed_all(paths, student, out, dense=dense_as, width=width, batch_size=batch_size)
+            if json:
+                typer.echo(as_json({"out": str(out), **asdict(done), "named_in": str(done.named_in or "") or None}))
+            else:
+                typer.echo(f"{done.n} images embedded in {out}")
             if done.named_in:
                 typer.echo(f"{done.left_out} left out, named in {done.named_in}", err=True)
                 raise typer.Exit(Exit.PARTLY)
@@ -100,18 +95,16 @@ def embed(
         wanted = Wanted(
             out=out,
             form=form.value,
-            student=student,
-            teacher=teacher,
             coords=coords,
             stands_for=stands_for,
             dense=patch.value if dense else None,
-            engine=engine.value,
-            device=device,
+            width=width,
             threads=jobs,
-            target_mpp=target_mpp,
-            tile_px=tile_px,
+            **{**vars(encoder), "student": student},
         )
         outcome = embed_slides([Path(name) for name in what], wanted, journal)
+    if json:
+        typer.echo(as_json({"out": str(out), **asdict(outcome)}))
     if outcome.left_out:
         raise typer.Exit(Exit.PARTLY)
 

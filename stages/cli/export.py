@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipeline.base.files import as_json
 from pipeline.base.items import SlidesManifest, TilesManifest
-from stages.command import Debug, Exit, errors, find_store, load
+from stages.command import AsJson, Debug, Exit, errors, find_store, load
 
 export_cli = typer.Typer(no_args_is_help=True, help="Hand results to other tools.")
 
@@ -93,6 +95,7 @@ def export_coords(
     form: Annotated[CoordsFormat, typer.Option("--format", help="trident and clam: h5; qupath: GeoJSON.")],
     out: Annotated[Path, typer.Option(help="Folder to write to; of TRIDENT its job folder.")] = Path("coords"),
     replace: Annotated[bool, typer.Option("--replace", help="Write over files that say otherwise.")] = False,
+    json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Write where each slide's tiles are, a file a slide, for TRIDENT, CLAM or QuPath, and say how they go on from it.
@@ -106,9 +109,13 @@ def export_coords(
         slides, tiles, store = load(SlidesManifest), load(TilesManifest), find_store()
         store.require(tiles)
         written, left_out = write_all(slides, tiles, store, form.value, out, replace=replace)
+        more = go_on(form.value, written, out)
+        if json:
+            typer.echo(as_json({"written": [str(path) for path in written], "left_out": left_out, "commands": more}))
+            return
         for line in left_out:
             typer.echo(f"left out: {line}", err=True)
-        typer.echo("\n".join([f"{len(written)} files under {out}", *go_on(form.value, written, out)]))
+        typer.echo("\n".join([f"{len(written)} files under {out}", *more]))
 
 
 @export_cli.command("tissue")
@@ -118,6 +125,7 @@ def export_tissue(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("tissue"),
     replace: Annotated[bool, typer.Option("--replace", help="Write over files that say otherwise.")] = False,
+    json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Write each slide's tissue as GeoJSON, polygons with holes in level-0 pixels, as QuPath opens it.
@@ -132,6 +140,10 @@ def export_tissue(
         files = write_all(slides or [Path(params.slides.table)], params, out, replace=replace)
         for left_out in files.left_out:
             typer.echo(f"left out: {left_out.slide}: {left_out.reason}\n  -> {left_out.fix}", err=True)
-        typer.echo(f"{len(files.written)} files under {out}")
+        if json:
+            left = [asdict(left_out) for left_out in files.left_out]
+            typer.echo(as_json({"written": [str(path) for path in files.written], "left_out": left}))
+        else:
+            typer.echo(f"{len(files.written)} files under {out}")
         if files.left_out:
             raise typer.Exit(Exit.PARTLY)

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from stages.cli.embed import Engine
+from stages.cli.options import Embedding, grouped
 from stages.command import Debug, errors
 
-if TYPE_CHECKING:
-    from pipeline.embed.slides import Wanted
-
-Student = Annotated[Path, typer.Option(help="An exported student.")]
-Teacher = Annotated[str | None, typer.Option(help="A teacher in its place; `histill teachers` lists them.")]
-Mpp = Annotated[float | None, typer.Option(help="um a pixel of the tiles; as params.yaml, else 0.5.")]
-TilePx = Annotated[int | None, typer.Option(help="Side of a tile; as params.yaml, else 224.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU where there is one.")]
 Features = Annotated[Path | None, typer.Option(help="Embeddings that are there: a .parquet or .h5 file of the slide.")]
-Runs = Annotated[Engine, typer.Option("--engine", help="What runs it; auto measures what is installed.")]
-STUDENT = Path("models/student")
 
 
 def add_to(cli: typer.Typer) -> None:
     """Add these commands."""
-    cli.command()(heatmap)
-    cli.command()(similar)
+    cli.command()(grouped(heatmap))
+    cli.command()(grouped(similar))
 
 
 class By(StrEnum):
@@ -40,6 +29,7 @@ class By(StrEnum):
 
 
 def heatmap(
+    encoder: Embedding,
     slide: Annotated[Path, typer.Argument(help="A slide; of a folder or a slide table, each.")],
     of: Annotated[str | None, typer.Argument(help="Of --by similarity: X,Y in level-0 pixels; of head: FILE.")] = None,
     by: Annotated[By, typer.Option(help="pca: three components; similarity X,Y; head FILE.")] = By.PCA,
@@ -48,12 +38,6 @@ def heatmap(
         str | None, typer.Option("--class", help="Of a head: the class to draw; by default the last.")
     ] = None,
     features: Features = None,
-    student: Student = STUDENT,
-    teacher: Teacher = None,
-    engine: Runs = Engine.AUTO,
-    device: Device = None,
-    target_mpp: Mpp = None,
-    tile_px: TilePx = None,
     debug: Debug = False,
 ) -> None:
     """Draw what an encoder sees on a slide: a TIFF and a GeoJSON for QuPath, a PNG for people.
@@ -61,6 +45,7 @@ def heatmap(
     histill heatmap slide.svs 5000,6000 --by similarity
     """
     with errors(debug):
+        from pipeline.embed.slides import Wanted
         from pipeline.maps.colours import by_head, by_pca, by_similarity
         from pipeline.maps.heads import read_head
         from pipeline.maps.heatmap import write_map
@@ -69,7 +54,7 @@ def heatmap(
         if (of is None) != (by is By.PCA):
             raise typer.BadParameter("--by similarity wants X,Y after the slide, --by head a FILE, --by pca neither")
         at_l0 = place(of) if of is not None and by is By.SIMILARITY else None
-        wanted = _Encoder(student, teacher, engine, device, target_mpp, tile_px).wanted(out)
+        wanted = Wanted(out, **vars(encoder))
         for one in embedded([slide], wanted, features):
             if at_l0 is not None:
                 coloured = by_similarity(one.tiles, at_l0)
@@ -82,6 +67,7 @@ def heatmap(
 
 
 def similar(
+    encoder: Embedding,
     slide: Annotated[Path, typer.Argument(help="The slide of the tile.")],
     at: Annotated[str, typer.Argument(metavar="X,Y", help="A place in the tile, level-0 pixels.")],
     more: Annotated[
@@ -90,12 +76,6 @@ def similar(
     out: Annotated[Path, typer.Option(help="Folder of similar.png and similar.csv.")] = Path("maps"),
     n: Annotated[int, typer.Option("-n", min=1, max=500, help="How many tiles.")] = 23,
     features: Features = None,
-    student: Student = STUDENT,
-    teacher: Teacher = None,
-    engine: Runs = Engine.AUTO,
-    device: Device = None,
-    target_mpp: Mpp = None,
-    tile_px: TilePx = None,
     debug: Debug = False,
 ) -> None:
     """Show the tiles most alike to the one at X,Y, as one picture and a table.
@@ -103,10 +83,11 @@ def similar(
     histill similar slide.svs 5000,6000 /data/more_slides
     """
     with errors(debug):
+        from pipeline.embed.slides import Wanted
         from pipeline.maps.similar import most_alike, write_similar
         from pipeline.maps.source import embedded
 
-        wanted = _Encoder(student, teacher, engine, device, target_mpp, tile_px).wanted(out)
+        wanted = Wanted(out, **vars(encoder))
         at_l0 = place(at)
         pairs, rest = with_features(more or [])
         if features is None:
@@ -138,28 +119,3 @@ def with_features(told: list[str]) -> tuple[list[tuple[Path, Path]], list[Path]]
         else:
             alone.append(Path(one))
     return pairs, alone
-
-
-@dataclass(frozen=True)
-class _Encoder:
-    """What embeds, as it was asked for."""
-
-    student: Path
-    teacher: str | None
-    engine: Engine
-    device: str | None
-    target_mpp: float | None
-    tile_px: int | None
-
-    def wanted(self, out: Path) -> Wanted:
-        from pipeline.embed.slides import Wanted
-
-        return Wanted(
-            out=out,
-            student=self.student,
-            teacher=self.teacher,
-            engine=self.engine.value,
-            device=self.device,
-            target_mpp=self.target_mpp,
-            tile_px=self.tile_px,
-        )

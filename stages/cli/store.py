@@ -102,22 +102,34 @@ def store_du(json: AsJson = False, debug: Debug = False) -> None:
 
 
 @store_cli.command("verify")
-def store_verify(key: Annotated[str, typer.Argument(help="Only keys that begin so.")] = "") -> None:
+def store_verify(
+    key: Annotated[str, typer.Argument(help="Only keys that begin so.")] = "",
+    json: AsJson = False,
+    debug: Debug = False,
+) -> None:
     """Compare every file with its checksum, name the slides and rows of what differs; exit code 3 if one does.
 
     histill store verify
     """
-    store, named = find_store(), _names()
-    refs = items_of_key(store, key)
-    wrong = []
-    with track("verify", len(refs), "items") as advance:
-        for ref in refs:
-            found = corrupt(store, ref, named)
-            wrong += [found] if found is not None else []
-            advance()
-    for error in wrong:
-        typer.echo(f"corrupt: {error}")
-    typer.echo(f"{len(refs)} items checked, {len(wrong)} corrupt")
+    with errors(debug):
+        store, named = find_store(), _names()
+        refs = items_of_key(store, key)
+        wrong = []
+        with track("verify", len(refs), "items") as advance:
+            for ref in refs:
+                found = corrupt(store, ref, named)
+                wrong += [(ref, found)] if found is not None else []
+                advance()
+    if json:
+        told = [
+            {"item": str(ref), "slide": named.slides.get(str(ref)), "what": error.what, "fix": error.fix}
+            for ref, error in wrong
+        ]
+        typer.echo(as_json({"checked": len(refs), "corrupt": told}))
+    else:
+        for _, error in wrong:
+            typer.echo(f"corrupt: {error}")
+        typer.echo(f"{len(refs)} items checked, {len(wrong)} corrupt")
     if wrong:
         raise typer.Exit(Exit.PARTLY)
 

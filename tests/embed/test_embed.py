@@ -198,6 +198,8 @@ def test_the_command_embeds(student: Path, slide: Path, tmp_path: Path) -> None:
     words = ["embed", str(slide), "--student", str(student), "--out", str(tmp_path / "e.npz"), "--dense"]
     done = histill(tmp_path, *words)
     assert done.returncode == 0 and "5 images embedded" in done.stdout, done.stderr
+    told = CliRunner().invoke(cli, [*words, "--json"])
+    assert json.loads(told.stdout) == {"out": str(tmp_path / "e.npz"), "n": 5, "left_out": 0, "named_in": None}
 
 
 def test_the_command_says_what_is_wrong_and_fails(student: Path, slide: Path, tmp_path: Path) -> None:

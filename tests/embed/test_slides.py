@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -158,8 +159,10 @@ def test_a_bad_slide_is_left_out_and_the_rest_go_on(slide: Path, shipped: Path, 
     assert "params.yaml" not in fixes["without"]
     assert made(here / "slides" / "coarse.tif", shipped, here / "coarse", target_mpp=4.0).made == 1
     (here / "slides.csv").write_text("path,mpp\nslides/without.tif,0.5\nslides/one.tif,\n")
-    done = CliRunner().invoke(cli, ["embed", "slides.csv", *words[2:]])
+    done = CliRunner().invoke(cli, ["embed", "slides.csv", *words[2:], "--json"])
     assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert (told["made"], told["there"], told["left_out"]) == (1, 1, []) and told["tiles"] > 0
     assert set(left_out(here / "out")) == {"coarse", "slides/broken.svs"}
 
 

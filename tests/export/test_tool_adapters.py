@@ -107,7 +107,7 @@ def test_architecture_arguments_and_an_earlier_export_are_taken_along(student: P
 def test_adapters_are_short_enough_to_read(adapters: Path) -> None:
     for file in [*adapters.glob("*.py"), adapters / "histill_student" / "__init__.py"]:
         lines = file.read_text().splitlines()
-        assert 10 <= len(lines) <= 30 and max(map(len, lines)) <= 130, file
+        assert 10 <= len(lines) <= 30 and max(map(len, lines)) <= 140, file
 
 
 INSTALLED = {

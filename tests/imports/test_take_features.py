@@ -50,24 +50,37 @@ class Lab:
     def __init__(self, root: Path, weights: Path) -> None:
         self.root, self.store = root, Store(root / "store")
         self.params = TokensParams(
-            teacher=TEACHER, weights=str(weights), model_kwargs=TINY, precision="fp32", imported={"check_tiles": 16}
+            teacher=TEACHER,
+            weights=str(weights),
+            model_kwargs=TINY,
+            precision="fp32",
+            imported={"check_tiles": 16, "check_each": 0},
         )
         model = timm.create_model(TEACHER, num_classes=0, **TINY).eval()
         model.load_state_dict(load_file(weights))
-        self.values = {}
+        self.values, self.model = {}, model
         for i, name in enumerate(NAMES):
             picture = tissue_picture(SLIDE_PX, SLIDE_PX, seed=i)
             make_slide(root / f"{name}.tif", picture, kind="plain")
-            crops = np.stack([picture[y : y + SIDE, x : x + SIDE] for x, y in CORNERS])
-            mean, std = (torch.tensor(getattr(timm.data, f"IMAGENET_INCEPTION_{n}")) for n in ("MEAN", "STD"))
-            with torch.inference_mode():
-                cls = model.forward_features(((torch.from_numpy(crops) / 255 - mean) / std).permute(0, 3, 1, 2))[:, 0]
-            self.values[name] = cls.numpy()
+            self.values[name] = self.answered(picture)
             trident(root / "job", name, self.values[name], CORNERS, SIDE, encoder="tiny")
         self.table = root / "slides.csv"
-        rows = [Row(2, "one.tif", "one", split="train"), Row(3, "two.tif", "two", split="test")]
-        asked = Asked(TEACHER, root / "tilings", root)
-        self.rows = with_features(rows, root / "job", asked, lambda row: (0.5, 0.5)).rows
+        self.take(*NAMES)
+
+    def answered(self, picture: np.ndarray) -> np.ndarray:
+        """By timm and Pillow alone."""
+        crops = np.stack([picture[y : y + SIDE, x : x + SIDE] for x, y in CORNERS])
+        mean, std = (torch.tensor(getattr(timm.data, f"IMAGENET_INCEPTION_{n}")) for n in ("MEAN", "STD"))
+        image_NCHW = ((torch.from_numpy(crops) / 255 - mean) / std).permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            return self.model.forward_features(image_NCHW)[:, 0].numpy()
+
+    def take(self, *names: str) -> None:
+        """Fill the table's rows of these slides."""
+        splits = {"two": "test"}
+        rows = [Row(i, f"{n}.tif", n, split=splits.get(n, "train")) for i, n in enumerate(names, start=2)]
+        asked = Asked(TEACHER, self.root / "tilings", self.root)
+        self.rows = with_features(rows, self.root / "job", asked, lambda row: (0.5, 0.5)).rows
 
     def file(self, name: str) -> Path:
         return self.root / "job" / f"20x_{SIDE}px_0px_overlap" / "features_tiny" / f"{name}.h5"
@@ -215,7 +228,7 @@ def test_what_the_teacher_would_not_have_answered_is_refused_unless_told_otherwi
 
 
 def imported_params(**wanted: object) -> object:
-    return TokensParams(imported={"check_tiles": 16, **wanted}).imported
+    return TokensParams(imported={"check_tiles": 16, "check_each": 0, **wanted}).imported
 
 
 def test_without_the_teachers_weights_they_are_taken_and_not_verified(lab: Lab, capfd) -> None:
@@ -243,3 +256,34 @@ def test_a_student_and_its_evaluation_find_the_tiles_of_imported_features(lab: L
     assert corpus.total == len(CORNERS) and not corpus.dense
     (held,) = splits(tiles, tokens, lab.store)["test"]
     assert np.array_equal(TileReader(held.tiles).places, CORNERS) and held.tokens.name == tokens.item("two").key
+
+
+def test_one_slide_among_others_that_is_not_the_teachers_is_refused_by_itself_and_so_is_one_that_comes_later(
+    lab: Lab, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wanted = imported_params(check_tiles=2, check_each=8)
+    for i, name in enumerate(("three", "four")):
+        picture = tissue_picture(SLIDE_PX, SLIDE_PX, seed=7 + i)
+        make_slide(lab.root / f"{name}.tif", picture, kind="plain")
+        lab.values[name] = lab.answered(picture)
+        trident(lab.root / "job", name, lab.values[name], CORNERS, SIDE, encoder="tiny")
+    # The features of another tile each.
+    trident(lab.root / "job", "three", lab.values["three"][::-1].copy(), CORNERS, SIDE, encoder="tiny")
+    lab.take("one", "two", "three")
+    first = lab.tokens(lab.tiles(), imported=wanted)
+    assert [one.id for one in first.refused] == ["three"] and len(first.items) == 2
+    assert "not the teacher's answers" in first.refused[0].reason and "over 8 tiles" in first.refused[0].reason
+    assert first.summary.imported.checked_tiles == 18 and first.summary.imported.mean_cosine > 0.98
+
+    lab.take("one", "two", "three", "four")
+    capfd.readouterr()
+    second = lab.tokens(lab.tiles(), imported=wanted)
+    told = capfd.readouterr().err
+    assert [one.id for one in second.refused] == ["three"] and len(second.items) == 3
+    assert second.summary.imported.checked_tiles >= 26 and len(second.uses) == 2
+    assert "four" in told and "\none " not in told, "only what came is compared"
+
+    trident(lab.root / "job", "four", lab.values["four"][::-1].copy(), CORNERS, SIDE, encoder="tiny")
+    with pytest.raises(TeacherError, match=r"(?s)are not its answers.*four.*three"):
+        lab.tokens(lab.tiles(), imported=wanted)
+    assert len(lab.tokens(lab.tiles(), imported=imported_params(check_each=8, below="keep")).items) == 4

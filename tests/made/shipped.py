@@ -15,9 +15,10 @@ from safetensors.torch import save_file
 
 from pipeline.base.items import AdapterArguments
 from pipeline.student.adapters import ADAPTERS
-from pipeline.student.export import write_student_onnx
-from pipeline.student.exported import AdapterConfig, Dense, load_student
-from pipeline.teachers.engines.onnx_file import EMBEDDING, PATCH, write_onnx
+from pipeline.student.export import write_nested, write_student_onnx
+from pipeline.student.exported import AdapterConfig, Dense, Heads, load_student
+from pipeline.student.nested import drawn
+from pipeline.teachers.engines.onnx_file import EMBEDDING, NESTED, PATCH, write_onnx
 
 WIDTH = 24
 SIDE = 1024
@@ -55,6 +56,15 @@ def ship_adapter(folder: Path, grid: tuple[int, int], kind: str = "attention") -
     (folder / "adapter" / "space.json").write_text(json.dumps(space))
     dense = Dense(backbone, adapter, config).eval()
     write_student_onnx(dense, SIDE_PX, folder / "adapter" / "dense.onnx", (EMBEDDING, PATCH))
+
+
+def ship_nested(folder: Path, sizes: tuple[int, ...], seed: int = 0) -> None:
+    """With nested sizes of random weights; `model.onnx` has both outputs then."""
+    backbone = load_student(folder)
+    nested = drawn(backbone, SIDE_PX, sizes, WIDTH, seed)
+    write_nested(folder, nested)
+    both = Heads(backbone, (WIDTH,), nested).eval()
+    write_student_onnx(both, SIDE_PX, folder / "model.onnx", (EMBEDDING, NESTED))
 
 
 def by_timm(student: Path, tiles: list[NDArray[np.uint8]]) -> NDArray[np.float32]:

@@ -16,8 +16,8 @@ from torch import nn
 from pipeline.base.kept import Kept
 from pipeline.corpus.corpus import open_corpus
 from pipeline.corpus.targets import cls_standardiser
+from pipeline.inputs.slide_stains import slide_stains
 from pipeline.student.device import make_accelerator
-from pipeline.student.inputs.slide_stains import slide_stains
 from pipeline.student.loop import Training
 from pipeline.student.losses import Losses
 from pipeline.student.model import Head, add_heads, build
@@ -43,6 +43,7 @@ def make_training(cache: Cache, folder: Path, kind: type[Training] = Training, *
         add_heads(distiller, heads, params.adapter, params.seed)
         if params.teachers.balance == "uncertainty":
             distiller.log_variance = nn.Parameter(torch.zeros(1 + len(heads)))
+    distiller.nest(params.sizes, params.seed)
     cls = [cls_standardiser(one, params.standardise) for one in corpus.each]
     losses = Losses(params, corpus, cls, accelerator.device)
     folder.mkdir(parents=True, exist_ok=True)

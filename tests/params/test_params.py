@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pipeline.base.errors import ParamsError
 from pipeline.params import SITE_SECTIONS, STAGES
 from pipeline.params.load import load_params
+from pipeline.params.tokens import AlsoParams, TokensParams
 from pipeline.params.whole import WholeParams
 
 
@@ -55,7 +56,10 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
         ("tiles: {tile_px: -3}", r"tiles.tile_px.*greater than or equal to 16"),
         ("tokens: {patch: int7}", r"tokens.patch.*'int8'"),
         ("tokens: {views: 9}", r"tokens.views"),
-        ("tokens: {teachers: [{name: uni}]}", r"(?s)tokens.teachers.*tokens.also: \[\{teacher: virchow2\}\]"),
+        ("tokens: {teachers: [uni]}", r"(?s)tokens: teachers: a list of sections with a name each"),
+        ("tokens: {teachers: []}", r"teachers: name one or more"),
+        ("tokens: {teacher: demo, teachers: [{name: uni}]}", r"its first says teacher otherwise than tokens.teacher"),
+        ("tokens: {teachers: [{name: uni}], also: [{teacher: demo}]}", r"none in `also` beside them"),
         ("tokens: {teacher: uni, also: [{teacher: uni}]}", r"uni is named twice"),
         ("tokens: {also: [{weights: x}]}", r"tokens.also.0.teacher"),
         ("tokens: {teacher: uni, also: [{teacher: demo, std: [1, 1, 1]}]}", r"std is of other teachers"),
@@ -91,3 +95,11 @@ def test_every_key_is_explained_and_the_page_is_in_step() -> None:
 
     assert "| |\n" not in page().replace("| key | default | type | |\n", "")
     assert (ROOT / "docs" / "parameters.md").read_text() == page()
+
+
+def test_teachers_are_named_in_one_list_or_the_first_by_itself() -> None:
+    entries = {"input_px": 224, "weights": "b.safetensors"}
+    listed = TokensParams.model_validate({"patch": "none", "teachers": [{"name": "uni"}, {"name": "b", **entries}]})
+    apart = TokensParams(teacher="uni", patch="none", also=(AlsoParams(teacher="b", **entries),))
+    assert listed == apart == TokensParams.model_validate(listed.model_dump())
+    assert TokensParams.model_validate({"teachers": [{"name": "uni"}]}) == TokensParams(teacher="uni")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -72,6 +73,8 @@ def test_less_can_be_chosen(words: tuple[str, ...], sent: str, project: Path) ->
 def test_another_machine_pulls_what_it_names(project: Path) -> None:
     histill(project, "push")
     assert "there alone" in histill(project, "status", store="bare").stdout
+    (recipe,) = json.loads(histill(project, "status", "--json", store="bare").stdout)["recipes"]
+    assert recipe == {"kind": "tiles", "recipe": KEY, "both": 0, "here": 0, "bucket": 1, "nowhere": 0}
     done = histill(project, "pull", store="bare")
     assert done.returncode == 0 and "fetched 1 items" in done.stdout
     assert [ref.item for ref in Store(project / "bare").own_refs()] == ["c"]

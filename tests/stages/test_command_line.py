@@ -94,6 +94,7 @@ def test_programs_read_json(tmp_path: Path) -> None:
     assert recipe["nbytes"] == sum(item["nbytes"] for item in items.values())
     why = read("store", "why", "x")
     assert why == [{**items["x"], "stage": "tiles", "made_from": {"tile_px": 224}}]
+    assert read("store", "verify") == {"checked": 2, "corrupt": []}
     assert read("summary")["report"] == {"path": "reports/report.html", "made": False}
     assert read("teachers")["uni"]["width"] == 1024
 

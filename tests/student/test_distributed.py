@@ -88,7 +88,7 @@ PARAMS: dict[str, dict[str, Any]] = {
         "mix": {"kind": "mixup"},
         "augment": ALL_CHANGES,
     },
-    "accelerate": {"model": "test_vit"},
+    "accelerate": {"model": "test_vit", "nested": (4, 8)},
 }
 
 

@@ -25,7 +25,7 @@ from pipeline.student.loop import Training
 from pipeline.student.train import train_student
 
 TESTS = Path(__file__).parents[1]
-PARAMS = {"epochs": 8, "checkpoint_minutes": 0}
+PARAMS = {"epochs": 8, "checkpoint_minutes": 0, "nested": (4, 8)}
 CODE = f"""
 import os, sys
 from pathlib import Path

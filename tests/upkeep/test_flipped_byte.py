@@ -1,5 +1,6 @@
 """`histill store verify` after a byte of the store has flipped: it names the slide and the rows."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -53,6 +54,9 @@ def test_a_file_without_rows_and_broken_metadata_are_named_too(project, store):
     item = store.path(Ref("tokens", tokens.recipe_key, tokens.item("two").key))
     (item / "patch" / "zarr.json").write_text("{")
     flip(item / "patch" / "c.0.0.0.0", 3)
+    told = json.loads(histill(folder, "store", "verify", "--json", HISTILL_STORE=str(store.root)).stdout)
+    (wrong,) = told["corrupt"]
+    assert wrong["slide"] == "two" and "rows unknown" in wrong["what"] and "delete" in wrong["fix"]
     (line,) = [line for line in verify(folder, store).stdout.splitlines() if line.startswith("corrupt")]
     assert "patch/c.0.0.0.0 (rows unknown: the metadata is broken too)" in line
     assert "patch/zarr.json has 1 bytes" in line

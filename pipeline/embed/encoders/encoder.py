@@ -18,7 +18,7 @@ class Facts:
 
     `name` is what it is called in files, `digest` tells its weights; images are `input_px` a side, of tiles resized by
     Pillow's filter of the name `resample`. With patch tokens `patch` says how they are kept, and `adapter` tells
-    the weights of what answers them.
+    the weights of what answers them. Where `width` is a nested size, `nested` tells the weights of what makes it.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Facts:
     resample: str = "bicubic"
     patch: PatchForm | None = None
     adapter: str | None = None
+    nested: str | None = None
 
 
 class Answers(NamedTuple):

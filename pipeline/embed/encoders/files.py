@@ -66,7 +66,7 @@ class OpenVino:
             "ENABLE_CPU_PINNING": False,
         }
         self._compiled = core.compile_model(with_input.build(), "CPU", settings)
-        self._n_outputs = len(self._compiled.outputs)
+        self._outputs = [self._compiled.output(name) for name in _outputs(facts)]
         self._own = threading.local()
 
     def __call__(self, image_NHWC: NDArray[np.uint8]) -> Answers:
@@ -77,7 +77,7 @@ class OpenVino:
         if n < BATCH:
             image_NHWC = np.concatenate([image_NHWC, np.zeros((BATCH - n, *image_NHWC.shape[1:]), np.uint8)])
         self._own.request.infer({0: np.ascontiguousarray(image_NHWC)}, share_inputs=True)
-        return _answers([self._own.request.get_output_tensor(i).data[:n] for i in range(self._n_outputs)], self.facts)
+        return _answers([self._own.request.get_tensor(output).data[:n] for output in self._outputs], self.facts)
 
 
 class OnnxRuntime:
@@ -103,12 +103,20 @@ class OnnxRuntime:
         for channel in range(3):
             np.multiply(image_NHWC[..., channel], self._scale_C[channel], out=image_NCHW[:, channel])
             image_NCHW[:, channel] += self._shift_C[channel]
-        return _answers(self._session.run(None, {self._input: image_NCHW}), self.facts)
+        return _answers(self._session.run(_outputs(self.facts), {self._input: image_NCHW}), self.facts)
+
+
+def _outputs(facts: Facts) -> list[str]:
+    """Of the file's outputs those that are asked for."""
+    if facts.nested is not None:
+        return ["nested"]
+    return ["embedding"] if facts.patch is None else ["embedding", "patch"]
 
 
 def _answers(outputs: Sequence[NDArray[np.float32]], facts: Facts) -> Answers:
-    """Copies of what an engine answered, in the order of the file's outputs."""
-    return Answers(np.array(outputs[0]), () if facts.patch is None else facts.patch.encode(outputs[1]))
+    """Copies of what an engine answered, in the order of `_outputs`."""
+    embedding_ND = np.array(outputs[0][:, : facts.width])
+    return Answers(embedding_ND, () if facts.patch is None else facts.patch.encode(outputs[1]))
 
 
 FILE_ENGINES: dict[str, Callable[[Shipped, Facts, Path, int], Encoder]] = {

@@ -85,7 +85,8 @@ def load_module(shipped: Shipped, facts: Facts, engine: str, device: torch.devic
             raise EngineError("patch tokens are not answered by it", where=engine, fix=fix)
         model = load_student(shipped.folder)
         return DenseModule(facts, ExportedEncoder(model, load_dense(shipped.folder, model), device))
-    network, batch_size = ExportedStudent(shipped.folder), GPU_BATCH if device.type == "cuda" else CPU_BATCH
+    width = None if facts.nested is None else facts.width
+    network, batch_size = ExportedStudent(shipped.folder, width), GPU_BATCH if device.type == "cuda" else CPU_BATCH
     setting = Setting(engine, "fp32", device, batch_size)
     return Module(facts, network, make_engine(network, setting, Store.find(None)), batch_size)
 

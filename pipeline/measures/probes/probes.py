@@ -74,13 +74,16 @@ def unmeasurable(train_labels: Sequence[str], held_labels: Sequence[str]) -> Not
 
 
 def linear_head(
-    feature_ND: Floats, labels: Sequence[str] | NDArray[np.str_] | NDArray[np.integer]
+    feature_ND: Floats, labels: Sequence[str] | NDArray[np.str_] | NDArray[np.integer], width: int | None = None
 ) -> LogisticRegression:
-    """The logistic regression of the protocol, fitted on standardised features; see logistic.py for where it starts."""
+    """The logistic regression of the protocol, fitted on standardised features; see logistic.py for where it starts.
+
+    `width` is the D of the penalty where the features are k < D numbers made of D: they are held down no more.
+    """
     # Here, as wherever scikit-learn is: it is not loaded where the store has every figure.
     from sklearn.linear_model import LogisticRegression
 
-    n, width = feature_ND.shape
+    n, width = len(feature_ND), width or feature_ND.shape[1]
     classes, class_N = np.unique(np.asarray(labels), return_inverse=True)
     penalty = 100 / (width * len(classes))
     coef_KD, intercept_K = near_optimum(feature_ND, class_N, len(classes), penalty)

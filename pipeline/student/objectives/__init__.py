@@ -7,5 +7,7 @@ from pipeline.student.objectives.relation import relation_loss
 
 OBJECTIVES = ("cls", "patch", "relation")
 """Their names in params, in the curve and on the model card."""
+NESTED = "nested"
+"""That of the mean over nested sizes, which is compared as `cls` is and is there with `student.nested` alone."""
 
-__all__ = ["OBJECTIVES", "cls_loss", "contrastive_loss", "patch_loss", "relation_loss", "unremarkable"]
+__all__ = ["NESTED", "OBJECTIVES", "cls_loss", "contrastive_loss", "patch_loss", "relation_loss", "unremarkable"]

@@ -18,9 +18,9 @@ from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.loader import shared_batch
 from pipeline.corpus.order import Order
 from pipeline.corpus.shards import ShardedOrder
+from pipeline.inputs.mixing import pairs_stay_together
 from pipeline.params.student import StudentParams
 from pipeline.student.checkpoint import CHECKPOINT_FILE
-from pipeline.student.inputs.mixing import pairs_stay_together
 
 BY_NUMBER = ("world", "shards")
 """What a recipe has of processes."""

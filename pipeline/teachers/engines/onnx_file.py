@@ -3,6 +3,7 @@
     input   `image`      (batch, 3, H, W) float32, normalised with the network's own mean and deviation; batch is free
     output  `embedding`  (batch, D) float32, in the teacher's own space
     output  `patch`      (batch, T, D) float32, of a student with its adapter alone: patch tokens in the same space
+    output  `nested`     (batch, K) float32, of a student with nested sizes alone: its first k numbers are one of size k
 
 Batch norm is folded into the convolutions before it, so that answers differ from PyTorch's by rounding alone: measured
 for EfficientViT-B0 at 224 px in ONNX Runtime 1.32, 6e-7 of the embedding's length.
@@ -25,7 +26,7 @@ from torch import nn
 from pipeline.base.errors import EngineError
 
 OPSET = 18
-IMAGE, EMBEDDING, PATCH, BATCH = "image", "embedding", "patch", "batch"
+IMAGE, EMBEDDING, PATCH, NESTED, BATCH = "image", "embedding", "patch", "nested", "batch"
 
 
 def write_onnx(model: nn.Module, input_px: int, path: Path, outputs: Sequence[str] = (EMBEDDING,)) -> None:

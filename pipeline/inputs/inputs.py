@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pipeline.corpus.corpus import Corpus
 from pipeline.corpus.loader import Batch, Loader
+from pipeline.inputs.changes import Changes
+from pipeline.inputs.draws import Draws
+from pipeline.inputs.mixing import Mixing
 from pipeline.params.student import StudentParams
-from pipeline.student.inputs.changes import Changes
-from pipeline.student.inputs.draws import Draws
-from pipeline.student.inputs.mixing import Mixing
 
 
 class Inputs:

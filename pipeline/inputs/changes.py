@@ -29,10 +29,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.corpus.loader import Batch
+from pipeline.inputs.draws import BANK, CHANGE, Draws
+from pipeline.inputs.optics import blurred, coloured, compressed, gaussian, jpeg_steps, stained
+from pipeline.inputs.slide_stains import transfer
 from pipeline.params.student import InputParams
-from pipeline.student.inputs.draws import BANK, CHANGE, Draws
-from pipeline.student.inputs.optics import blurred, coloured, compressed, gaussian, jpeg_steps, stained
-from pipeline.student.inputs.slide_stains import transfer
 from pipeline.views.stain import density_map
 
 _COLUMNS = ("tile", "transfer", "slide", *("gain",) * 3, *("shift",) * 3,

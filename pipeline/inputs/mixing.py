@@ -32,8 +32,8 @@ from torch import Tensor
 
 from kernels.dequantise import dequantise
 from pipeline.corpus.loader import Batch, Targets
+from pipeline.inputs.draws import MIX, Draws
 from pipeline.params.student import MixParams
-from pipeline.student.inputs.draws import MIX, Draws
 
 
 def pairs_stay_together(own_size: int) -> bool:

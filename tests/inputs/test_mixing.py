@@ -18,9 +18,9 @@ from pipeline.corpus.corpus import Corpus, open_corpus
 from pipeline.corpus.loader import Batch, BatchShape, Loader, Share
 from pipeline.corpus.order import Order
 from pipeline.corpus.targets import cls_standardiser
+from pipeline.inputs import Draws, Mixing
+from pipeline.inputs.mixing import boxes, partners
 from pipeline.params.student import MixParams, ObjectiveParams
-from pipeline.student.inputs import Draws, Mixing
-from pipeline.student.inputs.mixing import boxes, partners
 from pipeline.student.recipe import train_recipe
 from pipeline.student.terms import Terms
 

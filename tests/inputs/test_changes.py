@@ -20,10 +20,10 @@ from torch import Tensor
 from pipeline.base.kept import Kept
 from pipeline.corpus.corpus import open_corpus
 from pipeline.corpus.loader import Batch
+from pipeline.inputs import Changes, Draws
+from pipeline.inputs.optics import blurred, coloured, compressed, gaussian, jpeg_steps, stained
+from pipeline.inputs.slide_stains import SlideStain, measured, slide_stains, transfer
 from pipeline.params.student import InputParams
-from pipeline.student.inputs import Changes, Draws
-from pipeline.student.inputs.optics import blurred, coloured, compressed, gaussian, jpeg_steps, stained
-from pipeline.student.inputs.slide_stains import SlideStain, measured, slide_stains, transfer
 from pipeline.student.recipe import train_recipe
 from pipeline.views.fields import ALPHA, AS_IT_IS, BETA
 from pipeline.views.stain import density_map, jitter
