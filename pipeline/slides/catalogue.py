@@ -26,7 +26,7 @@ from pipeline.slides.sources import Source, locate
 from pipeline.slides.split import near_train, require_train, resolve_splits
 from pipeline.slides.table import Row, read_table
 
-_FEW = 32
+FEW = 32
 """Up to so many slides, threads are done before worker processes would have started."""
 
 
@@ -96,11 +96,16 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
 
 
 def _all(tasks: Sequence[_Task], cluster: ClusterParams) -> Iterator[tuple[_Task, SlideFile | HistillError]]:
-    if len(tasks) > _FEW:
+    if len(tasks) > FEW:
         yield from each(_examine, tasks, cluster)
         return
-    with ThreadPoolExecutor(min(4, usable_cores())) as threads:
+    with ThreadPoolExecutor(threads_of_few()) as threads:
         yield from zip(tasks, threads.map(_guarded, tasks), strict=True)
+
+
+def threads_of_few() -> int:
+    """Threads that look at so few slides."""
+    return min(4, usable_cores())
 
 
 def _guarded(task: _Task) -> SlideFile | HistillError:

@@ -109,7 +109,7 @@ def export_coords(
         slides, tiles, store = load(SlidesManifest), load(TilesManifest), find_store()
         store.require(tiles)
         written, left_out = write_all(slides, tiles, store, form.value, out, replace=replace)
-        more = go_on(form.value, written, out)
+        more = go_on(form.value, written, out.absolute())
         if json:
             typer.echo(as_json({"written": [str(path) for path in written], "left_out": left_out, "commands": more}))
             return

@@ -11,9 +11,12 @@ from made.command import histill
 from made.slides import make_slide, tissue_picture
 
 from pipeline.base.store import Store
-from pipeline.machine.plan.looks import look_at
+from pipeline.machine.plan.looks import Look, Looks, look_at
+from pipeline.machine.plan.planned import _Found
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
+from pipeline.params.whole import WholeParams
+from pipeline.slides.catalogue import FEW, threads_of_few
 from pipeline.slides.table import read_table
 
 WIDTH, CELLS, VIEWS = 24, 16, 3
@@ -83,6 +86,15 @@ def test_what_time_does_not_suffice_for_counts_as_the_mean(planned: tuple[Path, 
     assert [look.grid for look in both.slides] == [64, 256] and both.tissue == share
     both.slides[1].kept = None
     assert both.tiles(both.slides[1], None) == 256 * both.slides[0].kept / 64 and both.tiles(both.slides[1], 5) == 5
+
+
+def test_few_slides_wait_for_no_workers() -> None:
+    params = WholeParams.model_validate(PARAMS)
+    few, many = (
+        _Found(Looks([Look(row=None, grid=1) for _ in range(n)]), params, tiles=n, train=n) for n in (FEW, FEW + 1)
+    )
+    assert few.headers(0.01, 5.0, 2) == pytest.approx(FEW * 0.01 / threads_of_few())
+    assert many.headers(0.01, 5.0, 2) == pytest.approx(5 + (FEW + 1) * 0.01 / 2)
 
 
 def test_without_a_plan_there_is_nothing_to_hold_a_run_against(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from pipeline.cluster.spread import processes
 from pipeline.machine.plan.looks import Looks, look_at
 from pipeline.params.tokens import TokensParams
 from pipeline.params.whole import WholeParams
+from pipeline.slides.catalogue import FEW, threads_of_few
 from pipeline.slides.split import resolve_splits
 from pipeline.slides.table import read_table
 from pipeline.views import fields_nbytes
@@ -101,7 +102,7 @@ def make_plan(params: WholeParams, store: Store, seconds: float) -> Plan:
     stages = (
         StagePlan(
             stage="slides",
-            seconds=workers_s + found.slides * _mean(looks.header_s) / workers,
+            seconds=found.headers(_mean(looks.header_s), workers_s, workers),
             basis="headers",
         ),
         StagePlan(
@@ -169,6 +170,12 @@ class _Found:
         calibration = 0 if tokens.patch == "none" else min(tokens.calibration_tiles, self._train)
         gate = _GATES * min(tokens.gate.tiles, self._tiles)
         return self._train * tokens.n_views + (self._tiles - self._train) + calibration + gate
+
+    def headers(self, header_s: float, workers_s: float, workers: int) -> float:
+        """Seconds of all headers: few slides are looked at by threads of the stage itself, and no worker is started."""
+        if self.slides > FEW:
+            return workers_s + self.slides * header_s / workers
+        return self.slides * header_s / threads_of_few()
 
     def robustness(self, image_s: float) -> float:
         """Seconds of the perturbed tiles, of which there are a dozen kinds, for both models."""

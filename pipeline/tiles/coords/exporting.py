@@ -156,7 +156,7 @@ FORMS = {
 
 
 def go_on(form: str, written: Sequence[Path], out: Path) -> list[str]:
-    """How the tool is told to go on from what was written, a command a line."""
+    """How the tool is told to go on from what was written, a command a line, to be run in the tool's own folder."""
     if form == "trident":
         folders = sorted({path.parent.parent.name for path in written})
         common = f"run_batch_of_slides.py --task feat --wsi_dir SLIDES --job_dir {out} --patch_encoder ENCODER"
