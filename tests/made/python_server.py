@@ -208,6 +208,8 @@ class Server:
         """Let go of what is the server's, in a forked process."""
         wakes = signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # As in a process of its own that was started from a terminal, however the tests were.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         for key in list(self._selector.get_map().values()):
             os.close(key.fd) if key.fd else None
         os.close(wakes)
