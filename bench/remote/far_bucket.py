@@ -11,11 +11,10 @@ import json
 import re
 import threading
 import time
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import ClassVar
 
-_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
+from bench.remote.forwarding import Answer, Forwarding
 
 
 class _State:
@@ -27,10 +26,7 @@ class _State:
     lock = threading.Lock()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
+class _Handler(Forwarding):
     def handle_any(self) -> None:
         if self.path.startswith("/-/"):
             self._set()
@@ -38,57 +34,29 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         time.sleep(_State.latency_s)
         found = self._of_memory() if self.command == "GET" else None
-        status, headers, data = found or self._ask(body)
+        status, headers, data = found or self.ask(_State.behind, body)
         with _State.lock:
             _State.requests, _State.nbytes = _State.requests + 1, _State.nbytes + len(data)
-        self._answer(status, headers, data)
+        self.answer(status, headers, data)
 
     def _set(self) -> None:
         with _State.lock:
             told = {"requests": _State.requests, "nbytes": _State.nbytes}
             _State.latency_s, _State.requests, _State.nbytes = float(self.path[3:]) / 1000, 0, 0
-        self._answer(200, {}, json.dumps(told).encode())
+        self.answer(200, {}, json.dumps(told).encode())
 
-    def _of_memory(self) -> tuple[int, dict[str, str], bytes] | None:
+    def _of_memory(self) -> Answer | None:
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if "/files/" not in self.path or asked is None:
             return None
         if self.path not in _State.objects:
-            status, _, data = self._ask(b"", whole=True)
+            status, _, data = self.ask(_State.behind, b"", {"range"})
             if status != 200:
                 return None
             _State.objects[self.path] = data
         whole, (first, last) = _State.objects[self.path], (int(asked[1]), int(asked[2]))
         data = whole[first : last + 1]
         return 206, {"Content-Range": f"bytes {first}-{first + len(data) - 1}/{len(whole)}", "ETag": '"x"'}, data
-
-    def _ask(self, body: bytes, whole: bool = False) -> tuple[int, dict[str, str], bytes]:
-        behind = HTTPConnection("127.0.0.1", _State.behind, timeout=60)
-        left_out = {"connection", "content-length"} | ({"range"} if whole else set())
-        sent = {name: value for name, value in self.headers.items() if name.lower() not in left_out}
-        behind.request(self.command, self.path, body, sent)
-        answer = behind.getresponse()
-        data = answer.read()
-        headers = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
-        if self.command == "HEAD":
-            headers["Content-Length"] = answer.getheader("Content-Length", "0")
-        behind.close()
-        return answer.status, headers, data
-
-    def _answer(self, status: int, headers: dict[str, str], data: bytes) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        if self.command != "HEAD":
-            self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
-
-    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = handle_any
 
 
 def serve(behind: int) -> None:

@@ -11,15 +11,15 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Literal
 
 import pytest
 
+from bench.remote.forwarding import Answer, Forwarding
+
 KEY, SECRET = "AKIAOFTHETESTS", "the-secret-of-the-tests"
 Kind = Literal["cut", "503", "slow", "truncated", "stale", "denied"]
-_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
 _DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 _BUSY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
@@ -113,9 +113,7 @@ def proxy_to(port: int) -> Iterator[Proxy]:
         thread.join()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class _Handler(Forwarding):
     def handle_any(self) -> None:
         proxy: Proxy = self.server.proxy  # type: ignore[attr-defined]
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -123,13 +121,13 @@ class _Handler(BaseHTTPRequestHandler):
         proxy.seen.append(request)
         kind = proxy.next_fault(request)
         if kind in ("503", "denied"):
-            self._answer(503 if kind == "503" else 403, {"Content-Type": "application/xml"}, _answer_of(kind))
+            self.answer(503 if kind == "503" else 403, {"Content-Type": "application/xml"}, _answer_of(kind))
             return
         if kind == "slow":
             time.sleep(0.3)
         if kind == "truncated" and self.command == "PUT":
             body = body[: len(body) // 2]
-        status, headers, data = self._ask(body)
+        status, headers, data = self._asked(body)
         if self.command == "GET":
             first = proxy.first.setdefault(request, data)
             data = first if kind == "stale" else data[: len(data) // 2] if kind == "truncated" else data
@@ -142,38 +140,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return
-        self._answer(status, headers, data)
+        self.answer(status, headers, data)
 
-    def _ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        behind = HTTPConnection("127.0.0.1", self.server.behind, timeout=30)  # type: ignore[attr-defined]
-        left_out = {"connection", "content-length"}
-        if len(body) != int(self.headers.get("Content-Length", 0)):
-            # A body that was cut on its way and a server that takes it all the same: no checksum gives it away.
-            left_out |= {name.lower() for name in self.headers if re.match(r"(?i)x-amz-checksum|content-md5", name)}
-        sent = {name: value for name, value in self.headers.items() if name.lower() not in left_out}
-        behind.request(self.command, self.path, body, sent)
-        answer = behind.getresponse()
-        data = answer.read()
-        headers = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
-        if self.command == "HEAD":
-            headers["Content-Length"] = answer.getheader("Content-Length", "0")
-        behind.close()
-        return answer.status, headers, data
-
-    def _answer(self, status: int, headers: dict[str, str], data: bytes) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        if self.command != "HEAD":
-            self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing: the tests say what was asked."""
-
-    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = handle_any
+    def _asked(self, body: bytes) -> Answer:
+        cut = len(body) != int(self.headers.get("Content-Length", 0))
+        # A body that was cut on its way and a server that takes it all the same: no checksum gives it away.
+        sums = {name.lower() for name in self.headers if re.match(r"(?i)x-amz-checksum|content-md5", name)}
+        return self.ask(self.server.behind, body, sums if cut else set())  # type: ignore[attr-defined]
 
 
 def _answer_of(kind: Kind) -> bytes:
