@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -47,6 +48,7 @@ class Project:
             if (ROOT / name).is_file() and not name.startswith(NOT_RUN):
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, root / name)
+                self._copy_compiled(ROOT / name, root / name)
         merged = yaml.safe_load((root / "params.yaml").read_text())
         for section, values in params.items():
             merged[section].update(values)
@@ -59,6 +61,17 @@ class Project:
         }
         self.git("init", "-q", "-b", "main")
         self.commit("as cloned")
+
+    @staticmethod
+    def _copy_compiled(source: Path, copy: Path) -> None:
+        """What Python has made of the file, where it has: it knows it by the file's time and size, which are copied."""
+        if source.suffix != ".py":
+            return
+        compiled = Path(importlib.util.cache_from_source(str(source)))
+        if compiled.is_file():
+            target = Path(importlib.util.cache_from_source(str(copy)))
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy2(compiled, target)
 
     def git(self, *words: str) -> None:
         settings = ["-c", "user.name=t", "-c", "user.email=t@example.org"]

@@ -30,9 +30,12 @@ Keywords = Annotated[dict[str, Json], BeforeValidator(_arguments)]
 
 
 class Section(Frozen):
-    """A section: frozen, unknown keys, NaN and infinity refused, each field explained by the text under it."""
+    """A section: frozen, unknown keys, NaN and infinity refused, each field explained by the text under it.
 
-    model_config = ConfigDict(use_attribute_docstrings=True, allow_inf_nan=False)
+    `page.py` reads those texts: pydantic would parse the source of every section in each command that imports it.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 MISSING = ("na", "n/a", "#n/a", "nan", "none", "null", "<na>")

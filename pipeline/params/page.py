@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import re
+import textwrap
 import typing
 
 from pydantic import BaseModel, BeforeValidator
@@ -39,9 +43,9 @@ def _section(name: str, model: type[BaseModel], depth: int) -> str:
         "| key | default | type | |",
         "| --- | --- | --- | --- |",
     ]
-    nested = []
+    nested, texts = [], _texts(model)
     for key, field in model.model_fields.items():
-        text = " ".join((field.description or "").split())
+        text = " ".join(texts.get(key, "").split())
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             nested.append(_section(f"{name}.{key}", field.annotation, depth + 1))
             lines.append(f"| `{key}` | | section | {text} |")
@@ -51,6 +55,20 @@ def _section(name: str, model: type[BaseModel], depth: int) -> str:
         else:
             lines.append(f"| `{key}` | `{_default(field.default)}` | {_type(field)} | {text} |")
     return "\n".join([*lines, "", *nested])
+
+
+def _texts(model: type[BaseModel]) -> dict[str, str]:
+    """What stands under each field, in the model or the one that it takes the field from."""
+    found: dict[str, str] = {}
+    for kind in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+        assert isinstance(body, ast.ClassDef)
+        for field, under in itertools.pairwise(body.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                match under:
+                    case ast.Expr(ast.Constant(str(text))):
+                        found[field.target.id] = text
+    return found
 
 
 def _listed(annotation: object) -> type[BaseModel] | None:

@@ -32,7 +32,7 @@ def test_it_is_what_the_operator_takes_and_gpus_are_the_workers(tmp_path: Path) 
     library = pytest.importorskip("dask_kubernetes")
     jsonschema = pytest.importorskip("jsonschema")
     (crd,) = Path(library.__file__).parent.glob("operator/deployment/helm/*/crds/daskcluster.yaml")
-    schema = yaml.safe_load(crd.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema = yaml.load(crd.read_text(), yaml.CSafeLoader)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     for words, resources in (((), {"requests": {"cpu": "1"}}), (("--gpu",), GPU)):
         found = spec(tmp_path, *words)
         jsonschema.validate(found, schema)

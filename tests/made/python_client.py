@@ -1,15 +1,15 @@
 """Python as it is started, but from the server of python_server.py where that can run the words; it is what they run.
 
-Imports next to nothing, since it is started in place of each command. Whatever file it was given open is given on, at
-the same number: by such ones Python's own multiprocessing speaks with its processes.
+Imports next to nothing, since it is started in place of each command: `socket`, `json` and `signal` are half of what a
+start takes. Whatever file it was given open is given on, at the same number: by such ones Python's own multiprocessing
+speaks with its processes.
 """
 
+import _signal
+import _socket
 import array
-import contextlib
-import json
+import marshal
 import os
-import signal
-import socket
 import sys
 
 SOCKET = "LOADED_PYTHON_SOCKET"
@@ -19,7 +19,7 @@ def run(words: list[str]) -> int | None:
     """The exit status of the process that the server has made, negative a signal's; None where it makes none."""
     places = [place for place in map(int, os.listdir("/proc/self/fd")) if _is_open(place)]  # noqa: PTH208
     handles = array.array("i", places)
-    server = socket.socket(socket.AF_UNIX)
+    server = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     server.connect(os.environ[SOCKET])
     asked = {
         "words": words,
@@ -27,23 +27,33 @@ def run(words: list[str]) -> int | None:
         "environment": dict(os.environ),
         "places": places,
     }
-    data = json.dumps(asked).encode() + b"\n"
-    sent = server.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)])
+    content = marshal.dumps(asked)
+    data = b"%d\n%s" % (len(content), content)
+    sent = server.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, handles)])
     if sent < len(data):
         server.sendall(data[sent:])
-    told = server.makefile()
-    pid = told.readline()
-    if pid in ("", "no\n"):
+    pid = _line(server)
+    if pid in (b"", b"no"):
         return None
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, _: _send(int(pid), number))
-    return int(told.readline())
+    for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
+        _signal.signal(number, lambda number, _: _send(int(pid), number))
+    return int(_line(server))
+
+
+def _line(server: _socket.socket) -> bytes:
+    """What the server says next, without its end."""
+    line = b""
+    while (byte := server.recv(1)) not in (b"\n", b""):
+        line += byte
+    return line
 
 
 def _send(pid: int, number: int) -> None:
     """What this process is told is told to the other."""
-    with contextlib.suppress(ProcessLookupError):
+    try:  # noqa: SIM105
         os.kill(pid, number)
+    except ProcessLookupError:
+        pass
 
 
 def _is_open(place: int) -> bool:
@@ -59,6 +69,6 @@ if __name__ == "__main__":
     if status is None:
         os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL) if -status != signal.SIGKILL else None
+        _signal.signal(-status, _signal.SIG_DFL) if -status != _signal.SIGKILL else None
         os.kill(os.getpid(), -status)
     sys.exit(status)

@@ -17,7 +17,7 @@ import fcntl
 import gc
 import importlib
 import itertools
-import json
+import marshal
 import multiprocessing
 import os
 import runpy
@@ -27,6 +27,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +35,16 @@ from types import ModuleType
 from typing import NoReturn
 
 LIBRARIES = (
-    "accelerate", "cv2", "dask.distributed", "dvc.cli", "dvc.commands.repro", "dvc.repo", "dvc.stage.run", "h5py",
-    "hydra.compose", "hydra.utils", "hypothesis", "jinja2", "onnx", "openslide", "PIL.Image", "pydantic", "pydicom",
-    "pytest", "rich.progress", "safetensors.torch", "scipy.ndimage", "scipy.stats", "simplejpeg",
-    "sklearn.linear_model", "sklearn.metrics", "sklearn.neighbors", "tifffile", "timm", "timm.optim",
-    "timm.scheduler", "torch", "torch.distributed.run", "torch.utils.data", "torchvision", "typer", "yaml", "zarr",
+    "accelerate", "cv2", "dask.distributed", "dulwich.porcelain", "dvc.cli", "dvc.commands.experiments.run",
+    "dvc.commands.repro", "dvc.compare", "dvc.repo", "dvc.repo.experiments.queue.tempdir", "dvc.repo.plots",
+    "dvc.stage.run", "h5py", "hydra.compose", "hydra.utils", "hypothesis", "jinja2", "networkx", "onnx",
+    "openslide", "PIL.Image", "pydantic.dataclasses", "pydantic.type_adapter", "pydicom", "pygit2", "pytest",
+    "rich.progress", "ruamel.yaml", "safetensors.torch", "scipy.ndimage", "scipy.stats", "scmrepo.git",
+    "simplejpeg", "sklearn.linear_model", "sklearn.metrics", "sklearn.neighbors", "tifffile", "timm", "timm.optim",
+    "timm.scheduler", "torch", "torch.distributed.run", "torch.utils.data", "torch.utils.flop_counter",
+    "torchvision", "typer", "yaml", "zarr",
 )  # fmt: skip
+"""Not pyarrow: it starts a thread, of which a process that is forked has nothing."""
 FIXED = ("PYTHON", "HF_", "TORCH_", "TORCHDYNAMO_", "OMP_", "DASK_", "ATEN_")
 """What is taken from the environment as libraries load: a command that has it otherwise is Python's own to run."""
 NOT_FIXED = ("PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONHASHSEED", "PYTHON_EXEC", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
@@ -90,9 +95,11 @@ class Command:
     def received(cls, connection: socket.socket) -> Command | None:
         """None where the client is gone."""
         data, handles, _, _ = socket.recv_fds(connection, 1 << 20, 250)
-        while data and not data.endswith(b"\n"):
-            data += connection.recv(1 << 20)
-        return cls(handles=list(handles), **json.loads(data)) if data else None
+        length, _, content = data.partition(b"\n")
+        while data and len(content) < int(length):
+            data = connection.recv(1 << 20)
+            content += data
+        return cls(handles=list(handles), **marshal.loads(content)) if data else None
 
     def close(self) -> None:
         for handle in self.handles:
@@ -142,6 +149,7 @@ class Server:
     def __init__(self, listener: int) -> None:
         self._fixed, self._selector = fixed_of(os.environ), selectors.DefaultSelector()
         self._running: dict[int, socket.socket] = {}
+        self._loaded = False
         self._listener = socket.socket(fileno=listener)
         self._woken, wakes = os.pipe()
         os.set_blocking(wakes, False)
@@ -178,9 +186,7 @@ class Server:
             self._selector.unregister(connection)
             self._tell(connection, "no")
         else:
-            for name in LIBRARIES:
-                importlib.import_module(name)
-            gc.freeze()
+            self._load()
             pid = os.fork()
             if not pid:
                 self._leave()
@@ -191,6 +197,20 @@ class Server:
         if command is not None:
             command.close()
         return None
+
+    def _load(self) -> None:
+        """Import the libraries, once. What they would take down at the end is two thirds of an empty process's time."""
+        if self._loaded:
+            return
+        for name in LIBRARIES:
+            importlib.import_module(name)
+        # Which looks through every distribution that is installed for its plugins as it makes its first model.
+        importlib.import_module("pydantic").create_model("Model")
+        atexit.unregister(importlib.import_module("torch._dynamo.utils").dump_compile_times)
+        for known in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+            known.atexit = False
+        gc.freeze()
+        self._loaded = True
 
     def _tell_ended(self) -> None:
         while self._running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
