@@ -78,12 +78,16 @@ class TileReader:
         columns = self._columns("x_l0", "y_l0")
         return np.stack([columns[name].to_numpy() for name in ("x_l0", "y_l0")], 1)
 
+    @property
+    def scales(self) -> NDArray[np.floating] | None:
+        """um per pixel of each tile, (N,); None where all are of one scale. Raises `CorruptItem`."""
+        table = self._columns("mpp")
+        return table["mpp"].to_numpy() if table.column_names else None
+
     def rows_at(self, mpp: float | None) -> NDArray[np.int64]:
         """The rows of that scale, um per pixel; all where the tiles are of one. Raises `CorruptItem`."""
-        table = self._columns("mpp")
-        if not table.column_names:
-            return np.arange(len(self), dtype=np.int64)
-        return np.flatnonzero(table["mpp"].to_numpy() == mpp)
+        mpp_N = self.scales
+        return np.arange(len(self), dtype=np.int64) if mpp_N is None else np.flatnonzero(mpp_N == mpp)
 
     def _columns(self, *names: str) -> pa.Table:
         """Those columns of the table that it has; not kept. Of a small file threads are most of the cost.
