@@ -31,7 +31,7 @@ from pipeline.remote.address import is_url
 from pipeline.slides.catalogue import catalogue
 from pipeline.slides.ids import DEMO
 from pipeline.slides.sources import sources
-from pipeline.slides.table import RARE, format_table, read_table
+from pipeline.slides.table import format_table, read_table
 from pipeline.tiles.stage import make_tiles
 from pipeline.tokens.several import together
 from pipeline.tokens.stage import make_tokens
@@ -110,14 +110,15 @@ def trial_of(
     folder.mkdir(parents=True)
     try:
         beside = Path(slides.table).absolute().parent
-        its = {
-            name: value
-            if value is None or DEMO.fullmatch(value) or is_url(value)
-            else str(beside / Path(value).expanduser())
-            for name, value in ((name, getattr(row, name)) for name in ("path", *RARE))
-        }
+
+        def whole(given: str | None) -> str | None:
+            if given is None or DEMO.fullmatch(given) or is_url(given):
+                return given
+            return str(beside / Path(given).expanduser())
+
         # Of the split train, as the teacher is calibrated on such.
-        alone = dataclasses.replace(row, split=TRAIN, label=None, patient=None, **its)
+        alone = dataclasses.replace(row, path=whole(row.path) or "", split=TRAIN, label=None, patient=None)
+        alone = dataclasses.replace(alone, mask=whole(row.mask), coords=whole(row.coords), features=whole(row.features))
         write_atomic(folder / "slides.csv", format_table([alone]).encode())
         yield Trial(
             row.slide_id,
