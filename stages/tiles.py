@@ -19,7 +19,7 @@ from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
 from pipeline.slides.sources import sources
-from pipeline.tiles.left_out import write_left_out
+from pipeline.tiles.lost.left_out import write_left_out
 from pipeline.tiles.stage import make_tiles
 from stages.command import ARTIFACTS, Debug, Wait, execute, load
 

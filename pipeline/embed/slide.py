@@ -22,7 +22,7 @@ from pipeline.embed.token_file import PatchTokens
 from pipeline.slides.read.direct import DirectReader
 from pipeline.slides.read.opening import open_slide
 from pipeline.slides.read.reader import SlideReader
-from pipeline.tiles.losses import remarks
+from pipeline.tiles.lost.losses import remarks
 from pipeline.tiles.scores import sharpness
 from pipeline.tiles.whole_slide import all_lost, choose_tiles
 

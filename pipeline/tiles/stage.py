@@ -24,7 +24,7 @@ from pipeline.slides.sources import Source
 from pipeline.tiles.folder import write_folder_tiles
 from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.reader import TileReader
-from pipeline.tiles.losses import remarks
+from pipeline.tiles.lost.losses import remarks
 from pipeline.tiles.whole_slide import write_slide_tiles
 
 RECIPE_VERSION = 6
