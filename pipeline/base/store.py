@@ -257,9 +257,9 @@ class Store:
         if wrong:
             raise CorruptItem("; ".join(wrong), where=str(ref), fix=f"delete {self.path(ref)} and run its stage again")
 
-    def faults(self, ref: Ref) -> dict[str, str]:
-        """What is wrong with each of the item's files that is not as it was committed, by name."""
-        return differing(self.path(ref), self.files(ref))
+    def faults(self, ref: Ref, read: Callable[[int], object] = lambda nbytes: None) -> dict[str, str]:
+        """What is wrong with each file that is not as it was committed, by name; `read` is told the bytes of each."""
+        return differing(self.path(ref), self.files(ref), read)
 
     def partial_nbytes(self, refs: Iterable[Ref]) -> int:
         """Bytes that unfinished writers of these items have on the disk already."""

@@ -135,7 +135,9 @@ def test_the_teacher_is_asked_about_new_images_alone(
     tiny_params: TokensParams,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(answered, "SHOWN_NBYTES", 0)
     params = TokensParams.model_validate(tiny_params.model_dump() | views)
     before = run(table, store, params)
     change(tmp_path / "train")
@@ -145,7 +147,7 @@ def test_the_teacher_is_asked_about_new_images_alone(
     assert len(batches) == asked * params.n_views
     n = after.item("train").n
     assert f"{asked} tiles of 1 slides to compute" in (told := capsys.readouterr().err)
-    assert f"{n - asked} of them as images of other folders" in told
+    assert f"{n - asked} of them as images of other folders" in told and "bytes compared" in told
     assert after.item("train").key != before.item("train").key and after.item("test") == before.item("test")
     assert stored(store, after) == anew(table, store, after, params, tmp_path / "other")
 
