@@ -25,6 +25,7 @@ from pipeline.slides.sources import sources
 from pipeline.teachers.teacher import Trunk
 from pipeline.tiles.pixels import encode_jpeg
 from pipeline.tiles.stage import make_tiles
+from pipeline.tokens.run import answered
 from pipeline.tokens.stage import make_tokens
 
 TRAIN, TEST = 11, 5
