@@ -356,6 +356,10 @@ def main() -> None:
     parser.add_argument("--curve-tiles", type=int, default=250, help="tiles of a held-out split at each look")
     asked = parser.parse_args()
     plan, site = read_plan(asked.plan, asked.data), load_params(Params)
+    for arm, overrides in plan.arms.items():
+        other = [name for name in overrides if not name.startswith("student.") or name == "student.train_fraction"]
+        if other:
+            parser.error(f"arm {arm!r} sets {', '.join(other)}: arms share the project's tokens and --held-out")
     store = Store.find(site.store.root)
     base = student_params(site.student, plan.base)
     tile_px = TilesManifest.load(TILES).tile_px
