@@ -104,7 +104,7 @@ def claim_in(partials: Path, *, resume: bool = False) -> Claim:
 
 
 def claim_alone(partials: Path) -> Claim | None:
-    """As `claim_in`, unless somebody who lives, or this process, has a claim there. Of two who come at once one has."""
+    """As `claim_in`, unless somebody who lives, or this process, has a claim there, or comes at once (`is_first`)."""
     if any(map(is_living, _owners(partials))):
         return None
     claim = claim_in(partials)
@@ -119,7 +119,7 @@ def is_first(claim: Claim) -> bool:
 
     Two who come at once see one another, and one gives way at once: the one who found nothing to go on in, else the
     later by name. The other looks again a little later. Who was seen by nobody stays, and the newcomer gives way to
-    them. Should both give way, which takes an orphan that was taken over in between, whoever asks again gets it.
+    them. Should both give way, since one took longer than the other waited, whoever asks again gets it.
     """
     rivals = _rivals(claim)
     if rivals and min(map(_rank, rivals)) < _rank(claim.folder):

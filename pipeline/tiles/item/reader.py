@@ -84,6 +84,11 @@ class TileReader:
         table = self._columns("mpp")
         return table["mpp"].to_numpy() if table.column_names else None
 
+    @property
+    def sources(self) -> pa.ChunkedArray:
+        """Where each tile comes from, string or null, (N,) (writer.py). Raises `CorruptItem`."""
+        return self._columns("source")["source"]
+
     def rows_at(self, mpp: float | None) -> NDArray[np.int64]:
         """The rows of that scale, um per pixel; all where the tiles are of one. Raises `CorruptItem`."""
         mpp_N = self.scales
