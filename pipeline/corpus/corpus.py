@@ -81,7 +81,8 @@ class Corpus:
     @property
     def folders(self) -> list[Path]:
         """Of all items that it reads."""
-        return [reader.folder for readers in (self.tiles, *(one.tokens for one in self.each)) for reader in readers]
+        found = [reader.folder for reader in self.tiles]
+        return found + [reader.folder for one in self.each for reader in one.tokens]
 
     def prepare(self, slide: int, rows: Rows, dense: Collection[int]) -> None:
         """Have rows of a slide at hand before they are read; patch tokens of the teachers whose places `dense` has."""

@@ -52,7 +52,8 @@ class Stored:
             data = (self.store.path(ref) / name).read_bytes()
         except OSError:
             return b""
-        if hashlib.sha256(data).hexdigest() == self.store.files(ref).get(name, {}).get("sha256"):
+        known = self.store.files(ref).get(name)
+        if known is not None and hashlib.sha256(data).hexdigest() == known["sha256"]:
             return data
         self.damaged.add(str(ref))
         return b""
