@@ -37,6 +37,8 @@ class Sees(nn.Module):
     def __init__(self, model: nn.Module, px: int) -> None:
         super().__init__()
         self.model, self.px = model, px
+        self.mean: Tensor
+        self.std: Tensor
         told: Any = model.pretrained_cfg
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(told[name]).reshape(1, 3, 1, 1), persistent=False)
@@ -153,7 +155,7 @@ def main() -> None:
     torch.manual_seed(job["seed"])
     student = Student(timm_model(job["model"], None), job["input_px"])
     teacher = Teacher(timm_model(job["teacher"], job["weights"]).eval(), job["view_px"])
-    teacher.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teacher.model.to(memory_format=torch.channels_last)
     spent = train(job, folder, student, teacher)
     student.model.load_state_dict(torch.load(folder / "out/exported_models/exported_last.pt", weights_only=True))
     state = torch.load(folder / "out/checkpoints/last.ckpt", weights_only=False)
@@ -168,7 +170,7 @@ def main() -> None:
             weights, bias = (state["state_dict"][f"{HEAD}.{part}"] for part in ("weight", "bias"))
             answers[name] = found_NF.numpy()
             answers[f"{name}, head"] = F.normalize(F.linear(found_NF, weights, bias), dim=-1).numpy()
-    np.savez(folder / "answers.npz", **answers)
+    np.savez(folder / "answers.npz", **answers)  # type: ignore[arg-type]
     version = importlib.import_module("lightly_train").__version__
     told = {"version": version, "steps": state["global_step"], "cpu_s": spent}
     (folder / "told.json").write_text(json.dumps(told))
