@@ -84,7 +84,7 @@ def missing(python: Path) -> str | None:
     """Why that Python has no LightlyTrain; None where it has."""
     if not python.exists():
         return f"no such file: {python}"
-    asked = [python, "-I", "-c", "import lightly_train, timm"]
+    asked = [str(python), "-I", "-c", "import lightly_train, timm"]
     told = subprocess.run(asked, capture_output=True, text=True, check=False)
     return told.stderr.strip().splitlines()[-1] if told.returncode else None
 
