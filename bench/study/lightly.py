@@ -36,7 +36,18 @@ import numpy as np
 
 from bench.evaluate.geometries import geometries
 from bench.printing import finish, show
-from bench.study.held_out import Floats, Images, Subject, Tiles, open_subject, probed, student_params, untrained
+from bench.study.held_out import (
+    TILES,
+    TOKENS,
+    Floats,
+    Images,
+    Subject,
+    Tiles,
+    open_subject,
+    probed,
+    student_params,
+    untrained,
+)
 from pipeline.base.items import TRAIN, TilesManifest, TokensManifest
 from pipeline.base.store import Store
 from pipeline.evaluate.selection import splits
@@ -44,6 +55,7 @@ from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
 from pipeline.params.student import StudentParams
 from pipeline.params.tokens import TokensParams
+from pipeline.student.recipe import input_side
 from pipeline.study.run import read_plan
 
 WAYS = (
@@ -91,8 +103,7 @@ def missing(python: Path) -> str | None:
 
 def views(store: Store, px: int) -> dict[str, Images]:
     """The tiles of each split, train too, as its teacher sees them."""
-    artifacts = Path("artifacts")
-    manifests = TilesManifest.load(artifacts / "tiles.json"), TokensManifest.load(artifacts / "tokens.json")
+    manifests = TilesManifest.load(TILES), TokensManifest.load(Path("artifacts/tokens.json"))
     found = splits(*manifests, store)
     return {split: Tiles.of(samples, px).image_NHWC for split, samples in found.items()}
 
@@ -159,8 +170,8 @@ def main() -> None:
     plan, site = read_plan(asked.plan, asked.data), load_params(Params)
     store = Store.find(site.store.root)
     params = student_params(site.student, plan.base).model_copy(update={"seed": plan.seeds[0]})
-    subject = open_subject(params, store, asked.held_out)
-    px = subject.part.image_NHWC.shape[1]
+    px = input_side(params, TilesManifest.load(TILES).tile_px)
+    subject = open_subject(px, store, asked.held_out)
     weights = site.tokens.weights
     if weights is None:
         parser.error("tokens.weights names no file")
