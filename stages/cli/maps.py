@@ -31,7 +31,7 @@ class By(StrEnum):
 
 def heatmap(
     encoder: Embedding,
-    slide: Annotated[Path, typer.Argument(help="A slide; of a folder or a slide table, each.")],
+    slide: Annotated[Path, typer.Argument(help="A slide, or its URL; of a folder or a slide table, each.")],
     of: Annotated[str | None, typer.Argument(help="Of --by similarity: X,Y in level-0 pixels; of head: FILE.")] = None,
     by: Annotated[By, typer.Option(help="pca: three components; similarity X,Y; head FILE.")] = By.PCA,
     out: Annotated[Path, typer.Option(help="Folder of the TIFF, the GeoJSON and the PNG.")] = Path("maps"),
