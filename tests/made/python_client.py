@@ -37,7 +37,9 @@ def run(words: list[str]) -> int | None:
         return None
     for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
         _signal.signal(number, lambda number, _: _send(int(pid), number))
-    return int(_line(server))
+    ended = _line(server)
+    # A process that was killed tells nothing.
+    return int(ended) if ended else 128 + _signal.SIGKILL
 
 
 def _line(server: _socket.socket) -> bytes:
