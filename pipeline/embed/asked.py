@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from pipeline.base.errors import EmbedError, HistillError, SlideRefused
+from pipeline.base.store import Store
 from pipeline.params.slides import SlidesParams
 from pipeline.remote.address import is_url, redacted
 from pipeline.slides.files import files_of
 from pipeline.slides.ids import stem_of
 from pipeline.slides.scan import slides_below
-from pipeline.slides.sources import Source
+from pipeline.slides.sources import Source, locate
 from pipeline.slides.table import Mpp, Row, read_table
 from pipeline.tiles.coords.importing import with_coords
 
@@ -149,6 +150,9 @@ def _source(row: Row, base: Path, params: SlidesParams) -> Source:
     if is_url(row.path):
         fix = "copy it here first; the stages take such rows (`dvc repro tiles`), and fetch them for as long as needed"
         raise SlideRefused("it lies in a bucket, from which this command fetches nothing", where=row.slide_id, fix=fix)
+    if row.demo is not None:
+        made = locate(row, base / "slides.csv", Store.find(None), params)
+        return replace(made, kind="file", label_map=None)
     path = base / Path(row.path).expanduser()
     beside = {name: base / Path(given).expanduser() for name, given in _beside(row)}
     for file in (path, *beside.values()):

@@ -107,10 +107,10 @@ def make_plan(params: WholeParams, store: Store, seconds: float) -> Plan:
         ),
         StagePlan(
             stage="tiles",
-            seconds=workers_s + (found.grid * _mean(looks.look_s_a_grid_tile) + tiles * _mean(looks.tile_s)) / workers,
+            seconds=workers_s + (found.grid * _mean(looks.look_s_a_grid_tile) + tiles * looks.tile_s) / workers,
             tiles=tiles,
-            nbytes=round(tiles * _mean(looks.tile_nbytes)) + found.slides * _PICTURES_NBYTES,
-            basis=f"{len(looks.tile_s)} slides read, {workers} workers",
+            nbytes=round(tiles * looks.tile_nbytes) + found.slides * _PICTURES_NBYTES,
+            basis=f"{len(looks.read)} slides read, {workers} workers",
         ),
         StagePlan(
             stage="tokens",
@@ -135,7 +135,7 @@ def make_plan(params: WholeParams, store: Store, seconds: float) -> Plan:
         StagePlan(stage="report", seconds=None, basis="seconds; 0.1 s a slide where there are many"),
         StagePlan(
             stage="embed",
-            seconds=(found.grid * _mean(looks.look_s_a_grid_tile) + tiles * _mean(looks.tile_s)) / cores
+            seconds=(found.grid * _mean(looks.look_s_a_grid_tile) + tiles * looks.tile_s) / cores
             + tiles * student.answer_s,
             tiles=tiles,
             nbytes=tiles * teacher.width * 4,
@@ -144,7 +144,7 @@ def make_plan(params: WholeParams, store: Store, seconds: float) -> Plan:
     )
     return Plan(
         slides=found.slides,
-        looked_at=len(looks.tile_s),
+        looked_at=len(looks.read),
         refused=looks.refused,
         tiles=tiles,
         train_tiles=train,
