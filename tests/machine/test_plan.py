@@ -11,6 +11,7 @@ import yaml
 from made.command import histill
 from made.slides import make_slide, tissue_picture
 
+from pipeline.base.arrays import CHUNK_NBYTES, BytesWriter
 from pipeline.base.store import Store
 from pipeline.embed.job import Outcome as JobOutcome
 from pipeline.embed.record import keep
@@ -94,10 +95,25 @@ def test_what_time_does_not_suffice_for_counts_as_the_mean(planned: tuple[Path, 
 
 def test_a_tile_is_the_mean_over_tiles_of_the_whole_slide() -> None:
     looks = Looks([Look(None, 9, 1, 2.0, 100.0), Look(None, 9, 3, 6.0, 500.0), Look(None, 9)])
-    assert (looks.tile_s, looks.tile_nbytes, len(looks.read)) == (5.0, 400.0, 2)
+    assert (looks.tile_s, len(looks.read)) == (5.0, 2)
     row_N = spread(9_600)
-    assert len(row_N) == 96 and row_N[0] == 0 and row_N[-1] == 9_599 and np.diff(row_N).max() < 9_600 / 6
-    assert spread(50).tolist() == list(range(50)) and len(spread(97)) <= 97
+    assert len(row_N) == 192 and row_N[0] == 0 and row_N[-1] == 9_599 and np.diff(row_N).max() < 9_600 / 12
+    assert spread(50).tolist() == list(range(50)) and len(spread(193)) <= 193
+
+
+def test_bytes_are_those_that_a_writer_keeps(tmp_path: Path) -> None:
+    sizes = {"small": 1000, "large": CHUNK_NBYTES + 1}
+    for name, nbytes in sizes.items():
+        writer = BytesWriter(tmp_path / name)
+        writer.append(bytes(nbytes))
+        writer.close()
+    kept = {name: sum(file.stat().st_size for file in (tmp_path / name / "c").iterdir()) for name in sizes}
+    assert kept == {"small": 1000, "large": 2 * CHUNK_NBYTES}
+    looks = Looks([Look(None, 9, 1, 1.0, sizes["small"]), Look(None, 9, 1, 1.0, sizes["large"])], unread=2)
+    assert looks.jpeg_nbytes(None) == 2 * sum(kept.values())
+    # One that was not read has as many tiles as its grid and the others' tissue say, of the others' mean.
+    looks = Looks([Look(None, 10, 5, 1.0, 100.0), Look(None, 20)])
+    assert looks.jpeg_nbytes(None) == 5 * 100 + 10 * 100 and looks.jpeg_nbytes(3) == 600
 
 
 def test_embedding_is_held_against_the_plan_by_its_tiles(

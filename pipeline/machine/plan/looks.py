@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base.arrays import nbytes_kept
 from pipeline.base.errors import HistillError
 from pipeline.base.store import Store
 from pipeline.demo.slides import demo_mpp
@@ -27,7 +28,7 @@ from pipeline.slides.table import Row
 from pipeline.tiles.grid import geometry_of, lay
 from pipeline.tiles.whole_slide import choose_tiles
 
-_TILES, _RUNS = 96, 8
+_TILES, _RUNS = 192, 16
 """Of one slide, that are read for their speed and size; in so many runs of neighbours, spread evenly over the slide,
 since its parts differ and a stage reads neighbours together."""
 
@@ -65,10 +66,11 @@ class Looks:
         """Of a tile, in the mean over the tiles of the slides that were read."""
         return self._a_tile([(look.tile_s, look.kept) for look in self.slides])
 
-    @property
-    def tile_nbytes(self) -> float:
-        """The same."""
-        return self._a_tile([(look.tile_nbytes, look.kept) for look in self.slides])
+    def jpeg_nbytes(self, limit: int | None) -> int:
+        """Of the tiles of all slides, as they are kept; a slide that was not read has the mean of the others' tiles."""
+        mean = self._a_tile([(look.tile_nbytes, look.kept) for look in self.slides])
+        known = [nbytes_kept(round(self.tiles(look, limit) * (look.tile_nbytes or mean))) for look in self.slides]
+        return round(sum(known) * (len(known) + self.unread) / max(1, len(known)))
 
     @property
     def tissue(self) -> float:
