@@ -1,15 +1,20 @@
 """How near taking features in comes to what the disk gives: `take_features` against reading and writing alone.
 
-Slides of N tiles are made, their features as TRIDENT writes them (float32, a chunk a row), and out of memory's cache
-before each turn. `disk` reads every file from one end to the other and writes as many bytes as are kept (float16, half
-of them), synced, by as many threads: no copy can be quicker. `taken` is the stage's own work: the checksum, the rows to
-their tiles, float16 and its checks, the item's files, their checksums, synced and renamed. Written once, nothing else
-is copied; read twice, since the stage `slides` takes each file's checksum too (`slides`, the same read alone).
+Slides of N tiles are made, their features as TRIDENT writes them (float32 or, as with its `--mix_precision`, float16;
+a chunk a row), and out of memory's cache before each turn. `disk` reads every file from one end to the other and writes
+as many bytes as are kept (float16), synced, by as many threads: no copy can be quicker. `copied` copies them whole
+(`shutil.copyfile`) and syncs each. `taken` is the stage's own work: the checksum, the rows to their tiles, float16 and
+its checks, the item's files, their checksums, synced and renamed. Written once, nothing else is copied; read twice,
+since the stage `slides` takes each file's checksum too (`slides`, the same read alone).
+
+Each round does all of it again from nothing, in room for the files and one copy of them; the shares of the disk's rate
+are medians over rounds.
 
 The tiles are hard links to one item's: they are looked at and not read. Not covered: features that are not in the
 machine's own file system.
 
-Run: python -m bench.imports.taking [--slides N] [--tiles N] [--within DIR]; the last line is one JSON object.
+Run: python -m bench.imports.taking [--slides N] [--tiles N] [--teacher h0-mini|uni] [--dtype float16|float32]
+[--rounds K] [--within DIR]; the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -17,14 +22,15 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from bench.clock import Spent, median, ratios, spent
 from bench.printing import finish, show
 from bench.scratch import scratch
 from pipeline.base.items import TRAIN, TilesItem, TilesManifest
@@ -37,13 +43,28 @@ from pipeline.tiles.coords.tiling import trident_attributes
 from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.writer import TileWriter
 
-TEACHER, WIDTH, SIDE, MPP = "h0-mini", 768, 256, 0.5
-"""A teacher of the registry that is not asked anything: its weights are not here."""
+WIDTHS = {"h0-mini": 768, "uni": 1024}
+"""Teachers of the registry that are not asked anything: their weights are not here."""
+SIDE, MPP = 256, 0.5
+DISK, COPIED, TAKEN = "disk: read, write what is kept", "copied whole", "taken"
 RECIPE: dict[str, Json] = {"tile_px": SIDE, "made": "bench"}
 BLOCK = 1 << 20
 
 
-def make(root: Path, slides: int, tiles: int) -> tuple[TilesManifest, dict[str, Path], Store]:
+@dataclass(frozen=True)
+class Made:
+    """Slides, their files of features by id, and the store that has their tiles."""
+
+    tiles: TilesManifest
+    paths: dict[str, Path]
+    store: Store
+
+    def forget(self) -> None:
+        """What was taken of them."""
+        shutil.rmtree(self.store.root / "tokens", ignore_errors=True)
+
+
+def make(root: Path, slides: int, tiles: int, teacher: str, dtype: str) -> Made:
     """So many slides of so many tiles, and their files of features."""
     store, first = Store(root / "store"), "slide-00000"
     rng, columns = np.random.default_rng(0), 100
@@ -61,9 +82,11 @@ def make(root: Path, slides: int, tiles: int) -> tuple[TilesManifest, dict[str, 
         writer.close(meta)
     original = root / f"{first}.h5"
     with h5py.File(original, "w") as file:
-        values = rng.normal(size=(tiles, WIDTH)).astype(np.float32)
-        features = file.create_dataset("features", data=values, chunks=(1, WIDTH), maxshape=(None, WIDTH))
-        features.attrs["encoder"] = TEACHER
+        values = rng.normal(size=(tiles, WIDTHS[teacher])).astype(dtype)
+        features = file.create_dataset(
+            "features", data=values, chunks=(1, values.shape[1]), maxshape=(None, values.shape[1])
+        )
+        features.attrs["encoder"] = teacher
         coords = file.create_dataset("coords", data=corner_N2, chunks=(1, 2), maxshape=(None, 2))
         coords.attrs.update(trident_attributes(SIDE, SIDE, MPP, 0, meta.slide_l0_px))
     digest, paths, items = file_sha256(original)[:32], dict[str, Path](), list[TilesItem]()
@@ -75,7 +98,7 @@ def make(root: Path, slides: int, tiles: int) -> tuple[TilesManifest, dict[str, 
         paths[name] = root / f"{name}.h5"
         told = {"id": name, "key": name, "digest": name, "n": tiles, "kind": "file", "split": TRAIN}
         items.append(TilesItem(**told, tissue_mm2=None, features=digest))
-    return TilesManifest(recipe_key=ref.recipe, recipe=RECIPE, items=tuple(items)), paths, store
+    return Made(TilesManifest(recipe_key=ref.recipe, recipe=RECIPE, items=tuple(items)), paths, store)
 
 
 def cold(paths: Sequence[Path]) -> None:
@@ -86,27 +109,56 @@ def cold(paths: Sequence[Path]) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds by the clock, and of the processor."""
-    began, used = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - began, time.process_time() - used
-
-
 def by_threads(work: Callable[[Path], object], paths: Sequence[Path]) -> None:
     """As many as the stage has."""
     with ThreadPoolExecutor(THREADS) as threads:
         list(threads.map(work, paths))
 
 
-def read_and_write(path: Path) -> None:
-    """Read all of it, and write half as many bytes, synced."""
+def read_and_write(path: Path, share: float) -> None:
+    """Read all of it, and write that share of the bytes, synced."""
     kept = path.with_suffix(".kept")
     with open(path, "rb") as source, open(kept, "wb") as target:
         while data := source.read(BLOCK):
-            target.write(data[: len(data) // 2])
+            target.write(data[: int(len(data) * share)])
         target.flush()
         os.fsync(target.fileno())
+
+
+def copy(path: Path) -> None:
+    """All of it, synced."""
+    kept = path.with_suffix(".kept")
+    shutil.copyfile(path, kept)
+    with open(kept, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def measured(made: Made, teacher: str, share: float, rounds: int) -> tuple[dict[str, list[Spent]], int]:
+    """What each turn took in each round, and the bytes that were kept."""
+    files = list(made.paths.values())
+    params = TokensParams(teacher=teacher, weights=str(made.store.root / "none.safetensors"))
+
+    def take(tiles: TilesManifest = made.tiles) -> None:
+        take_features(tiles, made.paths, params, made.store, 0)
+
+    turns: dict[str, Callable[[], None]] = {
+        "slides: checksums": lambda: by_threads(file_sha256, files),
+        DISK: lambda: by_threads(lambda path: read_and_write(path, share), files),
+        COPIED: lambda: by_threads(copy, files),
+        TAKEN: take,
+    }
+    # Libraries are loaded and compiled once a run, however many slides it has.
+    take(made.tiles.model_copy(update={"items": made.tiles.items[:1]}))
+    found: dict[str, list[Spent]] = {name: [] for name in turns}
+    for _ in range(rounds):
+        made.forget()
+        for name, work in turns.items():
+            cold(files)
+            found[name].append(spent(work))
+            for path in files:
+                path.with_suffix(".kept").unlink(missing_ok=True)
+    found["taken again"] = [spent(take)]
+    return found, sum(made.store.nbytes(ref) for ref in made.store.refs() if ref.kind == "tokens")
 
 
 def main() -> None:
@@ -114,37 +166,33 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--slides", type=int, default=200)
     asked.add_argument("--tiles", type=int, default=4000)
+    asked.add_argument("--teacher", choices=WIDTHS, default="h0-mini")
+    asked.add_argument("--dtype", choices=["float16", "float32"], default="float32")
+    asked.add_argument("--rounds", type=int, default=1)
     asked.add_argument("--within", type=Path, help="a folder on the disk to measure")
     told = asked.parse_args()
     with scratch(told.within) as root:
-        tiles, paths, store = make(root, told.slides, told.tiles)
-        files = list(paths.values())
-        nbytes = sum(path.stat().st_size for path in files)
-        params = TokensParams(teacher=TEACHER, weights=str(root / "none.safetensors"))
-        turns: dict[str, Callable[[], object]] = {
-            "slides: checksums": lambda: by_threads(file_sha256, files),
-            "disk: read, half written": lambda: by_threads(read_and_write, files),
-            "taken": lambda: take_features(tiles, paths, params, store, 0),
-            "taken again": lambda: take_features(tiles, paths, params, store, 0),
-        }
-        # Libraries are loaded and compiled once a run, however many slides it has.
-        take_features(tiles.model_copy(update={"items": tiles.items[:1]}), paths, params, store, 0)
-        seconds = {}
-        for name, work in turns.items():
-            cold(files)
-            seconds[name] = timed(work)
-        kept = sum(store.nbytes(ref) for ref in store.refs() if ref.kind == "tokens")
-    rows = [(name, wall, cpu, nbytes / wall / 1e6, cpu / (nbytes / 1e9)) for name, (wall, cpu) in seconds.items()]
-    title = f"{told.slides} slides, {nbytes / 1e9:.3g} GB of features, {kept / 1e9:.3g} GB kept, {THREADS} threads"
-    show(title, ("", "s", "CPU s", "MB/s of features", "CPU s a GB"), rows)
-    share = seconds["disk: read, half written"][0] / seconds["taken"][0]
+        made = make(root, told.slides, told.tiles, told.teacher, told.dtype)
+        nbytes = sum(path.stat().st_size for path in made.paths.values())
+        share = told.slides * told.tiles * WIDTHS[told.teacher] * 2 / nbytes
+        found, kept = measured(made, told.teacher, share, told.rounds)
+    typical = {name: median(each) for name, each in found.items()}
+    rows = [
+        (name, one.wall_s, one.cpu_s, nbytes / one.wall_s / 1e6, one.cpu_s / (nbytes / 1e9), one.cpu_s / told.slides)
+        for name, one in typical.items()
+    ]
+    title = f"{told.slides} slides, {nbytes / 1e9:.3g} GB of {told.dtype}, {kept / 1e9:.3g} GB kept, {THREADS} threads"
+    show(title, ("", "s", "CPU s", "MB/s of features", "CPU s a GB", "CPU s a slide"), rows)
     finish(
         {
             "slides": told.slides,
+            "tiles": told.tiles,
+            "rounds": told.rounds,
             "gb": nbytes / 1e9,
             "kept_share": kept / nbytes,
-            "of_the_disk": share,
-            **{name: {"s": wall, "cpu_s": cpu} for name, (wall, cpu) in seconds.items()},
+            "of_the_disk": ratios(found[DISK], found[TAKEN]),
+            "of_a_copy": ratios(found[COPIED], found[TAKEN]),
+            **{name: {"s": one.wall_s, "cpu_s": one.cpu_s} for name, one in typical.items()},
         }
     )
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import json
 import time
 from dataclasses import dataclass, field, fields
@@ -67,6 +68,7 @@ from pipeline.tiles.pixels import fit_square
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 BN_TILES, BATCH, KNN_K, ROBUSTNESS_TILES = 512, 128, 20, 64
+TILES = Path("artifacts/tiles.json")
 
 
 class Params(SiteParams):
@@ -281,11 +283,10 @@ def run(params: StudentParams, subject: Subject, store: Store, folder: Path, ask
     return told
 
 
-def open_subject(params: StudentParams, store: Store, held_out: float) -> Subject:
-    """Of the project's manifests."""
-    tiles, tokens = TilesManifest.load(Path("artifacts/tiles.json")), TokensManifest.load(Path("artifacts/tokens.json"))
+def open_subject(px: int, store: Store, held_out: float) -> Subject:
+    """Of the project's manifests, at this side of a student's tile."""
+    tiles, tokens = TilesManifest.load(TILES), TokensManifest.load(Path("artifacts/tokens.json"))
     corpus = Decoded.of(open_corpus(tiles, tokens, store, 1 - held_out))
-    px = input_side(params, tiles.tile_px)
     found = splits(tiles, tokens, store)
     train_samples = found.pop(TRAIN)
     train = Tiles.of(train_samples, px)
@@ -355,13 +356,22 @@ def main() -> None:
     parser.add_argument("--curve-tiles", type=int, default=250, help="tiles of a held-out split at each look")
     asked = parser.parse_args()
     plan, site = read_plan(asked.plan, asked.data), load_params(Params)
+    for arm, overrides in plan.arms.items():
+        other = [name for name in overrides if not name.startswith("student.") or name == "student.train_fraction"]
+        if other:
+            parser.error(f"arm {arm!r} sets {', '.join(other)}: arms share the project's tokens and --held-out")
     store = Store.find(site.store.root)
     base = student_params(site.student, plan.base)
-    subject = open_subject(base, store, asked.held_out)
-    px = subject.part.image_NHWC.shape[1]
+    tile_px = TilesManifest.load(TILES).tile_px
+
+    @functools.cache
+    def subject_at(px: int) -> Subject:
+        return open_subject(px, store, asked.held_out)
+
     asked.out.mkdir(parents=True, exist_ok=True)
     floors_file = asked.out / "teacher.json"
     if not floors_file.exists():
+        subject = subject_at(input_side(base, tile_px))
         of_teacher = {
             split: probed(subject.train.teacher_ND, subject.train, held.teacher_ND, held)
             for split, held in subject.held.items()
@@ -371,6 +381,8 @@ def main() -> None:
     arms: dict[str, list[Any]] = {arm: [] for arm in plan.arms}
     for one in plan.runs():
         params = student_params(base, one.overrides)
+        px = input_side(params, tile_px)
+        subject = subject_at(px)
         folder = asked.out / one.name
         folder.mkdir(exist_ok=True)
         path = folder / "result.json"
@@ -382,7 +394,7 @@ def main() -> None:
             f"{one.arm}, seed {one.seed}: " + json.dumps({k: v for k, v in told.items() if k != "points"}), flush=True
         )
     columns = ("arm", "seeds", "cosine", "PHI-S’ geometry", "linear", "of the way", "20-NN", "of the way", "best step")
-    for split in subject.held:
+    for split in floors["teacher"]:
         show(split, columns, table(arms, floors, split))
     kinds = list(CHANGES)
     show(

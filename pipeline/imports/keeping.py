@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -86,7 +87,7 @@ def keep(item: TilesItem, path: Path, taking: Taking, store: Store) -> None:
     form = TokensForm(len(reader), 1, taking.grid, taking.width, "none")
     attributes = told(taking.recipe, reader) | {IMPORTED: {**taking.origin.recipe, "file_sha256": item.features}}
     with store.write(ref, taking.recipe) as folder:
-        writer = TokenWriter(folder, form, None, place_arrays(reader), attributes)
+        writer = TokenWriter(folder, form, None, place_arrays(reader), attributes, resumable=False)
         for chunk, rows in writer.missing():
             writer.write(chunk, embedding_ND[rows.start : rows.stop, None], None, None)
         writer.close()
@@ -116,11 +117,11 @@ def rows_of_tiles(item: TilesItem, path: Path, taking: Taking, reader: TileReade
 
 def _given_rows(item: TilesItem, reader: TileReader) -> NDArray[np.int64]:
     """The row of the tiling that each tile is, (N,)."""
-    source = reader.table["source"]
+    source = reader.sources
     if not isinstance(reader.meta, SlideMeta) or source.null_count or not len(source):
         what = "it has features, and no coords: of which tiles they are is not known"
         raise SlideRefused(what, where=item.id, fix="histill import features fills both columns of the slide table")
-    return np.array(source.to_pylist()).astype(np.int64)
+    return np.asarray(source.cast(pa.int64()))
 
 
 def _require_places(features: FeatureFile, reader: TileReader, row_N: NDArray[np.int64]) -> None:

@@ -30,10 +30,12 @@ def values_of(arrays: dict[str, ArrayForm]) -> dict[str, np.ndarray]:
     return {name: rng.integers(-99, 99, form.shape).astype(form.dtype) for name, form in arrays.items()}
 
 
-def writer_of(folder: Path, arrays: dict[str, ArrayForm], told: dict[str, object] = TOLD) -> GroupWriter:
+def writer_of(
+    folder: Path, arrays: dict[str, ArrayForm], told: dict[str, object] = TOLD, *, resumable: bool = True
+) -> GroupWriter:
     n = arrays["cls"].shape[0]
     x_l0 = ArrayForm((n,), n, np.dtype(np.int64), {}, ("tile",), separator=".")
-    return GroupWriter(folder, arrays, {"x_l0": (x_l0, np.arange(n))}, told)  # type: ignore[arg-type]
+    return GroupWriter(folder, arrays, {"x_l0": (x_l0, np.arange(n))}, told, resumable=resumable)  # type: ignore[arg-type]
 
 
 def write(writer: GroupWriter, arrays: dict[str, ArrayForm], values: dict[str, np.ndarray], chunks: list[int]) -> None:
@@ -43,15 +45,15 @@ def write(writer: GroupWriter, arrays: dict[str, ArrayForm], values: dict[str, n
 
 
 @settings(deadline=None, max_examples=40)
-@given(n=st.integers(1, 23), rows=st.integers(1, 9), a_file=st.integers(1, 4), data=st.data())
+@given(n=st.integers(1, 23), rows=st.integers(1, 9), a_file=st.integers(1, 4), resumable=st.booleans(), data=st.data())
 def test_what_zarr_reads_and_what_is_mapped_is_what_was_written(
-    n: int, rows: int, a_file: int, data: st.DataObject
+    n: int, rows: int, a_file: int, resumable: bool, data: st.DataObject
 ) -> None:
     arrays = forms(n, rows, a_file)
     values = values_of(arrays)
     with TemporaryDirectory() as name:
         folder = Path(name)
-        writer = writer_of(folder, arrays)
+        writer = writer_of(folder, arrays, resumable=resumable)
         write(writer, arrays, values, data.draw(st.permutations(writer.missing())))
         writer.close()
         group = zarr.open(str(folder), mode="r")

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made.cache import make_cache
-from made.corpus import tiny
 
 from bench.study.held_out import open_subject
 from pipeline.corpus.order import Order
@@ -18,7 +17,7 @@ def test_the_part_held_out_is_the_rest_of_what_is_trained_on(tmp_path: Path, mon
     cache.tiles.save(tmp_path / "artifacts" / "tiles.json")
     cache.tokens.save(tmp_path / "artifacts" / "tokens.json")
     monkeypatch.chdir(tmp_path)
-    subject = open_subject(tiny(input_px=32, objective={"patch": 0}), cache.store, held_out=0.25)
+    subject = open_subject(32, cache.store, held_out=0.25)
     corpus = subject.corpus
     order = Order(corpus.rows, block_rows=4, buffer_rows=16, fraction=corpus.fraction)
     epoch = order.epoch(0).take(0, order.total)

@@ -14,7 +14,7 @@ from pipeline.corpus.corpus import Corpus, open_corpus
 from pipeline.corpus.statistics import KIND, cls_statistics, covariance
 from pipeline.corpus.targets import cls_standardiser
 from pipeline.tokens.item import sums as of_slide
-from pipeline.tokens.item.sums import SUMS_FILE, write_sums
+from pipeline.tokens.item.sums import SUMS_FILE, sums_of, write_sums
 from pipeline.upkeep.named import Named
 from pipeline.upkeep.prune import prunable
 
@@ -96,3 +96,14 @@ def test_prune_leaves_statistics_with_the_tokens_that_they_are_of(cache: Cache, 
         named.add(manifest, ["main"])
     found = [ref.kind for ref in prunable(cache.store, named, days=0).items]
     assert found.count(KIND) == lost
+
+
+@pytest.mark.parametrize("n", [1, 255, 256, 257, 1000])
+def test_sums_are_to_the_bit_those_of_adding_row_after_row(n: int) -> None:
+    cls_MD = np.random.default_rng(n).normal(0, 30, (n, 5)).astype(np.float16)
+    cls_MD.flags.writeable = False
+    wide_MD = cls_MD.astype(np.float64)
+    expected_2D, rows_2D = np.zeros((2, 5)), np.stack([wide_MD, wide_MD**2], 1)
+    for row_2D in rows_2D:
+        expected_2D += row_2D
+    assert np.array_equal(sums_of([cls_MD], 5), expected_2D[None])

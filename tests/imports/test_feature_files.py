@@ -15,6 +15,7 @@ from made.feature_jobs import JOBS, MPP, clam, tiling_attributes, trident
 from pipeline.base.errors import SlideRefused, TableError
 from pipeline.imports.encoders import channels, require_teacher, teacher_called
 from pipeline.imports.filling import Asked, with_features
+from pipeline.imports.formats.chunk_index import chunk_places
 from pipeline.imports.formats.chunks import rows_of
 from pipeline.imports.formats.opening import open_features
 from pipeline.imports.found import feature_files
@@ -158,14 +159,14 @@ def test_of_several_encoders_the_teachers_are_taken_else_one_is_asked_for(tmp_pa
     st.integers(1, 40),
     st.integers(1, 9),
     st.integers(1, 9),
-    st.sampled_from(["row", "whole", "gzip", "part", "grown", "unwritten"]),
+    st.sampled_from(["row", "whole", "gzip", "part", "grown", "unwritten", "latest", "attributes"]),
 )
 def test_rows_copied_from_where_chunks_lie_are_those_that_hdf5_reads(
     tmp_path_factory: pytest.TempPathFactory, n: int, width: int, chunk: int, kind: str
 ) -> None:
     path = tmp_path_factory.mktemp("chunks") / "a.h5"
     values = np.random.default_rng(n).normal(size=(n, width)).astype(np.float32)
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", libver="latest" if kind == "latest" else None) as file:
         chunks = {"whole": None, "part": (min(chunk, n), max(1, width - 1))}.get(kind, (min(chunk, n), width))
         if kind == "grown":
             # Rows that come a few at a time, with another data set between them.
@@ -180,9 +181,38 @@ def test_rows_copied_from_where_chunks_lie_are_those_that_hdf5_reads(
             some[: n // 2] = values[: n // 2]
         else:
             file.create_dataset("a", data=values, chunks=chunks, compression="gzip" if kind == "gzip" else None)
+            for i in range(8 * (kind == "attributes")):
+                # More than the object header has room for: it goes on elsewhere.
+                file["a"].attrs[f"note {i}"] = "x" * 50
     with (
         open(path, "rb") as raw,
         mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         h5py.File(path) as file,
     ):
         assert np.array_equal(rows_of(file["a"], mapped), file["a"][...])
+        # What h5py writes unless told otherwise is read by its index, and not a chunk a call.
+        assert kind not in ("row", "grown", "attributes") or chunk_places(file["a"], mapped) is not None
+
+
+@pytest.mark.parametrize("damage", ["cut", "circle", "elsewhere"])
+def test_a_damaged_index_of_chunks_is_left_to_the_library(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", data=np.ones((300, 2), np.float32), chunks=(1, 2))
+    data = bytearray(path.read_bytes())
+    leaves = [at for at in range(len(data) - 8) if data[at : at + 6] == b"TREE\x01\x00"]
+    assert len(leaves) > 2
+    # Of a leaf: the right sibling's address, then the place of its first chunk.
+    at, value = {
+        "cut": (leaves[1] + 16, len(data) - 8),
+        "circle": (leaves[-1] + 16, leaves[0]),
+        "elsewhere": (leaves[1] + 24 + 32, len(data)),
+    }[damage]
+    data[at : at + 8] = value.to_bytes(8, "little")
+    path.write_bytes(data)
+    with (
+        open(path, "rb") as raw,
+        mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        h5py.File(path) as file,
+    ):
+        assert chunk_places(file["a"], mapped) is None

@@ -2,7 +2,8 @@
 
 Chunks are written in place, each to where it lies in its shard: a slide's answers are one file an array, and not one a
 chunk and folders around it. What is whole is known by a journal: a line a chunk, written when the chunk's bytes have
-been synced, so that it says the same after a power cut and on another machine. A group of one chunk needs none. The
+been synced, so that it says the same after a power cut and on another machine. A group of one chunk needs none, nor one
+that is made in less time than its syncs take, and from its beginning if at all (`resumable=False`). The
 CRC-32 of each chunk of a shard becomes an attribute (`CHUNK_SUMS`), by which a flipped byte is found in a large file.
 """
 
@@ -33,10 +34,13 @@ class GroupWriter:
         arrays: Mapping[str, ArrayForm],
         whole: Mapping[str, tuple[ArrayForm, Array]],
         attributes: Mapping[str, Json],
+        *,
+        resumable: bool = True,
     ) -> None:
         """Goes on in a folder of just this form; what another one left there is deleted."""
         self.folder, self._arrays = folder, arrays
         (self.n_chunks,) = {form.n_chunks for form in arrays.values()}
+        self._journaled = resumable and self.n_chunks > 1
         forms = dict(arrays) | {name: form for name, (form, _) in whole.items()}
         metadata = _group({name: form.metadata() for name, form in sorted(forms.items())}, attributes)
         self._done: dict[int, list[int]] = {}
@@ -55,7 +59,7 @@ class GroupWriter:
                 data = flat(form, chunk, values[rows.start : rows.stop], folder / name)
                 write_file(folder / name / form.file(chunk), data)
         write_metadata(folder, metadata, None)
-        if self.n_chunks > 1:
+        if self._journaled:
             # Whoever goes on after a power cut knows by the metadata that all of this is there.
             sync_tree(folder)
 
@@ -73,12 +77,12 @@ class GroupWriter:
             handle = os.open(self.folder / name / form.file(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
                 _write_at(handle, data, place * nbytes)
-                if self.n_chunks > 1:
+                if self._journaled:
                     os.fsync(handle)
             finally:
                 os.close(handle)
         self._done[chunk] = sums
-        if self.n_chunks > 1:
+        if self._journaled:
             _append(self.folder / JOURNAL, f"{' '.join(map(str, (chunk, *sums)))}\n")
 
     def close(self) -> None:

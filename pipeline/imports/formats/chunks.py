@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.types import Array
+from pipeline.imports.formats.chunk_index import chunk_places
 
 
 def rows_of(dataset: h5py.Dataset, mapped: mmap.mmap | None = None) -> Array:
@@ -38,7 +39,7 @@ def _from_chunks(dataset: h5py.Dataset, mapped: mmap.mmap) -> Array | None:
     rows, width = chunk
     if width != shape[1]:
         return None
-    place_C, n_chunks = _places(dataset), -(-shape[0] // rows)
+    place_C, n_chunks = _places(dataset, mapped), -(-shape[0] // rows)
     nbytes = rows * width * size
     # A chunk that was never written has no place: its rows are the fill value.
     if place_C is None or len(place_C) != n_chunks or int(place_C.max()) + nbytes > len(mapped):
@@ -53,8 +54,11 @@ def _from_chunks(dataset: h5py.Dataset, mapped: mmap.mmap) -> Array | None:
     return whole[: shape[0]]
 
 
-def _places(dataset: h5py.Dataset) -> NDArray[np.int64] | None:
+def _places(dataset: h5py.Dataset, mapped: mmap.mmap) -> NDArray[np.int64] | None:
     """Where each chunk starts in the file, in the order of its rows; None where one was left out of the filters."""
+    indexed = chunk_places(dataset, mapped)
+    if indexed is not None:
+        return indexed
     found: list[h5py.h5d.StoreInfo] = []
     # A function of our own would take most of the time of a file of a chunk a row.
     dataset.id.chunk_iter(found.append)

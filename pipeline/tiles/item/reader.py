@@ -78,6 +78,11 @@ class TileReader:
         columns = self._columns("x_l0", "y_l0")
         return np.stack([columns[name].to_numpy() for name in ("x_l0", "y_l0")], 1)
 
+    @property
+    def sources(self) -> pa.ChunkedArray:
+        """Where each tile comes from, string or null, (N,) (writer.py). Raises `CorruptItem`."""
+        return self._columns("source")["source"]
+
     def rows_at(self, mpp: float | None) -> NDArray[np.int64]:
         """The rows of that scale, um per pixel; all where the tiles are of one. Raises `CorruptItem`."""
         table = self._columns("mpp")

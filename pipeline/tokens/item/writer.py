@@ -70,7 +70,10 @@ Whole = Mapping[str, tuple[ArrayForm, Array]]
 
 
 class TokenWriter:
-    """The group of one item folder; `calibration` is None for layout `none`, `told` are the group's attributes."""
+    """The group of one item folder; `calibration` is None for layout `none`, `told` are the group's attributes.
+
+    `resumable`: chunks that are written are found again after a kill, which costs two syncs each.
+    """
 
     def __init__(
         self,
@@ -79,6 +82,8 @@ class TokenWriter:
         calibration: Calibration | None,
         whole: Whole = MappingProxyType({}),
         told: Mapping[str, Json] = MappingProxyType({}),
+        *,
+        resumable: bool = True,
     ) -> None:
         rows = chunk_rows(form.n, form.layout, form.views, form.tokens, form.width)
         n_chunks = math.ceil(form.n / rows)
@@ -99,7 +104,8 @@ class TokenWriter:
             self._arrays["patch"] = array(dims, shape, _PATCH_DTYPE[form.layout], frozen)
         if form.layout == "int8":
             self._arrays["scale"] = array(("tile", "view", "token"), (form.tokens,), np.float16)
-        self._folder, self._group = folder, GroupWriter(folder, self._arrays, whole, told)
+        self._folder = folder
+        self._group = GroupWriter(folder, self._arrays, whole, told, resumable=resumable)
 
     def missing(self) -> list[tuple[int, range]]:
         """(chunk, its rows) of every chunk that is not complete."""
