@@ -5,9 +5,10 @@ corpus (224 px, ViT-L's tokens of 14 x 14 x 1024, int8), without optimiser and l
 repeat. The best of each is stated, since whatever else the machine does only adds, and its difference from the step
 with `cls` alone. The last line is one JSON object.
 
-Of what is done to the batch the kernels are counted too that an eager device starts, and the bytes that they read and
-write, as a share of those of the whole step: on a GPU such work is memory traffic. (Counted in fp32; in bf16 the step's
-own is about half, so the share nearly doubles.) Beside it stands its share of the step's CPU seconds, timed alone.
+Kernels are counted too that an eager device starts, and the bytes that they read and write, since on a GPU such work is
+memory traffic: those of the whole step over those of `cls` alone, and of what is done to the batch as a share of the
+step's. (Counted in fp32; in bf16 the step's own is about half, so that share nearly doubles.) Beside it stands its
+share of the step's CPU seconds, timed alone.
 
 What this does not cover: what an arm does to the student's fidelity.
 """
@@ -62,6 +63,7 @@ ARMS = {
     "cls by smooth-L1": {"objective": {"patch": 0, "cls_kind": "smooth_l1"}},
     "cls by KL": {"objective": {"patch": 0, "cls_kind": "kl"}},
     "cls by contrast": {"objective": {"patch": 0, "cls_kind": "contrastive"}},
+    "cls, a head of two layers": {"objective": {"patch": 0}, "head_hidden": 1024},
     "cls, mixup": {"objective": {"patch": 0}, "mix": {"kind": "mixup"}},
     "cls, cutmix": {"objective": {"patch": 0}, "mix": {"kind": "cutmix"}},
     "cls + patch, attention, mixup": {"mix": {"kind": "mixup"}},
@@ -97,14 +99,17 @@ def main() -> None:
     added = {name: ratios(each, taken[BASE]) for name, each in taken.items()}
     alone = turns({name: partial(finished, arm.change) for name, arm in made.items()}, options.repeats)
     share = {name: median(alone[name]).cpu_s / median(taken[name]).cpu_s for name in made}
+    base = made[BASE].whole
     rows = [
         (name, 1000 * best_s[name], best_s[name] / best_s[BASE], added[name]["cpu"], arm.parameters or "",
-         arm.inputs.kernels or "", arm.inputs.nbytes / arm.whole.nbytes, share[name] if arm.inputs.kernels else 0)
+         arm.whole.kernels - base.kernels, arm.whole.nbytes / base.nbytes, arm.inputs.kernels or "",
+         arm.inputs.nbytes / arm.whole.nbytes, share[name] if arm.inputs.kernels else 0)
         for name, arm in made.items()
     ]  # fmt: skip
     where = f"{device.type}, {torch.get_num_threads()} thread(s), batch {options.batch}, best of {options.repeats}"
     columns = (
-        "arm", "ms a step", f"times {BASE}", "by CPU seconds", "adapter's weights", "input's kernels", "bytes", "CPU s"
+        "arm", "ms a step", f"times {BASE}", "by CPU seconds", "adapter's weights", "kernels more",
+        f"bytes over {BASE}", "input's kernels", "of bytes", "of CPU s",
     )  # fmt: skip
     show(f"What objectives and adapters add to a step: {where}", columns, rows)
     traffic = {
@@ -145,9 +150,12 @@ class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         found = func(*args, **(kwargs or {}))
-        # What only looks at memory differently moves none of it.
-        if not func.is_view and "empty" not in str(func):
-            tensors = [each for each in tree_leaves([args, kwargs, found]) if isinstance(each, torch.Tensor)]
+        # What only looks at memory differently moves none of it; `out=` is what is found, and new_full reads nothing.
+        name = str(func)
+        if not func.is_view and not any(each in name for each in ("empty", "_unsafe_view")):
+            given = {key: each for key, each in (kwargs or {}).items() if key != "out"}
+            read = [] if "aten.new_" in name else [args, given]
+            tensors = [each for each in tree_leaves([read, found]) if isinstance(each, torch.Tensor)]
             self.seen.kernels += 1
             self.seen.nbytes += sum(_nbytes(each) for each in tensors)
         return found
@@ -173,6 +181,8 @@ def _step(params: StudentParams, loader: Loader, batch: Batch) -> Arm:
         grid=corpus.grid,
         seed=0,
     )
+    if params.head_hidden is not None:
+        distiller.student.expand_head(params.head_hidden, 0)
     model = distiller.to(device).train()
     terms = Terms(params.objective, corpus, cls_standardiser(corpus, params.standardise), device)
     if terms.bank_KD is not None:

@@ -35,6 +35,8 @@ from pipeline.inputs.slide_stains import transfer
 from pipeline.params.student import InputParams
 from pipeline.views.stain import density_map
 
+RECIPE_VERSION = 2
+"""Raised with whatever makes a changed tile another, be it by rounding."""
 _COLUMNS = ("tile", "transfer", "slide", *("gain",) * 3, *("shift",) * 3,
             "brightness", "contrast", "saturation", "blur", "noise", "place", "jpeg")  # fmt: skip
 """What is drawn for each tile; all of it whatever is switched on, so that a change moves no other's numbers."""

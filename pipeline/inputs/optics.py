@@ -54,14 +54,11 @@ def stained(plane_CNHW: Tensor, matrix_NKC: Tensor, shift_NC: Tensor) -> Tensor:
 
 def blurred(plane_CNHW: Tensor, weight_NK: Tensor) -> Tensor:
     """By a symmetric filter along rows and columns, mirrored at the border; see `gaussian`."""
-    reach = weight_NK.shape[1] // 2
-    for axis in (2, 3):
-        size = plane_CNHW.shape[axis]
-        padded = F.pad(plane_CNHW, (0, 0, reach, reach) if axis == 2 else (reach, reach, 0, 0), mode="reflect")
-        weight_KN11 = weight_NK.T[..., None, None]
-        plane_CNHW = padded.narrow(axis, 0, size) * weight_KN11[0]
-        for k in range(1, weight_NK.shape[1]):
-            plane_CNHW.addcmul_(padded.narrow(axis, k, size), weight_KN11[k])
+    reach, tiles = weight_NK.shape[1] // 2, len(weight_NK)
+    plane_CNHW = F.pad(plane_CNHW, (reach,) * 4, mode="reflect")
+    # A tile is a channel with a filter of its own: each axis reads and writes its planes once, whatever K is.
+    for weight_N1KK in (weight_NK[:, None, :, None], weight_NK[:, None, None]):
+        plane_CNHW = F.conv2d(plane_CNHW, weight_N1KK, groups=tiles)
     return plane_CNHW
 
 
@@ -102,9 +99,10 @@ def compressed(plane_CNHW: Tensor, step_CNU: Tensor) -> Tensor:
     ycc, transform_UU = padded.new_tensor(_YCC), _transform().to(padded)
     ycc_CNHW = _mapped(padded, ycc.T.expand(n, 3, 3), padded.new_tensor([-128.0, 0, 0]).expand(n, 3)).round_()
     blocks = ycc_CNHW.view(c, n, (height + down) // BLOCK, BLOCK, (width + right) // BLOCK, BLOCK).transpose(3, 4)
-    step_CN1U = step_CNU.unsqueeze(2)
-    level = (blocks.reshape(c, n, -1, BLOCK * BLOCK) @ transform_UU.T).div_(step_CN1U).round_().mul_(step_CN1U)
-    back = (level @ transform_UU).view(blocks.shape).transpose(3, 4).reshape(padded.shape)
+    # Steps are folded into the transform, so that what is rounded needs no pass of its own to be divided.
+    to_CNUU, back_CNUU = transform_UU / step_CNU.unsqueeze(3), transform_UU * step_CNU.unsqueeze(3)
+    level = (blocks.reshape(c, n, -1, BLOCK * BLOCK) @ to_CNUU.transpose(2, 3)).round_()
+    back = (level @ back_CNUU).view(blocks.shape).transpose(3, 4).reshape(padded.shape)
     inverse = torch.linalg.inv(ycc.double()).to(padded)
     rgb_CNHW = _mapped(back, inverse.T.expand(n, 3, 3), padded.new_full((n, 3), 128.0))
     return rgb_CNHW[..., :height, :width]
@@ -130,10 +128,9 @@ def _grey(plane_CNHW: Tensor) -> Tensor:
 def _mapped(plane_KNHW: Tensor, matrix_NKC: Tensor, shift_NC: Tensor) -> Tensor:
     """Sums of planes: an affine map of each pixel's three values."""
     out_CNHW = torch.empty_like(plane_KNHW)
-    for c in range(3):
-        torch.addcmul(shift_NC[:, c, None, None], plane_KNHW[0], matrix_NKC[:, 0, c, None, None], out=out_CNHW[c])
-        for k in (1, 2):
-            out_CNHW[c].addcmul_(plane_KNHW[k], matrix_NKC[:, k, c, None, None])
+    # One product a tile, whose planes lie N apart: they are read and written once.
+    flat_NKP, out_NCP = (each.flatten(2).transpose(0, 1) for each in (plane_KNHW, out_CNHW))
+    torch.baddbmm(shift_NC[..., None], matrix_NKC.transpose(1, 2), flat_NKP, out=out_NCP)
     return out_CNHW
 
 

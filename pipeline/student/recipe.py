@@ -7,6 +7,7 @@ import torch
 from pipeline.base.items import TokensManifest
 from pipeline.base.types import Json, Recipe
 from pipeline.corpus.corpus import Corpus
+from pipeline.inputs.changes import RECIPE_VERSION as CHANGES_VERSION
 from pipeline.inputs.slide_stains import RECIPE_VERSION as STAIN_VERSION
 from pipeline.params.student import StudentParams
 from pipeline.student.device import autocast_dtype
@@ -35,6 +36,8 @@ def train_recipe(
     if params.train_fraction < 1:
         # Which rows a fraction keeps, and that the targets' statistics are of them alone.
         special["kept_rows"] = "bit-reversed"
+    if params.augment.changes:
+        special["changes"] = CHANGES_VERSION
     if params.augment.stains_as_others:
         special["slide_stain"] = STAIN_VERSION
     if start is not None:

@@ -122,6 +122,8 @@ def _with_stains(
     """The corpus with its slides' stains, where they are asked for, and the store's items that hold them."""
     if not params.augment.stains_as_others:
         return corpus, ()
+    if len(corpus.items) < 2 and accelerator.is_main_process:
+        console.print("student: of one train slide there is no other's stain: stain_transfer changes nothing")
     kept = Kept(store, "student")
     made = (slide_stains(corpus, tiles, kept), kept.uses) if accelerator.is_main_process else None
     ((stain_L2S, uses),) = broadcast_object_list([made])

@@ -11,7 +11,11 @@ from imports import ROOT
 SOURCES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted((ROOT / "bench").rglob("*.py"))
 }
-NO_PROGRAM = {"bench.scratch": "is run by what it keeps", "bench.tiles.one_slide": "is run by bench.tiles.speed"}
+NO_PROGRAM = {
+    "bench.scratch": "is run by what it keeps",
+    "bench.tiles.one_slide": "is run by bench.tiles.speed",
+    "bench.study.lightly_training": "is run by bench.study.lightly, in another environment",
+}
 
 
 def is_program(path: Path) -> bool:

@@ -25,6 +25,7 @@ from pipeline.inputs.optics import blurred, coloured, compressed, gaussian, jpeg
 from pipeline.inputs.slide_stains import SlideStain, measured, slide_stains, transfer
 from pipeline.params.student import InputParams
 from pipeline.student.recipe import train_recipe
+from pipeline.tiles.stains import UNMIX_CS
 from pipeline.views.fields import ALPHA, AS_IT_IS, BETA
 from pipeline.views.stain import density_map, jitter
 
@@ -119,6 +120,23 @@ def test_a_tile_of_one_slide_gets_anothers_stain(cache: Cache) -> None:
     np.testing.assert_allclose(gain_NS * stain_L2S[from_N, 0] + shift_NS, stain_L2S[to_N, 0], atol=1e-9)
     np.testing.assert_allclose(gain_NS * stain_L2S[from_N, 1], stain_L2S[to_N, 1], atol=1e-9)
     np.testing.assert_allclose(gain_NS[2], 1)
+
+
+def test_a_transferred_tile_has_the_other_slides_stain_in_its_pixels(image_NHWC: NDArray[np.uint8]) -> None:
+    def stain_of(rgb_HWC: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean and deviation (2, 3), by the definition: amounts of natural optical density, level + 1 of 256."""
+        amount_PS = -np.log((rgb_HWC.reshape(-1, 3) + 1) / 256) @ UNMIX_CS
+        return np.stack([amount_PS.mean(0), amount_PS.std(0)])
+
+    # Three slides of one tile each, stained unlike, far enough from black and white that nothing is cut.
+    levels = np.array([[0.8, 0.9, 0.9], [0.9, 0.7, 0.9], [0.7, 0.8, 0.8]])
+    slide_LHWC = np.round(image_NHWC[:3] * levels[:, None, None]).astype(np.uint8)
+    stain_L2S = np.stack([stain_of(rgb.astype(float)) for rgb in slide_LHWC])
+    change = Changes(InputParams(stain_transfer=1), Draws(0, 3, 0, 3), stain_L2S)
+    found = change(0, batch_of(slide_LHWC)).image_NHWC.double().numpy()
+    for slide, rgb_HWC in enumerate(found):
+        off = [np.abs(stain_of(rgb_HWC) - stain_L2S[other]).max() for other in range(3)]
+        assert np.argmin(off) != slide and min(off) < 1e-3, off
 
 
 def test_slide_stains_are_measured_once(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
