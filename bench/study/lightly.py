@@ -38,7 +38,6 @@ from bench.evaluate.geometries import geometries
 from bench.printing import finish, show
 from bench.study.held_out import (
     TILES,
-    TOKENS,
     Floats,
     Images,
     Subject,
