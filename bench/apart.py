@@ -17,6 +17,9 @@ from multiprocessing.process import BaseProcess
 from bench.clock import clock, since
 from bench.scratch import die_with_parent
 
+_SERVER_LOST = 255
+"""What multiprocessing says of a process whose server does not tell its exit code; killed ones have a negative one."""
+
 
 @dataclass(frozen=True)
 class Told:
@@ -28,6 +31,13 @@ class Told:
     error: str | None = None
 
 
+class ServerLost(Exception):
+    """The process that forks was killed, by the system for want of memory or by somebody, and all it had forked died.
+
+    Nothing is known of what they were at. The next call starts another server.
+    """
+
+
 class Apart:
     """Runs functions of modules that are loaded once."""
 
@@ -36,10 +46,13 @@ class Apart:
         self._context.set_forkserver_preload(list(modules))
 
     def start(self, work: Callable[..., object], *words: object) -> Running:
-        """One call in a process of its own; `work` and `words` are pickled."""
+        """One call in a process of its own; `work` and `words` are pickled. Raises `ServerLost`."""
         mine, its = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_work, args=(its, work, words))
-        process.start()
+        try:
+            process.start()
+        except EOFError:
+            raise ServerLost from None
         its.close()
         return Running(process, mine)
 
@@ -54,12 +67,19 @@ class Running:
     def __init__(self, process: BaseProcess, answer: Connection) -> None:
         self._process, self._answer = process, answer
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process."""
+        return self._process.pid
+
     def told(self) -> Told:
-        """What it took, once it has ended; of a killed one that it was."""
+        """What it took, once it has ended; of a killed one that it was. Raises `ServerLost`."""
         try:
             told: Told = self._answer.recv()
         except EOFError:
             self._process.join()
+            if self._process.exitcode == _SERVER_LOST:
+                raise ServerLost from None
             told = Told(0.0, 0.0, 0.0, f"it ended with exit code {self._process.exitcode}")
         self._process.join()
         self._answer.close()

@@ -20,6 +20,7 @@ then the stage again, and at the end compares each item and the manifest with th
     left        what is left in the store that is no item: partials, owners' files, files half written
     tracebacks  of errors that were not told in the project's own words, and in what a stage has printed
 
+A trial whose processes are all killed by somebody else (the system, for want of memory) is made again, and said to be.
 Without the right to mount, faults of disks are left out, and said to be. Not covered: power cuts, network file
 systems.
 
@@ -31,33 +32,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import os
 import random
 import resource
 import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from bench.apart import Apart, Running, Told
+from bench.apart import Apart, Running, ServerLost, Told
+from bench.campaign import MADE, Count, differing, leftovers
 from bench.disks import disk_of, enlarge, may_mount, read_only
 from bench.lab import PARAMS, make_lab
 from bench.outside import Outside
 from bench.printing import finish, show
 from bench.scale import MODULES, stage
 from bench.scratch import scratch
-from pipeline.base.store import Store
 
-MADE = {
-    "tiles": ("tiles",),
-    "tokens": ("tokens",),
-    "student": ("checkpoints",),
-    "evaluate": ("embeddings", "figures"),
-}
-"""Kinds of the store's items by the stage that makes them, in order."""
 SPREAD = ("tiles", "tokens")
 """Stages that work on a cluster."""
 WRITTEN = ("artifacts", "metrics", "models", "plots")
@@ -68,43 +61,10 @@ DISKS, CONNECTIONS = (FULL, READ_ONLY), (SCHEDULER, WORKER, RUN_CUT, WORKERS_CUT
 FAULTS = (FULL, READ_ONLY, FILE_SIZE, *CONNECTIONS)
 TOLD_FILE = "told.txt"
 """In a trial's project: what the stage has printed."""
+MOST_VOID = 20
+"""Trials that are made again, before it is given up."""
 _HANGS_S = 240.0
 """After which a stage is taken for one that does not end; an owner of another machine is waited for half as long."""
-
-
-@dataclass
-class Count:
-    """What the trials of one fault came to."""
-
-    trials: int = 0
-    hit: int = 0
-    """Trials in which the fault came before the stage's end."""
-    wrong: list[str] = field(default_factory=list)
-    redone: int = 0
-    left: list[str] = field(default_factory=list)
-    tracebacks: list[str] = field(default_factory=list)
-    _told: list[str] = field(default_factory=list)
-
-    @property
-    def bad(self) -> bool:
-        """Whether there is anything that should not be."""
-        return bool(self.wrong or self.redone or self.left or self.tracebacks)
-
-    def told(self) -> str:
-        """In words, so far."""
-        bad = (*self.wrong, *self.left, *self.tracebacks)
-        return f"{self.hit} of {self.trials} hit, {len(bad)} bad, {self.redone} redone"
-
-    def news(self) -> list[str]:
-        """What is bad and has not been told yet."""
-        bad = [*self.wrong, *self.left, *self.tracebacks]
-        found = [what for what in bad if what not in self._told]
-        self._told += found
-        return found
-
-    def cells(self, name: str) -> tuple[object, ...]:
-        """As the table shows it."""
-        return name, self.trials, self.hit, len(self.wrong), self.redone, len(self.left), len(self.tracebacks)
 
 
 class Campaign:
@@ -153,7 +113,7 @@ class Campaign:
             count.redone += sum(after.get(item) != written for item, written in committed.items())
             count.left += [f"{fault}, {name}: {path}" for path in leftovers(self.store)]
             count.wrong += [f"{fault}, {name}: {what}" for what in differing(self.whole, self.trial, name)]
-            self._empty()
+            self.clear()
 
     def _disturb(self, fault: str, name: str, outside: Outside | None, count: Count) -> bool:
         """One run of the stage with the fault; whether it came before the end."""
@@ -217,7 +177,7 @@ class Campaign:
         if outside is not None and f"{name} outside" not in self.seconds:
             # Once undisturbed, for when faults are to come.
             self.seconds[f"{name} outside"] = self.apart.run(told_stage, self.trial, name).wall_s
-            self._empty()
+            self.clear()
             self._fill(name)
         return outside
 
@@ -232,7 +192,8 @@ class Campaign:
             if (self.whole / ".store" / kind).is_dir():
                 shutil.copytree(self.whole / ".store" / kind, self.store / kind)
 
-    def _empty(self) -> None:
+    def clear(self) -> None:
+        """Nothing in the trial's store."""
         for kind in self.store.iterdir():
             shutil.rmtree(kind)
 
@@ -240,28 +201,6 @@ class Campaign:
         """Inode of each committed item of the stage."""
         paths = (path for kind in MADE[name] for path in self.store.glob(f"{kind}/*/[!.]*/item.json"))
         return {path.parent.relative_to(self.store).as_posix(): path.stat().st_ino for path in paths}
-
-
-def differing(whole: Path, trial: Path, name: str) -> Iterator[str]:
-    """What the stage left in project `trial` that is not as in `whole`: items, their files, its manifest."""
-    kinds, stores = set(MADE[name]), (Store(whole / ".store"), Store(trial / ".store"))
-    expected, found = ({ref for ref in store.refs() if ref.kind in kinds} for store in stores)
-    yield from (f"{ref} is missing" for ref in expected - found)
-    yield from (f"{ref} is of no undisturbed run" for ref in found - expected)
-    for ref in expected & found:
-        if stores[0].digest(ref) != stores[1].digest(ref):
-            yield f"{ref} differs"
-        yield from (f"{ref}: {file} {what}" for file, what in stores[1].faults(ref).items())
-    manifest = f"artifacts/{name}.json"
-    if (whole / manifest).read_bytes() != (trial / manifest).read_bytes():
-        yield f"{manifest} differs"
-
-
-def leftovers(store: Path) -> list[str]:
-    """What is in a store that is no item, nor of a recipe or a run: paths in it."""
-    found = [*store.glob("*/*/.partials/*"), *store.glob("*/*/.partials/*/*")]
-    found += [path for path in store.glob("*/*/.*") if path.name != ".partials"]
-    return sorted(path.relative_to(store).as_posix() for path in found)
 
 
 def told_stage(project: Path, name: str) -> None:
@@ -299,16 +238,26 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=FAULTS, default=FAULTS, help="of the other faults, these")
     asked = parser.parse_args()
-    counts: dict[str, Count] = {}
+    counts, void = dict[str, Count](), 0
     with scratch() as folder:
         mount = may_mount(folder / "mount")
         kinds = [fault for fault in asked.only if mount or fault not in DISKS]
         campaign = Campaign(folder, asked.slides, asked.seed)
         plan = [KILLED] * asked.kills + [kinds[i % len(kinds)] for i in range(asked.faults)]
         for number, fault in enumerate(plan, start=1):
-            count = counts.setdefault(fault, Count())
             stages = SPREAD if fault in CONNECTIONS else tuple(MADE)
-            campaign.run(fault, stages[count.trials % len(stages)], count)
+            before = counts.get(fault, Count())
+            while True:
+                count = counts[fault] = copy.deepcopy(before)
+                try:
+                    campaign.run(fault, stages[count.trials % len(stages)], count)
+                    break
+                except ServerLost:
+                    void += 1
+                    print(f"{number} of {len(plan)}: all of its processes were killed from outside: again", flush=True)
+                    campaign.clear()
+                    if void == MOST_VOID:
+                        raise
             print(f"{number} of {len(plan)}: {fault}: {count.told()}", *count.news(), sep="\n    ", flush=True)
     columns = ("fault", "trials", "hit", "wrong", "redone", "left", "tracebacks")
     show("Faults", columns, [count.cells(name) for name, count in counts.items()])
@@ -317,7 +266,15 @@ def main() -> None:
             print(what)
     told = {name: dict(zip(columns[1:], count.cells(name)[1:], strict=True)) for name, count in counts.items()}
     left_out = [] if mount else list(DISKS)
-    finish({"seed": asked.seed, "faults": told, "left_out": left_out, "ok": not any(c.bad for c in counts.values())})
+    finish(
+        {
+            "seed": asked.seed,
+            "faults": told,
+            "left_out": left_out,
+            "void": void,
+            "ok": not any(c.bad for c in counts.values()),
+        }
+    )
     sys.exit(any(count.bad for count in counts.values()))
 
 

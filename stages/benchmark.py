@@ -23,7 +23,7 @@ from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
 from pipeline.params.tokens import TokensParams
 from pipeline.slides.sources import sources
-from stages.command import Debug, execute, load
+from stages.command import Debug, Wait, execute, load
 
 
 class Params(SiteParams):
@@ -46,9 +46,9 @@ def run(params: Params, store: Store) -> BenchmarkManifest:
     return benchmark_models(load(TokensManifest), subjects, params.benchmark)
 
 
-def main(debug: Debug = False) -> None:
+def main(debug: Debug = False, wait: Wait = None) -> None:
     """Parameters, GMACs, latency and throughput of teacher and student on this machine."""
-    execute("benchmark", Params, run, debug)
+    execute("benchmark", Params, run, debug, wait)
 
 
 if __name__ == "__main__":

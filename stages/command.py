@@ -16,7 +16,7 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table
 
-from pipeline.base.errors import HistillError, Unfinished
+from pipeline.base.errors import HistillError, ParamsError, Unfinished
 from pipeline.base.files import dvc_root, human, write_json
 from pipeline.base.living.runs import announced, held_here
 from pipeline.base.manifest import Item, Manifest, Outline, Refusal
@@ -30,6 +30,13 @@ from pipeline.remote.bucket import Bucket
 from pipeline.remote.moves import Moved, push
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Wait = Annotated[
+    bool | None,
+    typer.Option(
+        "--wait/--no-wait",
+        help="End when all is in the bucket, with exit code 3 if it could not be; or sooner. Else as store.push_wait.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="For a program to read, on stdout.")]
 ARTIFACTS = Path("artifacts")
 FEW = 8
@@ -68,16 +75,26 @@ def errors(debug: bool) -> Iterator[None]:
         raise typer.Exit(Exit.PARTLY if isinstance(error, Unfinished) else Exit.ERROR) from None
 
 
-def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest[Item, object]], debug: bool) -> None:
+def execute(
+    stage: str,
+    wanted: type[P],
+    run: Callable[[P, Store], Manifest[Item, object]],
+    debug: bool,
+    wait: bool | None = None,
+) -> None:
     """Load its sections of params.yaml, run the stage, write `artifacts/<stage>.json`, then `metrics/<stage>.json`.
 
-    Under `accelerate launch` or `torchrun` every process runs the stage and rank 0 alone writes.
+    With `wait` it ends by `Exit.PARTLY` where the bucket has not all at the end. Under `accelerate launch` or
+    `torchrun` every process runs the stage and rank 0 alone writes.
     """
     with errors(debug):
         params = load_params(wanted)
         start = time.monotonic()
         store = store_of(params)
-        bucket = store.remote if isinstance(store.remote, Bucket) and params.store.push else None
+        bucket = store.remote if isinstance(store.remote, Bucket) and (params.store.push or wait) else None
+        if wait and bucket is None:
+            fix = "name one in params.yaml (`remote: s3://bucket/prefix`), or leave out --wait"
+            raise ParamsError("there is no bucket behind this store", where="store.remote", fix=fix)
         with announced(store.root, stage, dvc_root().absolute()):
             with _sent_meanwhile(store, bucket) as going:
                 manifest = run(params, store)
@@ -91,9 +108,11 @@ def execute(stage: str, wanted: type[P], run: Callable[[P, Store], Manifest[Item
         show_refusals(manifest, told)
         made = f"{len(manifest.items)} items" if manifest.items else "done"
         console.print(f"{stage}: {made} in {seconds:.1f} s", style="bold")
-        if bucket is not None:
-            push_made(store, bucket, manifest, going, wait=params.store.push_wait)
+        waits = params.store.push_wait if wait is None else wait
+        sent = bucket is None or push_made(store, bucket, manifest, going, wait=waits)
         require_finished(manifest, told)
+        if wait and not sent:
+            raise typer.Exit(Exit.PARTLY)
 
 
 def _sent_meanwhile(store: Store, bucket: Bucket | None) -> AbstractContextManager[Going]:
@@ -103,10 +122,10 @@ def _sent_meanwhile(store: Store, bucket: Bucket | None) -> AbstractContextManag
     return sending(store, bucket, lambda: held_here(store.root))
 
 
-def push_made(store: Store, bucket: Bucket, manifest: Outline, going: Going, *, wait: bool = True) -> None:
+def push_made(store: Store, bucket: Bucket, manifest: Outline, going: Going, *, wait: bool = True) -> bool:
     """Send what a manifest names to the bucket; with `wait` false only say what is not there. `going` was sent before.
 
-    What cannot be sent is said, and fails nothing: it is made and here.
+    Whether all is there. What cannot be sent is said, and fails nothing: it is made and here.
     """
     refs, why = [Ref.parse(name) for name in sorted(manifest.refs())], ""
     try:
@@ -124,6 +143,7 @@ def push_made(store: Store, bucket: Bucket, manifest: Outline, going: Going, *, 
         why = f"{moved.left} items are not in the bucket yet{first}"
     if why:
         console.print(f"{manifest.stage}: {why}\n  -> `histill store push` goes on", style="yellow", soft_wrap=True)
+    return not why
 
 
 def load(kind: type[Kind]) -> Kind:

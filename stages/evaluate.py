@@ -24,7 +24,7 @@ from pipeline.params.evaluate import EvaluateParams
 from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tokens import TokensParams
-from stages.command import Debug, execute, load
+from stages.command import Debug, Wait, execute, load
 
 
 class Params(SiteParams):
@@ -45,9 +45,9 @@ def run(params: Params, store: Store) -> EvaluateManifest:
     return evaluate_student(upstream, params.evaluate, teacher, store)
 
 
-def main(debug: Debug = False) -> None:
+def main(debug: Debug = False, wait: Wait = None) -> None:
     """What the student keeps of the teacher, on slides it was not trained on."""
-    execute("evaluate", Params, run, debug)
+    execute("evaluate", Params, run, debug, wait)
 
 
 if __name__ == "__main__":

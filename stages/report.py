@@ -25,7 +25,7 @@ from pipeline.report.across.students import WORKSPACE, Study, gather
 from pipeline.report.card_figures import write_card
 from pipeline.report.page import Manifests, ReportManifest, build_report
 from pipeline.report.tile_counts import write_tile_counts
-from stages.command import Debug, execute, load
+from stages.command import Debug, Wait, execute, load
 
 
 class Params(SiteParams):
@@ -53,9 +53,9 @@ def run(params: Params, store: Store) -> ReportManifest:
     return build_report(manifests, params.report, store, compared, out)
 
 
-def main(debug: Debug = False) -> None:
+def main(debug: Debug = False, wait: Wait = None) -> None:
     """Everything on one page."""
-    execute("report", Params, run, debug)
+    execute("report", Params, run, debug, wait)
     console.print("report: open reports/report.html; every slide is on reports/slides.html")
 
 

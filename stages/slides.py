@@ -16,7 +16,7 @@ from pipeline.cluster.started import clusters_end
 from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
 from pipeline.slides.catalogue import catalogue
-from stages.command import Debug, execute
+from stages.command import Debug, Wait, execute
 
 
 class Params(SiteParams):
@@ -31,9 +31,9 @@ def run(params: Params, store: Store) -> SlidesManifest:
     return catalogue(params.slides, store, params.cluster)
 
 
-def main(debug: Debug = False) -> None:
+def main(debug: Debug = False, wait: Wait = None) -> None:
     """The slide table becomes the catalogue."""
-    execute("slides", Params, run, debug)
+    execute("slides", Params, run, debug, wait)
 
 
 if __name__ == "__main__":

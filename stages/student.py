@@ -18,7 +18,7 @@ from pipeline.base.store import Store
 from pipeline.params.site import SiteParams
 from pipeline.params.student import StudentParams
 from pipeline.student.train import train_student
-from stages.command import Debug, execute, load
+from stages.command import Debug, Wait, execute, load
 
 
 class Params(SiteParams):
@@ -36,9 +36,9 @@ def run(params: Params, store: Store) -> StudentManifest:
     return manifest.model_copy(update={"timings": timings})
 
 
-def main(debug: Debug = False) -> None:
+def main(debug: Debug = False, wait: Wait = None) -> None:
     """A small encoder learns the teacher's answers from the cache, and is exported."""
-    execute("student", Params, run, debug)
+    execute("student", Params, run, debug, wait)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
 from pipeline.slides.sources import sources
-from pipeline.tiles.left_out import write_left_out
+from pipeline.tiles.lost.left_out import write_left_out
 from pipeline.tiles.stage import make_tiles
-from stages.command import ARTIFACTS, Debug, execute, load
+from stages.command import ARTIFACTS, Debug, Wait, execute, load
 
 
 class Params(SiteParams):
@@ -41,9 +41,9 @@ def run(params: Params, store: Store) -> TilesManifest:
     return tiles
 
 
-def main(debug: Debug = False) -> None:
+def main(debug: Debug = False, wait: Wait = None) -> None:
     """Slides become tiles at one physical resolution, decoded once and kept as JPEG."""
-    execute("tiles", Params, run, debug)
+    execute("tiles", Params, run, debug, wait)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pipeline.params.tokens import TokensParams
 from pipeline.slides.sources import sources
 from pipeline.tokens.several import together
 from pipeline.tokens.stage import make_tokens
-from stages.command import Debug, execute, load
+from stages.command import Debug, Wait, execute, load
 
 
 class Params(SiteParams):
@@ -51,9 +51,9 @@ def run(params: Params, store: Store) -> TokensManifest:
     return together(made, [make_tokens(tiles, one, store, params.slides.demo_px, params.cluster) for one in further])
 
 
-def main(debug: Debug = False) -> None:
+def main(debug: Debug = False, wait: Wait = None) -> None:
     """Each teacher answers every tile once; its CLS and patch tokens are kept."""
-    execute("tokens", Params, run, debug)
+    execute("tokens", Params, run, debug, wait)
 
 
 if __name__ == "__main__":

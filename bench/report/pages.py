@@ -30,7 +30,7 @@ from pipeline.params.whole import WholeParams
 from pipeline.report import page
 from pipeline.report.across.pareto import pareto
 from pipeline.report.across.students import WORKSPACE, Known, Study
-from pipeline.report.pictures import slide_pictures, spread
+from pipeline.report.pictures import Stored, slide_pictures, spread
 from pipeline.report.slides_page import build_slides_page
 
 OneItem = TypeVar("OneItem", bound=Item)
@@ -63,8 +63,10 @@ def measure(manifests: page.Manifests, params: ReportParams, store: Store, slide
     many = repeated(manifests, slides)
     tiles = many["tiles"]
     aside = out / "apart" / "slides.html"
-    pictures = spent(lambda: slide_pictures(tiles, spread(tiles.items, params.max_slides), store))
-    side_files = spent(lambda: build_slides_page(page.environment(), params.title, many["slides"], tiles, store, aside))
+    pictures = spent(lambda: slide_pictures(Stored(tiles, store), spread(tiles.items, params.max_slides)))
+    side_files = spent(
+        lambda: build_slides_page(page.environment(), params.title, many["slides"], Stored(tiles, store), aside)
+    )
     alone = pareto(Known((Study(WORKSPACE, many["evaluate"], many["benchmark"], many["student"]),), {}))
     report = out / "report.html"
     whole, again = (spent(lambda: page.build_report(many, params, store, alone, report)) for _ in range(2))

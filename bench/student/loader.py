@@ -53,8 +53,8 @@ from pipeline.student.device import make_accelerator
 from pipeline.student.loop import Training
 from pipeline.student.losses import Losses
 from pipeline.student.model import Head, add_heads, build
+from pipeline.tiles.item.meta import OFFSETS_ARRAY
 from pipeline.tiles.item.reader import TileReader
-from pipeline.tiles.item.writer import OFFSETS_ARRAY
 
 MIB = 1 << 20
 DRAWS = 10_000

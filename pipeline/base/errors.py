@@ -74,6 +74,10 @@ class StoreError(HistillError):
     """The store cannot do what was asked."""
 
 
+class BeingWritten(StoreError):
+    """Another process is writing the item, and was the first."""
+
+
 class MissingItem(StoreError):
     """A manifest names bytes that the store does not hold."""
 

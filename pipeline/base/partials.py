@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -63,8 +63,10 @@ def describe(folder: Path) -> bytes:
     return json.dumps(files, indent=1, sort_keys=True).encode() + b"\n"
 
 
-def differing(folder: Path, files: Mapping[str, StoredFile]) -> dict[str, str]:
-    """What is wrong with each of an item's files that is not as item.json says, by name."""
+def differing(
+    folder: Path, files: Mapping[str, StoredFile], read: Callable[[int], object] = lambda nbytes: None
+) -> dict[str, str]:
+    """What is wrong with each of an item's files that is not as item.json says, by name; `read` is told of each."""
     wrong = {}
     for name, entry in files.items():
         file = folder / name
@@ -74,6 +76,7 @@ def differing(folder: Path, files: Mapping[str, StoredFile]) -> dict[str, str]:
             wrong[name] = f"has {file.stat().st_size} bytes, not {entry['nbytes']}"
         elif file_sha256(file) != entry["sha256"]:
             wrong[name] = "has another checksum"
+        read(entry["nbytes"])
     return wrong
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from pipeline.base.elsewhere import Remote
-from pipeline.base.errors import CorruptItem, MissingItem, StoreError
+from pipeline.base.errors import BeingWritten, CorruptItem, MissingItem, StoreError
 from pipeline.base.files import as_json, dvc_root, write_atomic
 from pipeline.base.living import unfinished
 from pipeline.base.living.owners import LEASE_S
@@ -178,13 +178,16 @@ class Store:
         return hashlib.sha256(self._item_file(ref)).hexdigest()[:32]
 
     @contextlib.contextmanager
-    def write(self, ref: Ref, recipe: Recipe, *, resume: bool = False, fetched: bool = False) -> Iterator[Path]:
+    def write(
+        self, ref: Ref, recipe: Recipe, *, resume: bool = False, fetched: bool = False, alone: bool = False
+    ) -> Iterator[Path]:
         """Write one item: yields a folder to fill, commits it when the block ends well.
 
         With `resume`, the folder may hold what a killed writer of the same item had finished; a failing block then
         keeps the folder too. Files in it must therefore be written atomically (a name that exists is a whole file). If
         someone else commits the item meanwhile, this copy is dropped. What is `fetched` has partials of its own, which
-        no maker goes on in, nor a fetch in a maker's. Raises `StoreFull` and `StoreReadOnly`.
+        no maker goes on in, nor a fetch in a maker's. `alone`: raises `BeingWritten` where another living writer was
+        there before, or at the same time and first. Raises `StoreFull` and `StoreReadOnly`.
         """
         final = self.own_path(ref)
         with store_errors(final):
@@ -194,6 +197,9 @@ class Store:
                 unfinished.write_owned(final.parent, RECIPE_FILE, as_json(dict(recipe)).encode() + b"\n")
             claim = unfinished.claim(final.parent, f"{ref.item}{FETCHED if fetched else ''}", resume=resume)
             partial = claim.folder
+            if alone and not unfinished.is_first(claim):
+                claim.give_way()
+                raise BeingWritten("another process is writing it", where=str(ref), fix="wait for it")
             try:
                 yield partial
                 if self.is_here(ref):
@@ -257,9 +263,9 @@ class Store:
         if wrong:
             raise CorruptItem("; ".join(wrong), where=str(ref), fix=f"delete {self.path(ref)} and run its stage again")
 
-    def faults(self, ref: Ref) -> dict[str, str]:
-        """What is wrong with each of the item's files that is not as it was committed, by name."""
-        return differing(self.path(ref), self.files(ref))
+    def faults(self, ref: Ref, read: Callable[[int], object] = lambda nbytes: None) -> dict[str, str]:
+        """What is wrong with each file that is not as it was committed, by name; `read` is told the bytes of each."""
+        return differing(self.path(ref), self.files(ref), read)
 
     def partial_nbytes(self, refs: Iterable[Ref]) -> int:
         """Bytes that unfinished writers of these items have on the disk already."""

@@ -11,8 +11,9 @@ times add; on a GPU the cores read while it answers, and the longer counts. Writ
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -171,5 +172,10 @@ def _take(
     return _Taken(seconds, n)
 
 
-def _open(source: Source, params: TilesParams) -> SlideReader:
-    return open_slide(source.path, source.mpp, params.reader, reduced_dct=params.reduced_dct)
+@contextmanager
+def _open(source: Source, params: TilesParams) -> Iterator[SlideReader]:
+    with (
+        source.here() as path,
+        open_slide(path, source.mpp, params.reader, reduced_dct=params.reduced_dct) as reader,
+    ):
+        yield reader

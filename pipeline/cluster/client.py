@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.base.errors import ClusterError, ParamsError, first_line
 from pipeline.base.progress import console
+from pipeline.cluster.telling import Told
 from pipeline.params.site import ClusterParams
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def joined(scheduler: str) -> Iterator[Client]:
 class Watch:
     """Looks at a cluster now and then: is there a scheduler, and is there a worker?"""
 
-    def __init__(self, client: Client, scheduler: str | None, params: ClusterParams) -> None:
+    def __init__(self, client: Client, scheduler: str | None, params: ClusterParams, told: Told | None = None) -> None:
+        self.told = told or Told(client, None)
         self._client, self._scheduler, self._kind = client, scheduler, params.kind
         self._patience_s = LOCAL_PATIENCE_S if params.is_here else 60 * (params.patience_minutes or math.inf)
         self._next, self._alone, self._had_s = 0.0, False, time.monotonic()

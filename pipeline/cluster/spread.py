@@ -6,13 +6,14 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.base.errors import ClusterError, HistillError, WorkerLost
 from pipeline.base.limits import usable_cores
 from pipeline.cluster.client import Watch, joined, local, require_alike, versions
 from pipeline.cluster.refusals import about_slide
 from pipeline.cluster.started import address
+from pipeline.cluster.telling import Told
 from pipeline.params.site import ClusterParams
 
 if TYPE_CHECKING:
@@ -24,10 +25,16 @@ _POLL_S = 0.05
 
 
 def each(
-    work: Callable[[Task], Result], tasks: Sequence[Task], params: ClusterParams, *, gpu: bool = False
+    work: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    params: ClusterParams,
+    *,
+    gpu: bool = False,
+    heard: Callable[[Any], object] | None = None,
 ) -> Iterator[tuple[Task, Result | HistillError]]:
     """Call `work` on every task and yield (task, result or the `HistillError` that it came to) as they finish.
 
+    What the work says while it is on its way (`tell`), `heard` is called with, by the thread that waits for results.
     Where the params name a kind of cluster it is started for the first that asks, with GPUs for work that wants one.
 
     `work` and the tasks are pickled; paths in them must be absolute, since a worker may run anywhere. Whatever a task
@@ -47,7 +54,7 @@ def each(
     # Late workers too: each looks at itself before it does anything.
     call = functools.partial(_guarded, work, None if scheduler is None else versions())
     with local(processes(len(tasks), params)) if scheduler is None else joined(scheduler) as client:
-        watch = Watch(client, scheduler, params)
+        watch = Watch(client, scheduler, params, Told(client, heard))
         suspects = []
         for task, result in _results(client, watch, call, tasks):
             if isinstance(result, WorkerLost):
@@ -83,6 +90,7 @@ def _results(
     while not completed.is_empty():
         # Asked now and then and not waited for, since without workers or scheduler nothing would ever come.
         watch.look()
+        watch.told.pass_on()
         ready = completed.next_batch(block=False)
         if not ready:
             time.sleep(_POLL_S)

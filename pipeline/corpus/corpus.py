@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,9 +76,13 @@ class Corpus:
     @cached_property
     def is_far(self) -> bool:
         """Whether any of it is read from a bucket."""
-        folders = [reader.folder for reader in self.tiles]
-        folders += [reader.folder for one in self.each for reader in one.tokens]
-        return any(far_of(folder) is not None for folder in folders)
+        return any(far_of(folder) is not None for folder in self.folders)
+
+    @property
+    def folders(self) -> list[Path]:
+        """Of all items that it reads."""
+        found = [reader.folder for reader in self.tiles]
+        return found + [reader.folder for one in self.each for reader in one.tokens]
 
     def prepare(self, slide: int, rows: Rows, dense: Collection[int]) -> None:
         """Have rows of a slide at hand before they are read; patch tokens of the teachers whose places `dense` has."""

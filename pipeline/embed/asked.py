@@ -13,7 +13,9 @@ from pathlib import Path, PurePath
 
 from pipeline.base.errors import EmbedError, HistillError, SlideRefused
 from pipeline.params.slides import SlidesParams
-from pipeline.remote.address import is_url, redacted
+from pipeline.remote.address import is_url, url_of
+from pipeline.slides.far import FarSlide
+from pipeline.slides.far_folder import SLIDE_SUFFIXES, look_below
 from pipeline.slides.files import files_of
 from pipeline.slides.ids import stem_of
 from pipeline.slides.scan import slides_below
@@ -40,6 +42,8 @@ class Asked:
     @property
     def nbytes(self) -> int:
         """Of all its files. Raises `SlideRefused` where one of them is not there."""
+        if self.source.far is not None:
+            return self.source.far.nbytes
         try:
             return sum(file.stat().st_size for file in files_of(self.source.path))
         except OSError as error:
@@ -64,12 +68,13 @@ class LeftOut:
 
 
 def find_slides(
-    paths: Sequence[Path], params: SlidesParams, coords: Path | None = None
+    paths: Sequence[Path], params: SlidesParams, scratch: Path, coords: Path | None = None
 ) -> tuple[list[Asked], list[LeftOut]]:
     """The slides of all paths, in order, and the rows of tables that cannot be used.
 
-    `coords` is a job folder of TRIDENT or CLAM: a slide that it has no tiling of is left out. Raises `EmbedError` for a
-    path that is none of what can be given, `TableError` for a table that cannot be read.
+    Paths, and those of tables, may be URLs of slides or of what is above them: such a slide is fetched below `scratch`
+    for as long as it is read. `coords` is a job folder of TRIDENT or CLAM: slides that it has no tiling of are left
+    out. Raises `EmbedError` for a path that is none of what can be given, `TableError` for a table that cannot be read.
     """
     rows: list[tuple[Row, Path, PurePath]] = []
     left_out: list[LeftOut] = []
@@ -91,9 +96,7 @@ def find_slides(
         elif path.exists():
             rows.append((Row(0, str(path), ""), Path.cwd(), PurePath(path.name)))
         elif is_url(str(path)):
-            fix = "copy the slide here first, and give its path"
-            what = "a bucket, from which this command fetches nothing"
-            raise EmbedError(what, where=redacted(str(path)), fix=fix)
+            rows += _far(url_of(path))
         else:
             fix = "give slides, folders of slides, or a slide table (slides.csv)"
             raise EmbedError("neither a file nor a folder", where=str(path), fix=fix)
@@ -104,10 +107,21 @@ def find_slides(
     found: list[Asked] = []
     for row, base, below in named:
         try:
-            found.append(Asked(_source(row, base, params), below))
+            found.append(Asked(_source(row, base, params, scratch), below))
         except SlideRefused as error:
             left_out.append(LeftOut.of(row.slide_id, error))
     return found, left_out
+
+
+def _far(url: str) -> list[tuple[Row, Path, PurePath]]:
+    """The slide at a URL, or those below it. Raises `EmbedError` where there is none, and `TableError`."""
+    if PurePath(url).suffix.lower() in SLIDE_SUFFIXES:
+        return [(Row(0, url, ""), Path.cwd(), PurePath(PurePath(url).name))]
+    found = look_below(url)
+    if not found.slides:
+        fix = "give the URL of a slide, or of what is above slides; slides of several files have to be copied here"
+        raise EmbedError("nothing here that is called like a slide of one file", where=found.url, fix=fix)
+    return [(Row(0, one, ""), Path.cwd(), PurePath(one.removeprefix(f"{found.url}/"))) for one in found.slides]
 
 
 def _named(rows: Sequence[tuple[Row, Path, PurePath]]) -> list[tuple[Row, Path, PurePath]]:
@@ -144,21 +158,19 @@ def _with_coords(
     return kept, left_out
 
 
-def _source(row: Row, base: Path, params: SlidesParams) -> Source:
+def _source(row: Row, base: Path, params: SlidesParams, scratch: Path) -> Source:
     """Where the slide is. Raises `SlideRefused` where it or what the table names beside it is not."""
-    if is_url(row.path):
-        fix = "copy it here first; the stages take such rows (`dvc repro tiles`), and fetch them for as long as needed"
-        raise SlideRefused("it lies in a bucket, from which this command fetches nothing", where=row.slide_id, fix=fix)
-    path = base / Path(row.path).expanduser()
+    far = FarSlide.at(row.path, scratch, int(params.fetch_gb * 1e9)) if is_url(row.path) else None
+    path = base / Path(row.path).expanduser() if far is None else far.file
     beside = {name: base / Path(given).expanduser() for name, given in _beside(row)}
-    for file in (path, *beside.values()):
+    for file in (*(() if far else (path,)), *beside.values()):
         if not file.exists():
             raise SlideRefused(f"file not found: {file}", where=row.slide_id, fix="check the path")
-    if path.is_dir():
+    if far is None and path.is_dir():
         what, fix = "a folder of images has no coordinates", "histill embed FOLDER --out FILE.h5 embeds its images"
         raise SlideRefused(what, where=row.slide_id, fix=fix)
     mpp: Mpp = "objective" if row.mpp is None and params.mpp_from_objective else row.mpp
-    return Source(row.slide_id, "file", path, mpp, None, beside.get("mask"), beside.get("coords"))
+    return Source(row.slide_id, "file", path, mpp, None, beside.get("mask"), beside.get("coords"), None, far)
 
 
 def _beside(row: Row) -> Iterable[tuple[str, str]]:

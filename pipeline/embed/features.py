@@ -21,10 +21,10 @@ from pipeline.tiles.grid import Geometry
 
 @dataclass(frozen=True)
 class SlideFacts:
-    """The slide: um per level-0 pixel (x, y), its levels (width, height, downsample), and its file."""
+    """The slide: um per level-0 pixel (x, y), its levels (width, height, downsample), and its file or URL."""
 
     name: str
-    file: Path
+    where: str
     below: PurePath
     mpp_xy: tuple[float, float]
     levels: tuple[tuple[int, int, float], ...]

@@ -25,8 +25,8 @@ from pipeline.slides.images import list_images
 from pipeline.slides.read.reader import detect_vendor
 from pipeline.slides.walk import Walked
 from pipeline.student.exported import Encoder, batches, load_dense, load_prefix, load_student
+from pipeline.tiles.item.meta import JPEG_ARRAY
 from pipeline.tiles.item.reader import TileReader
-from pipeline.tiles.item.writer import JPEG_ARRAY
 from pipeline.tiles.pixels import decode_jpeg
 
 COLUMNS = ("image", "reason")

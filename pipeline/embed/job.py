@@ -8,6 +8,7 @@ batches are answered one at a time.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -165,9 +166,12 @@ class Job:
                 claim.release()
                 return State.FINISHED
             self._journal.open(asked.name)
-            # A look takes up to 640 MB, once.
-            with self._looking:
-                slide = Slide(asked, claim, made_of, self._settings, self._facts)
+            with contextlib.ExitStack() as lease:
+                lease.enter_context(asked.source.here())
+                # A look takes up to 640 MB, once.
+                with self._looking:
+                    slide = Slide(asked, claim, made_of, self._settings, self._facts)
+                slide.lease = lease.pop_all()
         except BaseException:
             claim.release()
             self._journal.close(asked.name)

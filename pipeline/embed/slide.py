@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from threading import Lock
 
 import numpy as np
@@ -21,7 +22,7 @@ from pipeline.embed.token_file import PatchTokens
 from pipeline.slides.read.direct import DirectReader
 from pipeline.slides.read.opening import open_slide
 from pipeline.slides.read.reader import SlideReader
-from pipeline.tiles.losses import remarks
+from pipeline.tiles.lost.losses import remarks
 from pipeline.tiles.scores import sharpness
 from pipeline.tiles.whole_slide import all_lost, choose_tiles
 
@@ -36,7 +37,8 @@ class Slide:
     """
 
     def __init__(self, asked: Asked, claim: Claim, stamp: Recipe, settings: Settings, encoder: Facts) -> None:
-        """Raises `SlideRefused`."""
+        """Its file is here, and `lease` keeps it here, where it is set, until `close`. Raises `SlideRefused`."""
+        self.lease = ExitStack()
         self.asked, self.claim, self.name, self.settings = asked, claim, asked.name, settings
         self._stamp, self._encoder, self._lock = stamp, encoder, Lock()
         source, params = asked.source, settings.tiles
@@ -44,7 +46,7 @@ class Slide:
             chosen = choose_tiles(reader, source, params)
             self._facts = SlideFacts(
                 name=asked.name,
-                file=source.path,
+                where=source.where,
                 below=asked.below,
                 mpp_xy=reader.mpp_xy,
                 levels=tuple((w, h, d) for (w, h), d in reader.own_levels),
@@ -142,6 +144,7 @@ class Slide:
         if self._tokens is not None:
             self._tokens.close()
         self.claim.release()
+        self.lease.close()
 
     @property
     def remarks(self) -> list[str]:

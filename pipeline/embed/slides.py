@@ -13,6 +13,7 @@ from pipeline.base.errors import EmbedError
 from pipeline.base.limits import usable_cores
 from pipeline.base.partials import file_sha256
 from pipeline.base.progress import console, seconds_text
+from pipeline.base.store import Store
 from pipeline.embed.asked import find_slides
 from pipeline.embed.crashes import Journal
 from pipeline.embed.encoders.choose import ENGINES, student_encoder
@@ -36,6 +37,11 @@ class EmbedParams(SiteParams):
     slides: SlidesParams = SlidesParams()
     tiles: TilesParams = TilesParams()
     tokens: TokensParams = TokensParams()
+
+    @property
+    def scratch(self) -> Path:
+        """Below which slides that lie in a bucket are fetched: the store's folder."""
+        return Store.find(self.store.root).root
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def embed_slides(paths: Sequence[Path], wanted: Wanted, journal: Journal | None 
         }
     )
     settings = Settings(wanted.form, TilesParams.model_validate(tiles.model_dump()), wanted.stands_for)
-    asked, left_out = find_slides(paths, params.slides, wanted.coords)
+    asked, left_out = find_slides(paths, params.slides, params.scratch, wanted.coords)
     with metered(len(asked) + len(left_out), journal.began) as meter:
         job = Job(facts, settings, wanted.out, load, threads, journal)
         outcome = job.run(asked, left_out, meter)

@@ -41,7 +41,7 @@ def export_tissue(slides: Sequence[Path], params: EmbedParams, out: Path, *, rep
 
     A file that is there and says otherwise is left as it is, unless `replace`.
     """
-    asked, left_out = find_slides(slides, params.slides)
+    asked, left_out = find_slides(slides, params.slides, params.scratch)
     written = []
     for one in asked:
         path = out / f"{one.name}.geojson"
@@ -59,7 +59,10 @@ def export_tissue(slides: Sequence[Path], params: EmbedParams, out: Path, *, rep
 
 def tissue_of(asked: Asked, params: TilesParams) -> Json:
     """The FeatureCollection of a slide. Raises `SlideRefused` where it cannot be read or has no tissue."""
-    with open_slide(asked.source.path, asked.source.mpp, params.reader, reduced_dct=params.reduced_dct) as reader:
+    with (
+        asked.source.here() as path,
+        open_slide(path, asked.source.mpp, params.reader, reduced_dct=params.reduced_dct) as reader,
+    ):
         mask_HW = look(reader, params, asked.source.mask).mask.tissue
         size_l0, bounds = (reader.width_px, reader.height_px), reader.bounds
         mpp_xy = reader.mpp_xy

@@ -6,7 +6,6 @@ similar.csv  rank, slide, x, y (level-0 pixels, top left corner), cosine, file
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +64,7 @@ def write_similar(hits: Sequence[Hit], out: Path) -> list[Path]:
     """The picture and the table; the first hit is what was asked for. Raises `SlideRefused` where a slide is gone."""
     table, png = out / "similar.csv", out / "similar.png"
     rows = [
-        {"rank": rank, "slide": hit.of.name, "x": x, "y": y, "cosine": f"{hit.cosine:.4f}", "file": source.path}
+        {"rank": rank, "slide": hit.of.name, "x": x, "y": y, "cosine": f"{hit.cosine:.4f}", "file": source.where}
         for rank, hit in enumerate(hits)
         for (x, y), source in [(hit.at_l0, hit.of.asked.source)]
     ]
@@ -80,19 +79,21 @@ def _draw(hits: Sequence[Hit]) -> Sheet:
     step_x, step_y = _CELL_PX + MARGIN_PX // 2, _CELL_PX + _CAPTION_PX
     sheet = Sheet(across * step_x + 2 * MARGIN_PX - MARGIN_PX // 2, down * step_y + 2 * MARGIN_PX)
     several = len({hit.of.name for hit in hits}) > 1
-    with contextlib.ExitStack() as stack:
-        readers = {hit.of.name: hit.of for hit in hits}
-        opened = {name: stack.enter_context(of.open()) for name, of in readers.items()}
-        for rank, hit in enumerate(hits):
-            x, y = MARGIN_PX + rank % across * step_x, MARGIN_PX + rank // across * step_y
-            sheet.paste(tile_picture(opened[hit.of.name], hit), x, y)
-            if rank == 0:
-                sheet.box((x, y, x + _CELL_PX - 1, y + _CELL_PX - 1))
-            told = "query" if rank == 0 else f"{rank}: {hit.cosine:.4f}"
-            place = ",".join(map(str, hit.at_l0))
-            sheet.text(f"{told}   {place}", x, y + _CELL_PX + 4, _SMALL_PX, _CELL_PX)
-            if several:
-                sheet.text(hit.of.name, x, y + _CELL_PX + 4 + _SMALL_PX + 2, _SMALL_PX - 2, _CELL_PX)
+    pictures: dict[int, NDArray[np.uint8]] = {}
+    # One slide open at a time: those of a bucket may be more than may lie here at once.
+    for of in {hit.of.name: hit.of for hit in hits}.values():
+        with of.open() as reader:
+            pictures |= {rank: tile_picture(reader, hit) for rank, hit in enumerate(hits) if hit.of.name == of.name}
+    for rank, hit in enumerate(hits):
+        x, y = MARGIN_PX + rank % across * step_x, MARGIN_PX + rank // across * step_y
+        sheet.paste(pictures[rank], x, y)
+        if rank == 0:
+            sheet.box((x, y, x + _CELL_PX - 1, y + _CELL_PX - 1))
+        told = "query" if rank == 0 else f"{rank}: {hit.cosine:.4f}"
+        place = ",".join(map(str, hit.at_l0))
+        sheet.text(f"{told}   {place}", x, y + _CELL_PX + 4, _SMALL_PX, _CELL_PX)
+        if several:
+            sheet.text(hit.of.name, x, y + _CELL_PX + 4 + _SMALL_PX + 2, _SMALL_PX - 2, _CELL_PX)
     return sheet
 
 

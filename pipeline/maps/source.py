@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,9 +29,9 @@ class Embedded:
     def name(self) -> str:
         return self.asked.name
 
-    def open(self) -> SlideReader:
-        """The slide, for its pixels. Raises `SlideRefused`."""
-        return open_slide(self.asked.source.path, self.asked.source.mpp, project_params().tiles.reader)
+    def open(self) -> AbstractContextManager[SlideReader]:
+        """The slide, for its pixels, fetched for so long where it lies in a bucket. Raises `SlideRefused`."""
+        return _opened(self.asked)
 
 
 def embedded(slides: Sequence[Path], wanted: Wanted, features: Path | None = None) -> list[Embedded]:
@@ -38,7 +39,8 @@ def embedded(slides: Sequence[Path], wanted: Wanted, features: Path | None = Non
 
     Raises `MapError` where one cannot be used, `EmbedError` and others as `histill embed` does.
     """
-    asked, left_out = find_slides(slides, project_params().slides, wanted.coords)
+    params = project_params()
+    asked, left_out = find_slides(slides, params.slides, params.scratch, wanted.coords)
     if left_out:
         raise MapError(left_out[0].reason, where=left_out[0].slide, fix=left_out[0].fix)
     if features is not None:
@@ -54,6 +56,13 @@ def embedded(slides: Sequence[Path], wanted: Wanted, features: Path | None = Non
 
 
 def _of_file(asked: Asked, file: Path) -> Embedded:
-    with open_slide(asked.source.path, asked.source.mpp, project_params().tiles.reader) as reader:
+    with _opened(asked) as reader:
         mpp_xy = reader.mpp_xy
     return Embedded(asked, read_features(file, mpp_xy))
+
+
+@contextmanager
+def _opened(asked: Asked) -> Iterator[SlideReader]:
+    source = asked.source
+    with source.here() as path, open_slide(path, source.mpp, project_params().tiles.reader) as reader:
+        yield reader

@@ -24,7 +24,8 @@ class StoreParams(Section):
     """How the bucket's tiles and tokens are read. fetch: an item is brought here, whole, and stays; stream: it stays
     there, and of its pixels and answers comes what is read, through a cache beside the store."""
     stream_cache_gb: Annotated[float, Field(ge=0.1)] = 50
-    """Of what is streamed, so much is kept here, the least recently used dropped first (10^9 bytes)."""
+    """Of what is streamed, so much is kept here (10^9 bytes), the least recently used dropped first: seven eighths for
+    what is read of large arrays, the rest for items' small files, of which none goes that a run may be reading."""
     push: bool = True
     """Send to the bucket what a stage makes, while it goes on, and at its end what the bucket lacks of all it names."""
     push_wait: bool = True

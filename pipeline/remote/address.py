@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.base.errors import ParamsError
@@ -27,6 +28,12 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 def is_url(text: str) -> bool:
     """Whether a path is a URL, also where `Path` has made one slash of two."""
     return _URL.match(text) is not None
+
+
+def url_of(path: str | Path) -> str:
+    """The URL that a path is, which `Path` has taken slashes from; of `file://` none names a host."""
+    scheme, _, rest = str(path).partition(":/")
+    return f"{scheme}://{'/' if scheme == 'file' else ''}{rest.lstrip('/')}"
 
 
 def checked(url: str) -> str:

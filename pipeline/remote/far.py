@@ -8,8 +8,10 @@ what a part of a shard should be. (Their object is addressed by the item's check
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from pipeline.base.errors import RemoteError
 from pipeline.base.partials import StoredFile
 from pipeline.base.types import Array
 from pipeline.remote.objects import Objects
-from pipeline.remote.pages import Pages
+from pipeline.remote.pages import Pages, pages_at
 
 PAGE, WHOLE = 1 << 20, 8 << 20
 AT_ONCE = 16 << 20
@@ -34,6 +36,10 @@ class FarItem:
     pages: Pages
     folder: str
     files: Mapping[str, StoredFile]
+
+    def __reduce__(self) -> tuple[Callable[..., FarItem], tuple[object, ...]]:
+        """Pages are a process's own; the parts that they keep are the machine's."""
+        return _again, (self.objects, self.pages.folder, self.pages.limit, self.folder, dict(self.files))
 
     def holds(self, name: str) -> bool:
         """Whether that file lies in the bucket."""
@@ -99,6 +105,10 @@ class FarItem:
     def _key(self, name: str, unit: int) -> str:
         of = hashlib.sha256(f"{self.objects.url}/{self.folder}/{name}".encode()).hexdigest()[:32]
         return f"{of}-{unit}"
+
+
+def _again(objects: Objects, pages: Path, limit: int, folder: str, files: dict[str, StoredFile]) -> FarItem:
+    return FarItem(objects, pages_at(pages, limit, os.getpid()), folder, files)
 
 
 def _runs(units: list[int], most: int) -> list[Span]:

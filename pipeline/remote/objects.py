@@ -53,6 +53,15 @@ class Objects:
         # Object stores may keep an empty object in the place of a folder.
         return sorted({Path(str(path)).name for path in found} - {Path(folder).name})
 
+    def below(self) -> list[str]:
+        """All objects below the URL, by their names relative to it, sorted; nothing where there is nothing."""
+        _, root = opened(self.url, os.getpid())
+        try:
+            found = self._tried("", lambda fs, path: fs.find(path))
+        except FileNotFoundError:
+            return []
+        return sorted(str(path).removeprefix(f"{root}/") for path in found if str(path).startswith(f"{root}/"))
+
     def told(self, name: str) -> Told | None:
         """Size and version of an object, None where there is none."""
         try:

@@ -2,6 +2,8 @@
 
 <store>/.streamed/items/<kind>/<recipe>/<item>/   the head's files
 <store>/.streamed/pages/                          what has been read of all arrays, up to a bound (pages.py)
+
+An eighth of the bound is the heads' (kept_heads.py), the rest the pages'.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from pipeline.base.partials import ITEM_FILE, StoredFile, file_sha256, store_err
 from pipeline.base.store import Ref, Store
 from pipeline.remote.far import FarItem
 from pipeline.remote.heads import is_far, unpacked
+from pipeline.remote.kept_heads import HEADS, STREAMED, kept_heads
 from pipeline.remote.names import folder_of, head, marker
 from pipeline.remote.objects import Objects
 from pipeline.remote.pages import pages_at
 from pipeline.remote.transfers import fetch, files_in
 
-STREAMED = ".streamed"
+HEADS_SHARE = 8
+"""Of the bound, 1 / `HEADS_SHARE` is for items' heads."""
 
 
 def open_streamed(objects: Objects, ref: Ref, store: Store, limit: int) -> Path:
@@ -33,15 +37,16 @@ def open_streamed(objects: Objects, ref: Ref, store: Store, limit: int) -> Path:
     Raises FileNotFoundError where the bucket has no such item, and `RemoteError`.
     """
     root = store.root / STREAMED
-    folder = root / "items" / str(ref)
+    folder = root / HEADS / str(ref)
     if far_of(folder) is None:
         files = _intact(objects, ref, folder)
         if files is None:
             with store_errors(folder):
                 files = _opened(objects, ref, folder)
+                kept_heads(store.root, limit // HEADS_SHARE, os.getpid()).came(folder)
         item = (folder / ITEM_FILE).read_bytes()
         far = {name: entry for name, entry in files.items() if is_far(ref.kind, name)}
-        pages = pages_at(root / "pages", limit, os.getpid())
+        pages = pages_at(root / "pages", limit - limit // HEADS_SHARE, os.getpid())
         attach(folder, FarItem(objects, pages, folder_of(ref, item), far))
     return folder
 
@@ -49,6 +54,8 @@ def open_streamed(objects: Objects, ref: Ref, store: Store, limit: int) -> Path:
 def _intact(objects: Objects, ref: Ref, folder: Path) -> Mapping[str, StoredFile] | None:
     """What a folder's item.json names, where all of it that belongs here is here, whole."""
     try:
+        # Used, from here on: who drops items looks at this.
+        os.utime(folder / ITEM_FILE)
         files = files_in(objects, ref, (folder / ITEM_FILE).read_bytes())
         near = {name: entry for name, entry in files.items() if not is_far(ref.kind, name)}
         whole = all(file_sha256(folder / name) == entry["sha256"] for name, entry in near.items())

@@ -19,6 +19,7 @@ from pipeline.base.errors import ManifestError
 from pipeline.base.files import write_atomic
 from pipeline.base.items import SlidesManifest, StudentManifest, TilesManifest, TokensManifest
 from pipeline.base.manifest import Item, Manifest, Refusal
+from pipeline.base.progress import console
 from pipeline.base.store import Store
 from pipeline.base.types import Json
 from pipeline.benchmark.manifest import BenchmarkManifest
@@ -28,7 +29,7 @@ from pipeline.params.report import ReportParams
 from pipeline.report import sections, tile_counts, verdict
 from pipeline.report.across.pareto import Pareto
 from pipeline.report.details import ACCURACY_COLUMNS
-from pipeline.report.pictures import map_pictures, slide_pictures, spread
+from pipeline.report.pictures import Stored, map_pictures, slide_pictures, spread
 from pipeline.report.slides_page import build_slides_page
 from pipeline.report.tradeoff import tradeoff
 
@@ -76,17 +77,20 @@ def build_report(
     `manifests` holds one of each of `STAGES`; `compared` has this student among all others; of `plots` training.csv
     (columns step, loss, cls, patch; `cls@NAME` of further teachers) and maps/ are shown where they are there. Raises
     `ManifestError` where a manifest is missing, of another version or of another student than the rest. A picture that
-    the store does not hold is left out of the page.
+    the store does not hold, or not as it was committed, is left out of the page.
     """
     for stage in STAGES:
         if stage not in manifests:
             raise ManifestError(f"the report needs the manifest of {stage}", fix=f"dvc repro {stage}")
         manifests[stage].require_form(manifests[stage], f"artifacts/{stage}.json")
     require_one_student(manifests)
-    page = render("report.html", **context(manifests, params, store, plots, compared))
+    stored = Stored(manifests["tiles"], store)
+    page = render("report.html", **context(manifests, params, stored, plots, compared))
     write_atomic(out, page)
     slides_page = out.with_name("slides.html")
-    build_slides_page(environment(), params.title, manifests["slides"], manifests["tiles"], store, slides_page)
+    build_slides_page(environment(), params.title, manifests["slides"], stored, slides_page)
+    if told := stored.told():
+        console.print(f"report: {told}", soft_wrap=True, style="yellow")
     facts = {"nbytes": len(page), "slides": min(len(manifests["tiles"].items), params.max_slides)}
     return ReportManifest(refused=tuple(all_refused(manifests)), summary=facts)
 
@@ -143,7 +147,7 @@ def _shortened(value: Json) -> Json:
 
 
 def context(
-    manifests: Manifests, params: ReportParams, store: Store, plots: Path, compared: Pareto
+    manifests: Manifests, params: ReportParams, stored: Stored, plots: Path, compared: Pareto
 ) -> dict[str, object]:
     """All that the template shows."""
     evaluate, tiles, benchmark = manifests["evaluate"], manifests["tiles"], manifests["benchmark"].summary
@@ -160,7 +164,7 @@ def context(
         "cautions": verdict.cautions(summary, benchmark),
         "slides": shown,
         "catalogue": {item.id: item for item in manifests["slides"].items},
-        "pictures": slide_pictures(tiles, shown, store),
+        "pictures": slide_pictures(stored, shown),
         "splits": tile_counts.split_counts(tiles),
         "dropped": tile_counts.dropped(tiles),
         "refused": all_refused(manifests),

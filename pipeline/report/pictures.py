@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
@@ -18,6 +19,8 @@ BUDGET_BYTES = 10_000_000
 MOST_BYTES = 150_000
 """Of one picture: more is not seen at the size at which the page shows it."""
 NAMES = ("thumb.jpg", "overlay.jpg", "mosaic.jpg")
+FEW = 5
+"""Damaged items that are named."""
 DENSER = 0.5
 """A picture's bytes a pixel after making it smaller over those before: at these qualities rarely less."""
 SIDES_PX = (1024, 768, 512, 384, 256, 180, 120)
@@ -34,13 +37,43 @@ class SlidePictures:
     mosaic: str
 
 
-def slide_pictures(tiles: TilesManifest, items: list[TilesItem], store: Store) -> dict[str, SlidePictures]:
+@dataclass(frozen=True)
+class Stored:
+    """The pictures that the store holds of slides' tiles; `damaged` grows by the items in which one is not whole."""
+
+    tiles: TilesManifest
+    store: Store
+    damaged: set[str] = field(default_factory=set)
+
+    def read(self, item: TilesItem, name: str) -> bytes:
+        """The file as it was committed; empty where there is none, or its bytes are others."""
+        ref = Ref.of(self.tiles, item)
+        try:
+            data = (self.store.path(ref) / name).read_bytes()
+        except OSError:
+            return b""
+        known = self.store.files(ref).get(name)
+        if known is not None and hashlib.sha256(data).hexdigest() == known["sha256"]:
+            return data
+        self.damaged.add(str(ref))
+        return b""
+
+    def told(self) -> str:
+        """What is to be said of damaged items, and what to do; empty where there are none."""
+        if not self.damaged:
+            return ""
+        named = ", ".join(sorted(self.damaged)[:FEW])
+        return (
+            f"pictures left out, since the store's are damaged: {named}\n  -> `histill store verify` says how to mend"
+        )
+
+
+def slide_pictures(stored: Stored, items: list[TilesItem]) -> dict[str, SlidePictures]:
     """{slide id: pictures}, sharing the budget equally."""
     share = min(MOST_BYTES, BUDGET_BYTES // max(1, len(items) * len(NAMES)))
     pictures = {}
     for item in items:
-        folder = store.path(Ref.of(tiles, item))
-        thumb, overlay, mosaic = (data_uri(folder / name, share) for name in NAMES)
+        thumb, overlay, mosaic = (data_uri(stored.read(item, name), share) for name in NAMES)
         # A folder of images has no view of a whole slide: its thumbnail is the mosaic.
         pictures[item.id] = SlidePictures("" if item.kind == "folder" else thumb, overlay, mosaic)
     return pictures
@@ -82,18 +115,14 @@ def spread(items: tuple[TilesItem, ...], most: int) -> list[TilesItem]:
     return [items[i * len(items) // most] for i in range(most)]
 
 
-def data_uri(path: Path, nbytes: int) -> str:
-    """The JPEG of at most so many bytes; empty where there is no such file."""
-    data = small_jpeg(path, nbytes)
+def data_uri(data: bytes, nbytes: int) -> str:
+    """A JPEG in at most so many bytes; empty for nothing."""
+    data = small_jpeg(data, nbytes)
     return "data:image/jpeg;base64," + base64.b64encode(data).decode() if data else ""
 
 
-def small_jpeg(path: Path, nbytes: int) -> bytes:
-    """The JPEG as it is where it fits, else made smaller until it does; empty where there is no such file."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return b""
+def small_jpeg(data: bytes, nbytes: int) -> bytes:
+    """A JPEG as it is where it fits, else made smaller until it does."""
     if len(data) <= nbytes:
         return data
     with Image.open(io.BytesIO(data)) as opened:

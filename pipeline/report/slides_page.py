@@ -4,9 +4,9 @@ The page holds no picture: its data is a JSON inside, a script pages, sorts and 
 screen are loaded, from small files beside it. It opens from a disk, without a network or a server. Everything that a
 table could have put there is set as text, never as markup.
 
-A picture's file is called after what it was made of: slides/<slide>~<hash>.jpg and slides/<slide>~tiles~<hash>.jpg. One
-that is there is right, so that a report of ten thousand slides makes the pictures of those alone that are new; DVC
-leaves the folder where it is (`persist`).
+A picture's file is called after what it was made of, and after what is in it: slides/<slide>~<hash>-<CRC-32>.jpg and
+slides/<slide>~tiles~<hash>-<CRC-32>.jpg. One that is there and has that CRC is right, so that a report of ten thousand
+slides makes the pictures of those alone that are new; DVC leaves the folder where it is (`persist`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,11 +23,10 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from pipeline.base.files import write_atomic
-from pipeline.base.items import WITH_TISSUE, SlideItem, SlidesManifest, TilesItem, TilesManifest
+from pipeline.base.items import WITH_TISSUE, SlideItem, SlidesManifest, TilesItem
 from pipeline.base.limits import usable_cores
-from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json
-from pipeline.report.pictures import small_jpeg
+from pipeline.report.pictures import Stored, small_jpeg
 
 PICTURES = {"": "overlay.jpg", "~tiles": "mosaic.jpg"}
 """Ending of the file's name here -> picture in the store; thumb.jpg stands in for an overlay that there is none of.
@@ -38,16 +39,15 @@ FORM = 1
 """Of the pictures: count it up when `small_jpeg` makes others of the same."""
 
 
-def build_slides_page(
-    environment: Environment, title: str, slides: SlidesManifest, tiles: TilesManifest, store: Store, out: Path
-) -> None:
+def build_slides_page(environment: Environment, title: str, slides: SlidesManifest, stored: Stored, out: Path) -> None:
     """Write the page to `out`, and the pictures to the folder `slides` beside it; pictures of other slides go."""
     folder = out.parent / "slides"
     folder.mkdir(parents=True, exist_ok=True)
-    about = {item.id: item for item in slides.items}
+    about, tiles = {item.id: item for item in slides.items}, stored.tiles
+    there = {path.stem.rpartition("-")[0]: path for path in folder.glob("*.jpg")}
 
     def pictures_of(item: TilesItem) -> dict[str, str]:
-        return _pictures(item, store.path(Ref.of(tiles, item)), folder)
+        return _pictures(item, stored, folder, there)
 
     # Pillow lets go of the interpreter's lock while it decodes, resizes and encodes.
     with ThreadPoolExecutor(usable_cores()) as pool:
@@ -93,8 +93,8 @@ def _row(item: TilesItem, about: SlideItem | None, pictures: dict[str, str]) -> 
     }
 
 
-def _pictures(item: TilesItem, stored: Path, folder: Path) -> dict[str, str]:
-    """Write those of one slide's pictures that are not there; their names by ending.
+def _pictures(item: TilesItem, stored: Stored, folder: Path, there: Mapping[str, Path]) -> dict[str, str]:
+    """Write those of one slide's pictures that are not `there`, by what they are made of; their names by ending.
 
     What the store does not hold is left out.
     """
@@ -102,13 +102,19 @@ def _pictures(item: TilesItem, stored: Path, folder: Path) -> dict[str, str]:
     made_of = hashlib.sha256(json.dumps([FORM, MOST_BYTES, item.digest]).encode()).hexdigest()[:12]
     written = {}
     for ending, name in PICTURES.items():
-        file = f"{stem}{ending}~{made_of}.jpg"
-        if not (folder / file).is_file():
-            data = small_jpeg(stored / name, MOST_BYTES) or (
-                small_jpeg(stored / "thumb.jpg", MOST_BYTES) if not ending else b""
-            )
-            if not data:
-                continue
-            write_atomic(folder / file, data)
-        written[ending] = file
+        called = f"{stem}{ending}~{made_of}"
+        found = there.get(called)
+        if found is not None and found.name == _named(called, found.read_bytes()):
+            written[ending] = found.name
+            continue
+        data = stored.read(item, name) or (b"" if ending else stored.read(item, "thumb.jpg"))
+        if data:
+            small = small_jpeg(data, MOST_BYTES)
+            written[ending] = _named(called, small)
+            write_atomic(folder / written[ending], small)
     return written
+
+
+def _named(called: str, data: bytes) -> str:
+    """The name of a picture's file: half of one, or a damaged one, has another."""
+    return f"{called}-{zlib.crc32(data):08x}.jpg"

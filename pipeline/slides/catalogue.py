@@ -21,11 +21,14 @@ from pipeline.params.site import ClusterParams
 from pipeline.params.slides import SlidesParams
 from pipeline.slides.identity import beside_identity, file_identity, folder_identity
 from pipeline.slides.images import list_images
+from pipeline.slides.looked import Memory
 from pipeline.slides.read.reader import SlideReader
 from pipeline.slides.sources import Source, locate
 from pipeline.slides.split import near_train, require_train, resolve_splits
 from pipeline.slides.table import Row, read_table
 
+Marked = tuple[Source, tuple[str, ...] | None]
+"""A slide, and its marks (looked.py)."""
 FEW = 32
 """Up to so many slides, threads are done before worker processes would have started."""
 
@@ -52,15 +55,24 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
     if refused and params.on_error == "fail":
         raise SlideRefused(refused[0].reason, where=refused[0].id, fix=refused[0].fix)
     found: dict[str, SlideFile | SlideRefused] = {}
+    memory, marks = Memory(store.root, table), dict[str, Marked]()
     # A worker of an outside scheduler has another working directory.
     tasks = [_Task(row, table.absolute(), store, params) for row in rows]
     with track("slides", len(tasks), "slides") as advance:
-        for task, result in _all(tasks, cluster):
+        for task in tasks:
+            known = _known(task, memory, marks)
+            if known is not None:
+                found[known.id] = known
+        advance(len(found))
+        for task, result in _all([task for task in tasks if task.row.slide_id not in found], cluster):
             if isinstance(result, HistillError) and not isinstance(result, SlideRefused):
                 raise result
             slide_id = task.row.slide_id
             found[slide_id] = traces.keep(slide_id, result) if isinstance(result, SlideRefused) else result
+            if isinstance(result, SlideFile) and slide_id in marks:
+                memory.keep(*marks[slide_id], result)
             advance(1, slide_id)
+    memory.save()
     usable: list[tuple[Row, SlideFile]] = []
     first_id: dict[str, str] = {}
     for row in rows:
@@ -93,6 +105,20 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
         uses=tuple(sorted({str(demo_ref(row.demo, params.demo_px)) for row in rows if row.demo})),
         summary=SlidesSummary(slides=len(items), nbytes=sum(item.nbytes for item in items)),
     )
+
+
+def _known(task: _Task, memory: Memory, marks: dict[str, Marked]) -> SlideFile | None:
+    """The slide as it was looked at before, if nothing has changed; else its marks are noted, to be kept with it."""
+    if task.row.demo is not None:
+        return None
+    try:
+        source = locate(task.row, task.table, task.store, task.params)
+    except (HistillError, OSError, ValueError):
+        # Who looks at it says what is wrong.
+        return None
+    marked = memory.marks(source)
+    marks[task.row.slide_id] = source, marked
+    return memory.find(source, marked)
 
 
 def _all(tasks: Sequence[_Task], cluster: ClusterParams) -> Iterator[tuple[_Task, SlideFile | HistillError]]:

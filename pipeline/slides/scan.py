@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pipeline.base.errors import HistillError, SlideRefused, TableError
 from pipeline.cluster.refusals import Tracebacks, about_slide
-from pipeline.remote.address import is_url, redacted
+from pipeline.remote.address import is_url, url_of
+from pipeline.slides.far_folder import SLIDE_SUFFIXES, look_below
 from pipeline.slides.files import files_of, series_of
 from pipeline.slides.ids import unique_ids
 from pipeline.slides.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, counted
@@ -18,9 +19,6 @@ from pipeline.slides.read.tiff import is_tile
 from pipeline.slides.table import Row, format_table
 from pipeline.slides.walk import Walked, printable, shown, walk
 
-SLIDE_SUFFIXES = frozenset(
-    {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm"}
-)
 _TIFF = frozenset({".tif", ".tiff"})
 
 
@@ -41,15 +39,14 @@ class _Tree:
 def scan(folder: Path, grouping: Grouping = Grouping.AUTO) -> str:
     """CSV text that `read_table` reads, one row a slide; paths are relative to the working directory where below it.
 
+    `folder` may be a URL: see `far_folder`. Of a folder here:
+
     Slides come first, each once whatever number of files it has, then folders of tiles (see `picture_folders`). What
     was decided, and what could not be read, follows as comments; whatever a slide makes a library raise, its traceback
     is in a file, and the slide is left out. Raises `TableError` where there is nothing at all.
     """
     if is_url(str(folder)):
-        fix = (
-            "list it (`aws s3 ls --recursive s3://bucket/prefix`) and write a row a slide: its whole s3:// URL as path"
-        )
-        raise TableError("a bucket is not scanned", where=redacted(str(folder)), fix=fix)
+        return _far(url_of(folder))
     if not folder.is_dir():
         raise TableError("not a folder", where=str(folder), fix="histill scan DIR > slides.csv")
     tree = _look(folder)
@@ -67,6 +64,17 @@ def scan(folder: Path, grouping: Grouping = Grouping.AUTO) -> str:
     ids, numbered = unique_ids(paths)
     text = format_table(Row(0, path, slide_id) for path, slide_id in zip(paths, ids, strict=True))
     return text + "".join(f"# {line}\n" for line in [*_said(tree), *refused, *decision.notes, *numbered])
+
+
+def _far(url: str) -> str:
+    """The table of a bucket's slides."""
+    found = look_below(url)
+    if not found.slides and not found.several_files:
+        fix = "give the prefix that the slides are below: s3://bucket/prefix"
+        raise TableError("nothing here that is called like a slide", where=found.url, fix=fix)
+    ids, numbered = unique_ids([slide.removeprefix(f"{found.url}/") for slide in found.slides])
+    text = format_table(Row(0, slide, slide_id) for slide, slide_id in zip(found.slides, ids, strict=True))
+    return text + "".join(f"# {line}\n" for line in [*found.said(), *numbered])
 
 
 def slides_below(folder: Path) -> tuple[list[Path], list[tuple[Path, HistillError]]]:

@@ -39,6 +39,11 @@ class Source:
     far: FarSlide | None = None
     """Where the slide lies, if that is a bucket: `path` is then where it is while it is read (`here`)."""
 
+    @property
+    def where(self) -> str:
+        """Where the slide lies, for people and other programs: its URL, or its file's whole path."""
+        return str(self.path.absolute()) if self.far is None else self.far.url
+
     @contextmanager
     def here(self) -> Iterator[Path]:
         """The slide's `path`, fetched for the time of the block where it lies in a bucket. Raises `SlideRefused`."""

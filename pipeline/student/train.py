@@ -22,6 +22,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
+from pipeline.base.arrays.far import Attached, attach, attached_of
 from pipeline.base.errors import TrainingError
 from pipeline.base.files import write_atomic, write_json
 from pipeline.base.items import (
@@ -77,7 +78,7 @@ def train_student(
     main = accelerator.is_main_process
     params = with_objectives(params, any(dense_of(params, corpus)), tell=main)
     corpus, measured = _with_stains(corpus, tiles, params, store, accelerator)
-    start = load_start(params, store)
+    start = once(lambda: load_start(params, store))
     recipe = train_recipe(tokens, corpus, params, tiles.tile_px, accelerator.num_processes, start)
     subject = Subject(tiles, tokens, corpus, params, start)
     ref = Ref(KIND, recipe_key(recipe), ITEM)
@@ -107,13 +108,15 @@ def train_student(
 
 
 def _opened(tiles: TilesManifest, tokens: TokensManifest, store: Store, fraction: float) -> Corpus:
-    def opened() -> tuple[Corpus, bool]:
+    def opened() -> tuple[Corpus, Attached]:
         corpus = open_corpus(tiles, tokens, store, fraction)
-        return corpus, corpus.is_far
+        return corpus, attached_of(corpus.folders)
 
-    corpus, is_far = once(opened)
-    # What is read from a bucket each process has to open by itself; by then what is small of it is on this node.
-    return opened()[0] if is_far and torch.distributed.is_initialized() else corpus
+    corpus, attached = once(opened)
+    # Where a bucket has the rest of an item is known by process.
+    for folder, files in attached:
+        attach(folder, files)
+    return corpus
 
 
 def _with_stains(

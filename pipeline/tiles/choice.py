@@ -25,7 +25,7 @@ Unseen = Sequence[tuple[float, float, float, float]]
 
 
 class NoTiles(Exception):
-    """No tile of the grid is worth reading; no_tiles.py finds out why, and refuses the slide with what would help.
+    """No tile of the grid is worth reading; lost/no_tiles.py finds out why, and refuses the slide with what would help.
 
     Of the grid's tiles the one with most tissue has the share `coverage` of it; `blank` would have been kept but for
     their stain, the strongest of which is `stain`.

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.base.types import Array
-from pipeline.tiles.opencv import cv2
 
 _A = -0.5
 """The cubic's free parameter (Keys 1981), Pillow's value."""
@@ -45,6 +44,9 @@ def shrink(rgb_HWC: NDArray[np.uint8], size_px: tuple[float, float], side_px: in
     """
     if size_px == rgb_HWC.shape[1::-1] == (side_px, side_px):
         return rgb_HWC
+    # Here and below, since who takes tiles as they are stored, as a training may, needs none of its 15 MB.
+    from pipeline.tiles.opencv import cv2
+
     x, y = size_px[0] / side_px, size_px[1] / side_px
     smooth_HWC: Array = cv2.sepFilter2D(rgb_HWC, -1, low_pass(x), low_pass(y), borderType=cv2.BORDER_REPLICATE)
     small_HWC: Array = cv2.resize(smooth_HWC, None, fx=1 / x, fy=1 / y, interpolation=cv2.INTER_LINEAR)
@@ -82,6 +84,8 @@ def halve(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _halve(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    from pipeline.tiles.opencv import cv2
+
     height, width = rgb_HWC.shape[:2]
     row, column = _WEIGHT_8[None], _WEIGHT_8[:, None]
     wide_HWC = cv2.filter2D(rgb_HWC, -1, row, anchor=(_FIRST, 0), delta=_NUDGE, borderType=cv2.BORDER_REPLICATE)

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.base.errors import HistillError, SlideRefused, SlideUnavailable
+from pipeline.base.errors import BeingWritten, HistillError, SlideRefused, SlideUnavailable
 from pipeline.base.items import SlideItem, SlidesManifest, TilesItem, TilesManifest, TilesSummary
 from pipeline.base.manifest import Refusal
 from pipeline.base.progress import console, track
@@ -24,7 +24,7 @@ from pipeline.slides.sources import Source
 from pipeline.tiles.folder import write_folder_tiles
 from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.reader import TileReader
-from pipeline.tiles.losses import remarks
+from pipeline.tiles.lost.losses import remarks
 from pipeline.tiles.whole_slide import write_slide_tiles
 
 RECIPE_VERSION = 6
@@ -161,11 +161,11 @@ def _say(items: Sequence[TilesItem]) -> None:
 
 
 def tile_slide(source: Source, slide: SlideItem, params: TilesParams, store: Store) -> None:
-    """Make one slide's tiles where the store lacks them. Raises `SlideRefused`."""
+    """Make one slide's tiles where the store lacks them. Raises `SlideRefused`, and `BeingWritten` (store.write)."""
     ref = tiles_ref(slide, params)
     if not store.has(ref):
         # Claimed before it is looked at, so that another run takes the next slide.
-        with store.write(ref, tiles_recipe(params)) as folder:
+        with store.write(ref, tiles_recipe(params), alone=True) as folder:
             if source.kind == "folder":
                 _require_unchanged(folder_identity(source.path).key == slide.key)
                 write_folder_tiles(source.path, folder, params)
@@ -182,7 +182,10 @@ def _work(task: _Task, params: TilesParams, store: Store) -> bool:
     """Make a slide's tiles; False where another process is at it."""
     if not store.has(task.ref) and store.being_written(task.ref):
         return False
-    tile_slide(task.source, task.slide, params, store)
+    try:
+        tile_slide(task.source, task.slide, params, store)
+    except BeingWritten:
+        return False
     return True
 
 

@@ -40,7 +40,7 @@ from pipeline.tiles.grid import Geometry, geometry_of, lay
 from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.writer import Scores, TileWriter
 from pipeline.tiles.labels import LabelMap
-from pipeline.tiles.no_tiles import Picture, refusal
+from pipeline.tiles.lost.no_tiles import Picture, refusal
 from pipeline.tiles.pictures import write_mosaics, write_overlay, write_thumb
 from pipeline.tiles.quota import draw
 from pipeline.tiles.tissue import TissueMask

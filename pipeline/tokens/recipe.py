@@ -38,6 +38,9 @@ def tokens_recipe(tiles: TilesManifest, teacher: Teacher, params: TokensParams, 
         # Without patch tokens nothing is standardised.
         "calibration_tiles": None if params.patch == "none" else params.calibration_tiles,
     }
+    if tiles.recipe.get("also_mpp"):
+        # Such items say the scale of each tile.
+        recipe["scales"] = "mpp"
     if stores_fields(params):
         recipe["augment"] = params.augment.model_dump(mode="json")
     if params.n_views > 1 and params.patch != "none":

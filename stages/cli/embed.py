@@ -44,7 +44,8 @@ class Patch(StrEnum):
 def embed(
     encoder: Embedding,
     what: Annotated[
-        list[str], typer.Argument(help="Slides, folders of them, slide tables; for a file: images, folders, slide ids.")
+        list[str],
+        typer.Argument(help="Slides, folders (or URLs) of them, slide tables; for a file: images, folders, ids."),
     ],
     out: Annotated[Path, typer.Option(help="A folder: one file a slide. A .h5, .npz or .parquet file: images.")],
     space: Annotated[

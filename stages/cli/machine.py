@@ -110,7 +110,7 @@ def _tell_plan(made: Plan, file: Path) -> None:
 def _tell_elsewhere(taken: list[Line]) -> None:
     from pipeline.machine.plan.printed import COLUMNS, rows
 
-    typer.echo("elsewhere, by speeds and prices that nobody measured here (--rate; docs/cluster.md):")
+    typer.echo("elsewhere; ~: by assumed speeds and prices, which were not measured here (--rate; docs/cluster.md):")
     for name, *cells in (COLUMNS, *rows(taken)):
         typer.echo(f"{name:<22}" + "".join(f"{cell:>13}" for cell in cells))
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.remote.address import is_url
 from stages.cli.options import Embedding, grouped
 from stages.command import Debug, errors
 
@@ -30,7 +31,7 @@ class By(StrEnum):
 
 def heatmap(
     encoder: Embedding,
-    slide: Annotated[Path, typer.Argument(help="A slide; of a folder or a slide table, each.")],
+    slide: Annotated[Path, typer.Argument(help="A slide, or its URL; of a folder or a slide table, each.")],
     of: Annotated[str | None, typer.Argument(help="Of --by similarity: X,Y in level-0 pixels; of head: FILE.")] = None,
     by: Annotated[By, typer.Option(help="pca: three components; similarity X,Y; head FILE.")] = By.PCA,
     out: Annotated[Path, typer.Option(help="Folder of the TIFF, the GeoJSON and the PNG.")] = Path("maps"),
@@ -110,12 +111,16 @@ def place(told: str) -> tuple[float, float]:
 
 
 def with_features(told: list[str]) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """Those of the form SLIDE=FEATURES, where SLIDE is a file, and the others; names may hold a `=` of their own."""
+    """Those of the form SLIDE=FEATURES, where SLIDE is a file or a URL, and the others; names may hold a `=` too."""
     pairs, alone = [], []
     for one in told:
-        ends = [i for i, character in enumerate(one) if character == "=" and Path(one[:i]).is_file()]
+        ends = [i for i, character in enumerate(one) if character == "=" and _parts(one[:i], one[i + 1 :])]
         if ends and not Path(one).exists():
             pairs.append((Path(one[: ends[0]]), Path(one[ends[0] + 1 :])))
         else:
             alone.append(Path(one))
     return pairs, alone
+
+
+def _parts(slide: str, features: str) -> bool:
+    return Path(slide).is_file() or (is_url(slide) and Path(features).is_file())

@@ -20,7 +20,9 @@ def add_to(cli: typer.Typer) -> None:
 
 
 def scan(
-    folder: Annotated[Path, typer.Argument(help="Where the slides, or folders of images, are.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Where the slides, or folders of images, are; or a URL (s3://bucket/prefix).")
+    ],
     folders: Annotated[
         Grouping, typer.Option(help="What folders of tiles side by side are: classes of one slide, or a slide each.")
     ] = Grouping.AUTO,

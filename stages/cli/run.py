@@ -14,7 +14,7 @@ from pipeline.base.types import Json
 from pipeline.params import STAGES
 from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
-from stages.command import AsJson, Debug, errors
+from stages.command import AsJson, Debug, Wait, errors
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -32,10 +32,10 @@ def _register(cli: typer.Typer, stage: str) -> None:
     """
 
     @cli.command(stage, help=f"Run the stage `{stage}` here, without DVC.\n\nhistill {stage}")
-    def command(debug: Debug = False) -> None:
+    def command(wait: Wait = None, debug: Debug = False) -> None:
         with errors(debug):
             load_params(SiteParams)
-        importlib.import_module(f"stages.{stage}").main(debug)
+        importlib.import_module(f"stages.{stage}").main(debug, wait)
 
 
 def report(
@@ -44,6 +44,7 @@ def report(
     ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Write reports/compare.html instead.")] = False,
     json: AsJson = False,
+    wait: Wait = None,
     debug: Debug = False,
 ) -> None:
     """Run the stage `report` here, without DVC; with --compare, put experiments side by side.
@@ -53,7 +54,7 @@ def report(
     if not compare:
         if experiments or json:
             raise typer.BadParameter("experiments, and --json, go with --compare: histill report --compare EXP ...")
-        importlib.import_module("stages.report").main(debug)
+        importlib.import_module("stages.report").main(debug, wait)
         return
     from pipeline.report.across.compare import compare_experiments
 

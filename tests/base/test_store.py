@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from made.partials import partials
 from small_disk import small_disk
 
-from pipeline.base.errors import CorruptItem, MissingItem, StoreError, StoreFull, StoreReadOnly
+from pipeline.base.errors import BeingWritten, CorruptItem, MissingItem, StoreError, StoreFull, StoreReadOnly
 from pipeline.base.living.runs import announced
 from pipeline.base.living.unfinished import orphans
 from pipeline.base.partials import store_errors
@@ -95,6 +98,44 @@ def test_two_processes_race_for_one_item(tmp_path: Path) -> None:
         racer.communicate("go\n", timeout=600)
         assert racer.returncode == 0
     store.verify(REF)
+    assert partials(store) == []
+
+
+@pytest.mark.parametrize("orphaned", [False, True])
+def test_of_two_who_begin_at_once_one_writes_an_item_and_the_other_gives_way(orphaned: bool, tmp_path: Path) -> None:
+    """Whoever is in the block stays there until both know what became of them: no writer is saved by its haste."""
+    store, refs = Store(tmp_path), [Ref("tiles", recipe_key(RECIPE), f"item{i}") for i in range(20)]
+    if orphaned:
+        for ref in refs:
+            with contextlib.suppress(ZeroDivisionError), store.write(ref, RECIPE, resume=True) as folder:
+                (folder / "begun").write_bytes(b"x")
+                raise ZeroDivisionError
+    start, decided = threading.Barrier(2), threading.Barrier(2)
+
+    def run(_: int) -> list[Ref | None]:
+        wrote: list[Ref | None] = []
+        for ref in refs:
+            start.wait()
+            try:
+                with store.write(ref, RECIPE, resume=True, alone=True) as folder:
+                    decided.wait()
+                    (folder / "data").write_bytes(b"x")
+                wrote.append(ref)
+            except BeingWritten:
+                decided.wait()
+                wrote.append(None)
+        return wrote
+
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(run, range(2)))
+    writers = [sum(ref is not None for ref in of_both) for of_both in zip(*both, strict=True)]
+    # Where one was slow both may have given way: never do both write.
+    assert max(writers) == 1
+    for ref, n in zip(refs, writers, strict=True):
+        if not n:
+            with store.write(ref, RECIPE, resume=True, alone=True) as folder:
+                (folder / "data").write_bytes(b"x")
+        assert store.has(ref)
     assert partials(store) == []
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.faults import differing, leftovers
+from bench.campaign import differing, leftovers
 from pipeline.base.store import Ref, Store
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from made.busy import busy, end_with
 
 from bench import lab
-from bench.apart import Apart, Told
+from bench.apart import Apart, ServerLost, Told
 from bench.scale import Row
 from pipeline.base.store import Store
 from pipeline.params.site import ClusterParams
@@ -35,6 +37,17 @@ def test_a_process_apart_tells_its_own_seconds_and_what_went_wrong(tmp_path: Pat
     assert "could not convert" in str(apart.run(float, "no number").error)
     assert apart.run(busy, 0.0).cpu_s < told.cpu_s
     assert "exit code" in str(apart.run(end_with, 7).error)
+
+
+def test_a_call_whose_server_is_killed_came_to_nothing_that_is_known() -> None:
+    apart = Apart(("made.busy",))
+    running = apart.start(busy, 60.0)
+    # The server is what forked it, however the tests start a Python.
+    stat = Path(f"/proc/{running.pid}/stat").read_text()
+    os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)
+    with pytest.raises(ServerLost):
+        running.told()
+    assert apart.run(busy, 0.0).error is None
 
 
 def test_every_slide_of_the_lab_has_four_tiles_and_is_another(tmp_path: Path) -> None:

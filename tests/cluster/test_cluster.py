@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import dask
 import pytest
@@ -12,6 +13,7 @@ from dask.distributed import Client, LocalCluster
 from pipeline.base.errors import ClusterError, ParamsError, SlideRefused, WorkerLost
 from pipeline.cluster.client import Watch
 from pipeline.cluster.spread import each, worker_count
+from pipeline.cluster.telling import tell
 from pipeline.params.site import ClusterParams
 
 TWO = ClusterParams(workers=2)
@@ -29,6 +31,14 @@ def crash_on_two(n: int) -> int:
     if n == 2:
         os.kill(os.getpid(), signal.SIGSEGV)
     return n * n
+
+
+HEARD = threading.Event()
+
+
+def say_and_wait(n: int) -> bool:
+    tell(["on its way", n])
+    return HEARD.wait(60)
 
 
 def process_of(n: int) -> int:
@@ -64,6 +74,20 @@ def test_a_scheduler_that_is_already_running_is_used() -> None:
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
         results = dict(each(process_of, [1, 2], ClusterParams(scheduler=cluster.scheduler_address)))
     assert results[1] == results[2] != os.getpid()
+
+
+def test_what_work_says_on_its_way_is_heard_before_it_ends() -> None:
+    said: list[list[object]] = []
+
+    def heard(message: list[object]) -> None:
+        said.append(list(message))
+        HEARD.set()
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
+        params = ClusterParams(scheduler=cluster.scheduler_address)
+        assert dict(each(say_and_wait, [7], params, heard=heard)) == {7: True}
+    assert said == [["on its way", 7]]
+    tell("to nobody: no worker")
 
 
 def test_one_task_has_a_process_of_its_own_unless_one_worker_is_asked_for() -> None:

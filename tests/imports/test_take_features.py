@@ -26,6 +26,7 @@ from pipeline.corpus.corpus import open_corpus
 from pipeline.evaluate.selection import splits
 from pipeline.imports.filling import Asked, with_features
 from pipeline.imports.stage import take_features
+from pipeline.machine.trial import run, trial_of
 from pipeline.params.site import ClusterParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
@@ -124,6 +125,17 @@ def test_each_tile_gets_its_own_row_under_a_recipe_that_says_where_it_is_from(la
     assert imported is not None and imported.checked_tiles == 16 and imported.mean_cosine > 0.98
     again = lab.tokens(tiles)
     assert again == tokens and {ref.recipe for ref in lab.store.refs() if ref.kind == "tokens"} == {tokens.recipe_key}
+
+
+def test_a_trial_of_the_cluster_takes_them_and_asks_no_teacher(lab: Lab) -> None:
+    lab.table.write_text(format_table(lab.rows))
+    # UNI's weights are not here: whoever asks it fails.
+    tokens = TokensParams(teacher="uni", imported={"check_tiles": 0})
+    here, tiles = ClusterParams(workers=1), TilesParams(tile_px=SIDE)
+    with trial_of(SlidesParams(table=str(lab.table)), tiles, tokens, lab.store, "one") as trial:
+        tried = list(run(trial, here))
+    assert [one.stage for one in tried] == ["slides", "tiles", "tokens"]
+    assert "24 channels" in tried[-1].wrong and "UNI" not in tried[-1].wrong
 
 
 def test_rows_follow_tiles_that_are_left_out(lab: Lab) -> None:

@@ -42,7 +42,7 @@ def _features(slide: Path, size: tuple[int, int], width: int) -> Features:
     geometry = geometry_of(levels, (MPP, MPP), TilesParams(tile_px=TILE_PX, target_mpp=MPP))
     corner_N2 = np.stack(lay(geometry, "skip").corners(), axis=1).astype(np.int64)
     return Features(
-        slide=SlideFacts(slide.stem, slide, PurePath(slide.name), (MPP, MPP), tuple(levels), None),
+        slide=SlideFacts(slide.stem, str(slide.absolute()), PurePath(slide.name), (MPP, MPP), tuple(levels), None),
         geometry=geometry,
         overlap_px=0,
         corner_N2=corner_N2,

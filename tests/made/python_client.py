@@ -37,7 +37,9 @@ def run(words: list[str]) -> int | None:
         return None
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _: _send(int(pid), number))
-    return int(told.readline())
+    ended = told.readline()
+    # A process that was killed tells nothing.
+    return int(ended) if ended else 128 + signal.SIGKILL
 
 
 def _send(pid: int, number: int) -> None:

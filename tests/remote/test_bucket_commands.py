@@ -8,15 +8,17 @@ from pathlib import Path
 
 import made.command
 import pytest
+import typer
 from made.checkout import KEY, git, put, remember
 from made.items import tiles_item
 
 from pipeline.base.items import TilesManifest
 from pipeline.base.store import Ref, Store
+from pipeline.params.site import SiteParams
 from pipeline.remote import objects
 from pipeline.remote.background import Going
 from pipeline.remote.bucket import Bucket
-from stages.command import push_made
+from stages.command import execute, push_made
 
 
 @pytest.fixture
@@ -106,6 +108,28 @@ def test_a_stage_sends_what_it_made_and_does_not_fail_where_it_cannot(
     said = " ".join(capfd.readouterr().err.split())
     assert "sent 1 items" in said and "1 items are not in the bucket yet" in said and "histill store push" in said
     assert "was not asked" in said
+
+
+@pytest.mark.parametrize(("bucket", "code"), [("bucket", 0), ("in_the_way", 3), (None, 1)])
+def test_who_waits_knows_by_the_exit_code(
+    bucket: str | None, code: int, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "PAUSES_S", ())
+    put(store, "a")
+    (tmp_path / "in_the_way").write_text("no folder")
+    remote = f"file://{tmp_path}/{bucket}" if bucket else None
+    params = {"root": str(store.root), "remote": remote, "push": False}
+    (tmp_path / "params.yaml").write_text(json.dumps({"store": params}))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HISTILL_STORE", raising=False)
+    manifest = TilesManifest(recipe_key=KEY, items=(tiles_item("a", 0),))
+    ended = 0
+    try:
+        execute("tiles", SiteParams, lambda params, store: manifest, debug=False, wait=True)
+    except typer.Exit as end:
+        ended = end.exit_code
+    assert ended == code
+    assert (tmp_path / "bucket" / "tiles" / KEY / "items" / "a.json").exists() == (code == 0)
 
 
 def test_without_waiting_a_stage_says_what_is_left(

@@ -137,9 +137,22 @@ def test_slides_of_several_files_are_refused(row: str, slide: Path, tmp_path: Pa
     assert "several files" in made.refused[0].reason and "copy" in made.refused[0].fix
 
 
-def test_a_bucket_is_not_scanned() -> None:
-    with pytest.raises(TableError, match="not scanned"):
-        scan(Path("s3://b/prefix"))
+def test_a_bucket_is_listed_and_nothing_of_it_is_read(slide: Path, url: str, proxy: Proxy) -> None:
+    for name in ("b/a.tif", "c.svs"):
+        Objects(url).put(name, slide)
+    proxy.seen.clear()
+    assert scan(Path(url)).startswith(f"path,slide_id,mpp,label,split,patient\n{url}/b/a.tif,a,,,,\n{url}/c.svs,c,")
+    assert proxy.times_seen("^GET .*list-type") == len(proxy.seen)
+    for wrong, said in ((f"{url}/none", "nothing here"), ("s3://K:SECRETSECRET@b/x", "keeps none")):
+        with pytest.raises(TableError, match=said) as error:
+            scan(Path(wrong))
+        assert "SECRETSECRET" not in str(error.value)
+
+
+def test_who_reads_a_slide_lets_others_read_it_too(slide: Path, tmp_path: Path) -> None:
+    far = FarSlide.at(f"file://{slide}", tmp_path, 1 << 30)
+    with far.leased() as one, far.leased() as two:
+        assert one == two and one.read_bytes() == slide.read_bytes()
 
 
 def test_slides_that_nobody_reads_make_room(slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

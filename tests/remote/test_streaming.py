@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,13 +18,16 @@ from made.cache import Cache, make_cache
 from made.corpus import tiny
 
 from pipeline.base.arrays import far as base_far
+from pipeline.base.arrays.far import attach, attached_of
 from pipeline.base.errors import MissingItem, RemoteError
+from pipeline.base.living.runs import announced, hold
 from pipeline.base.store import Ref, Store
 from pipeline.corpus.corpus import Corpus, open_corpus
 from pipeline.corpus.loader import Batch, BatchShape, Loader, Share
 from pipeline.corpus.order import Order
 from pipeline.remote import far, objects
 from pipeline.remote.bucket import Bucket
+from pipeline.remote.kept_heads import KeptHeads
 from pipeline.remote.moves import pull, push
 from pipeline.remote.pages import Pages
 from pipeline.student.ranks.number import order_of
@@ -158,6 +162,19 @@ def test_one_request_opens_an_item_and_each_part_comes_once(
     assert not proxy.times_seen("/files/") and not proxy.times_seen("/heads/"), "what is kept here is asked for again"
 
 
+def test_another_process_is_told_what_one_has_opened(cache: Cache, tmp_path: Path, pushed: str, proxy: Proxy) -> None:
+    corpus = open_corpus(cache.tiles, cache.tokens, streamed(tmp_path, pushed))
+    rows = corpus.tokens[0].patch([0, 5])
+    data = pickle.dumps((corpus, attached_of(corpus.folders)))
+    base_far._attached.clear()
+    proxy.seen.clear()
+    other, attached = pickle.loads(data)
+    for folder, files in attached:
+        attach(folder, files)
+    assert other.is_far and np.array_equal(other.tokens[0].patch([0, 5]), rows) and not proxy.seen
+    assert len(other.tokens[1].patch([1])) == 1 and all("/files/" in request for request in proxy.seen)
+
+
 def test_reading_outlasts_what_passes(cache: Cache, tmp_path: Path, pushed: str, proxy: Proxy) -> None:
     kinds: tuple[Any, ...] = ("cut", "503", "slow", "truncated")
     proxy.faults += [Fault(kind, f"GET .*/{at}") for kind in kinds for at in ("heads/", r".*/jpeg/c/", r".*/patch/c/")]
@@ -248,6 +265,33 @@ def test_what_is_gone_is_said(cache: Cache, folder_url: str, tmp_path: Path) -> 
     assert isinstance(there.remote, Bucket)
     with pytest.raises(MissingItem):
         there.remote.bring(ref, there)
+
+
+def test_heads_that_nobody_uses_make_room(cache: Cache, folder_url: str, tmp_path: Path) -> None:
+    store = streamed(tmp_path, folder_url)
+    refs = [Ref.of(made, item) for made in (cache.tiles, cache.tokens) for item in made.items]
+    folders = {ref: store.open(ref, remedy="none") for ref in refs}
+    kept = KeptHeads(tmp_path, 1)
+
+    def left() -> set[Ref]:
+        kept.make_room()
+        return {ref for ref, folder in folders.items() if (folder / "item.json").is_file()}
+
+    assert left() == set(refs), "this process reads them"
+    base_far._attached.clear()
+    assert left() == set(refs), "they were just opened"
+    for age, folder in enumerate(folders.values(), start=1):
+        os.utime(folder / "item.json", ns=(0, 10**9 * age))
+    with announced(tmp_path, "student", tmp_path):
+        hold(tmp_path, f"tiles/{cache.tiles.recipe_key}")
+        assert left() == {ref for ref in refs if ref.kind == "tiles"}, "a run reads those"
+    first, *others = (ref for ref in refs if ref.kind == "tiles")
+    nbytes = sum(path.stat().st_size for ref in others for path in folders[ref].rglob("*") if path.is_file())
+    kept.limit = nbytes * 16 // 15 + 16
+    assert left() == set(others), "the one opened longest ago"
+    assert store.open(first, remedy="none") == folders[first]
+    assert first in left() and others[0] not in left(), "what came again is in the place of the next one"
+    assert not list((tmp_path / ".streamed" / "items").glob("*/*/.*"))
 
 
 def test_the_least_recently_used_part_is_dropped(tmp_path: Path) -> None:

@@ -84,18 +84,36 @@ def test_the_same_run_writes_the_same_bytes(
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(folder)).read_bytes()
 
 
-def test_pictures_that_are_there_are_not_made_again_and_those_of_other_tiles_are(
-    folder: Path, manifests: Manifests, store: Store, compared: Pareto
+def test_pictures_that_are_there_are_not_made_again_and_damaged_ones_and_those_of_other_tiles_are(
+    folder: Path, manifests: Manifests, store: Store, compared: Pareto, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = rows((folder / "slides.html").read_text())[0]
     written = {path: path.stat().st_ino for path in (folder / "slides").iterdir()}
+    content = {path: path.read_bytes() for path in written}
     alpha, *others = manifests["tiles"].items
+    stored = store.path(Ref.of(manifests["tiles"], alpha))
+    files = {name: (stored / name).read_bytes() for name in ("thumb.jpg", "overlay.jpg", "mosaic.jpg")}
     for name in ("overlay.jpg", "mosaic.jpg"):
-        (store.path(Ref.of(manifests["tiles"], alpha)) / name).unlink()
+        (stored / name).unlink()
     build_report(manifests, ReportParams(), store, compared, folder / "report.html")
     assert rows((folder / "slides.html").read_text())[0] == first
     assert {path: path.stat().st_ino for path in (folder / "slides").iterdir()} == written
 
+    damaged = folder / "slides" / first["overlay"]
+    damaged.write_bytes(damaged.read_bytes()[:40])
+    (stored / "thumb.jpg").write_bytes(b"no picture")
+    build_report(manifests, ReportParams(), store, compared, folder / "report.html")
+    without = rows((folder / "slides.html").read_text())[0]
+    assert without["overlay"] is None and without["mosaic"] == first["mosaic"]
+    assert "damaged: tiles/" in capsys.readouterr().err
+    for name, data in files.items():
+        (stored / name).write_bytes(data)
+    build_report(manifests, ReportParams(), store, compared, folder / "report.html")
+    assert rows((folder / "slides.html").read_text())[0] == first
+    assert {path: path.read_bytes() for path in written} == content
+
+    for name in ("overlay.jpg", "mosaic.jpg"):
+        (stored / name).unlink()
     again = (alpha.model_copy(update={"digest": "another"}), *others)
     manifests["tiles"] = manifests["tiles"].model_copy(update={"items": again})
     build_report(manifests, ReportParams(), store, compared, folder / "report.html")

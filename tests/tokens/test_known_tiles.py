@@ -25,6 +25,7 @@ from pipeline.slides.sources import sources
 from pipeline.teachers.teacher import Trunk
 from pipeline.tiles.pixels import encode_jpeg
 from pipeline.tiles.stage import make_tiles
+from pipeline.tokens.run import answered
 from pipeline.tokens.stage import make_tokens
 
 TRAIN, TEST = 11, 5
@@ -135,7 +136,9 @@ def test_the_teacher_is_asked_about_new_images_alone(
     tiny_params: TokensParams,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(answered, "SHOWN_NBYTES", 0)
     params = TokensParams.model_validate(tiny_params.model_dump() | views)
     before = run(table, store, params)
     change(tmp_path / "train")
@@ -145,7 +148,7 @@ def test_the_teacher_is_asked_about_new_images_alone(
     assert len(batches) == asked * params.n_views
     n = after.item("train").n
     assert f"{asked} tiles of 1 slides to compute" in (told := capsys.readouterr().err)
-    assert f"{n - asked} of them as images of other folders" in told
+    assert f"{n - asked} of them as images of other folders" in told and "bytes compared" in told
     assert after.item("train").key != before.item("train").key and after.item("test") == before.item("test")
     assert stored(store, after) == anew(table, store, after, params, tmp_path / "other")
 

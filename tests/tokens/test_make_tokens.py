@@ -83,6 +83,14 @@ def test_an_item_is_a_zarr_group_that_says_what_it_is(tiny_params, store):
     assert np.shares_memory(reader.mu, reader_of(store, manifest, "a").mu), "one copy for all slides of a recipe"
 
 
+def test_tiles_of_several_scales_say_theirs_in_the_item(tiny_params, store):
+    made = make_tokens(tiles_json(store, {"a": 5}, coarse=2), tiny_params, store, 512)
+    group = zarr.open(reader_of(store, made, "a").folder, mode="r")
+    assert group["mpp"][:].tolist() == [0.5, 0.5, 0.5, 1.0, 1.0] and "mpp" in group.attrs["units"]
+    assert made.recipe["scales"] == "mpp"
+    assert "scales" not in make_tokens(tiles_json(store, {"a": 5}), tiny_params, store, 512).recipe
+
+
 def test_adding_a_slide_computes_that_slide_alone(tiny_params, store, capsys):
     before = make_tokens(tiles_json(store, {"a": 9}), tiny_params, store, 512)
     kept = file_bytes(store, before, "a")

@@ -21,6 +21,7 @@ from pipeline.base.limits import usable_cores
 from pipeline.base.living.owners import OWNER_SUFFIX, Process
 from pipeline.base.store import Ref, Store
 from pipeline.params.site import ClusterParams
+from pipeline.tokens.run.on_the_way import OnTheWay
 from pipeline.tokens.run.scale_out import local_workers, split
 from pipeline.tokens.stage import make_tokens
 
@@ -79,6 +80,15 @@ def test_an_outside_schedulers_worker_makes_the_same_and_is_told_of_the_next_run
     assert [refusal.id for refusal in manifest.refused] == ["bad"]
     assert manifest.model_dump() == expected.model_dump()
     assert all(file_bytes(there, manifest, slide) == file_bytes(here, expected, slide) for slide in ("a", "b"))
+
+
+def test_what_lists_say_on_their_way_moves_each_tile_once():
+    moved = []
+    shown = OnTheWay(lambda tiles, slide_id, cached: moved.append((tiles, cached)))
+    # The second word of list `a` comes late, and its worker is lost: another begins it anew.
+    for said in (("a", 3, 5), ("b", 0, 2), ("a", 3, 9), ("a", 3, 7), ("a", 0, 4), ("a", 3, 20), ("b", 0, 6)):
+        shown.heard(said)
+    assert moved == [(3, True), (5, False), (2, False), (4, False), (11, False), (4, False)]
 
 
 def test_lists_are_bounded_so_that_late_workers_find_some():

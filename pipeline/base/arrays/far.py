@@ -17,7 +17,7 @@ Span: TypeAlias = tuple[int, int]
 
 
 class FarFiles(Protocol):
-    """Files of one item that lie elsewhere, by their names in it. Of many threads at a time."""
+    """Files of one item that lie elsewhere, by their names in it. Of many threads at a time; pickles."""
 
     def holds(self, name: str) -> bool:
         """Whether that file lies elsewhere."""
@@ -29,12 +29,19 @@ class FarFiles(Protocol):
         """Have bytes of a file at hand, in few requests, before `view` asks for them. Raises `RemoteError`."""
 
 
+Attached: TypeAlias = tuple[tuple[Path, FarFiles], ...]
+"""Items, each with what it has elsewhere; pickles."""
 _attached: dict[Path, FarFiles] = {}
 
 
 def attach(folder: Path, files: FarFiles) -> None:
     """The item in that folder has these files elsewhere, as far as this process goes."""
     _attached[folder] = files
+
+
+def attached_of(folders: Iterable[Path]) -> Attached:
+    """What is attached of these items, to be attached in another process of this machine."""
+    return tuple((folder, _attached[folder]) for folder in folders if folder in _attached)
 
 
 def far_of(folder: Path) -> FarFiles | None:

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
+import time
 import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ from pipeline.base.living.owners import OWNER_SUFFIX, Owner, is_living, is_locke
 
 PARTIALS = ".partials"
 _DELETED = ".deleted"
+_LOOK_AGAIN_S = 0.1
+"""After which a rival who gives way has done so."""
 _EARLIER = ".*.partial"
 """Stores of earlier versions have partials beside the items: `.<item key>.<uuid>.partial`, with a file `.lock`."""
 
@@ -40,6 +44,11 @@ class Claim:
         """Give it up: what is still there is an orphan, anyone's to go on in or to sweep."""
         self.owner.release()
         _drop_if_empty(self.folder.parent)
+
+    def give_way(self) -> None:
+        """Give it up to somebody else; what was taken over stays an orphan."""
+        _drop_if_empty(self.folder)
+        self.release()
 
     def drop(self) -> None:
         """Give it up, and leave nothing."""
@@ -95,17 +104,39 @@ def claim_in(partials: Path, *, resume: bool = False) -> Claim:
 
 
 def claim_alone(partials: Path) -> Claim | None:
-    """As `claim_in`, unless somebody who lives, or this process, has a claim there.
-
-    Of two who come at once, one or both go away with None: who asks again later gets it.
-    """
+    """As `claim_in`, unless somebody who lives, or this process, has a claim there, or comes at once (`is_first`)."""
     if any(map(is_living, _owners(partials))):
         return None
     claim = claim_in(partials)
-    if any(is_living(path) for path in _owners(partials) if path != claim.owner.path):
+    if not is_first(claim):
         claim.drop()
         return None
     return claim
+
+
+def is_first(claim: Claim) -> bool:
+    """Whether nobody else who lives has a claim to the same thing, so that work is not done twice.
+
+    Two who come at once see one another, and one gives way at once: the one who found nothing to go on in, else the
+    later by name. The other looks again a little later. Who was seen by nobody stays, and the newcomer gives way to
+    them. Should both give way, since one took longer than the other waited, whoever asks again gets it.
+    """
+    rivals = _rivals(claim)
+    if rivals and min(map(_rank, rivals)) < _rank(claim.folder):
+        return False
+    if rivals:
+        time.sleep(_LOOK_AGAIN_S * (0.5 + random.random()))
+    return not _rivals(claim)
+
+
+def _rivals(claim: Claim) -> list[Path]:
+    """The partial folders beside a claim's own that have living owners; of one who is just coming, where it will be."""
+    others = [path for path in _owners(claim.folder.parent) if path != claim.owner.path and is_living(path)]
+    return [path.with_name(path.name.lstrip(".").removesuffix(OWNER_SUFFIX)) for path in others]
+
+
+def _rank(folder: Path) -> tuple[bool, str]:
+    return not _inside(folder), folder.name
 
 
 def being_written(recipe: Path, item: str) -> bool:
@@ -193,11 +224,16 @@ def _renamed(partial: Path, to: Path) -> bool:
 
 
 def _writable(partial: Path) -> bool:
-    """Whether one can go on in what may be another user's: their umask may have kept it for them alone."""
-    return all(
-        os.access(path, os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0))
-        for path in (partial, *partial.rglob("*"))
-    )
+    """Whether one can go on in what may be another user's: their umask may have kept it for them alone.
+
+    Not in what somebody else takes over at this moment.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        return all(
+            os.access(path, os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0))
+            for path in (partial, *partial.rglob("*"))
+        )
+    return False
 
 
 def _unlink(path: Path) -> None:

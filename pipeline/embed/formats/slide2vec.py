@@ -80,7 +80,7 @@ def write(features: Features, partials: Sequence[Path], finals: Sequence[Path]) 
             "coordinates_npz_path": npz,
             "coordinates_meta_path": meta,
             "tiles_tar_path": "",
-            "image_path": str(features.slide.file.absolute()),
+            "image_path": features.slide.where,
             "mask_path": None,
             "tile_size_lv0": round(features.side_l0),
             "backend": _BACKEND,
@@ -95,7 +95,7 @@ def write(features: Features, partials: Sequence[Path], finals: Sequence[Path]) 
     SharedTable(finals[0].parents[1] / "process_list.csv", PROCESSES).put(
         {
             "sample_id": features.slide.name,
-            "image_path": features.slide.file.absolute(),
+            "image_path": features.slide.where,
             "requested_backend": _BACKEND,
             "backend": _BACKEND,
             "tiling_status": "success",
@@ -117,7 +117,7 @@ def _tiling(features: Features) -> dict[str, Json]:
     return {
         "provenance": {
             "sample_id": slide.name,
-            "image_path": str(slide.file.absolute()),
+            "image_path": slide.where,
             "mask_path": None,
             "backend": _BACKEND,
             "requested_backend": _BACKEND,

@@ -18,7 +18,6 @@ from pipeline.base.store import Store
 from pipeline.demo.slides import demo_mpp
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
-from pipeline.remote.address import is_url
 from pipeline.slides.images import list_images
 from pipeline.slides.read.opening import open_slide
 from pipeline.slides.sources import Source, locate
@@ -69,16 +68,14 @@ def look_at(
 ) -> Looks:
     """Headers for a third of the seconds at most, then slides, evenly spread over the table, until they are over.
 
-    At least one slide is looked at, whatever it takes. A demo slide that is looked at is made in the store, where it is
-    not there.
+    At least one slide is looked at, whatever it takes. One that lies in a bucket is fetched to be looked at, and stays
+    for the stages (slides/far.py); its fetching counts towards the seconds, and to no stage. A demo slide that is
+    looked at is made in the store, where it is not there.
     """
     found, began = Looks(), time.monotonic()
     for row in rows:
         if found.slides and time.monotonic() - began > seconds / 3:
             found.unread += 1
-            continue
-        if is_url(row.path):
-            found.refused[row.slide_id] = "in a bucket, from which a plan fetches nothing: not in these figures"
             continue
         start = time.perf_counter()
         try:
@@ -86,7 +83,9 @@ def look_at(
                 found.slides.append(Look(row, _demo_grid(row.demo, slides, tiles)))
                 continue
             source = locate(row, table, store, slides)
-            grid = _grid(source, tiles)
+            with source.here():
+                start = start if source.far is None else time.perf_counter()
+                grid = _grid(source, tiles)
         except (HistillError, OSError) as error:
             found.refused[row.slide_id] = error.what if isinstance(error, HistillError) else str(error)
             continue
@@ -127,7 +126,10 @@ def _measure(look: Look, find: Callable[[], Source], tiles: TilesParams, found: 
         source = find()
         if look.row.demo is not None:
             found.header_s.append(time.perf_counter() - start)
-        with open_slide(source.path, source.mpp, tiles.reader, reduced_dct=tiles.reduced_dct) as reader:
+        with (
+            source.here() as path,
+            open_slide(path, source.mpp, tiles.reader, reduced_dct=tiles.reduced_dct) as reader,
+        ):
             start = time.perf_counter()
             chosen = choose_tiles(reader, source, tiles)
             found.look_s_a_grid_tile.append((time.perf_counter() - start) / max(1, look.grid))

@@ -9,6 +9,9 @@ from pipeline.machine.plan.elsewhere import Line
 
 COLUMNS = ("", "bytes", "files", "GPU-hours", "PUT, LIST", "GET, HEAD", "USD")
 
+ASSUMED = "~"
+"""Before each figure that follows from a rate: a GPU's speed or a price, which are assumed and not measured here."""
+
 
 def rows(lines: Sequence[Line]) -> list[tuple[str, ...]]:
     """A row a line, under `COLUMNS`; what a line has none of is empty."""
@@ -17,10 +20,10 @@ def rows(lines: Sequence[Line]) -> list[tuple[str, ...]]:
             line.what,
             "" if line.nbytes is None else human(line.nbytes),
             _count(line.files),
-            "" if line.gpu_hours is None else _few(line.gpu_hours),
+            "" if line.gpu_hours is None else ASSUMED + _few(line.gpu_hours),
             _count(line.puts),
             _count(line.gets),
-            "" if line.usd is None else _few(line.usd),
+            "" if line.usd is None else ASSUMED + _few(line.usd),
         )
         for line in lines
     ]

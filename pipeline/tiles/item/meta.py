@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 META_FILE = "meta.json"
+TABLE_FILE, JPEG_ARRAY, OFFSETS_ARRAY = "tiles.parquet", "jpeg", "offsets"
+"""The other parts of an item: the tiles' table, and two Zarr arrays (writer.py)."""
 IMAGES = ("folder", "images")
 """Kinds of items that are pictures which somebody put together, and not one slide."""
 

@@ -6,10 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -17,9 +16,11 @@ from pipeline.base.arrays import MappedArray, spans_of
 from pipeline.base.errors import CorruptItem
 from pipeline.base.types import Rows
 from pipeline.tiles.item.content import Digests, as_digests, digest_of
-from pipeline.tiles.item.meta import META_FILE, Meta, read_meta
-from pipeline.tiles.item.writer import JPEG_ARRAY, OFFSETS_ARRAY, TABLE_FILE
+from pipeline.tiles.item.meta import JPEG_ARRAY, META_FILE, OFFSETS_ARRAY, TABLE_FILE, Meta, read_meta
 from pipeline.tiles.pixels import FILTER, decode_jpeg
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class TileReader:
@@ -68,6 +69,9 @@ class TileReader:
     @property
     def table(self) -> pa.Table:
         """Place, scores, label and source of each tile (columns: see writer.py), one row a tile."""
+        # Here, since whoever reads pictures alone, as a training does, needs none of its 30 MB.
+        import pyarrow.parquet as pq
+
         if self._table is None:
             self._table = pq.read_table(self.folder / TABLE_FILE)
         return self._table
@@ -79,22 +83,28 @@ class TileReader:
         return np.stack([columns[name].to_numpy() for name in ("x_l0", "y_l0")], 1)
 
     @property
+    def scales(self) -> NDArray[np.floating] | None:
+        """um per pixel of each tile, (N,); None where all are of one scale. Raises `CorruptItem`."""
+        table = self._columns("mpp")
+        return table["mpp"].to_numpy() if table.column_names else None
+
+    @property
     def sources(self) -> pa.ChunkedArray:
         """Where each tile comes from, string or null, (N,) (writer.py). Raises `CorruptItem`."""
         return self._columns("source")["source"]
 
     def rows_at(self, mpp: float | None) -> NDArray[np.int64]:
         """The rows of that scale, um per pixel; all where the tiles are of one. Raises `CorruptItem`."""
-        table = self._columns("mpp")
-        if not table.column_names:
-            return np.arange(len(self), dtype=np.int64)
-        return np.flatnonzero(table["mpp"].to_numpy() == mpp)
+        mpp_N = self.scales
+        return np.arange(len(self), dtype=np.int64) if mpp_N is None else np.flatnonzero(mpp_N == mpp)
 
     def _columns(self, *names: str) -> pa.Table:
         """Those columns of the table that it has; not kept. Of a small file threads are most of the cost.
 
         Raises `CorruptItem`.
         """
+        import pyarrow.parquet as pq
+
         with self._damage_told(TABLE_FILE), pq.ParquetFile(self.folder / TABLE_FILE) as file:
             found = [name for name in names if name in file.schema_arrow.names]
             table = file.read(columns=found, use_threads=False)

@@ -26,9 +26,8 @@ import pyarrow.parquet as pq
 from pipeline.base.arrays import ArrayWriter, BytesWriter
 from pipeline.base.files import write_json
 from pipeline.tiles.item.content import DIGEST_NBYTES, digest_of
-from pipeline.tiles.item.meta import META_FILE, Meta
+from pipeline.tiles.item.meta import JPEG_ARRAY, META_FILE, OFFSETS_ARRAY, TABLE_FILE, Meta
 
-TABLE_FILE, JPEG_ARRAY, OFFSETS_ARRAY = "tiles.parquet", "jpeg", "offsets"
 _SCHEMA = pa.schema(
     [
         ("row", pa.int64()),

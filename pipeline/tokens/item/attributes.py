@@ -17,7 +17,8 @@ from pipeline.tiles.item.reader import TileReader
 UNITS: dict[str, Json] = {
     "x_l0": "pixels of level 0, of the tile's left edge",
     "y_l0": "pixels of level 0, of the tile's top edge",
-    "size_l0_px": "pixels of level 0, width and height of a tile",
+    "size_l0_px": "pixels of level 0, width and height of a tile; with several scales, of those at the first",
+    "mpp": "um per pixel of each tile, where they are of several scales",
     "mpp_l0": "um per pixel of level 0, x and y",
     "cls": "the teacher's own space",
     "patch": "z = (x - mu) / sigma of the teacher's own space; int8: z rotated, divided by scale",
@@ -65,12 +66,17 @@ def _space(mu: bytes, sigma: bytes, rotation_block: int) -> Space:
 
 
 def place_arrays(reader: TileReader) -> dict[str, tuple[ArrayForm, Array]]:
-    """`x_l0` and `y_l0` of the tiles, int64 (N,). Raises `CorruptItem` where their table cannot be read."""
-    place_N2 = reader.places
-    n = len(reader)
+    """`x_l0` and `y_l0` of the tiles, int64 (N,), and their `mpp`, float64 (N,), where they are of several scales.
+
+    Raises `CorruptItem` where their table cannot be read.
+    """
+    place_N2, mpp_N, n = reader.places, reader.scales, len(reader)
+    found: dict[str, Array] = {name: place_N2[:, axis] for axis, name in enumerate(("x_l0", "y_l0"))}
+    if mpp_N is not None:
+        found["mpp"] = mpp_N.astype(np.float64)
     return {
-        name: (ArrayForm((n,), n, np.dtype(np.int64), dims=("tile",), separator="."), place_N2[:, axis])
-        for axis, name in enumerate(("x_l0", "y_l0"))
+        name: (ArrayForm((n,), n, values.dtype, dims=("tile",), separator="."), values)
+        for name, values in found.items()
     }
 
 

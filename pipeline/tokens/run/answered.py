@@ -12,19 +12,23 @@ A row is taken only from an item that is whole: all of its files are compared wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.base.errors import HistillError
 from pipeline.base.items import TilesItem
+from pipeline.base.progress import track
 from pipeline.base.store import Ref, Store
 from pipeline.teachers.statistics import Calibration
 from pipeline.tiles.item.content import Digests, Found, look_for
 from pipeline.tiles.item.meta import IMAGES, read_meta
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.reader import TokenReader
+
+SHOWN_NBYTES = 1 << 28
+"""Of items to compare, from which on it is shown how far it is."""
 
 
 class Answered:
@@ -52,13 +56,25 @@ class Answered:
             return {}
         whole_W = np.concatenate(list(wanted.values()))
         while (found := look_for(whole_W, self._among(set(wanted)))).sources:
-            damaged = [key for key in found.sources if not self._is_whole(key, frozen)]
-            if not damaged:
+            if not self._damaged(found.sources, frozen):
                 break
         ends = np.cumsum([len(digests) for digests in wanted.values()]).tolist()
         starts = [0, *ends[:-1]]
         of_items = {key: found.take(slice(start, end)) for key, start, end in zip(wanted, starts, ends, strict=True)}
         return {key: rows for key, rows in of_items.items() if rows.there.any()}
+
+    def _damaged(self, keys: Sequence[str], frozen: Calibration | None) -> list[str]:
+        """Those that rows cannot be taken from; gigabytes may have to be read for it, and that is shown."""
+        new = [key for key in keys if key not in self._whole]
+        total = sum(self._nbytes(key) for key in new)
+        with track("known answers", total if total >= SHOWN_NBYTES else 0, "bytes compared") as advance:
+            return [key for key in keys if not self._is_whole(key, frozen, advance)]
+
+    def _nbytes(self, key: str) -> int:
+        try:
+            return self._store.nbytes(Ref("tokens", self._tokens_key, key))
+        except (HistillError, OSError, ValueError):
+            return 0
 
     def reader(self, key: str) -> TokenReader:
         """The answers of a committed item."""
@@ -85,13 +101,13 @@ class Answered:
     def _tiles(self, key: str) -> Path:
         return self._store.path(Ref("tiles", self._tiles_key, key))
 
-    def _is_whole(self, key: str, frozen: Calibration | None) -> bool:
+    def _is_whole(self, key: str, frozen: Calibration | None, read: Callable[[int], object]) -> bool:
         """Whether each file is as it was committed, in the space of `frozen`."""
         if key not in self._whole:
             ref = Ref("tokens", self._tokens_key, key)
             try:
                 same = frozen is None or _same_space(self.reader(key), frozen)
-                self._whole[key] = same and not self._store.faults(ref)
+                self._whole[key] = same and not self._store.faults(ref, read)
             except (HistillError, OSError, ValueError):
                 self._whole[key] = False
         return self._whole[key]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipeline.base.errors import CorruptItem
+from pipeline.base.errors import BeingWritten, CorruptItem
 from pipeline.base.items import TilesItem
 from pipeline.teachers.teacher import Teacher
 from pipeline.tiles.item.content import Found
@@ -50,7 +50,7 @@ def _copied(item: TilesItem, work: Work, teacher: Teacher) -> bool:
     job = work.job
     try:
         slide = SlideInProgress(item, job, teacher, job.frozen(), job.reader(item), work.known[item.key])
-    except CorruptItem:
+    except (BeingWritten, CorruptItem):
         return False
     try:
         slide.copy()

@@ -72,14 +72,14 @@ class SlideInProgress:
         reader: TileReader,
         known: Found | None = None,
     ) -> None:
-        """Raises `CorruptItem` where the tiles cannot be read, and what the store raises."""
+        """Raises `CorruptItem` where the tiles cannot be read, and what the store raises, `BeingWritten` too."""
         self.item, self.reader = item, reader
         self._answered, self._known = job.answered, known
         self._content = hex_of(reader.digests) if DRAWN_BY in job.recipe else None
         self.refused = False
         n = len(reader)
         self._folder = contextlib.ExitStack()
-        folder = self._folder.enter_context(job.store.write(job.ref(item.key), job.recipe, resume=True))
+        folder = self._folder.enter_context(job.store.write(job.ref(item.key), job.recipe, resume=True, alone=True))
         try:
             form = TokensForm(n, job.params.n_views, teacher.grid, teacher.width, job.params.patch)
             fields = fields_array(job.params, self.drawn_by, n, job.tile_px)

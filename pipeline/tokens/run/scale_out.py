@@ -31,6 +31,7 @@ from pipeline.teachers.teacher import Teacher
 from pipeline.tokens import calibration
 from pipeline.tokens.job import Job, Outcome, Picked
 from pipeline.tokens.run.collect import Progress
+from pipeline.tokens.run.on_the_way import OnTheWay, Said, Saying
 from pipeline.tokens.run.worker import Worker
 
 _LISTS_PER_WORKER = 8
@@ -92,11 +93,10 @@ def compute_all(
         cluster = cluster.model_copy(update={"workers": workers})
     else:
         figures = _first(each(functools.partial(_prepared, job=job, passes=passes), [picked], cluster, gpu=True))
-    total = Outcome()
-    for part in _computed(lists, functools.partial(_work, job=job, passes=passes), cluster):
+    total, shown = Outcome(), OnTheWay(progress)
+    for first, part in _computed(lists, functools.partial(_work, job=job, passes=passes), cluster, shown.heard):
         total.add(part)
-        progress(part.cached, "", True)
-        progress(part.tiles, "", False)
+        shown.heard((first, part.cached, part.tiles))
     return total, figures
 
 
@@ -113,11 +113,17 @@ def split(items: Sequence[TilesItem], batch_size: int, workers: int) -> list[tup
 
 
 def _computed(
-    lists: Sequence[tuple[TilesItem, ...]], work: Callable[[tuple[TilesItem, ...]], Outcome], cluster: ClusterParams
-) -> Iterator[Outcome]:
-    """The outcome of each list; a list on which two workers died is given out again slide by slide."""
+    lists: Sequence[tuple[TilesItem, ...]],
+    work: Callable[[tuple[TilesItem, ...]], Outcome],
+    cluster: ClusterParams,
+    heard: Callable[[Said], object],
+) -> Iterator[tuple[str, Outcome]]:
+    """The outcome of each list, by its first slide's key.
+
+    A list on which two workers died is given out again slide by slide.
+    """
     alone: list[tuple[TilesItem, ...]] = []
-    for some, result in each(work, lists, cluster, gpu=True):
+    for some, result in each(work, lists, cluster, gpu=True, heard=heard):
         if isinstance(result, WorkerLost):
             if len(some) > 1:
                 alone += [(item,) for item in some]
@@ -129,9 +135,9 @@ def _computed(
             raise Tracebacks("tokens").keep(some[0].id, result)
         if isinstance(result, HistillError):
             raise result
-        yield result
+        yield some[0].key, result
     if alone:
-        yield from _computed(alone, work, cluster)
+        yield from _computed(alone, work, cluster, heard)
 
 
 def _prepare(worker: Worker, picked: Picked) -> None:
@@ -152,7 +158,7 @@ def _prepared(picked: Picked, job: Job, passes: int) -> Figures:
 
 
 def _work(items: tuple[TilesItem, ...], job: Job, passes: int) -> Outcome:
-    return _worker(job, passes).compute(items, lambda tiles, slide_id, cached: None)
+    return _worker(job, passes).compute(items, Saying(items[0].key))
 
 
 def _precision(precision: str) -> str:

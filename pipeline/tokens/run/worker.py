@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.base.errors import CorruptItem, TeacherError
+from pipeline.base.errors import BeingWritten, CorruptItem, TeacherError
 from pipeline.base.items import TilesItem
 from pipeline.base.limits import open_files_left
 from pipeline.base.progress import Advance, track
@@ -115,6 +115,10 @@ class Worker:
                     continue
                 try:
                     slide = SlideInProgress(item, job, self.teacher, frozen, reader, known.get(item.key))
+                except BeingWritten:
+                    # By somebody who began at the same moment.
+                    outcome.elsewhere.add(item.key)
+                    continue
                 except CorruptItem as error:
                     collector.refuse(item, error)
                     continue

@@ -10,8 +10,8 @@ from made.run import painted
 
 from pipeline.evaluate.selection import Sample
 from pipeline.evaluate.trust.leaks import identical, repeated
-from pipeline.tiles.item.meta import Meta
-from pipeline.tiles.item.writer import JPEG_ARRAY, TileWriter
+from pipeline.tiles.item.meta import JPEG_ARRAY, Meta
+from pipeline.tiles.item.writer import TileWriter
 from pipeline.tiles.pixels import encode_jpeg
 
 
