@@ -54,7 +54,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     make_slide(root / "without.tif", tissue_picture(256, 256), mpp=None)
     rows = ["path,split", *(f"{name}.tif,{'test' if name == 'c' else 'train'}" for name in SIDES), "without.tif,train"]
     (root / "slides.csv").write_text("\n".join(rows) + "\n")
-    done = histill(root, "plan", "--seconds", "4", "--json", HISTILL_STORE=str(root / "store"))
+    done = histill(root, "plan", "--seconds", "1", "--json", HISTILL_STORE=str(root / "store"))
     assert done.returncode == 0, done.stderr
     return root, json.loads(done.stdout)
 
