@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.base.files import free_bytes
 from pipeline.base.items import TRAIN
@@ -26,12 +27,16 @@ from pipeline.slides.split import resolve_splits
 from pipeline.slides.table import read_table
 from pipeline.views import fields_nbytes
 
+if TYPE_CHECKING:
+    from pipeline.machine.plan.speeds import TeacherSpeed
+
 LOOKING = 0.5
 """Share of the time that goes into slides; the rest goes to teacher and student alike."""
 _GATES = 2
 """Passes over the golden tiles: the engine and what it is held to."""
-_PICTURES_NBYTES = 800_000
-"""Of a slide in the tiles stage beside its tiles: thumbnail, overlay, mosaic."""
+_PICTURES_NBYTES = 1_000_000
+"""Of a slide in the tiles stage beside its tiles: thumbnail, overlay, mosaic; 0.86 MB of a demo slide, 0.95 to 1.35 of
+three real ones."""
 _ROUNDS = 1.5
 """What turns of the benchmark take, warming up included, over their seconds."""
 
@@ -87,7 +92,9 @@ def make_plan(params: WholeParams, store: Store, seconds: float) -> Plan:
 
     start_s = time.monotonic() - importing
     share = (1 - LOOKING) / 2 * seconds
-    teacher = teacher_speed(params.tokens, share)
+    each = params.tokens.each
+    teachers = [(one, teacher_speed(one, share / len(each))) for one in each]
+    teacher = teachers[0][1]
     student = student_speed(params.student, params.tiles.tile_px, teacher, share)
     splits = resolve_splits(read.rows, params.slides.test_fraction)
     tiles, train = _tiles(looks, params, splits)
@@ -95,7 +102,8 @@ def make_plan(params: WholeParams, store: Store, seconds: float) -> Plan:
     here = params.cluster.scheduler is None and params.cluster.workers != 1
     workers_s = _start_of_workers(workers) if here else 0.0
     found = _Found(looks, params, tiles, train)
-    answered_N = found.answers(params.tokens)
+    answered_N = [found.answers(one) for one in each]
+    images_s = [n * speed.image_s for n, (_, speed) in zip(answered_N, teachers, strict=True)]
     held = tiles - train
     kept = round(train * params.student.train_fraction)
     epochs = params.student.epochs
@@ -107,17 +115,17 @@ def make_plan(params: WholeParams, store: Store, seconds: float) -> Plan:
         ),
         StagePlan(
             stage="tiles",
-            seconds=workers_s + (found.grid * _mean(looks.look_s_a_grid_tile) + tiles * _mean(looks.tile_s)) / workers,
+            seconds=workers_s + (found.grid * _mean(looks.look_s_a_grid_tile) + tiles * looks.tile_s) / workers,
             tiles=tiles,
-            nbytes=round(tiles * _mean(looks.tile_nbytes)) + found.slides * _PICTURES_NBYTES,
-            basis=f"{len(looks.tile_s)} slides read, {workers} workers",
+            nbytes=looks.jpeg_nbytes(params.tiles.max_tiles_per_slide) + found.slides * _PICTURES_NBYTES,
+            basis=f"{len(looks.read)} slides read, {workers} workers",
         ),
         StagePlan(
             stage="tokens",
-            seconds=start_s + teacher.before_s + answered_N * teacher.image_s,
+            seconds=start_s + sum(speed.before_s for _, speed in teachers) + sum(images_s),
             tiles=tiles,
-            nbytes=_token_nbytes(params.tokens, train, held, teacher.tokens, teacher.width),
-            basis=f"{teacher.image_s * 1000:.3g} ms an image of the teacher in eager, {answered_N} images",
+            nbytes=sum(_token_nbytes(one, train, held, speed.tokens, speed.width) for one, speed in teachers),
+            basis=_of_teachers([speed for _, speed in teachers], answered_N),
         ),
         StagePlan(
             stage="student",
@@ -135,7 +143,7 @@ def make_plan(params: WholeParams, store: Store, seconds: float) -> Plan:
         StagePlan(stage="report", seconds=None, basis="seconds; 0.1 s a slide where there are many"),
         StagePlan(
             stage="embed",
-            seconds=(found.grid * _mean(looks.look_s_a_grid_tile) + tiles * _mean(looks.tile_s)) / cores
+            seconds=(found.grid * _mean(looks.look_s_a_grid_tile) + tiles * looks.tile_s) / cores
             + tiles * student.answer_s,
             tiles=tiles,
             nbytes=tiles * teacher.width * 4,
@@ -144,7 +152,7 @@ def make_plan(params: WholeParams, store: Store, seconds: float) -> Plan:
     )
     return Plan(
         slides=found.slides,
-        looked_at=len(looks.tile_s),
+        looked_at=len(looks.read),
         refused=looks.refused,
         tiles=tiles,
         train_tiles=train,
@@ -203,6 +211,13 @@ def _token_nbytes(tokens: TokensParams, train: int, held: int, cells: int, width
         return tile_nbytes(params.patch, params.n_views, cells, width) + fields_nbytes(params)
 
     return train * of(tokens) + held * of(tokens.one_view)
+
+
+def _of_teachers(speeds: Sequence[TeacherSpeed], answered_N: Sequence[int]) -> str:
+    if len(speeds) == 1:
+        return f"{speeds[0].image_s * 1000:.3g} ms an image of the teacher in eager, {answered_N[0]} images"
+    told = [f"{one.name} {one.image_s * 1000:.3g} ms, {n}" for one, n in zip(speeds, answered_N, strict=True)]
+    return f"an image of each teacher in eager, and images: {'; '.join(told)}"
 
 
 def _start_of_workers(workers: int) -> float:
