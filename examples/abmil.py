@@ -4,7 +4,8 @@
     python examples/abmil.py features slides.csv
 
 The table has columns `path` (or `slide_id`), `label` and `split`; slides of the split `train` are learnt from, all
-others are answered. Nothing here is Histill's: it reads CLAM's `pt_files` and `h5_files`, as CLAM itself does.
+others are answered, and those without features (left out by `histill embed`) are passed over. Nothing here is
+Histill's: it reads CLAM's `pt_files` and `h5_files`, as CLAM itself does.
 
 Shapes: N tiles of a slide, D channels, H inner width, C classes.
 """
@@ -45,7 +46,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """The rows that have a label, each with its `slide_id`."""
     with open(path, newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["label"]]
-    return [{**row, "slide_id": row.get("slide_id") or Path(row["path"]).stem} for row in rows]
+    return [{**row, "slide_id": row.get("slide_id") or Path(row["path"].replace(":", "-")).stem} for row in rows]
 
 
 def train(model: GatedAttention, slides: list[tuple[Tensor, int]], epochs: int) -> None:
@@ -68,12 +69,10 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=30)
     args = parser.parse_args(words)
     torch.manual_seed(SEED)
-    rows = read_table(args.table)
+    pt_files = args.features / "pt_files"
+    rows = [row for row in read_table(args.table) if (pt_files / f"{row['slide_id']}.pt").exists()]
     classes = sorted({row["label"] for row in rows})
-    features = {
-        row["slide_id"]: torch.load(args.features / "pt_files" / f"{row['slide_id']}.pt", weights_only=True)
-        for row in rows
-    }
+    features = {row["slide_id"]: torch.load(pt_files / f"{row['slide_id']}.pt", weights_only=True) for row in rows}
     learnt = [(features[row["slide_id"]], classes.index(row["label"])) for row in rows if row["split"] == "train"]
     model = GatedAttention(learnt[0][0].shape[1], len(classes))
     train(model, learnt, args.epochs)

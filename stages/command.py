@@ -6,7 +6,7 @@ import faulthandler
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from enum import IntEnum
 from pathlib import Path
@@ -17,11 +17,12 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from pipeline.base.errors import HistillError, ParamsError, Unfinished
-from pipeline.base.files import dvc_root, human, write_json
+from pipeline.base.files import as_json, dvc_root, human, write_json
 from pipeline.base.living.runs import announced, held_here
 from pipeline.base.manifest import Item, Manifest, Outline, Refusal
 from pipeline.base.progress import console
 from pipeline.base.store import Ref, Store
+from pipeline.base.types import Json
 from pipeline.params import STAGES
 from pipeline.params.load import load_params
 from pipeline.params.site import SiteParams
@@ -56,6 +57,13 @@ class Exit(IntEnum):
     """All is done but for what is named: left out, unfinished, corrupt."""
     INTERRUPTED = 130
     """Typer's own: Ctrl-C."""
+
+
+def tell(json: bool, value: Json, lines: Iterable[object]) -> None:
+    """What a command found, on stdout: as one JSON value for a program, else in lines for people."""
+    text = as_json(value) if json else "\n".join(map(str, lines))
+    if text:
+        typer.echo(text)
 
 
 @contextmanager

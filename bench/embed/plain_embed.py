@@ -1,9 +1,9 @@
 """The loop that labs run today: OpenSlide's `read_region`, Pillow, timm in eager, batch 32, a DataLoader's one worker.
 
-Tiles are those of a TRIDENT feature file, so that both contenders answer the same ones; nothing is written. The model
-is loaded, and resizes, as timm says.
+Tiles are those of a TRIDENT feature file, so that both contenders answer the same ones, or its first N; nothing is
+written. The model is loaded, and resizes, as timm says.
 
-Run: python -m bench.embed.plain_embed SLIDE FEATURES.h5 STUDENT; the last line is one JSON object.
+Run: python -m bench.embed.plain_embed SLIDE FEATURES.h5 STUDENT [N]; the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ BATCH, WORKERS = 32, 1
 
 
 class Tiles(Dataset[Tensor]):
-    """The tiles at `corner_N2`, `side_l0` level-0 pixels wide, made `tile_px` wide and then what the model wants."""
+    """The tiles at `corner_N2`, `side_l0` level-0 pixels wide, made `tile_px` wide and then what the model wants; `n`
+    of them, or all."""
 
-    def __init__(self, slide: Path, features: Path, model: torch.nn.Module) -> None:
+    def __init__(self, slide: Path, features: Path, model: torch.nn.Module, n: int | None) -> None:
         with h5py.File(features) as file:
-            self.corner_N2, told = file["coords"][:], file["coords"].attrs
+            self.corner_N2, told = file["coords"][:n], file["coords"].attrs
             self.side_l0, self.tile_px = int(told["patch_size_level0"]), int(told["patch_size"])
         self.path = slide
         self.slide: openslide.OpenSlide | None = None
@@ -52,10 +53,10 @@ class Tiles(Dataset[Tensor]):
         return answer
 
 
-def main(slide: str, features: str, student: str) -> None:
-    """Answer every tile, and print what it took."""
+def main(slide: str, features: str, student: str, n: str | None = None) -> None:
+    """Answer the tiles, and print what it took."""
     model = timm.create_model(f"local-dir:{student}", pretrained=True).eval()
-    tiles = Tiles(Path(slide), Path(features), model)
+    tiles = Tiles(Path(slide), Path(features), model, None if n is None else int(n))
     began = clock()
     found = []
     with torch.inference_mode():
@@ -64,7 +65,7 @@ def main(slide: str, features: str, student: str) -> None:
     # Its worker has ended with the loop, and is waited for, so that its seconds count.
     taken = since(began)
     with h5py.File(features) as file:
-        ours_ND, plain_ND = file["features"][:], np.concatenate(found)
+        ours_ND, plain_ND = file["features"][: len(tiles)], np.concatenate(found)
     cosine_N = (ours_ND * plain_ND).sum(1) / np.linalg.norm(ours_ND, axis=1) / np.linalg.norm(plain_ND, axis=1)
     finish(
         {

@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import openslide
+import simplejpeg
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
@@ -119,8 +120,9 @@ def make_slide(path: Path, side_px: int = SIDE_PX) -> float:
             pattern_HWC = tiff.pages[0].asarray()
     grain = np.random.default_rng(0).normal(0, 4, (*pattern_HWC.shape[:2], 1))
     pattern_HWC = np.clip(pattern_HWC + grain, 0, 255).astype(np.uint8)
+    pattern = Image.fromarray(pattern_HWC)
     for quality in range(80, 100, 3):
-        _write(path, Image.fromarray(pattern_HWC), side_px, quality)
+        _write(path, pattern, side_px, quality)
         density = path.stat().st_size / side_px**2
         if density >= MIN_DENSITY:
             return density
@@ -132,14 +134,13 @@ def _write(path: Path, pattern: Image.Image, side_px: int, quality: int) -> None
         for factor in (1, 4, 16):
             per_cm, level = 1e4 / (MPP * factor), side_px // factor
             tiff.write(
-                _tiles(np.asarray(pattern.reduce(factor)), level),
+                _tiles(np.asarray(pattern.reduce(factor)), level, quality),
                 shape=(level, level, 3),
                 dtype=np.uint8,
                 tile=(TILE_PX, TILE_PX),
                 photometric="ycbcr",
                 subsampling=(2, 2),
                 compression="jpeg",
-                compressionargs={"level": quality},
                 subfiletype=int(factor > 1),
                 resolution=(per_cm, per_cm),
                 resolutionunit="CENTIMETER",
@@ -148,14 +149,19 @@ def _write(path: Path, pattern: Image.Image, side_px: int, quality: int) -> None
             )
 
 
-def _tiles(pattern_HWC: NDArray[np.uint8], side_px: int) -> Iterator[NDArray[np.uint8]]:
-    """The tiles of a level, row after row, of the pattern and its mirror images side by side."""
+def _tiles(pattern_HWC: NDArray[np.uint8], side_px: int, quality: int) -> Iterator[bytes]:
+    """The tiles of a level as JPEG, row after row, of the pattern and its mirror images side by side; each that comes
+    again is encoded once."""
     period = np.concatenate([np.arange(len(pattern_HWC)), np.arange(len(pattern_HWC))[::-1]])
+    made: dict[tuple[int, int], bytes] = {}
     for top in range(0, side_px, TILE_PX):
-        rows = period[np.arange(top, top + TILE_PX) % len(period)]
         for left in range(0, side_px, TILE_PX):
-            columns = period[np.arange(left, left + TILE_PX) % len(period)]
-            yield pattern_HWC[np.ix_(rows, columns)]
+            at = top % len(period), left % len(period)
+            if at not in made:
+                rows, columns = (period[np.arange(start, start + TILE_PX) % len(period)] for start in at)
+                tile_HWC = np.ascontiguousarray(pattern_HWC[np.ix_(rows, columns)])
+                made[at] = simplejpeg.encode_jpeg(tile_HWC, quality, "RGB", colorsubsampling="420")
+            yield made[at]
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from pipeline.base.errors import EmbedError, HistillError, SlideRefused
+from pipeline.base.store import Store
 from pipeline.params.slides import SlidesParams
 from pipeline.remote.address import is_url, url_of
 from pipeline.slides.far import FarSlide
@@ -19,7 +20,7 @@ from pipeline.slides.far_folder import SLIDE_SUFFIXES, look_below
 from pipeline.slides.files import files_of
 from pipeline.slides.ids import stem_of
 from pipeline.slides.scan import slides_below
-from pipeline.slides.sources import Source
+from pipeline.slides.sources import Source, locate
 from pipeline.slides.table import Mpp, Row, read_table
 from pipeline.tiles.coords.importing import with_coords
 
@@ -160,6 +161,9 @@ def _with_coords(
 
 def _source(row: Row, base: Path, params: SlidesParams, scratch: Path) -> Source:
     """Where the slide is. Raises `SlideRefused` where it or what the table names beside it is not."""
+    if row.demo is not None:
+        made = locate(row, base / "slides.csv", Store.find(None), params)
+        return replace(made, kind="file", label_map=None)
     far = FarSlide.at(row.path, scratch, int(params.fetch_gb * 1e9)) if is_url(row.path) else None
     path = base / Path(row.path).expanduser() if far is None else far.file
     beside = {name: base / Path(given).expanduser() for name, given in _beside(row)}

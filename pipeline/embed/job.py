@@ -16,13 +16,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from pipeline.base.errors import SlideRefused
 from pipeline.base.progress import console
-from pipeline.cluster.refusals import of_slide, with_traceback
+from pipeline.cluster.refusals import with_traceback
 from pipeline.embed.asked import Asked, LeftOut
 from pipeline.embed.claim import Claim, written
 from pipeline.embed.crashes import MOST, Journal
@@ -30,21 +26,23 @@ from pipeline.embed.encoders.encoder import Encoder, Facts
 from pipeline.embed.formats import FORMATS, Format, Place
 from pipeline.embed.left_out import leave_out, take_back
 from pipeline.embed.meter import Meter
-from pipeline.embed.queue import Portion, Queue, State
+from pipeline.embed.queue import Queue, State
 from pipeline.embed.slide import Slide
 from pipeline.embed.stamps import Settings, read_stamp, stamp
-from pipeline.slides.read.reader import SlideReader
+from pipeline.embed.worker import Worker
 from pipeline.tiles.opencv import cv2
-from pipeline.tiles.pixels import fit_square
 
 
 @dataclass
 class Outcome:
-    """What became of the slides; `tiles` are those answered in this run."""
+    """What became of the slides; `tiles` are those answered in this run, `nbytes` what was written of them, `seconds`
+    what it took from the command's start."""
 
     made: int = 0
     there: int = 0
     tiles: int = 0
+    nbytes: int = 0
+    seconds: float = field(default=0.0, compare=False)
     left_out: list[LeftOut] = field(default_factory=list)
 
 
@@ -94,7 +92,7 @@ class Job:
 
     def _make(self, asked: Sequence[Asked], pool: ThreadPoolExecutor, encoder: Future[Encoder]) -> None:
         queue = Queue(deque(asked), self._begin, self._refuse, self._there, self._threads)
-        workers = [pool.submit(_Worker(self, queue, encoder).run) for _ in range(self._threads)]
+        workers = [pool.submit(Worker(queue, encoder, self.answered, self.close).run) for _ in range(self._threads)]
         try:
             for worker in workers:
                 worker.result()
@@ -117,7 +115,7 @@ class Job:
 
     def close(self, slide: Slide) -> None:
         """Write what is complete, or leave it out."""
-        tiles = 0
+        tiles = nbytes = 0
         try:
             if slide.error is not None:
                 raise slide.error
@@ -126,7 +124,7 @@ class Job:
                 partial.parent.mkdir(exist_ok=True)
             self._format.write(features, slide.claim.partials, slide.claim.finals)
             slide.claim.commit()
-            tiles = len(features)
+            tiles, nbytes = len(features), sum(_nbytes(final) for final in slide.claim.finals)
         except SlideRefused as error:
             self._refuse(slide.asked, error)
             return
@@ -141,6 +139,7 @@ class Job:
         with self._lock:
             self._outcome.made += 1
             self._outcome.tiles += tiles
+            self._outcome.nbytes += nbytes
         self._meter.over(slide.name, made=True)
 
     def answered(self, slide: Slide, n: int) -> None:
@@ -207,79 +206,7 @@ class Job:
         self._meter.over(asked.name, made=tiles is not None)
 
 
-class _Worker:
-    """One thread: it reads portions of slides and answers them, its batches going on from portion to portion."""
-
-    def __init__(self, job: Job, queue: Queue, encoder: Future[Encoder]) -> None:
-        self._job, self._queue, self._load = job, queue, encoder
-        self._resample = Image.Resampling.BICUBIC
-        self._rows: list[int] = []
-        self._slide: Slide | None = None
-        self._reader: SlideReader | None = None
-
-    def run(self) -> None:
-        """Until nothing is left."""
-        try:
-            while True:
-                rows = self._slide.take() if self._slide is not None and not self._queue.stopped else None
-                if rows is None:
-                    self._leave()
-                    portion = self._queue.next()
-                    if portion is None:
-                        return
-                    self._enter(portion)
-                    rows = portion.rows
-                self._read(rows)
-        except BaseException:
-            self._queue.stop()
-            raise
-        finally:
-            if self._reader is not None:
-                self._reader.close()
-
-    def _enter(self, portion: Portion) -> None:
-        self._slide = portion.slide
-        encoder = self._load.result()
-        self._encoder, side = encoder, encoder.facts.input_px
-        self._resample = Image.Resampling[encoder.facts.resample.upper()]
-        self._batch_NHWC: NDArray[np.uint8] = np.empty((encoder.batch_size, side, side, 3), np.uint8)
-
-    def _read(self, rows: NDArray[np.int64]) -> None:
-        """The rows' tiles, each full batch answered; the rest waits for the next portion."""
-        slide, side = self._slide, self._encoder.facts.input_px
-        assert slide is not None
-        try:
-            if self._reader is None:
-                self._reader = slide.read(self._queue.workers)
-            for tile in of_slide(slide.tiles.read(self._reader, rows)):
-                if self._queue.stopped:
-                    return
-                if slide.worth_answering(tile.row, tile.tile_HWC):
-                    assert tile.tile_HWC is not None
-                    self._batch_NHWC[len(self._rows)] = fit_square(tile.tile_HWC, side, self._resample)
-                    self._rows.append(tile.row)
-                    if len(self._rows) == self._encoder.batch_size:
-                        self._flush()
-            self._job.answered(slide, len(rows))
-        except SlideRefused as error:
-            slide.fail(error)
-
-    def _flush(self) -> None:
-        assert self._slide is not None
-        if self._rows:
-            self._slide.answer(self._rows, self._encoder(self._batch_NHWC[: len(self._rows)]))
-            self._rows = []
-
-    def _leave(self) -> None:
-        """Answer what is left of the slide, and write it where it was the last."""
-        slide = self._slide
-        if slide is None or self._queue.stopped:
-            return
-        if slide.error is None:
-            self._flush()
-        self._rows, self._slide = [], None
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-        if (slide.complete or slide.error is not None) and self._queue.close(slide):
-            self._job.close(slide)
+def _nbytes(path: Path) -> int:
+    """Of a file, or of all files of a folder."""
+    files = path.rglob("*") if path.is_dir() else (path,)
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -23,7 +23,7 @@ from pipeline.slides.read.direct import DirectReader
 from pipeline.slides.read.opening import open_slide
 from pipeline.slides.read.reader import SlideReader
 from pipeline.tiles.lost.losses import remarks
-from pipeline.tiles.scores import sharpness
+from pipeline.tiles.scores import sharpnesses
 from pipeline.tiles.whole_slide import all_lost, choose_tiles
 
 CACHE_NBYTES = 384 << 20
@@ -82,17 +82,22 @@ class Slide:
         with self._lock:
             return None if self.error else next(self._bands, None)
 
-    def worth_answering(self, row: int, tile_HWC: NDArray[np.uint8] | None) -> bool:
-        """Whether a tile that was read is to be answered; else it counts as done."""
-        score = 0.0 if tile_HWC is None or not self._min_sharpness else sharpness(tile_HWC)
+    def worth_answering(self, row_N: NDArray[np.int64], tile_NHWC: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which of the tiles that were read are to be answered, (N,); the others count as done."""
+        score_N = sharpnesses(tile_NHWC) if self._min_sharpness else np.zeros(len(row_N))
+        worth_N: NDArray[np.bool_] = score_N >= self._min_sharpness
         with self._lock:
-            self._sharpest = max(self._sharpest, score)
-            if tile_HWC is not None and score >= self._min_sharpness:
-                return True
-            self._lost["damaged" if tile_HWC is None else "blurred"] += 1
+            self._sharpest = max(self._sharpest, float(score_N.max()))
+        for row in row_N[~worth_N].tolist():
+            self.lose(row, "blurred")
+        return worth_N
+
+    def lose(self, row: int, why: str) -> None:
+        """A tile that is not answered counts as done."""
+        with self._lock:
+            self._lost[why] += 1
             self._kept_N[row] = False
             self._left -= 1
-            return False
 
     def answer(self, rows: Sequence[int], answers: Answers) -> None:
         """What the encoder says to those rows. Raises `EmbedError` where the disk has no room for patch tokens."""

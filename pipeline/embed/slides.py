@@ -103,7 +103,8 @@ def embed_slides(paths: Sequence[Path], wanted: Wanted, journal: Journal | None 
     with metered(len(asked) + len(left_out), journal.began) as meter:
         job = Job(facts, settings, wanted.out, load, threads, journal)
         outcome = job.run(asked, left_out, meter)
-        _say(outcome, meter.slides_an_hour, meter.passed_s, wanted.out)
+        outcome.seconds = meter.passed_s
+        _say(outcome, meter.slides_an_hour, wanted.out)
     return outcome
 
 
@@ -136,8 +137,9 @@ def _encoder(wanted: Wanted, params: EmbedParams, threads: int) -> tuple[Facts, 
     return facts, lambda: student_encoder(shipped, facts, wanted.engine, wanted.device, threads)
 
 
-def _say(outcome: Outcome, slides_an_hour: float, passed_s: float, out: Path) -> None:
-    told = [f"{outcome.made} slide{'s' * (outcome.made != 1)} made ({outcome.tiles} tiles in {seconds_text(passed_s)}"]
+def _say(outcome: Outcome, slides_an_hour: float, out: Path) -> None:
+    slides, took = f"{outcome.made} slide{'s' * (outcome.made != 1)}", seconds_text(outcome.seconds)
+    told = [f"{slides} made ({outcome.tiles} tiles in {took}"]
     told[0] += f", {slides_an_hour:.0f} slides/h)" if outcome.made else ")"
     if outcome.there:
         told.append(f"{outcome.there} were there")

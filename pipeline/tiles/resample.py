@@ -75,36 +75,39 @@ def low_pass(scale: float) -> NDArray[np.float32]:
     return normal
 
 
-def halve(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(S / 2, S / 2, 3) of a square (S, S, 3), S even and `LEAST_PX` at least.
+def halve(rgb_NHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(N, S / 2, S / 2, 3) of N squares (N, S, S, 3), S even and `LEAST_PX` at least.
 
     No other shape: of tall images Pillow makes the other pass first.
     """
-    return _halve(rgb_HWC) if _agrees() else _by_pillow(rgb_HWC)
+    return _halve(rgb_NHWC) if _agrees() else _by_pillow(rgb_NHWC)
 
 
-def _halve(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _halve(rgb_NHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """As one image, one below the other: whatever reaches from one into the next is border, which is made apart."""
     from pipeline.tiles.opencv import cv2
 
-    height, width = rgb_HWC.shape[:2]
+    n, side, half = len(rgb_NHWC), rgb_NHWC.shape[1], rgb_NHWC.shape[1] // 2
     row, column = _WEIGHT_8[None], _WEIGHT_8[:, None]
-    wide_HWC = cv2.filter2D(rgb_HWC, -1, row, anchor=(_FIRST, 0), delta=_NUDGE, borderType=cv2.BORDER_REPLICATE)
-    half_HWC = cv2.resize(wide_HWC, (width // 2, height), interpolation=cv2.INTER_NEAREST)
-    across_WHC = rgb_HWC.transpose(1, 0, 2)
-    half_HWC[:, :2], half_HWC[:, -2:] = (side.transpose(1, 0, 2) for side in _borders(across_WHC))
+    lines_HWC = rgb_NHWC.reshape(n * side, side, 3)
+    wide_HWC = cv2.filter2D(lines_HWC, -1, row, anchor=(_FIRST, 0), delta=_NUDGE, borderType=cv2.BORDER_REPLICATE)
+    half_HWC = cv2.resize(wide_HWC, (half, n * side), interpolation=cv2.INTER_NEAREST)
+    half_NHWC: NDArray[np.uint8] = half_HWC.reshape(n, side, half, 3)
+    half_NHWC[:, :, :2], half_NHWC[:, :, -2:] = _borders(rgb_NHWC, 2)
     tall_HWC = cv2.filter2D(half_HWC, -1, column, anchor=(0, _FIRST), delta=_NUDGE, borderType=cv2.BORDER_REPLICATE)
-    small_HWC: NDArray[np.uint8] = np.ascontiguousarray(tall_HWC[::2])
-    small_HWC[:2], small_HWC[-2:] = _borders(half_HWC)
-    return small_HWC
+    small_NHWC: NDArray[np.uint8] = np.ascontiguousarray(tall_HWC[::2]).reshape(n, half, half, 3)
+    small_NHWC[:, :2], small_NHWC[:, -2:] = _borders(half_NHWC, 1)
+    return small_NHWC
 
 
-def _borders(lines_NMC: NDArray[np.uint8]) -> tuple[Array, Array]:
-    """The first and the last two lines of half as many: (2, M, C) uint8 both."""
-    first_7N = lines_NMC[:_BORDER].reshape(_BORDER, -1)
-    last_7N = lines_NMC[: -_BORDER - 1 : -1].reshape(_BORDER, -1)
-    sums = _border_weights() @ np.concatenate([first_7N, last_7N], axis=1).astype(np.float64)
-    made = np.clip(np.floor(sums / _ONE + 0.5), 0, 255).astype(np.uint8).reshape(2, 2, *lines_NMC.shape[1:])
-    return made[:, 0], made[::-1, 1]
+def _borders(rgb_NHWC: NDArray[np.uint8], axis: int) -> tuple[Array, Array]:
+    """Along an axis, the first and the last two pixels of half as many."""
+    lines = np.moveaxis(rgb_NHWC, axis, 0)
+    first_7M = lines[:_BORDER].reshape(_BORDER, -1)
+    last_7M = lines[: -_BORDER - 1 : -1].reshape(_BORDER, -1)
+    sums = _border_weights() @ np.concatenate([first_7M, last_7M], axis=1).astype(np.float64)
+    made = np.clip(np.floor(sums / _ONE + 0.5), 0, 255).astype(np.uint8).reshape(2, 2, *lines.shape[1:])
+    return np.moveaxis(made[:, 0], 0, axis), np.moveaxis(made[::-1, 1], 0, axis)
 
 
 @cache
@@ -120,10 +123,11 @@ def _border_weights() -> NDArray[np.float64]:
 
 @cache
 def _agrees() -> bool:
-    rgb_HWC = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    return bool(np.array_equal(_halve(rgb_HWC), _by_pillow(rgb_HWC)))
+    rgb_NHWC = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    return bool(np.array_equal(_halve(rgb_NHWC), _by_pillow(rgb_NHWC)))
 
 
-def _by_pillow(rgb_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = rgb_HWC.shape[:2]
-    return np.asarray(Image.fromarray(rgb_HWC).resize((width // 2, height // 2), Image.Resampling.BICUBIC))
+def _by_pillow(rgb_NHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    half = rgb_NHWC.shape[1] // 2
+    small = [Image.fromarray(rgb_HWC).resize((half, half), Image.Resampling.BICUBIC) for rgb_HWC in rgb_NHWC]
+    return np.stack([np.asarray(image) for image in small])

@@ -23,14 +23,19 @@ FAINT = 4.0
 
 def sharpness(image: NDArray[np.uint8]) -> float:
     """The score of a tile's pixels, (H, W, 3) RGB or (H, W) or (H, W, 1) grey, uint8; 0 where there is nothing."""
-    half = image[::2, ::2] if image.ndim == 2 else image[::2, ::2, 1 if image.shape[2] == 3 else 0]
-    grey_HW = half.astype(np.float32)
-    right_HW, down_HW = grey_HW[:, 1:] - grey_HW[:, :-1], grey_HW[1:] - grey_HW[:-1]
-    laplacian_HW = right_HW[1:-1, 1:] - right_HW[1:-1, :-1]
-    laplacian_HW += down_HW[1:, 1:-1]
-    laplacian_HW -= down_HW[:-1, 1:-1]
-    gradient = _mean_square(right_HW) + _mean_square(down_HW)
-    return _mean_square(laplacian_HW) / (gradient + FAINT)
+    return float(sharpnesses(image[None])[0])
+
+
+def sharpnesses(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The same of N tiles of one size, (N,); some at a time are cheaper than each alone."""
+    half = images[:, ::2, ::2] if images.ndim == 3 else images[:, ::2, ::2, 1 if images.shape[3] == 3 else 0]
+    grey_NHW = half.astype(np.float32)
+    right_NHW, down_NHW = grey_NHW[:, :, 1:] - grey_NHW[:, :, :-1], grey_NHW[:, 1:] - grey_NHW[:, :-1]
+    laplacian_NHW = right_NHW[:, 1:-1, 1:] - right_NHW[:, 1:-1, :-1]
+    laplacian_NHW += down_NHW[:, 1:, 1:-1]
+    laplacian_NHW -= down_NHW[:, :-1, 1:-1]
+    gradient_N = _mean_square(right_NHW) + _mean_square(down_NHW)
+    return _mean_square(laplacian_NHW) / (gradient_N + FAINT)
 
 
 def jpeg_sharpness(data: bytes) -> float:
@@ -38,6 +43,6 @@ def jpeg_sharpness(data: bytes) -> float:
     return sharpness(simplejpeg.decode_jpeg(data, "GRAY"))
 
 
-def _mean_square(values_HW: NDArray[np.float32]) -> float:
-    flat = values_HW.ravel()
-    return float(np.dot(flat, flat)) / max(1, flat.size)
+def _mean_square(values_NHW: NDArray[np.float32]) -> NDArray[np.float64]:
+    flat_NM = values_NHW.reshape(len(values_NHW), -1)
+    return np.array([np.dot(flat_M, flat_M) for flat_M in flat_NM], np.float64) / max(1, flat_NM.shape[1])

@@ -91,6 +91,7 @@ def embed(
         from pipeline.embed.crashes import in_a_child
 
         journal = in_a_child()
+        from pipeline.embed.record import keep
         from pipeline.embed.slides import Wanted, embed_slides
 
         wanted = Wanted(
@@ -104,6 +105,8 @@ def embed(
             **{**vars(encoder), "student": student},
         )
         outcome = embed_slides([Path(name) for name in what], wanted, journal)
+        if encoder.teacher is None:
+            keep(outcome)
     if json:
         typer.echo(as_json({"out": str(out), **asdict(outcome)}))
     if outcome.left_out:

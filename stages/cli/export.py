@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.base.files import as_json
 from pipeline.base.items import SlidesManifest, TilesManifest
-from stages.command import AsJson, Debug, Exit, errors, find_store, load
+from pipeline.base.types import Json
+from stages.command import AsJson, Debug, Exit, errors, find_store, load, tell
 
 export_cli = typer.Typer(no_args_is_help=True, help="Hand results to other tools.")
 
@@ -34,6 +34,7 @@ def export_adapter(
     out: Annotated[Path, typer.Option(help="Folder to write to; several tools may share it.")],
     student: Annotated[Path, typer.Option(help="An exported student.")] = Path("models/student"),
     replace: Annotated[bool, typer.Option("--replace", help="Write over an adapter that was changed.")] = False,
+    json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Write a file that builds the student in another tool, and the student beside it.
@@ -44,7 +45,9 @@ def export_adapter(
 
     with errors(debug):
         adapter = write(tool.value, student, out, replace=replace)
-        typer.echo(f"{adapter.file}{'' if adapter.written else ' (as it was)'}\n\n{adapter.usage}")
+        was = "" if adapter.written else " (as it was)"
+        told: Json = {"file": str(adapter.file), "written": adapter.written, "usage": adapter.usage}
+        tell(json, told, [f"{adapter.file}{was}", "", adapter.usage])
 
 
 @export_cli.command("hub")
@@ -56,6 +59,7 @@ def export_hub(
     licence: Annotated[str | None, typer.Option("--license", help="The hub's name of the licence.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="A data set on the hub (repeat for more).")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Write over other files of the same names.")] = False,
+    json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Write a folder to push to a model hub: the student, and its card with the metadata block.
@@ -69,17 +73,25 @@ def export_hub(
     with errors(debug):
         metadata = metadata_of(Shipped.of_folder(student), base_model, licence, dataset or ())
         folder = write(student, out, metadata, repo=repo, replace=replace)
-        typer.echo(f"{out}: wrote {', '.join(folder.written) or 'nothing'}")
-        if folder.as_it_was:
-            typer.echo(f"as it was: {', '.join(folder.as_it_was)}")
+        bases = (metadata.base_model,) if isinstance(metadata.base_model, str) else metadata.base_model or ()
         if not folder.figures:
             typer.echo(
                 "the card has no figures: `dvc repro report` in the student's project makes one that has", err=True
             )
-        bases = (metadata.base_model,) if isinstance(metadata.base_model, str) else metadata.base_model or ()
         whose = f"of {' and '.join(bases)}" if bases else "of the teacher"
         typer.echo(f"licence {metadata.licence}, {whose}: does it let you publish what was made of it?", err=True)
-        typer.echo(f'hf upload {repo} {out} .\ntimm.create_model("hf-hub:{repo}", pretrained=True)')
+        lines = [f"{out}: wrote {', '.join(folder.written) or 'nothing'}"]
+        lines += [f"as it was: {', '.join(folder.as_it_was)}"] if folder.as_it_was else []
+        lines += [f"hf upload {repo} {out} .", f'timm.create_model("hf-hub:{repo}", pretrained=True)']
+        told: dict[str, Json] = {
+            "out": str(out),
+            "written": list(folder.written),
+            "as_it_was": list(folder.as_it_was),
+            "figures": folder.figures,
+            "license": metadata.licence,
+            "base_model": list(bases),
+        }
+        tell(json, told, lines)
 
 
 class CoordsFormat(StrEnum):
@@ -110,12 +122,10 @@ def export_coords(
         store.require(tiles)
         written, left_out = write_all(slides, tiles, store, form.value, out, replace=replace)
         more = go_on(form.value, written, out.absolute())
-        if json:
-            typer.echo(as_json({"written": [str(path) for path in written], "left_out": left_out, "commands": more}))
-            return
         for line in left_out:
             typer.echo(f"left out: {line}", err=True)
-        typer.echo("\n".join([f"{len(written)} files under {out}", *more]))
+        told: Json = {"written": [str(path) for path in written], "left_out": left_out, "commands": more}
+        tell(json, told, [f"{len(written)} files under {out}", *more])
 
 
 @export_cli.command("tissue")
@@ -140,10 +150,8 @@ def export_tissue(
         files = write_all(slides or [Path(params.slides.table)], params, out, replace=replace)
         for left_out in files.left_out:
             typer.echo(f"left out: {left_out.slide}: {left_out.reason}\n  -> {left_out.fix}", err=True)
-        if json:
-            left = [asdict(left_out) for left_out in files.left_out]
-            typer.echo(as_json({"written": [str(path) for path in files.written], "left_out": left}))
-        else:
-            typer.echo(f"{len(files.written)} files under {out}")
+        left: Json = [asdict(left_out) for left_out in files.left_out]
+        told: Json = {"written": [str(path) for path in files.written], "left_out": left}
+        tell(json, told, [f"{len(files.written)} files under {out}"])
         if files.left_out:
             raise typer.Exit(Exit.PARTLY)

@@ -9,9 +9,10 @@ import typer
 
 from pipeline.base.errors import TableError
 from pipeline.base.files import write_atomic
+from pipeline.base.types import Json
 from pipeline.params.load import load_params
 from pipeline.params.whole import WholeParams
-from stages.command import Debug, errors, find_store
+from stages.command import AsJson, Debug, errors, find_store, tell
 
 if TYPE_CHECKING:
     from pipeline.slides.table import Row, Table
@@ -63,6 +64,7 @@ def import_features(
     coords: Annotated[Path | None, typer.Option(help="CLAM: the folder of its coordinates (patches).")] = None,
     tile_l0: Annotated[float | None, typer.Option(help="Side of a tile, level-0 pixels, where no file says.")] = None,
     tile_um: Annotated[float | None, typer.Option(help="Side of a tile, micrometres, where no file says.")] = None,
+    json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Write the slide table with its columns `coords` and `features` filled: then no teacher is run for those tiles.
@@ -89,6 +91,9 @@ def import_features(
         for line in said(filled, asked):
             typer.echo(line, err=True)
         write_atomic(out, format_table(filled.rows).encode())
+        left_out: list[Json] = [{"slide": slide_id, "reason": why} for slide_id, why in refused]
+        remarks = [*read.remarks, *filled.remarks]
+        tell(json, {"table": str(out), "slides": len(filled.rows), "left_out": left_out, "remarks": remarks}, ())
 
 
 class _Scales:

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from pipeline.base.types import Json
 from pipeline.remote.address import is_url
 from stages.cli.options import Embedding, grouped
-from stages.command import Debug, errors
+from stages.command import AsJson, Debug, errors, tell
 
 Features = Annotated[Path | None, typer.Option(help="Embeddings that are there: a .parquet or .h5 file of the slide.")]
 
@@ -39,6 +40,7 @@ def heatmap(
         str | None, typer.Option("--class", help="Of a head: the class to draw; by default the last.")
     ] = None,
     features: Features = None,
+    json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Draw what an encoder sees on a slide: a TIFF and a GeoJSON for QuPath, a PNG for people.
@@ -55,7 +57,7 @@ def heatmap(
         if (of is None) != (by is By.PCA):
             raise typer.BadParameter("--by similarity wants X,Y after the slide, --by head a FILE, --by pca neither")
         at_l0 = place(of) if of is not None and by is By.SIMILARITY else None
-        wanted = Wanted(out, **vars(encoder))
+        wanted, written = Wanted(out, **vars(encoder)), list[Path]()
         for one in embedded([slide], wanted, features):
             if at_l0 is not None:
                 coloured = by_similarity(one.tiles, at_l0)
@@ -63,8 +65,8 @@ def heatmap(
                 coloured = by_head(one.tiles, read_head(Path(of), one.tiles.embedding_ND.shape[1]), klass)
             else:
                 coloured = by_pca(one.tiles)
-            for path in write_map(one, coloured, out, by.value):
-                typer.echo(path)
+            written += write_map(one, coloured, out, by.value)
+        tell(json, {"by": by.value, "written": [str(path) for path in written]}, written)
 
 
 def similar(
@@ -77,6 +79,7 @@ def similar(
     out: Annotated[Path, typer.Option(help="Folder of similar.png and similar.csv.")] = Path("maps"),
     n: Annotated[int, typer.Option("-n", min=1, max=500, help="How many tiles.")] = 23,
     features: Features = None,
+    json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Show the tiles most alike to the one at X,Y, as one picture and a table.
@@ -97,8 +100,13 @@ def similar(
             slides = embedded([slide], wanted, features) + (embedded(rest, wanted) if rest else [])
         for other, file in pairs:
             slides += embedded([other], wanted, file)
-        for path in write_similar(most_alike(slides, at_l0, n), out):
-            typer.echo(path)
+        hits = most_alike(slides, at_l0, n)
+        written = write_similar(hits, out)
+        found: list[Json] = [
+            {"rank": rank, "slide": hit.of.name, "x": hit.at_l0[0], "y": hit.at_l0[1], "cosine": hit.cosine}
+            for rank, hit in enumerate(hits)
+        ]
+        tell(json, {"tiles": found, "written": [str(path) for path in written]}, written)
 
 
 def place(told: str) -> tuple[float, float]:

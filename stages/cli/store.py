@@ -21,7 +21,9 @@ from pipeline.upkeep.keys import KIND_STAGE, items_of_key
 from pipeline.upkeep.named import Named, named_items
 from pipeline.upkeep.prune import DAYS, Plan, all_named, prunable, prune
 from pipeline.upkeep.verify import corrupt
-from stages.command import AsJson, Debug, Exit, errors, find_store
+from stages.command import AsJson, Debug, Exit, errors, find_store, tell
+
+_ASKED = "Delete them? A checkout that shares this store and has not run since it does loses its own"
 
 store_cli = typer.Typer(no_args_is_help=True, help="What the store holds, and who still names it.")
 
@@ -33,6 +35,7 @@ Checkouts = Annotated[
 @store_cli.command("init")
 def store_init(
     group: Annotated[str, typer.Option("--group", help="The group of those who are to share it.")],
+    json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Make the store a group's, with all that is in it already: docs/sharing.md.
@@ -42,11 +45,12 @@ def store_init(
     with errors(debug):
         store = find_store()
         left = share(store.root, group)
-        typer.echo(f"{store.root}: group {group} reads and writes it")
+        lines = [f"{store.root}: group {group} reads and writes it"]
         if left:
-            typer.echo(f"{left} files are other users': have them say `histill store init --group {group}` too")
-        if advice():
-            typer.echo(advice())
+            lines.append(f"{left} files are other users': have them say `histill store init --group {group}` too")
+        said = advice()
+        told: Json = {"store": str(store.root), "group": group, "files_of_others": left, "advice": said or None}
+        tell(json, told, [*lines, said] if said else lines)
 
 
 @store_cli.command("ls")
@@ -143,11 +147,13 @@ def store_prune(
     forget: Annotated[
         list[Path] | None, typer.Option("--forget", help="A checkout that is gone for good (repeat for more).")
     ] = None,
+    json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Delete what nobody names, after showing it: no workspace, git ref or experiment of the checkouts that use it.
 
-    What running stages hold is left, and what was left unfinished in the last days.
+    What running stages hold is left, and what was left unfinished in the last days. With --json nothing is asked, and
+    without --yes nothing deleted.
 
     histill store prune --checkout ../other
     """
@@ -156,24 +162,38 @@ def store_prune(
         for folder in forget or []:
             forget_checkout(store.root, folder)
         found = _planned(store, checkout or [], days, ignore_missing)
-        for ref in found.items:
-            typer.echo(f"would delete {ref}\t{human(store.nbytes(ref))}")
-        for partial in found.partials:
-            typer.echo(f"would sweep {partial.name}\t{human(partial.nbytes)} unfinished")
-        for words in found.left:
-            typer.echo(f"left: {words}")
-        total = sum(store.nbytes(ref) for ref in found.items) + sum(partial.nbytes for partial in found.partials)
-        typer.echo(f"to delete: {len(found.items)} items, {len(found.partials)} unfinished ones, {human(total)}")
-        asked = "Delete them? A checkout that shares this store and has not run since it does loses its own"
-        if not found.items and not found.partials:
-            return
-        if not yes:
-            if not typer.confirm(asked):
-                return
+        told = _told_plan(store, found)
+        if not json:
+            _show(store, found)
+        if not yes and not json and (found.items or found.partials) and typer.confirm(_ASKED):
             # Somebody may have named some while the question stood.
             again = _planned(store, checkout or [], days, ignore_missing)
-            found = Plan([ref for ref in found.items if ref in set(again.items)], found.partials)
-        typer.echo(f"deleted {prune(store, found, days)} items, swept {len(found.partials)} unfinished ones")
+            found, yes = Plan([ref for ref in found.items if ref in set(again.items)], found.partials), True
+        go = yes and bool(found.items or found.partials)
+        deleted, swept = (prune(store, found, days), len(found.partials)) if go else (0, 0)
+        done = [f"deleted {deleted} items, swept {swept} unfinished ones"] if go else []
+        tell(json, {**told, "deleted": deleted, "swept": swept}, done)
+
+
+def _told_plan(store: Store, found: Plan) -> dict[str, Json]:
+    """What would be deleted, and what is left, for a program."""
+    return {
+        "items": [{"item": str(ref), "nbytes": store.nbytes(ref)} for ref in found.items],
+        "unfinished": [{"name": partial.name, "nbytes": partial.nbytes} for partial in found.partials],
+        "left": found.left,
+    }
+
+
+def _show(store: Store, found: Plan) -> None:
+    """The same for people."""
+    for ref in found.items:
+        typer.echo(f"would delete {ref}\t{human(store.nbytes(ref))}")
+    for partial in found.partials:
+        typer.echo(f"would sweep {partial.name}\t{human(partial.nbytes)} unfinished")
+    for words in found.left:
+        typer.echo(f"left: {words}")
+    total = sum(store.nbytes(ref) for ref in found.items) + sum(partial.nbytes for partial in found.partials)
+    typer.echo(f"to delete: {len(found.items)} items, {len(found.partials)} unfinished ones, {human(total)}")
 
 
 def _base(store: Store, ref: Ref) -> str:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from pipeline.base.files import dvc_root
-from stages.command import Debug, errors, find_store
+from pipeline.base.types import Json
+from stages.command import AsJson, Debug, errors, find_store, tell
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -24,6 +25,7 @@ def study(
     ),
     split: Annotated[list[str] | None, typer.Option(help="Held-out splits to tabulate (repeat for more).")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Experiments at a time; each gets its share of the cores.")] = 1,
+    json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Run every arm of a plan over its seeds as DVC experiments, and print their table: goes on where it was.
@@ -36,5 +38,12 @@ def study(
     with errors(debug):
         told = read_plan(plan, data).at(dvc_root())
         results = run_study(told, dvc_root(), out, find_store().root, jobs)
-        for name in split or ["test", "test_shift"]:
-            typer.echo(markdown(results_of(told, results, name), name) + "\n")
+        by_split = {name: results_of(told, results, name) for name in split or ["test", "test_shift"]}
+        figures: dict[str, Json] = {
+            name: {
+                arm: {str(seed): probed.split.model_dump(mode="json") for seed, probed in of.items()}
+                for arm, of in found.items()
+            }
+            for name, found in by_split.items()
+        }
+        tell(json, figures, [markdown(found, name) + "\n" for name, found in by_split.items()])

@@ -163,6 +163,12 @@ def test_a_bad_slide_is_left_out_and_the_rest_go_on(slide: Path, shipped: Path, 
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert (told["made"], told["there"], told["left_out"]) == (1, 1, []) and told["tiles"] > 0
+    # In a project, what it took is kept for `histill plan --after`.
+    kept = json.loads((here / "metrics" / "embed.json").read_text())
+    assert kept == {"slides": 1, **{name: told[name] for name in ("tiles", "nbytes", "seconds")}}
+    (file,) = (here / "out").glob("*/features_*/without.h5")
+    (tiling,) = (here / "out").glob("*/patches/without_patches.h5")
+    assert kept["nbytes"] == file.stat().st_size + tiling.stat().st_size
     assert set(left_out(here / "out")) == {"coarse", "slides/broken.svs"}
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from made.command import histill
 from made.slides import make_slide, tissue_picture
 
+from pipeline.base.arrays import CHUNK_NBYTES, BytesWriter
 from pipeline.base.store import Store
-from pipeline.machine.plan.looks import Look, Looks, look_at
+from pipeline.embed.job import Outcome as JobOutcome
+from pipeline.embed.record import keep
+from pipeline.machine.plan.after import compare, read
+from pipeline.machine.plan.looks import Look, Looks, look_at, spread
 from pipeline.machine.plan.planned import _Found
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tiles import TilesParams
@@ -80,12 +85,50 @@ def test_what_time_does_not_suffice_for_counts_as_the_mean(planned: tuple[Path, 
     rows = read_table(root / "slides.csv").rows
     tiles = TilesParams.model_validate(TILES)
     looks = look_at(rows, root / "slides.csv", Store(root / "other"), SlidesParams(), tiles, 0)
-    assert len(looks.slides) == 1 and looks.unread == 3 and len(looks.tile_s) == 1
+    assert len(looks.slides) == 1 and looks.unread == 3 and len(looks.read) == 1
     both = look_at(rows[:2], root / "slides.csv", Store(root / "other"), SlidesParams(), tiles, 100)
     share = sum(look.kept for look in both.slides) / sum(look.grid for look in both.slides)
     assert [look.grid for look in both.slides] == [64, 256] and both.tissue == share
     both.slides[1].kept = None
     assert both.tiles(both.slides[1], None) == 256 * both.slides[0].kept / 64 and both.tiles(both.slides[1], 5) == 5
+
+
+def test_a_tile_is_the_mean_over_tiles_of_the_whole_slide() -> None:
+    looks = Looks([Look(None, 9, 1, 2.0, 100.0), Look(None, 9, 3, 6.0, 500.0), Look(None, 9)])
+    assert (looks.tile_s, len(looks.read)) == (5.0, 2)
+    row_N = spread(9_600)
+    assert len(row_N) == 192 and row_N[0] == 0 and row_N[-1] == 9_599 and np.diff(row_N).max() < 9_600 / 12
+    assert spread(50).tolist() == list(range(50)) and len(spread(193)) <= 193
+
+
+def test_bytes_are_those_that_a_writer_keeps(tmp_path: Path) -> None:
+    sizes = {"small": 1000, "large": CHUNK_NBYTES + 1}
+    for name, nbytes in sizes.items():
+        writer = BytesWriter(tmp_path / name)
+        writer.append(bytes(nbytes))
+        writer.close()
+    kept = {name: sum(file.stat().st_size for file in (tmp_path / name / "c").iterdir()) for name in sizes}
+    assert kept == {"small": 1000, "large": 2 * CHUNK_NBYTES}
+    looks = Looks([Look(None, 9, 1, 1.0, sizes["small"]), Look(None, 9, 1, 1.0, sizes["large"])], unread=2)
+    assert looks.jpeg_nbytes(None) == 2 * sum(kept.values())
+    # One that was not read has as many tiles as its grid and the others' tissue say, of the others' mean.
+    looks = Looks([Look(None, 10, 5, 1.0, 100.0), Look(None, 20)])
+    assert looks.jpeg_nbytes(None) == 5 * 100 + 10 * 100 and looks.jpeg_nbytes(3) == 600
+
+
+def test_embedding_is_held_against_the_plan_by_its_tiles(
+    planned: tuple[Path, dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, plan = planned
+    monkeypatch.chdir(root)
+    said = stages(plan)["embed"]
+    for share in (1, 2):
+        keep(JobOutcome(made=1, tiles=plan["tiles"] // share, nbytes=77, seconds=3 * said["seconds"] / share))
+        (found,) = (one for one in compare(read()) if one.stage == "embed")
+        assert (found.planned_tiles, found.made_tiles) == (plan["tiles"], plan["tiles"] // share)
+        assert (found.planned_nbytes, found.made_nbytes) == (said["nbytes"], 77)
+        assert found.ratio_s == pytest.approx(3 * plan["tiles"] / share / (plan["tiles"] // share))
+        assert ("a tile's" in found.why) == (share == 2)
 
 
 def test_few_slides_wait_for_no_workers() -> None:

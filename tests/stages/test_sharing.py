@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import runpy
 import shutil
 import sys
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+import yaml
 from made.command import histill
 from made.python_server import loaded_python
 from project import TINY, Project
@@ -109,6 +112,33 @@ def test_another_repro_runs_nothing_whatever_was_killed_before(project: Project)
     assert skipped(project.dvc("repro")) == set(STAGES)
 
 
+def test_the_examples_run_on_the_demo(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)
+    table = tmp_path / "slides.csv"
+    table.write_text("path,label,split\ndemo:1,tumour,train\ndemo:6,normal,test\ndemo:8,tumour,train\n")
+    threads = torch.get_num_threads()
+    for form, who in (("clam", ()), ("trident", ()), ("trident", ("--teacher", "demo"))):
+        out = str(tmp_path / f"{form}{len(who)}")
+        done = histill(project.root, "embed", str(table), "--out", out, "--format", form, "--jobs", "1", *who)
+        assert done.returncode == 3 and "left out: demo-8" in done.stderr, "the corrupt slide, and no other"
+    torch.set_num_threads(threads)
+    student, teacher = (next((tmp_path / name).glob("*/features_*/demo-6.h5")) for name in ("trident0", "trident2"))
+    words = {
+        "abmil.py": [str(tmp_path / "clam0"), str(table), "--epochs", "2"],
+        "side_by_side.py": [str(teacher), str(student), "--out", str(tmp_path / "both.png")],
+    }
+    said = {}
+    for name, typed in words.items():
+        capsys.readouterr()
+        runpy.run_path(str(project.root / "examples" / name))["main"](typed)
+        said[name] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (said["abmil.py"]["trained_on"], said["abmil.py"]["held_out"]) == (1, 1)
+    n = next(item["n"] for item in json.loads(project.artifact("tiles"))["items"] if item["id"] == "demo-6")
+    assert said["side_by_side.py"]["tiles"] == n and (tmp_path / "both.png").is_file()
+
+
 class Study(NamedTuple):
     """A study of one arm, whose table has a slide more than the project's."""
 
@@ -132,7 +162,11 @@ def test_arms_run_as_experiments_and_are_not_run_again(project: Project, study: 
     found = results_of(study.plan, study.results, "test")
     assert 0 < found["one"][1].probes.linear.student.balanced.value <= 1
     written = {path.name: path.stat().st_mtime_ns for path in study.results.iterdir()}
-    run_study(study.plan, project.root, study.out, project.root / ".store", jobs=2)
+    plan = {"table": study.plan.table, "seeds": [1], "base": dict(study.plan.base), "arms": {"one": {}}}
+    (study.out / "plan.yaml").write_text(yaml.safe_dump(plan))
+    words = [str(study.out / "plan.yaml"), "--data", str(study.out), "--out", str(study.out), "--split", "test"]
+    told = json.loads(histill(project.root, "study", *words, "--json").stdout)
+    assert told["test"]["one"]["1"] == found["one"][1].split.model_dump(mode="json")
     assert {path.name: path.stat().st_mtime_ns for path in study.results.iterdir()} == written
     assert (project.root / "slides.csv").read_text() == ROWS
 

@@ -19,12 +19,12 @@ def by_pillow(rgb_HWC: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(rgb_HWC).resize((side_px, side_px), Image.Resampling.BICUBIC))
 
 
-@given(half=st.integers(LEAST_PX // 2, 80), seed=st.integers(0, 99), extreme=st.booleans())
-def test_half_the_side_is_pillows(half: int, seed: int, extreme: bool) -> None:
-    noise_HWC = np.random.default_rng(seed).integers(0, 256, (2 * half, 2 * half, 3), np.uint8)
+@given(n=st.integers(1, 3), half=st.integers(LEAST_PX // 2, 80), seed=st.integers(0, 99), extreme=st.booleans())
+def test_half_the_side_is_pillows(n: int, half: int, seed: int, extreme: bool) -> None:
+    noise_NHWC = np.random.default_rng(seed).integers(0, 256, (n, 2 * half, 2 * half, 3), np.uint8)
     # Black beside white overshoots most, and comes to ties of the rounding.
-    image_HWC = (noise_HWC // 128 * 255).astype(np.uint8) if extreme else noise_HWC
-    assert np.array_equal(halve(image_HWC), by_pillow(image_HWC))
+    image_NHWC = (noise_NHWC // 128 * 255).astype(np.uint8) if extreme else noise_NHWC
+    assert np.array_equal(halve(image_NHWC), [by_pillow(image_HWC) for image_HWC in image_NHWC])
 
 
 def test_it_is_opencv_that_makes_it_here() -> None:

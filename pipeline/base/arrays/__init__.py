@@ -7,15 +7,17 @@ file system a chunk is read by mapping it.
 from pipeline.base.arrays.form import ArrayForm, balanced_rows
 from pipeline.base.arrays.group import GroupWriter
 from pipeline.base.arrays.mapped import MappedArray, rows_of_file, spans_of
-from pipeline.base.arrays.writers import ArrayWriter, BytesWriter
+from pipeline.base.arrays.writers import CHUNK_NBYTES, ArrayWriter, BytesWriter, nbytes_kept
 
 __all__ = [
+    "CHUNK_NBYTES",
     "ArrayForm",
     "ArrayWriter",
     "BytesWriter",
     "GroupWriter",
     "MappedArray",
     "balanced_rows",
+    "nbytes_kept",
     "rows_of_file",
     "spans_of",
 ]

@@ -50,6 +50,15 @@ class ArrayWriter:
         write_file(self.path / self._form.file(chunk), flat(self._form, chunk, values, self.path))
 
 
+CHUNK_NBYTES = 8 << 20
+"""Of an array of bytes."""
+
+
+def nbytes_kept(nbytes: int, chunk_nbytes: int = CHUNK_NBYTES) -> int:
+    """What `BytesWriter` keeps of so many on disk: the last of several chunks is as long as the others."""
+    return nbytes if nbytes <= chunk_nbytes else -(-nbytes // chunk_nbytes) * chunk_nbytes
+
+
 class BytesWriter:
     """Appends byte strings end to end to a one-dimensional uint8 array whose length is known only at the end.
 
@@ -57,7 +66,7 @@ class BytesWriter:
     is smaller than a chunk is one chunk of just its size.
     """
 
-    def __init__(self, path: Path, chunk_nbytes: int = 8 << 20) -> None:
+    def __init__(self, path: Path, chunk_nbytes: int = CHUNK_NBYTES) -> None:
         self.path, self.chunk_nbytes = path, chunk_nbytes
         self._written, self._pending, self._nbytes = 0, list[bytes](), 0
 

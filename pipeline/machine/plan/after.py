@@ -10,13 +10,16 @@ from pydantic import ValidationError
 from pipeline.base.errors import PlanError
 from pipeline.base.files import write_json
 from pipeline.base.types import Frozen
-from pipeline.machine.plan.planned import Plan
+from pipeline.machine.plan.planned import Plan, StagePlan
 
 FILE = Path("metrics/plan.json")
 
 
 class Outcome(Frozen):
-    """Of one stage: planned and taken; a ratio is taken over planned, None where one of them is not known."""
+    """Of one stage: planned and taken; a ratio is taken over planned, None where one of them is not known.
+
+    Of `embed`, whose slides need not be those of the plan, it is a tile's where the numbers of tiles differ.
+    """
 
     stage: str
     planned_s: float | None
@@ -45,21 +48,25 @@ def read() -> Plan:
 
 
 def compare(plan: Plan, metrics: Path = Path("metrics")) -> list[Outcome]:
-    """Each stage of the plan, `embed` apart, which keeps no record."""
+    """Each stage of the plan, and `embed`."""
     made = FILE.stat().st_mtime
-    return [_outcome(plan, stage.stage, metrics / f"{stage.stage}.json", made) for stage in plan.stages[:-1]]
+    return [_outcome(stage, metrics / f"{stage.stage}.json", made) for stage in plan.stages]
 
 
-def _outcome(plan: Plan, stage: str, file: Path, made: float) -> Outcome:
-    (planned,) = (one for one in plan.stages if one.stage == stage)
+def _outcome(planned: StagePlan, file: Path, made: float) -> Outcome:
+    stage = planned.stage
     told = {"stage": stage, "planned_s": planned.seconds}
     if not file.exists() or file.stat().st_mtime <= made:
         return Outcome.model_validate({**told, "taken_s": None, "ratio_s": None, "why": "has not run since"})
     found = json.loads(file.read_bytes())
     taken = float(found["seconds"])
-    ratio = taken / planned.seconds if planned.seconds else None
     tiles = found.get("tiles_seen") if stage == "student" else found.get("tiles")
-    writes = stage in ("tiles", "tokens")
+    ratio, why = taken / planned.seconds if planned.seconds else None, ""
+    if _cached(stage, found):
+        why = "it was in the store already, in part or whole"
+    elif stage == "embed" and ratio is not None and planned.tiles and tiles != planned.tiles:
+        ratio, why = ratio * planned.tiles / tiles, "other tiles than were planned: the ratio is a tile's"
+    writes = stage in ("tiles", "tokens", "embed")
     return Outcome(
         stage=stage,
         planned_s=planned.seconds,
@@ -69,7 +76,7 @@ def _outcome(plan: Plan, stage: str, file: Path, made: float) -> Outcome:
         made_tiles=tiles,
         planned_nbytes=planned.nbytes if writes else None,
         made_nbytes=found.get("nbytes") if writes else None,
-        why="it was in the store already, in part or whole" if _cached(stage, found) else "",
+        why=why,
     )
 
 

@@ -19,6 +19,7 @@ import math
 
 from pydantic import Field
 
+from pipeline.base.arrays import CHUNK_NBYTES
 from pipeline.base.errors import ParamsError
 from pipeline.base.types import Frozen
 from pipeline.machine.plan.planned import Plan
@@ -28,7 +29,6 @@ from pipeline.tokens.item.writer import SHARD_NBYTES, tile_nbytes
 
 HOUR_S = 3600.0
 _GB = 1e9
-_JPEG_FILE = 8 << 20
 _SENT_WHOLE, _SENT_PART = 100 << 20, 50 << 20
 """s3fs's: up to the first a file is one PUT, else parts of the second, begun and ended by a request each."""
 _TILES_FILES, _TILES_FOLDERS = 9, 5
@@ -181,7 +181,7 @@ class _Item(Frozen):
 
 def _tiles_item(size: Size) -> _Item:
     nbytes = size.tiles_nbytes // max(1, size.slides)
-    chunks = max(1, math.ceil(nbytes / _JPEG_FILE))
+    chunks = max(1, math.ceil(nbytes / CHUNK_NBYTES))
     return _Item(files=(nbytes // chunks,) * chunks + (0,) * (_TILES_FILES - 1), folders=_TILES_FOLDERS)
 
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pipeline.base.arrays import nbytes_kept
 from pipeline.base.errors import HistillError
 from pipeline.base.store import Store
 from pipeline.demo.slides import demo_mpp
@@ -25,17 +27,21 @@ from pipeline.slides.table import Row
 from pipeline.tiles.grid import geometry_of, lay
 from pipeline.tiles.whole_slide import choose_tiles
 
-_TILES = 96
-"""Of one slide, that are read for their speed: some rows of neighbours, as a stage reads them."""
+_TILES, _RUNS = 192, 16
+"""Of one slide, that are read for their speed and size; in so many runs of neighbours, spread evenly over the slide,
+since its parts differ and a stage reads neighbours together."""
 
 
 @dataclass
 class Look:
-    """Of a slide: tiles of its whole grid, glass too, and of those with tissue, where it was looked at."""
+    """Of a slide: tiles of its whole grid, glass too, and of those with tissue, where it was looked at; then also what
+    one of them takes, seconds of a core and bytes."""
 
     row: Row
     grid: int
     kept: int | None = None
+    tile_s: float | None = None
+    tile_nbytes: float | None = None
 
 
 @dataclass
@@ -48,14 +54,33 @@ class Looks:
     """Slides that time did not suffice for: they count as the mean of the others."""
     header_s: list[float] = field(default_factory=list)
     look_s_a_grid_tile: list[float] = field(default_factory=list)
-    tile_s: list[float] = field(default_factory=list)
-    tile_nbytes: list[float] = field(default_factory=list)
+
+    @property
+    def read(self) -> list[Look]:
+        """Those whose tiles were read."""
+        return [look for look in self.slides if look.tile_s is not None]
+
+    @property
+    def tile_s(self) -> float:
+        """Of a tile, in the mean over the tiles of the slides that were read."""
+        return self._a_tile([(look.tile_s, look.kept) for look in self.slides])
+
+    def jpeg_nbytes(self, limit: int | None) -> int:
+        """Of the tiles of all slides, as they are kept; a slide that was not read has the mean of the others' tiles."""
+        mean = self._a_tile([(look.tile_nbytes, look.kept) for look in self.slides])
+        known = [nbytes_kept(round(self.tiles(look, limit) * (look.tile_nbytes or mean))) for look in self.slides]
+        return round(sum(known) * (len(known) + self.unread) / max(1, len(known)))
 
     @property
     def tissue(self) -> float:
         """Share of grid tiles that are kept, of the slides that were looked at."""
         seen = [look for look in self.slides if look.kept is not None]
         return sum(look.kept or 0 for look in seen) / max(1, sum(look.grid for look in seen))
+
+    @staticmethod
+    def _a_tile(found: Sequence[tuple[float | None, int | None]]) -> float:
+        known = [(value, n) for value, n in found if value is not None and n]
+        return sum(value * n for value, n in known) / max(1, sum(n for _, n in known))
 
     def tiles(self, look: Look, limit: int | None) -> float:
         """Of one slide, as far as it is known."""
@@ -93,7 +118,7 @@ def look_at(
         found.slides.append(Look(row, grid, grid if source.kind == "folder" else None))
     order = np.argsort([int(f"{i:032b}"[::-1], 2) for i in range(len(found.slides))])
     for i in order.tolist():
-        if found.tile_s and time.monotonic() - began > seconds:
+        if found.read and time.monotonic() - began > seconds:
             break
         look = found.slides[i]
         if look.kept is None:
@@ -134,15 +159,23 @@ def _measure(look: Look, find: Callable[[], Source], tiles: TilesParams, found: 
             chosen = choose_tiles(reader, source, tiles)
             found.look_s_a_grid_tile.append((time.perf_counter() - start) / max(1, look.grid))
             look.kept = len(chosen)
-            first = max(0, (len(chosen) - _TILES) // 2)
-            rows = np.arange(first, min(len(chosen), first + _TILES))
+            rows = spread(len(chosen))
             start = time.perf_counter()
             cut = list(chosen.cut(reader, rows, tiles.jpeg_quality))
-            found.tile_s.append((time.perf_counter() - start) / max(1, len(rows)))
+            look.tile_s = (time.perf_counter() - start) / max(1, len(rows))
     except HistillError as error:
         found.refused[look.row.slide_id] = error.what
         return
     whole = [tile for tile in cut if tile.jpeg is not None and tile.lost(tiles.min_sharpness) is None]
     look.kept = round(len(chosen) * len(whole) / max(1, len(cut)))
     if whole:
-        found.tile_nbytes.append(float(np.mean([len(tile.jpeg or b"") for tile in whole])))
+        look.tile_nbytes = float(np.mean([len(tile.jpeg or b"") for tile in whole]))
+
+
+def spread(n: int) -> NDArray[np.int64]:
+    """Which of n tiles are read: all of few."""
+    if n <= _TILES:
+        return np.arange(n)
+    long = _TILES // _RUNS
+    starts_N = np.linspace(0, n - long, _RUNS).round().astype(np.int64)
+    return np.unique((starts_N[:, None] + np.arange(long)).ravel())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -113,6 +114,8 @@ def test_the_command_writes_the_page(checkout: Path):
     assert done.returncode == 0, done.stderr
     assert "reports/compare.html: slow, fast" in done.stdout
     assert (checkout / "reports" / "compare.html").is_file()
+    told = json.loads(histill(checkout, "report", "--compare", "slow", "--json").stdout)
+    assert told["experiments"] == ["slow"] and told["rows"]
     refused = histill(checkout, "report", "slow")
     assert refused.returncode == 2 and "--compare" in refused.stderr
 

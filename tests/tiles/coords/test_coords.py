@@ -22,6 +22,7 @@ from pipeline.slides.sources import sources
 from pipeline.slides.table import Row
 from pipeline.tiles.choice import geometry_given
 from pipeline.tiles.coords.exporting import export_coords, go_on
+from pipeline.tiles.coords.geojson import tile_object, write_objects
 from pipeline.tiles.coords.importing import with_coords
 from pipeline.tiles.coords.tiling import read_tiling
 from pipeline.tiles.item.reader import TileReader
@@ -301,3 +302,18 @@ def test_a_tiling_of_an_ome_tiff_has_its_stem(tmp_path: Path) -> None:
     (tmp_path / "a_patches.h5").touch()
     (row,), _ = with_coords([Row(2, "in/a.ome.tif", "a")], tmp_path, tmp_path)
     assert row.coords == "a_patches.h5"
+
+
+def test_qupath_gets_numbers_alone(tmp_path: Path) -> None:
+    found = tile_object((3, 4), (10.5, 10.5), {"row": 0, "cosine": float("nan"), "tissue": 0.5}, color=[1, 2, 3])
+    write_objects(tmp_path / "tiles.geojson", [found])
+    told = json.loads((tmp_path / "tiles.geojson").read_text(), parse_constant=pytest.fail)
+    (feature,) = told["features"]
+    assert told["type"] == "FeatureCollection" and feature["type"] == "Feature"
+    assert feature["properties"] == {
+        "objectType": "tile",
+        "color": [1, 2, 3],
+        "measurements": {"row": 0, "tissue": 0.5},
+    }
+    (ring,) = feature["geometry"]["coordinates"]
+    assert feature["geometry"]["type"] == "Polygon" and ring[0] == ring[-1] == [3, 4] and ring[2] == [13.5, 14.5]
