@@ -8,7 +8,8 @@ turns:
     fed        the same steps, each on the next batch of the loader
 
 `ratio` is the median over the rounds of fed / resident, `ratio_low` to `ratio_high` its 95 % interval (bootstrap over
-the rounds); what it lacks to 1 is what the loader costs the training. `ratio_cpu` is the same of CPU seconds.
+the rounds); what it lacks to 1 is what the loader costs the training. `ratio_cpu` is the same of CPU seconds, and
+`…_cpu_ms_a_tile` are those of each kind: what the answers of several teachers (`--teachers`) cost stands there.
 
 The loader prefetches, and goes on to do so through the last timed step, so that each timed step pays for reading one
 batch. That holds where the loader alone is several times as fast as the training (its stock of batches is full before
@@ -37,7 +38,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.clock import Spent, clock, ratios, since
+from bench.clock import Spent, clock, median, ratios, since
 from bench.printing import finish, show
 from bench.scratch import scratch
 from bench.student.corpus import TILE_PX, make_corpus
@@ -120,6 +121,8 @@ def compare(made: Training, rounds: int, steps: int) -> dict[str, float]:
     medians = np.median(np.random.default_rng(0).choice(by_round, (DRAWS, rounds)), axis=1)
     low, high = interval(medians)
     told = {f"{kind}_tiles_per_s": statistics.median(each) for kind, each in rates.items()}
+    for kind, each in taken.items():
+        told[f"{kind}_cpu_ms_a_tile"] = 1e3 * median(each).cpu_s / tiles[kind]
     told |= {"ratio": statistics.median(by_round), "ratio_low": low, "ratio_high": high}
     return told | {"ratio_cpu": ratios(taken["resident"], taken["fed"])["cpu"]}
 

@@ -130,7 +130,6 @@ def trained(python: Path, job: Job, subject: Subject, larger: dict[str, Images],
 
 def rows(subject: Subject, found: dict[str, Floats], floors: dict[str, dict[str, float]]) -> dict[str, Any]:
     """By split and by what is scored: cosines, balanced accuracies and how far from untrained to teacher they are."""
-    length = float(np.linalg.norm(subject.train.teacher_ND, axis=1).mean())
     told: dict[str, Any] = {}
     for split, held in subject.held.items():
         teacher = probed(subject.train.teacher_ND, subject.train, held.teacher_ND, held)
@@ -143,10 +142,18 @@ def rows(subject: Subject, found: dict[str, Floats], floors: dict[str, dict[str,
             for probe, best in teacher.items():
                 of[f"{probe}, of the way"] = (of[probe] - floors[split][probe]) / (best - floors[split][probe])
             if answer_ND.shape == held.teacher_ND.shape:
-                near = geometries(held.teacher_ND, answer_ND * (length if scale else 1), subject.train.teacher_ND)
-                of |= {"cosine": near["channel"], "cosine_phi_s": near["phi-s"]}
+                of["cosine"] = _cosine(held.teacher_ND, answer_ND, subject.train.teacher_ND, scale)
+                if scale and f"teacher {split}" in found:
+                    own_ND, own_train_ND = (found[f"teacher {part}"] for part in (split, TRAIN))
+                    of["cosine to its teacher"] = _cosine(own_ND, answer_ND, own_train_ND, scale)
             told[split][what] = of
     return told
+
+
+def _cosine(teacher_ND: Floats, answer_ND: Floats, train_ND: Floats, scale: bool) -> float:
+    """Standardised by `train_ND`; with `scale`, of answers that are made as long as those are in the mean."""
+    length = float(np.linalg.norm(train_ND, axis=1).mean()) if scale else 1.0
+    return geometries(teacher_ND, answer_ND * length, train_ND)["channel"]
 
 
 def main() -> None:
@@ -183,7 +190,7 @@ def main() -> None:
     larger = {} if asked.view_px == site.tokens.input_px else views(store, asked.view_px)
     found = trained(asked.lightly, job, subject, larger, folder)
     told = rows(subject, found, untrained(params, subject, px, asked.out))
-    columns = ("cosine", "cosine_phi_s", "linear", "linear, of the way", "knn", "knn, of the way")
+    columns = ("cosine", "cosine to its teacher", "linear", "linear, of the way", "knn", "knn, of the way")
     for split, each in told.items():
         show(split, ("", *columns), [(what, *(of.get(column) for column in columns)) for what, of in each.items()])
     finish({**json.loads((folder / "told.json").read_text()), "job": asdict(job), "splits": told})

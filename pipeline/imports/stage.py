@@ -30,11 +30,10 @@ from pipeline.base.types import Json, Recipe
 from pipeline.cluster.refusals import Tracebacks, about_slide
 from pipeline.imports.formats.opening import open_features
 from pipeline.imports.keeping import Origin, Taking, keep
-from pipeline.imports.verifying import Verified, facts, verify
+from pipeline.imports.verifying import Check, Verified, facts, verify
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.registry import entry_of
-from pipeline.teachers.teacher import Teacher
 from pipeline.tokens.recipe import IMPORTED, RECIPE_VERSION
 
 PRECISION = "fp32"
@@ -62,7 +61,8 @@ def take_features(
     with_file = [item for item in tiles.items if item.features is not None]
     errors = {item.id: _without() for item in tiles.items if item.features is None}
     todo = _missing(with_file, paths, taking, store, errors)
-    verified = _verified([item for item in with_file if item.id in paths], paths, taking, teacher, params, store, why)
+    check = None if teacher is None else Check(teacher, paths, taking, params.imported, store)
+    verified = _verified([item for item in with_file if item.id in paths], check, taking, why)
     errors |= verified.refused
     todo = [item for item in todo if item.id not in errors]
     began = time.monotonic()
@@ -144,17 +144,10 @@ def _missing(
     return sorted(todo, key=lambda item: (-item.n, item.id))
 
 
-def _verified(
-    items: Sequence[TilesItem],
-    paths: Mapping[str, Path],
-    taking: Taking,
-    teacher: Teacher | None,
-    params: TokensParams,
-    store: Store,
-    why: str,
-) -> Verified:
-    if teacher is not None and params.imported.check_tiles:
-        return verify(items, paths, taking, teacher, params.imported, store)
+def _verified(items: Sequence[TilesItem], check: Check | None, taking: Taking, why: str) -> Verified:
+    """`why` there is nothing to check by."""
+    if check is not None and check.params.check_tiles:
+        return verify(items, check)
     told = facts((), taking, why or "tokens.imported.check_tiles is 0")
     console.print(f"tokens: imported features, not verified: {told.why}", soft_wrap=True, style="yellow")
     return Verified(told, {})

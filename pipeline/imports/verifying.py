@@ -72,26 +72,31 @@ class Verified:
     uses: tuple[str, ...] = ()
 
 
-def verify(
-    items: Sequence[TilesItem],
-    paths: Mapping[str, Path],
-    taking: Taking,
-    teacher: Teacher,
-    params: ImportedParams,
-    store: Store,
-) -> Verified:
+@dataclass(frozen=True)
+class Check:
+    """The teacher, the features that are said to be its answers (`paths`, by slide id), and how near they must be."""
+
+    teacher: Teacher
+    paths: Mapping[str, Path]
+    taking: Taking
+    params: ImportedParams
+    store: Store
+
+
+def verify(items: Sequence[TilesItem], check: Check) -> Verified:
     """The comparison of the recipe, each slide's made once and kept in the store.
 
     A slide below the bound is refused by itself; where they hold half of the tiles that were compared, or the rest are
     below the bound in the mean, a `TeacherError` with the table says so. With `below: keep` all of them are kept.
     """
+    taking, store = check.taking, check.store
     rounds = _rounds(taking, store)
     known = {one.item for each in rounds.values() for one in each.compared}
     fresh = [item for item in items if taking.ref(item).item not in known]
-    made = _compared(fresh, paths, taking, teacher, params, store, first=next(iter(rounds.values()), None))
+    made = _compared(fresh, check, next(iter(rounds.values()), None))
     here = {taking.ref(item).item for item in items}
     found = [one for each in [*rounds.values(), made] for one in each.compared if one.item in here]
-    bad = _bad(found, params, teacher.name)
+    bad = _bad(found, check.params, check.teacher.name)
     if made.compared:
         told = "the teacher's own answers beside the imported ones, standardised cosine"
         console.print(f"tokens: {told}\n{table(made.compared)}")
@@ -149,27 +154,22 @@ def table(found: Sequence[Compared]) -> str:
     return "\n".join([*lines, f"{'all':40}{sum(one.tiles for one in found):7}{_mean(found):10.4f}{worst:10.4f}"])
 
 
-def _compared(
-    items: Sequence[TilesItem],
-    paths: Mapping[str, Path],
-    taking: Taking,
-    teacher: Teacher,
-    params: ImportedParams,
-    store: Store,
-    *,
-    first: Round | None,
-) -> Round:
-    """Slides whose features cannot be taken are left to whoever refuses them."""
-    rows = _asked(items, params)
+def _compared(items: Sequence[TilesItem], check: Check, first: Round | None) -> Round:
+    """Slides whose features cannot be taken are left to whoever refuses them.
+
+    All are standardised as the `first` round of their recipe was, where there is one.
+    """
+    teacher, taking = check.teacher, check.taking
+    rows = _asked(items, check.params)
     engine = Eager(teacher, pick_device(), "fp32")
     want, got, owners = list[torch.Tensor](), list[torch.Tensor](), list[TilesItem]()
     by_id = {item.id: item for item in items}
     with track("features", sum(map(len, rows.values())), "tiles") as advance:
         for slide_id, own in rows.items():
             item = by_id[slide_id]
-            reader = TileReader(store.path(Ref.of(taking.tiles, item)))
+            reader = TileReader(check.store.path(Ref.of(taking.tiles, item)))
             try:
-                embedding_ND = rows_of_tiles(item, paths[slide_id], taking, reader)
+                embedding_ND = rows_of_tiles(item, check.paths[slide_id], taking, reader)
             except SlideRefused:
                 continue
             for row in sorted(own):

@@ -27,7 +27,7 @@ def examine(params_file: Path = Path("params.yaml")) -> list[Finding]:
         mend = error.fix or "run in a checkout; `histill embed` needs none"
         found.append(stops("params", f"{error.where}: {error.what}", "there is no pipeline to run", mend))
     found += software(params.tokens)
-    found += hardware(params.tokens.teacher)
+    found += hardware([one.teacher for one in params.tokens.each])
     found += tools(dvc_root().absolute())
     found.append(slide_table(params.slides))
     try:

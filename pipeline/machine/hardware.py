@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.files import free_bytes, human
@@ -18,12 +19,12 @@ SHARED_NBYTES = 64 << 20
 """What containers have by default."""
 
 
-def hardware(teacher: str) -> list[Finding]:
-    """Of this machine, and what of it this process may use."""
-    return [_gpu(teacher), _cores(), _files(), _maps(), _shared_memory()]
+def hardware(teachers: Sequence[str]) -> list[Finding]:
+    """Of this machine, and what of it this process may use; `teachers` are those that it has to run."""
+    return [_gpu(teachers), _cores(), _files(), _maps(), _shared_memory()]
 
 
-def _gpu(teacher: str) -> Finding:
+def _gpu(teachers: Sequence[str]) -> Finding:
     try:
         import torch
 
@@ -40,7 +41,7 @@ def _gpu(teacher: str) -> Finding:
         mend = "a torch of this driver's CUDA (pytorch.org), or a newer driver; is CUDA_VISIBLE_DEVICES empty?"
         return costs("gpu", found, "everything runs on the CPU", mend)
     found = "none: everything runs on the CPU"
-    if teacher == "demo":
+    if all(teacher == "demo" for teacher in teachers):
         return Finding(what="gpu", found=found)
     cost = "a ViT-L teacher answers about one tile a second and core (stage `tokens`; `histill plan` measures it)"
     return costs("gpu", found, cost, "run `dvc repro tokens` on a machine with a GPU and share its store")

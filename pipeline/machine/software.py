@@ -121,8 +121,9 @@ def _engine(name: str) -> Finding:
 
 
 def _tensorrt(tokens: TokensParams) -> Finding:
-    """Of a teacher on an NVIDIA GPU."""
-    wanted = tokens.engine == "tensorrt" or tokens.precision == "fp8"
+    """Of teachers on an NVIDIA GPU."""
+    asks = next((one for one in tokens.each if one.engine == "tensorrt" or one.precision == "fp8"), None)
+    wanted = asks is not None
     if importlib.util.find_spec("torch_tensorrt") is None:
         found = "not installed"
         if not wanted:
@@ -136,4 +137,6 @@ def _tensorrt(tokens: TokensParams) -> Finding:
                 cost = "`tokens.engine: tensorrt` would not run"
                 return costs("tensorrt", found, cost, "pip install the torch-tensorrt of torch's minor version")
     mend = "pip install the extra `tensorrt`, or set tokens.engine: auto (and precision: auto)"
-    return stops("tensorrt", found, f"tokens.engine is {tokens.engine}, tokens.precision {tokens.precision}", mend)
+    told = asks or tokens
+    cost = f"{told.teacher}: tokens.engine is {told.engine}, tokens.precision {told.precision}"
+    return stops("tensorrt", found, cost, mend)

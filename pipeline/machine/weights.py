@@ -1,4 +1,4 @@
-"""Whether the configured teacher's weights are here, or would be given by the hub: its token, and one small question.
+"""Whether each configured teacher's weights are here, or would be given by the hub: its token, and one small question.
 
 Nothing is downloaded. Where the hub is asked, it is for the head of the file that timm asks for first.
 """
@@ -21,8 +21,8 @@ _OFFLINE = "connect once, so that the hub's cache holds it, or name a file: toke
 
 
 def weights(params: TokensParams) -> list[Finding]:
-    """The hub's token, and the teacher."""
-    return [_token(params), _teacher(params)]
+    """The hub's token, and each teacher."""
+    return [_token(params), *map(_teacher, params.each)]
 
 
 def _token(params: TokensParams) -> Finding:
@@ -30,11 +30,13 @@ def _token(params: TokensParams) -> Finding:
 
     if get_token():
         return Finding(what="hub token", found="there")
-    entry = entry_of(params.teacher)
-    if entry is None or not entry.gated or params.weights is not None:
+    asked = {one.teacher: entry_of(one.teacher) for one in params.each if one.weights is None}
+    hubs = {name: f"huggingface.co/{entry.hub}" for name, entry in asked.items() if entry is not None and entry.gated}
+    if not hubs:
         return Finding(what="hub token", found="none; no gated teacher is asked for")
-    cost = f"{params.teacher} is gated: the hub gives it to those who were granted it"
-    return costs("hub token", "none", cost, f"ask for access at huggingface.co/{entry.hub}, then `hf auth login`")
+    cost = f"{', '.join(hubs)}: gated, the hub gives to those who were granted it"
+    mend = f"ask for access at {', '.join(hubs.values())}, then `hf auth login`"
+    return costs("hub token", "none", cost, mend)
 
 
 def _teacher(params: TokensParams) -> Finding:

@@ -75,9 +75,9 @@ def build_report(
     """Write the page to `out`, atomically, and slides.html beside it; the manifest says what the page shows.
 
     `manifests` holds one of each of `STAGES`; `compared` has this student among all others; of `plots` training.csv
-    (columns step, loss, cls, patch) and maps/ are shown where they are there. Raises `ManifestError` where a manifest
-    is missing, of another version or of another student than the rest. A picture that the store does not hold, or not
-    as it was committed, is left out of the page.
+    (columns step, loss, cls, patch; `cls@NAME` of further teachers) and maps/ are shown where they are there. Raises
+    `ManifestError` where a manifest is missing, of another version or of another student than the rest. A picture that
+    the store does not hold, or not as it was committed, is left out of the page.
     """
     for stage in STAGES:
         if stage not in manifests:
@@ -152,6 +152,7 @@ def context(
     """All that the template shows."""
     evaluate, tiles, benchmark = manifests["evaluate"], manifests["tiles"], manifests["benchmark"].summary
     summary, shown = evaluate.summary, spread(tiles.items, params.max_slides)
+    widths = sections.width_rows(summary)
     return {
         "title": params.title,
         "teacher": summary.teacher,
@@ -167,7 +168,7 @@ def context(
         "splits": tile_counts.split_counts(tiles),
         "dropped": tile_counts.dropped(tiles),
         "refused": all_refused(manifests),
-        "training": sections.training(plots / "training.csv"),
+        "training": sections.training(plots / "training.csv", summary.teacher),
         "evaluate": summary,
         "gaps": summary.gaps(),
         "trained_on": summary.trained_on(),
@@ -185,7 +186,8 @@ def context(
         "slide_fidelity": sections.slide_fidelity(evaluate),
         "figures_of": sections.figures_of(summary),
         "label_rows": sections.label_rows(summary),
-        "width_rows": sections.width_rows(summary),
+        "width_rows": widths,
+        "width_plot": sections.width_plot(widths),
         "full_width": manifests["tokens"].summary.width,
         "robustness_plot": sections.robustness_plot(summary),
         "tradeoff": tradeoff(summary, benchmark, compared),

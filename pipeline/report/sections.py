@@ -25,6 +25,8 @@ from pipeline.report import charts
 from pipeline.report.details import Row, Section, detail_rows
 
 MOST_DOTS = 24
+WAYS = ("student", "untrained", "teacher")
+"""Roles of the nested numbers, the student's principal components and the teacher's, in charts."""
 CURVES = {
     "loss": "together",
     "cls": "global embedding",
@@ -37,30 +39,61 @@ OF_SPLITS = ("cosine", "cosine, 5th percentile")
 
 
 @dataclass(frozen=True)
-class Training:
-    """The training curves: their `names` in words, and five points of them, {`step`, loss: value}."""
+class Curves:
+    """One plot: a role and a name in words for each curve, and whose answers they are learnt from."""
 
+    teacher: str
     names: Mapping[str, str]
     plot: Markup
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training curves, a plot a teacher; their `names` in words by column, and five rows of those columns."""
+
+    plots: Sequence[Curves]
+    names: Mapping[str, str]
     rows: Sequence[Mapping[str, str | float]]
 
 
-def training(path: Path) -> Training | None:
-    """The curves of training.csv; None where there is no such file or it has no row."""
+def training(path: Path, teacher: str) -> Training | None:
+    """The curves of training.csv; None where there is no such file or it has no row.
+
+    Columns of further teachers end in `@` and their names; the others are the first's, `teacher`.
+    """
     if not path.is_file():
         return None
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    names = [name for name in CURVES if rows and rows[0].get(name) not in (None, "")]
-    if not names:
+    found = [name for name, value in rows[0].items() if value] if rows else []
+    of_teacher: dict[str, list[str]] = {}
+    for name in found:
+        kind, _, of = name.partition("@")
+        if kind in CURVES:
+            of_teacher.setdefault(of or teacher, []).append(name)
+    if not of_teacher:
         return None
-    curves = [(name, [(float(row["step"]), float(row[name])) for row in rows if row[name]]) for name in names]
+    names = {
+        name: CURVES[name.partition("@")[0]] + ("" if len(of_teacher) == 1 or name == "loss" else f", {of}")
+        for of, columns in of_teacher.items()
+        for name in columns
+    }
     picked = sorted({round(share * (len(rows) - 1)) for share in (0, 0.25, 0.5, 0.75, 1)})
     return Training(
-        {name: CURVES[name] for name in names},
-        charts.lines(curves, "Training loss by step", "step"),
+        [_curves(of, columns, rows) for of, columns in of_teacher.items()],
+        names,
         [{"step": rows[i]["step"], **{name: float(rows[i][name]) for name in names}} for i in picked],
     )
+
+
+def _curves(teacher: str, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> Curves:
+    """A curve's role is the loss, whoever's it is."""
+    roles = {name: name.partition("@")[0] for name in columns}
+    curves = [
+        (role, [(float(row["step"]), float(row[name])) for row in rows if row[name]]) for name, role in roles.items()
+    ]
+    label = f"Training loss by step, {teacher}"
+    return Curves(teacher, {role: CURVES[role] for role in roles.values()}, charts.lines(curves, label, "step"))
 
 
 @dataclass(frozen=True)
@@ -212,6 +245,21 @@ def width_rows(summary: EvaluateSummary) -> list[WidthRow]:
         for where, split in summary.every_split()
         for k, found in sorted(split.nested.items())
     ]
+
+
+def width_plot(rows: Sequence[WidthRow]) -> Markup | None:
+    """The cosine that each way to have so few numbers keeps, of the first splits and sets; None without any."""
+    shown = rows[:MOST_DOTS]
+    if not shown:
+        return None
+    alone = len({row.where for row in shown}) == 1
+    marks = []
+    for row in shown:
+        ways = zip(WAYS, (row.found.nested, row.found.student_pca, row.found.teacher_pca), strict=True)
+        name = str(row.k) if alone else f"{row.where}, {row.k}"
+        marks.append((name, [charts.Mark.of(role, code.cosine) for role, code in ways]))
+    low = min(0.0, *(mark.value if mark.low is None else mark.low for _, own in marks for mark in own))
+    return charts.dots(marks, "What so many numbers a tile keep of the teacher", "cosine", low, 1.0)
 
 
 def robustness_plot(summary: EvaluateSummary) -> Markup | None:

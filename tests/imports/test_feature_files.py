@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made.feature_jobs import JOBS, MPP, clam, tiling_attributes, trident
+from made.command import histill
+from made.embedded import embedded_job
+from made.feature_jobs import JOBS, MPP, SLIDE_PX, clam, stamp, tiling_attributes, trident
+from made.slides import make_slide
 
 from pipeline.base.errors import SlideRefused, TableError
 from pipeline.imports.encoders import channels, require_teacher, teacher_called
@@ -19,7 +22,7 @@ from pipeline.imports.formats.chunk_index import chunk_places
 from pipeline.imports.formats.chunks import rows_of
 from pipeline.imports.formats.opening import open_features
 from pipeline.imports.found import feature_files
-from pipeline.slides.table import Row
+from pipeline.slides.table import Row, read_table
 from pipeline.tiles.coords.tiling import read_tiling
 
 SIDE, WIDTH = 64, 1024
@@ -54,6 +57,38 @@ def test_a_file_of_each_tool_gives_its_rows_and_a_tiling_of_level_0(tmp_path: Pa
     expected = VALUES.astype(np.float16).astype(np.float32) if form == "stamp" else VALUES
     read = open_features(tmp_path / row.features, "one").read()
     assert np.array_equal(read.astype(np.float32), expected) and (found.n, found.width) == VALUES.shape
+
+
+@pytest.mark.parametrize("form", ["trident", "clam", "stamp", "slideflow", "slide2vec", "parquet"])
+def test_what_histill_embed_writes_for_a_tool_is_taken_as_it_was_written(tmp_path: Path, form: str) -> None:
+    written = embedded_job(tmp_path / "job", form, Path("one.tif"), (SLIDE_PX, SLIDE_PX), WIDTH)
+    filled = with_features([Row(2, "one.tif", "one")], tmp_path / "job", asked(tmp_path), no_scale)
+    assert not filled.refused and not filled.remarks, (filled.refused, filled.remarks)
+    row = filled.rows[0]
+    features = open_features(tmp_path / row.features, "one")
+    tiling = read_tiling(tmp_path / row.coords, LEVELS)
+    assert tiling.side_l0 == SIDE and features.n == len(written) == 100
+    # slide2vec has them in an order of its own: each row is that of its tile.
+    row_of = {tuple(corner): i for i, corner in enumerate(written.corner_N2.tolist())}
+    expected_ND = written.embedding_ND[[row_of[tuple(corner)] for corner in tiling.corner_N2.tolist()]]
+    assert np.array_equal(features.read().astype(np.float16), expected_ND.astype(np.float16))
+
+
+def test_the_command_fills_the_table_and_says_which_slides_have_none(tmp_path: Path) -> None:
+    (tmp_path / "slides").mkdir()
+    for name in ("one", "two"):
+        make_slide(tmp_path / "slides" / f"{name}.tif", np.full((SLIDE_PX, SLIDE_PX, 3), 200, np.uint8), kind="plain")
+    stamp(tmp_path / "job", "one", VALUES, CORNERS, SIDE)
+    words = ("import", "features", "job", "--teacher", "uni", "--slides", "slides", "--out", "slides.csv")
+    done = histill(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert "no features for two" in done.stderr
+    one, two = read_table(tmp_path / "slides.csv").rows
+    assert one.path == "slides/one.tif" and (tmp_path / one.features).is_file() and not two.features
+    # STAMP's micrometres, at the scale that the slide itself has.
+    assert np.abs(read_tiling(tmp_path / one.coords, LEVELS).corner_N2 - CORNERS).max() <= 1
+    done = histill(tmp_path, *words[:4], "virchow2", *words[5:])
+    assert "which is the teacher uni, not virchow2" in done.stderr
 
 
 def test_the_same_tiles_are_the_same_tiling_whichever_tool_they_are_of(tmp_path: Path) -> None:

@@ -119,11 +119,11 @@ def test_few_open_files() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
     try:
-        found = {finding.what: finding for finding in hardware("demo")}
+        found = {finding.what: finding for finding in hardware(["demo"])}
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert found["open files"].level == "costs" and "1024" in found["open files"].mend
-    assert {finding.what: finding for finding in hardware("demo")}["open files"].found == str(before[0])
+    assert {finding.what: finding for finding in hardware(["demo"])}["open files"].found == str(before[0])
 
 
 def test_no_git_no_repository_no_dvc(look: Look, project: Path, tmp_path: Path) -> None:
@@ -166,6 +166,9 @@ def test_an_engine_that_is_asked_for_and_not_installed(look: Look, project: Path
     configure(project, "tokens", engine="tensorrt")
     code, found = look()
     assert code == 1 and found["tensorrt"]["level"] == "stops"
+    configure(project, "tokens", engine="auto", also=[{"teacher": "vit_tiny_patch16_224", "engine": "tensorrt"}])
+    code, found = look()
+    assert code == 1 and "vit_tiny_patch16_224" in found["tensorrt"]["cost"]
 
 
 def test_a_package_that_does_not_import(look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,6 +225,10 @@ def test_what_the_hub_gives(hub: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", "/nowhere")
     assert weights(TokensParams(teacher="uni"))[0].level == "costs"
+    # Each teacher is looked at, not the first alone.
+    token, first, second = weights(TokensParams(teacher="hf-hub:somebody/open", also=[{"teacher": "uni"}]))
+    assert token.level == "costs" and "uni" in token.cost and "MahmoodLab/UNI" in token.mend
+    assert first.level == "ok" and second.level == "stops" and "uni" in second.found
 
 
 def test_a_hub_that_is_not_reached(hub: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,12 +24,20 @@ from pipeline.params.whole import WholeParams
 from pipeline.slides.catalogue import FEW, threads_of_few
 from pipeline.slides.table import read_table
 
-WIDTH, CELLS, VIEWS = 24, 16, 3
+WIDTH, CELLS, VIEWS, ALSO_WIDTH = 24, 16, 3, 16
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "depth": 1, "num_heads": 2}
 TILES = {"tile_px": 64, "target_mpp": 0.5, "min_sharpness": 0, "tissue": {"mask_mpp": 4, "min_area_mm2": 0.001}}
 PARAMS = {
     "tiles": TILES,
-    "tokens": {"teacher": "vit_tiny_patch16_224", "model_kwargs": VIT, "batch_size": 4, "views": VIEWS},
+    "tokens": {
+        "teacher": "vit_tiny_patch16_224",
+        "model_kwargs": VIT,
+        "batch_size": 4,
+        "views": VIEWS,
+        "also": [
+            {"teacher": "vit_small_patch16_224", "model_kwargs": {**VIT, "embed_dim": ALSO_WIDTH}, "patch": "none"}
+        ],
+    },
     "student": {"model": "test_efficientnet", "input_px": 64, "epochs": 2, "batch_size": 8, "adapter": "pool"},
     "cluster": {"workers": 1},
 }
@@ -64,8 +72,10 @@ def test_tiles_and_bytes_are_those_of_the_stages(planned: tuple[Path, dict]) -> 
     made = {item["id"]: item["n"] for item in json.loads((root / "artifacts" / "tiles.json").read_text())["items"]}
     assert plan["tiles"] == sum(made.values()) == stages(plan)["tiles"]["tiles"]
     assert plan["train_tiles"] == made["a"] + made["b"]
-    one = 2 * WIDTH + CELLS * WIDTH + 2 * CELLS
+    one = 2 * WIDTH + CELLS * WIDTH + 2 * CELLS + 2 * ALSO_WIDTH
     assert stages(plan)["tokens"]["nbytes"] == (VIEWS * plan["train_tiles"] + made["c"]) * one
+    basis = stages(plan)["tokens"]["basis"]
+    assert "vit_tiny_patch16_224" in basis and "vit_small_patch16_224" in basis
     assert stages(plan)["student"]["tiles"] == 2 * plan["train_tiles"]
     assert all(stage["seconds"] is None or stage["seconds"] > 0 for stage in plan["stages"])
     # Afterwards, of the stages that have run since.

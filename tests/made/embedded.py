@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.embed.encoders.encoder import Facts
 from pipeline.embed.features import Features, SlideFacts
-from pipeline.embed.formats import FORMATS
+from pipeline.embed.formats import FORMATS, Place
 from pipeline.params.tiles import TilesParams
 from pipeline.tiles.grid import geometry_of, lay
 
@@ -20,10 +20,28 @@ SIZE = 530, 401
 
 def write_embedded(folder: Path, form: str, slide: Path, size: tuple[int, int], width: int = 6) -> Path:
     """The file in `form` of all whole tiles of 64 px at 0.5 um/px; embeddings are `embeddings(N, width)`."""
+    finals = [folder / f"{i}-{slide.stem}{_SUFFIX[form]}" for i in range(_FILES[form])]
+    folder.mkdir(parents=True, exist_ok=True)
+    FORMATS[form].write(_features(slide, size, width), finals, finals)
+    return finals[-1]
+
+
+def embedded_job(job: Path, form: str, slide: Path, size: tuple[int, int], width: int) -> Features:
+    """The same where `histill embed --out` puts the files of `form`; gives what was written."""
+    features = _features(slide, size, width)
+    place = Place(slide.stem, PurePath(slide.name), "made", TILE_PX, MPP, 0, None)
+    finals = [job / path for path in FORMATS[form].paths(place)]
+    for path in finals:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    FORMATS[form].write(features, finals, finals)
+    return features
+
+
+def _features(slide: Path, size: tuple[int, int], width: int) -> Features:
     levels = [(*size, 1.0)]
     geometry = geometry_of(levels, (MPP, MPP), TilesParams(tile_px=TILE_PX, target_mpp=MPP))
     corner_N2 = np.stack(lay(geometry, "skip").corners(), axis=1).astype(np.int64)
-    features = Features(
+    return Features(
         slide=SlideFacts(slide.stem, str(slide.absolute()), PurePath(slide.name), (MPP, MPP), tuple(levels), None),
         geometry=geometry,
         overlap_px=0,
@@ -34,10 +52,6 @@ def write_embedded(folder: Path, form: str, slide: Path, size: tuple[int, int], 
         stands_for=None,
         stamp={"digest": "0", "tiling": {"tile_px": TILE_PX, "target_mpp": MPP}},
     )
-    finals = [folder / f"{i}-{slide.stem}{_SUFFIX[form]}" for i in range(_FILES[form])]
-    folder.mkdir(parents=True, exist_ok=True)
-    FORMATS[form].write(features, finals, finals)
-    return finals[-1]
 
 
 _SUFFIX = {"parquet": ".parquet", "trident": ".h5", "clam": ".h5", "stamp": ".h5"}

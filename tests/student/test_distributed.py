@@ -1,4 +1,7 @@
-"""Two real processes over gloo, started as users start them, train what one process trains; in float64."""
+"""Two real processes over gloo, started as users start them, train what one process trains; in float64.
+
+In one case of one teacher, in the other of two.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from typing import Any
 
 import pytest
 import torch
-from made.cache import make_cache
-from made.corpus import ALL_CHANGES, tiny
+from made.cache import Cache, make_cache
+from made.corpus import ALL_CHANGES, tiny, write_tokens
 from made.python_server import loaded_python
 from made.training import in_float64
 from safetensors.torch import load_file
@@ -88,8 +91,21 @@ PARAMS: dict[str, dict[str, Any]] = {
         "mix": {"kind": "mixup"},
         "augment": ALL_CHANGES,
     },
-    "accelerate": {"model": "test_vit", "nested": (4, 8)},
+    "accelerate": {
+        "model": "test_vit",
+        "nested": (4, 8),
+        "teachers": {"balance": "uncertainty", "weights": {"second": 0.5}},
+    },
 }
+
+
+def cache_of(root: Path, params: dict[str, Any]) -> Cache:
+    """Of a second teacher too, wider and with fewer cells, where the params are of one."""
+    cache = make_cache(root, views=2)
+    if "teachers" not in params:
+        return cache
+    also = write_tokens(cache.store, cache.tiles, name="second", width=40, grid=(2, 2), views=2, seed=1)
+    return cache._replace(tokens=cache.tokens.model_copy(update={"also": (also,)}))
 
 
 def losses(path: Path) -> list[float]:
@@ -118,7 +134,7 @@ def differences(one: Path, two: Path) -> tuple[float, float]:
 def test_two_processes_train_what_one_does(launcher: str, tmp_path: Path) -> None:
     params = {**PARAMS[launcher], "epochs": 2}
     two, one = tmp_path / "two", tmp_path / "one"
-    cache = make_cache(two, views=2)
+    cache = cache_of(two, params)
     cache.tiles.save(two / "tiles.json")
     cache.tokens.save(two / "tokens.json")
     script = tmp_path / "train.py"
@@ -139,7 +155,7 @@ def test_two_processes_train_what_one_does(launcher: str, tmp_path: Path) -> Non
     assert errors[0].split(":")[0] == errors[1].split(":")[0], "the processes stopped at different steps"
     assert (two / "rank-0.json").read_bytes() == (two / "rank-1.json").read_bytes()
 
-    cache, out, curve = make_cache(one, views=2), one / "models" / "student", one / "curve.csv"
+    cache, out, curve = cache_of(one, params), one / "models" / "student", one / "curve.csv"
     # Of a training that their number is part of, two processes read the two parts that one would.
     parts = 1 if params.get("freeze_batch_norm") else 2
     with in_float64():

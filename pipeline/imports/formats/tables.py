@@ -3,12 +3,13 @@
 npz      features (N, D); coords (N, 2), or x and y (N,); slide (N,) where it holds many slides; encoder, side_l0,
          side_um, patch_px where it says so
 parquet  a column `features` of lists, or one a channel (`0`, `1` …, `feature_0`, …); x, y; slide; the same in the
-         file's metadata
+         file's metadata; `histill embed`'s own, whose column is `embedding` and whose metadata `about`
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +19,12 @@ from numpy.typing import NDArray
 
 from pipeline.base.types import Array
 from pipeline.imports.formats.feature_file import FeatureFile, Places, Rows, refused, require_matrix
+from pipeline.imports.placing import SQUARE_WITHIN
 
 _CHANNEL = re.compile(r"(?:[A-Za-z]+_?)?(\d+)")
 SLIDE = ("slide", "slide_id")
+LISTS = ("features", "embedding")
+_ABOUT = "about"
 
 
 def open_npz(path: Path, slide: str) -> FeatureFile:
@@ -45,13 +49,16 @@ def open_parquet(path: Path, slide: str) -> FeatureFile:
 
     with pq.ParquetFile(path) as file:
         columns = file.schema_arrow.names
-        named = next((name for name in SLIDE if name in columns), None)
-    table = pq.read_table(path, filters=None if named is None else [(named, "=", slide)])
+        many = next((name for name in SLIDE if name in columns), None)
+    table = pq.read_table(path, filters=None if many is None else [(many, "=", slide)])
     if not len(table):
         raise refused(path, f"has no row of a slide called {slide}", fix="is its slide_id as the file has it?")
     told = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
-    if "features" in columns:
-        lists = table["features"].combine_chunks()
+    if _ABOUT in told:
+        told |= _about(path, told[_ABOUT])
+    named = next((name for name in LISTS if name in columns), None)
+    if named is not None:
+        lists = table[named].combine_chunks()
         flat = lists.flatten().to_numpy(zero_copy_only=False)
         features = flat.reshape(len(table), -1) if len(flat) % len(table) == 0 else flat
     else:
@@ -62,7 +69,16 @@ def open_parquet(path: Path, slide: str) -> FeatureFile:
     corner_N2 = None
     if {"x", "y"} <= set(columns):
         corner_N2 = np.stack([table[name].to_numpy() for name in ("x", "y")], 1).astype(np.float64)
-    return dataclasses.replace(_plain(path, features, corner_N2, told, Rows()), many=named is not None)
+    return dataclasses.replace(_plain(path, features, corner_N2, told, Rows()), many=many is not None)
+
+
+def _about(path: Path, text: str) -> dict[str, str]:
+    """What `histill embed` says of its tiles and encoder, by the names that plain files have for it."""
+    about = json.loads(text)
+    width, height = float(about["tile_width_l0"]), float(about["tile_height_l0"])
+    if abs(width / height - 1) > SQUARE_WITHIN:
+        raise refused(path, f"is of tiles of {width:g} x {height:g} level-0 pixels, which are not square")
+    return {"side_l0": str(width), "encoder": str(about["encoder"]), "patch_px": str(about["tile_px"])}
 
 
 def _plain(

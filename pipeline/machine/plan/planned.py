@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.base.files import free_bytes
 from pipeline.base.items import TRAIN
@@ -25,6 +26,9 @@ from pipeline.slides.catalogue import FEW, threads_of_few
 from pipeline.slides.split import resolve_splits
 from pipeline.slides.table import read_table
 from pipeline.views import fields_nbytes
+
+if TYPE_CHECKING:
+    from pipeline.machine.plan.speeds import TeacherSpeed
 
 LOOKING = 0.5
 """Share of the time that goes into slides; the rest goes to teacher and student alike."""
@@ -88,7 +92,9 @@ def make_plan(params: WholeParams, store: Store, seconds: float) -> Plan:
 
     start_s = time.monotonic() - importing
     share = (1 - LOOKING) / 2 * seconds
-    teacher = teacher_speed(params.tokens, share)
+    each = params.tokens.each
+    teachers = [(one, teacher_speed(one, share / len(each))) for one in each]
+    teacher = teachers[0][1]
     student = student_speed(params.student, params.tiles.tile_px, teacher, share)
     splits = resolve_splits(read.rows, params.slides.test_fraction)
     tiles, train = _tiles(looks, params, splits)
@@ -96,7 +102,8 @@ def make_plan(params: WholeParams, store: Store, seconds: float) -> Plan:
     here = params.cluster.scheduler is None and params.cluster.workers != 1
     workers_s = _start_of_workers(workers) if here else 0.0
     found = _Found(looks, params, tiles, train)
-    answered_N = found.answers(params.tokens)
+    answered_N = [found.answers(one) for one in each]
+    images_s = [n * speed.image_s for n, (_, speed) in zip(answered_N, teachers, strict=True)]
     held = tiles - train
     kept = round(train * params.student.train_fraction)
     epochs = params.student.epochs
@@ -115,10 +122,10 @@ def make_plan(params: WholeParams, store: Store, seconds: float) -> Plan:
         ),
         StagePlan(
             stage="tokens",
-            seconds=start_s + teacher.before_s + answered_N * teacher.image_s,
+            seconds=start_s + sum(speed.before_s for _, speed in teachers) + sum(images_s),
             tiles=tiles,
-            nbytes=_token_nbytes(params.tokens, train, held, teacher.tokens, teacher.width),
-            basis=f"{teacher.image_s * 1000:.3g} ms an image of the teacher in eager, {answered_N} images",
+            nbytes=sum(_token_nbytes(one, train, held, speed.tokens, speed.width) for one, speed in teachers),
+            basis=_of_teachers([speed for _, speed in teachers], answered_N),
         ),
         StagePlan(
             stage="student",
@@ -204,6 +211,13 @@ def _token_nbytes(tokens: TokensParams, train: int, held: int, cells: int, width
         return tile_nbytes(params.patch, params.n_views, cells, width) + fields_nbytes(params)
 
     return train * of(tokens) + held * of(tokens.one_view)
+
+
+def _of_teachers(speeds: Sequence[TeacherSpeed], answered_N: Sequence[int]) -> str:
+    if len(speeds) == 1:
+        return f"{speeds[0].image_s * 1000:.3g} ms an image of the teacher in eager, {answered_N[0]} images"
+    told = [f"{one.name} {one.image_s * 1000:.3g} ms, {n}" for one, n in zip(speeds, answered_N, strict=True)]
+    return f"an image of each teacher in eager, and images: {'; '.join(told)}"
 
 
 def _start_of_workers(workers: int) -> float:

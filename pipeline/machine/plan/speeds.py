@@ -30,6 +30,7 @@ _MOST = 16
 class TeacherSpeed:
     """Seconds an image, and of what is done before the first (the demo's is trained); width and number of tokens."""
 
+    name: str
     image_s: float
     before_s: float
     width: int
@@ -60,11 +61,14 @@ def teacher_speed(params: TokensParams, seconds: float) -> TeacherSpeed:
 
     image_s = _seconds(answer, seconds, device) / n
     before_s = params.demo_teacher_steps * _demo_step_s(seconds) if params.teacher == "demo" else 0.0
-    return TeacherSpeed(image_s, before_s, teacher.width, teacher.tokens, teacher.grid)
+    return TeacherSpeed(params.teacher, image_s, before_s, teacher.width, teacher.tokens, teacher.grid)
 
 
 def student_speed(params: StudentParams, tile_px: int, teacher: TeacherSpeed, seconds: float) -> StudentSpeed:
-    """Forwards and backwards with AdamW, and forwards alone; what is done to targets and inputs is not counted."""
+    """Forwards and backwards with AdamW, and forwards alone; what is done to targets and inputs is not counted.
+
+    With the head and adapter of that teacher alone: further ones are small beside the trunk.
+    """
     device, side = pick_device(), input_side(params, tile_px)
     adapter = params.adapter if params.objective.patch > 0 else None
     made = build(
