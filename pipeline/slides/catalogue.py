@@ -29,6 +29,8 @@ from pipeline.slides.table import Row, read_table
 
 Marked = tuple[Source, tuple[str, ...] | None]
 """A slide, and its marks (looked.py)."""
+LOOKING = 8
+"""Files at a time of which it is asked whether they have changed."""
 FEW = 32
 """Up to so many slides, threads are done before worker processes would have started."""
 
@@ -59,11 +61,12 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
     # A worker of an outside scheduler has another working directory.
     tasks = [_Task(row, table.absolute(), store, params) for row in rows]
     with track("slides", len(tasks), "slides") as advance:
-        for task in tasks:
-            known = _known(task, memory, marks)
-            if known is not None:
-                found[known.id] = known
-        advance(len(found))
+        # Each waits for the disk once or twice, on another machine's for a millisecond and more.
+        with ThreadPoolExecutor(LOOKING, thread_name_prefix="known") as threads:
+            for known in threads.map(lambda task: _known(task, memory, marks), tasks):
+                if known is not None:
+                    found[known.id] = known
+                    advance(1, known.id)
         for task, result in _all([task for task in tasks if task.row.slide_id not in found], cluster):
             if isinstance(result, HistillError) and not isinstance(result, SlideRefused):
                 raise result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -11,7 +12,7 @@ from pipeline.remote.address import checked
 from pipeline.remote.objects import Objects
 from pipeline.slides.far import SEVERAL_FILES
 from pipeline.slides.files import MIRAX
-from pipeline.slides.images import IMAGE_SUFFIXES, counted
+from pipeline.slides.images import IMAGE_SUFFIXES
 
 SLIDE_SUFFIXES = frozenset(
     {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm"}
@@ -33,7 +34,8 @@ class FarFolder:
         for name in self.several_files:
             yield f"left out: {name!r} (a slide of several files is not fetched by URL; copy all of them here)"
         if self.pictures:
-            yield f"pictures, which are read from folders here alone: {counted(list(self.pictures))}"
+            told = ", ".join(f"{n} {suffix}" for suffix, n in sorted(Counter(self.pictures).items()))
+            yield f"pictures, which are read from folders here alone: {told}"
 
 
 def look_below(url: str) -> FarFolder:
