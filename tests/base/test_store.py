@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -399,3 +400,18 @@ def test_of_several_who_take_an_orphan_over_one_goes_on_in_it(tmp_path: Path) ->
         assert racer.returncode == 0
     assert sorted(said) == ["False\n", "False\n", "True\n"]
     assert not partials(store) and not list(tmp_path.glob("*/*/.partials/*"))
+
+
+def test_an_owner_killed_as_it_came_holds_an_item_for_a_moment_alone(tmp_path: Path) -> None:
+    store, ref = Store(tmp_path), Ref("tiles", recipe_key(RECIPE), "item")
+    partials = store.own_path(ref).parent / ".partials" / ref.item
+    partials.mkdir(parents=True)
+    coming = partials / f".{'0' * 32}.owner"
+    coming.touch()
+    with pytest.raises(BeingWritten), store.write(ref, RECIPE, resume=True, alone=True):
+        raise AssertionError("another may be just coming")
+    a_moment_ago = time.time() - 3
+    os.utime(coming, (a_moment_ago, a_moment_ago))
+    with store.write(ref, RECIPE, resume=True, alone=True) as folder:
+        (folder / "data").write_bytes(b"x")
+    assert store.has(ref) and not partials.exists()

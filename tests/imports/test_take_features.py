@@ -129,8 +129,8 @@ def test_each_tile_gets_its_own_row_under_a_recipe_that_says_where_it_is_from(la
 
 def test_a_trial_of_the_cluster_takes_them_and_asks_no_teacher(lab: Lab) -> None:
     lab.table.write_text(format_table(lab.rows))
-    # UNI's weights are not here: whoever asks it fails.
-    tokens = TokensParams(teacher="uni", imported={"check_tiles": 0})
+    # UNI's weights are not there: whoever asks it fails.
+    tokens = TokensParams(teacher="uni", weights="gone.safetensors", imported={"check_tiles": 0})
     here, tiles = ClusterParams(workers=1), TilesParams(tile_px=SIDE)
     with trial_of(SlidesParams(table=str(lab.table)), tiles, tokens, lab.store, "one") as trial:
         tried = list(run(trial, here))

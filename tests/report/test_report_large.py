@@ -11,6 +11,7 @@ from PIL import Image
 
 from pipeline.base.items import TilesManifest
 from pipeline.base.manifest import Refusal
+from pipeline.base.partials import ITEM_FILE, describe
 from pipeline.base.store import Ref, Store
 from pipeline.evaluate.manifest import EvaluateItem
 from pipeline.params.report import ReportParams
@@ -42,6 +43,7 @@ def test_a_thousand_slides_stay_under_fifteen_megabytes(manifests, plots: Path, 
         names = ("thumb.jpg", "overlay.jpg", "mosaic.jpg") if item.id in shown else ("overlay.jpg",)
         for name in names:
             os.link(tmp_path / ("large.jpg" if item.id in shown else "small.jpg"), folder / name)
+        (folder / ITEM_FILE).write_bytes(describe(folder))
     refused = tuple(Refusal(id=f"broken-{n}", reason="OpenSlide does not open it", fix="copy it") for n in range(200))
     manifests["tiles"] = TilesManifest(recipe_key="t" * 32, items=items, refused=refused)
     scored = [

@@ -25,6 +25,9 @@ OWNER_SUFFIX = ".owner"
 BEAT_S, LEASE_S = 15.0, 120.0
 """How often an owner touches its file, and for how long without that another machine waits. NFS shows what another
 client has touched up to a minute late, unless the file is opened."""
+MAKING_S = 2.0
+"""For how long a file that is just being made is taken for a living owner's: who is killed while at it has nothing yet.
+Whoever takes longer finds who came meanwhile, and one that was deleted is made again."""
 
 
 class Process(BaseModel):
@@ -91,6 +94,7 @@ def is_living(path: Path) -> bool:
 
 def state(path: Path) -> State:
     """What can be told of a file's owner now."""
+    lease_s = LEASE_S
     try:
         with open(path, "rb") as file:
             text, touched_ns, handle = file.read(), os.fstat(file.fileno()).st_mtime_ns, file.fileno()
@@ -108,9 +112,9 @@ def state(path: Path) -> State:
     except PermissionError:
         touched_ns = path.stat().st_mtime_ns
     except ValidationError:
-        # A file that is just being made, or was when its maker was killed.
-        pass
-    return State.BEATS if now_ns(path.parent) - touched_ns < LEASE_S * 1e9 else State.DEAD
+        if path.name.startswith("."):
+            lease_s = MAKING_S
+    return State.BEATS if now_ns(path.parent) - touched_ns < lease_s * 1e9 else State.DEAD
 
 
 def settle(path: Path) -> State:
