@@ -16,7 +16,7 @@ from pipeline.teachers.demo import demo_teacher
 from pipeline.teachers.preparation import PretrainedCfg, hints, preparation
 from pipeline.teachers.registry import TeacherEntry, entry_of
 from pipeline.teachers.teacher import Teacher
-from pipeline.teachers.weights import create_model, fetch, load_weights
+from pipeline.teachers.weights import create_model, fetch, load_weights, require_there
 
 
 def load_teacher(params: TokensParams, store: Store, demo_px: int) -> Teacher:
@@ -87,6 +87,8 @@ def _model(
     own = None if params.weights is None else _weights_path(params.weights)
     if entry is None or (own is None and entry.state_names == "timm"):
         name = params.teacher if entry is None else f"hf-hub:{entry.hub}"
+        if own is not None:
+            require_there(own, params.teacher)
         model = create_model(name, kwargs, pretrained=own is None)
         return model, () if own is None else load_weights(model, own, params.teacher)
     if entry.architecture is None:
@@ -94,6 +96,7 @@ def _model(
         raise TeacherError("its timm architecture is not known here", where=f"teacher {params.teacher}", fix=fix)
     # Ahead of the model: what the hub refuses is said before a large network is made.
     weights = own or fetch(entry.hub, "model.safetensors", params.teacher)
+    require_there(weights, params.teacher)
     model = create_model(entry.architecture, kwargs, pretrained=False)
     return model, load_weights(model, weights, params.teacher)
 

@@ -74,6 +74,20 @@ def fetch(hub: str, filename: str, name: str) -> Path:
         raise _unavailable(name, error) from None
 
 
+def require_there(path: Path, name: str) -> None:
+    """Raise `TeacherError` where the file is not there, ahead of a large network that takes seconds to make."""
+    if not path.exists():
+        raise _gone(_where(path, name))
+
+
+def _where(path: Path, name: str) -> str:
+    return f"teacher {name}, weights {path}"
+
+
+def _gone(where: str) -> TeacherError:
+    return TeacherError("no such file", where=where, fix="mend `tokens.weights`")
+
+
 def load_weights(model: nn.Module, path: Path, name: str) -> tuple[str, ...]:
     """Fill the model from a local safetensors or PyTorch file; what was taken off, left out and resampled for that.
 
@@ -81,7 +95,7 @@ def load_weights(model: nn.Module, path: Path, name: str) -> tuple[str, ...]:
     transformers' of a DINOv2, wrapped as training code wraps them (`state_names.py`). Position embeddings of another
     side are resampled. The classifier's keys may be in the file; nothing else may be missing or left over.
     """
-    where = f"teacher {name}, weights {path}"
+    where = _where(path, name)
     known = model.state_dict()
     state, said = read_state(path, where)
     state, taken_off = stripped(state, known.keys())
@@ -165,7 +179,7 @@ def read_state(path: Path, where: str) -> tuple[dict[str, Tensor], list[str]]:
             with torch.serialization.safe_globals([argparse.Namespace]):
                 found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise TeacherError("no such file", where=where, fix="mend `tokens.weights`") from None
+        raise _gone(where) from None
     except pickle.UnpicklingError:
         fix = "save its state_dict as safetensors; files that run code when loaded are not read"
         raise TeacherError("more than tensors in it, or damaged", where=where, fix=fix) from None
