@@ -109,7 +109,11 @@ def _mark(file: str) -> str:
 
 def _just_changed(source: Source) -> bool:
     files = (file for file in (source.path, source.mask, source.coords, source.features) if file is not None)
-    return any(abs(time.time() - file.stat().st_ctime) < _TICK_S for file in files)
+    try:
+        return any(abs(time.time() - file.stat().st_ctime) < _TICK_S for file in files)
+    except FileNotFoundError:
+        # Gone since it was looked at, which is for who reads it next.
+        return True
 
 
 @functools.cache
