@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -95,6 +96,15 @@ def free_bytes(path: Path) -> int:
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free
+
+
+def tree_nbytes(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder; what goes meanwhile, and what is not there, counts nothing."""
+    total, below = 0, (f"{parent}/{name}" for parent, _, names in os.walk(path) for name in names)
+    for file in (str(path),) if path.is_file() else below:
+        with contextlib.suppress(OSError):
+            total += os.stat(file).st_size  # noqa: PTH116
+    return total
 
 
 def human(nbytes: float) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.base.errors import SlideRefused
+from pipeline.base.files import tree_nbytes
 from pipeline.base.progress import console
 from pipeline.cluster.refusals import with_traceback
 from pipeline.embed.asked import Asked, LeftOut
@@ -124,7 +125,7 @@ class Job:
                 partial.parent.mkdir(exist_ok=True)
             self._format.write(features, slide.claim.partials, slide.claim.finals)
             slide.claim.commit()
-            tiles, nbytes = len(features), sum(_nbytes(final) for final in slide.claim.finals)
+            tiles, nbytes = len(features), sum(tree_nbytes(final) for final in slide.claim.finals)
         except SlideRefused as error:
             self._refuse(slide.asked, error)
             return
@@ -204,9 +205,3 @@ class Job:
             self._outcome.tiles += tiles or 0
         take_back(self._out, asked.name)
         self._meter.over(asked.name, made=tiles is not None)
-
-
-def _nbytes(path: Path) -> int:
-    """Of a file, or of all files of a folder."""
-    files = path.rglob("*") if path.is_dir() else (path,)
-    return sum(file.stat().st_size for file in files if file.is_file())

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.base.arrays.far import far_of
+from pipeline.base.files import tree_nbytes
 from pipeline.base.living.owners import now_ns
 from pipeline.base.living.runs import runs
 from pipeline.base.living.unfinished import claim_alone
@@ -42,7 +43,7 @@ class KeptHeads:
     def came(self, folder: Path) -> None:
         """A head has been brought; others may have to go for it."""
         with self._lock:
-            self._came += _nbytes(folder)
+            self._came += tree_nbytes(folder)
             crowded = self._came > self.limit // _SHARE
             if crowded:
                 self._came = 0
@@ -62,7 +63,7 @@ class KeptHeads:
                 claim.drop()
 
     def _make_room(self, heads: Path) -> None:
-        found = sorted((_opened_ns(folder), str(folder), _nbytes(folder)) for folder in _items(heads))
+        found = sorted((_opened_ns(folder), str(folder), tree_nbytes(folder)) for folder in _items(heads))
         excess = sum(nbytes for _, _, nbytes in found) - (self.limit - self.limit // _SHARE)
         for _, name, nbytes in found:
             if excess <= 0:
@@ -116,12 +117,3 @@ def _opened_ns(folder: Path) -> int:
         with contextlib.suppress(OSError):
             return path.stat().st_mtime_ns
     return 0
-
-
-def _nbytes(folder: Path) -> int:
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os.stat(f"{parent}/{name}").st_size  # noqa: PTH116
-    return total

@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.base.files import write_atomic
+from pipeline.base.files import tree_nbytes, write_atomic
 from pipeline.base.living.owners import OWNER_SUFFIX, Owner, is_living, is_locked, own, settle
 
 PARTIALS = ".partials"
@@ -148,7 +148,7 @@ def nbytes(recipe: Path, items: Collection[str]) -> int:
     """Bytes that writers of these items have on the disk, whoever they are; the recipe's folder is read once."""
     folders = [path for path in (recipe / PARTIALS).glob("*") if path.name in items]
     folders += [path for path in recipe.glob(_EARLIER) if _item_of(path) in items]
-    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
+    return sum(map(tree_nbytes, folders))
 
 
 @dataclass(frozen=True)
