@@ -78,6 +78,13 @@ def test_a_folder_of_images_is_its_names_and_contents(tmp_path: Path) -> None:
     assert renamed.digest != first.digest and renamed.nbytes == first.nbytes
 
 
+def test_an_image_that_is_a_link_to_what_is_not_here_is_not_lost_in_silence(tmp_path: Path) -> None:
+    folder = images(tmp_path)
+    (folder / "annexed.png").symlink_to("../objects/annexed.png")
+    with pytest.raises(SlideUnavailable, match=r"annexed.png is a link to what is not here"):
+        list_images(folder)
+
+
 def test_a_folder_without_images_is_refused_and_an_empty_one_may_be_a_disk_away(tmp_path: Path) -> None:
     with pytest.raises(SlideUnavailable, match="the folder is empty"):
         folder_identity(tmp_path)
