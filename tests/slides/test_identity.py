@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from made.slides import make_slide, tissue_picture
+from made.slides import make_slide, set_tag, tissue_picture
 from PIL import Image
 
 from pipeline.base.errors import SlideRefused, SlideUnavailable
@@ -60,6 +60,17 @@ def test_a_scale_put_right_in_place_is_another_slide(tmp_path: Path) -> None:
         assert one.quickhash == other.quickhash
         assert len({file_identity(reader).digest for reader in (one, other)}) == 2
         assert file_identity(told).digest == file_identity(other).digest
+
+
+def test_colours_put_right_in_place_are_another_slide(tmp_path: Path) -> None:
+    """What the tags say of the colours is no part of the quickhash either."""
+    path, found = make_slide(tmp_path / "s.tif", tissue_picture(600, 500), kind="jpeg-ycbcr-444"), []
+    for photometric in (2, 6):
+        set_tag(path, 0, PhotometricInterpretation=photometric)
+        with SlideReader(path) as slide:
+            found.append((slide.quickhash, slide.read(0, 300, 250, 8, 8).mean(), identity(path)))
+    (wrong, wrong_mean, before), (right, right_mean, after) = found
+    assert wrong == right and abs(wrong_mean - right_mean) > 5 and before != after
 
 
 def test_images_are_listed_in_order_with_the_class_of_their_first_folder(tmp_path: Path) -> None:
