@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,11 @@ from pipeline.cluster.spread import each
 from pipeline.demo.slides import demo_ref
 from pipeline.params.site import ClusterParams
 from pipeline.params.slides import SlidesParams
+from pipeline.slides.files import series_of
 from pipeline.slides.identity import beside_identity, file_identity, folder_identity
 from pipeline.slides.images import list_images
 from pipeline.slides.looked import Memory
+from pipeline.slides.of_tiles import require_no_slides
 from pipeline.slides.read.reader import SlideReader
 from pipeline.slides.sources import Source, locate
 from pipeline.slides.split import near_train, require_train, resolve_splits
@@ -78,8 +80,9 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
     memory.save()
     usable: list[tuple[Row, SlideFile]] = []
     first_id: dict[str, str] = {}
+    parted = _parted(tasks, found)
     for row in rows:
-        result = found[row.slide_id]
+        result = parted.get(row.slide_id, found[row.slide_id])
         if isinstance(result, SlideFile) and result.key in first_id:
             fix = "keep one of the two rows: they name copies of one file, or files of one series"
             result = SlideRefused(f"the same slide as {first_id[result.key]}", where=row.slide_id, fix=fix)
@@ -108,6 +111,27 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
         uses=tuple(sorted({str(demo_ref(row.demo, params.demo_px)) for row in rows if row.demo})),
         summary=SlidesSummary(slides=len(items), nbytes=sum(item.nbytes for item in items)),
     )
+
+
+def _parted(tasks: Sequence[_Task], found: Mapping[str, SlideFile | SlideRefused]) -> dict[str, SlideRefused]:
+    """The refusals of slides that are parts of one DICOM series, its files in several folders: all but the finest.
+
+    OpenSlide takes each folder's files for a slide of their own, which would be the same tissue twice.
+    """
+    of_series: dict[str, list[tuple[float, int, str, str]]] = {}
+    for i, task in enumerate(tasks):
+        slide = found[task.row.slide_id]
+        if isinstance(slide, SlideFile) and slide.vendor == "dicom" and slide.mpp is not None:
+            path = locate(task.row, task.table, task.store, task.params).path
+            of_series.setdefault(series_of(path) or str(path), []).append((slide.mpp[0], i, slide.id, slide.key))
+    refused = {}
+    for parts in of_series.values():
+        _, _, finest, own = min(parts)
+        for _, _, slide_id, key in parts:
+            if key != own:
+                fix = "put all files of the series into one folder, and keep one row"
+                refused[slide_id] = SlideRefused(f"of the same series as {finest}", where=slide_id, fix=fix)
+    return refused
 
 
 def _known(task: _Task, memory: Memory, marks: dict[str, Marked]) -> SlideFile | None:
@@ -172,6 +196,7 @@ def _file(source: Source) -> SlideFile:
 
 
 def _folder(source: Source) -> SlideFile:
+    require_no_slides(source.path)
     identity, mpp = folder_identity(source.path), source.mpp
     return SlideFile(
         id=source.slide_id,

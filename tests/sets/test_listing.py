@@ -111,6 +111,19 @@ def test_h5_with_other_names_says_which_it_has(tmp_path: Path):
         listed("h5", tmp_path)
 
 
+def test_a_slide_of_two_splits_is_a_leak_in_whatever_spelling_and_with_row_numbers(tmp_path: Path):
+    h5_set(tmp_path, train=[0, 1, 1], test=[0, 1, 1])
+    (tmp_path / "train_meta.csv").write_text(",wsi\n0,3\n1,4\n2,5\n")
+    (tmp_path / "test_meta.csv").write_text("wsi;tumour\n003;0\n6;1\n7;1\n")
+    with pytest.raises(EvaluationError, match="is in 'train' and in 'test'"):
+        listed("h5", tmp_path)
+
+
+def test_classes_that_look_alike_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    listed("csv", csv_set(tmp_path, "path,label,split\na.png,X,train\nb.png,y,train\nc.png,x,test\n"))
+    assert "'X', 'x' are classes of their own" in " ".join(capsys.readouterr().err.split())
+
+
 def test_h5_slides_in_another_encoding_are_refused(tmp_path: Path):
     h5_set(tmp_path, train=[0, 1, 1], test=[0, 1, 1])
     (tmp_path / "train_meta.csv").write_bytes("wsi\nDrüse\na\nb\n".encode("latin-1"))

@@ -55,6 +55,21 @@ def test_good_slides_stay_and_bad_ones_are_listed(folder: Path) -> None:
     assert made.uses == (str(demo_ref(8, 512)),)
 
 
+def test_a_folder_of_slides_is_no_folder_of_tiles(folder: Path) -> None:
+    for name in ("alone", "pictured", "hidden"):
+        (folder / name).mkdir()
+        shutil.copy(folder / "a.tif", folder / name / "s.tif")
+    (folder / "hidden" / "s.tif").rename(folder / "hidden" / "s.dat")
+    (folder / "pictured" / "s.tif").rename(folder / "pictured" / "s.svs")
+    shutil.copy(folder / "tiles" / "x" / "1.png", folder / "pictured" / "s_thumb.png")
+    shutil.copytree(folder / "tiles", folder / "with a note" / "tiles")
+    (folder / "with a note" / "tiles" / "made by.dat").write_bytes(b"QuPath")
+    made = run(folder, "path\nalone\npictured\nhidden\nwith a note\n")
+    assert [item.id for item in made.items] == ["with_a_note"]
+    assert [refusal.id for refusal in made.refused] == ["alone", "pictured", "hidden"]
+    assert all("holds slides" in refusal.reason and "histill scan" in refusal.fix for refusal in made.refused)
+
+
 def test_the_manifest_is_the_same_on_another_machine(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     text = "path\na.tif\ntiles\ndemo:2\n"
     run(folder, text).save(folder / "slides.json")

@@ -19,8 +19,8 @@ from pipeline.tiles.pixels import resize
 from pipeline.tiles.tissue import TissueMask, find_tissue
 from pipeline.tiles.tissue.own_mask import load_mask
 
-ALL = 0.999
-"""Share of a slide that a mask marks, from which on it is all of it."""
+ALL = 0.95
+"""Share of a slide that a mask marks, from which on it is next to all of it."""
 MAX_LOOK_PX = 16_000_000
 """Pixels of the picture of a whole slide: 1000 mm2 at 8 um a pixel."""
 
@@ -35,7 +35,7 @@ class Look:
     own_HW: NDArray[np.bool_] | None
     mask: TissueMask
     marks_all: bool
-    """Its own mask marks all that was scanned."""
+    """Its own mask marks next to all that was scanned."""
 
 
 def look(reader: SlideReader, params: TilesParams, own_mask: Path | None = None, max_px: int = MAX_LOOK_PX) -> Look:
