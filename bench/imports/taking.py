@@ -7,7 +7,7 @@ so it is what the machine's memory and its disk give together; a lab's SATA disk
 1,000. `copied` copies them whole (`shutil.copyfile`) and syncs each. `bare` is what nobody who verifies can leave out:
 read, the sha256 of what was read, float16, the sha256 of what is written, written and synced; a loop of plain calls
 over flat bytes, without an item, a tiling or a check of any value. `taken` is the stage's own work: the checksum, the
-rows to their tiles, float16 and its checks, the item's files, their checksums, synced and renamed. Written once, nothing
+rows to their tiles, float16 and its checks, the item's files, their checksums, synced, renamed. Written once, nothing
 else is copied; read twice, since the stage `slides` takes each file's checksum too (`slides`, the same read alone).
 
 Each round does all of it again from nothing, in room for the files and one copy of them; the shares of the disk's rate
