@@ -156,10 +156,13 @@ def _comments(lines: Iterable[str]) -> str:
 
 def _said(tree: _Tree) -> Iterable[str]:
     for path in tree.unknown:
-        if path.is_symlink() and not path.exists():
-            yield f"left out: {shown(path)!r} (a link to what is not here: {LINK_FIX})"
-        else:
+        try:
+            path.open("rb").close()
             yield f"not recognised by OpenSlide: {shown(path)!r}"
+        except FileNotFoundError:
+            yield f"left out: {shown(path)!r} (a link to what is not here: {LINK_FIX})"
+        except OSError as error:
+            yield f"left out: {shown(path)!r} ({str(error.strerror).lower()})"
     if tree.unread:
         yield f"pictures in formats that are not read: {counted(tree.unread)}; convert them to PNG or JPEG"
     for name, reason in tree.walked.left_out:
