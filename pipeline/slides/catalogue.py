@@ -33,6 +33,8 @@ Marked = tuple[Source, tuple[str, ...] | None]
 """A slide, and its marks (looked.py)."""
 LOOKING = 8
 """Files at a time of which it is asked whether they have changed."""
+SAID = 20
+"""Remarks on the table that are printed."""
 FIXES = 3
 """Remedies that are printed where no slide can be used."""
 FEW = 32
@@ -56,8 +58,10 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
     table, traces = Path(params.table), Tracebacks("slides")
     read = read_table(table, params.missing)
     rows, refused = read.rows, read.refused
-    for remark in read.remarks:
+    for remark in read.remarks[:SAID]:
         console.print(f"slides: {remark}", soft_wrap=True)
+    if len(read.remarks) > SAID:
+        console.print(f"slides: and {len(read.remarks) - SAID} more remarks on {table}", soft_wrap=True)
     if refused and params.on_error == "fail":
         raise SlideRefused(refused[0].reason, where=refused[0].id, fix=refused[0].fix)
     found: dict[str, SlideFile | SlideRefused] = {}

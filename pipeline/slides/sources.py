@@ -117,6 +117,8 @@ def _beside(name: str, row: Row, table: Path) -> Path:
             raise unread(error, name, row.slide_id) from None
     what = "file not found" if name == row.path else f"file not found: {name}"
     fix = f"is its disk mounted? line {row.line} of {table.name} says {name}, relative to the table's folder"
+    if any((base / name.replace("\\", "/")).exists() for base in _bases(table)):
+        fix = f"write / for \\ in line {row.line} of {table.name}"
     raise SlideUnavailable(what, where=row.slide_id, fix=fix)
 
 

@@ -118,7 +118,7 @@ def parse_table(text: str, path: Path, missing: Iterable[str] = MISSING) -> Tabl
     rows = [dataclasses.replace(row, patient=patient) for row, patient in zip(rows, patients, strict=True)]
     labels = [row.label for row in rows]
     said = [*(f"patients {line}" for line in said), *(f"labels {line}" for line in alike(labels, "slides.missing"))]
-    return Table(rows, refused, [*remarks, *said])
+    return Table(rows, refused, [*said, *remarks])
 
 
 def _with_ids(rows: list[Row], given_ids: Mapping[str, int], refused: list[Refusal]) -> tuple[list[Row], list[str]]:

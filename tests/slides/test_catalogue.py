@@ -71,8 +71,9 @@ def test_a_folder_of_slides_is_no_folder_of_tiles(folder: Path) -> None:
 
 
 def test_a_folder_is_no_mask(folder: Path) -> None:
-    made = run(folder, "path,mask\na.tif,tiles\ntiles,\n")
+    made = run(folder, "path,mask\na.tif,tiles\ntiles,\ntiles\\x\\1.png,\n")
     assert made.refused[0].reason == "tiles is a folder" and not made.refused[0].passing
+    assert "write / for" in made.refused[1].fix
 
 
 def test_the_manifest_is_the_same_on_another_machine(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
