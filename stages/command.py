@@ -29,6 +29,7 @@ from pipeline.params.site import SiteParams
 from pipeline.remote.background import Going, sending
 from pipeline.remote.bucket import Bucket
 from pipeline.remote.moves import Moved, push
+from pipeline.slides.walk import is_utf8, printable
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Wait = Annotated[
@@ -105,6 +106,9 @@ def execute(
     `torchrun` every process runs the stage and rank 0 alone writes.
     """
     with errors(debug):
+        if not is_utf8(str(Path.cwd())):
+            fix = "rename the folder that is not"
+            raise ParamsError("the project's path is not UTF-8", where=printable(Path.cwd()), fix=fix)
         params = load_params(wanted)
         start = time.monotonic()
         store = store_of(params)

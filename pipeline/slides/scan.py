@@ -17,7 +17,7 @@ from pipeline.slides.picture_folders import Grouping, decide
 from pipeline.slides.read.reader import detect_vendor
 from pipeline.slides.read.tiff import is_tile
 from pipeline.slides.table import Row, format_table
-from pipeline.slides.walk import Walked, printable, shown, walk
+from pipeline.slides.walk import Walked, is_utf8, printable, shown, shown_as_it_is, walk
 
 _TIFF = frozenset({".tif", ".tiff"})
 FOREIGN_SUFFIXES = frozenset(
@@ -65,6 +65,8 @@ def scan(folder: Path, grouping: Grouping = Grouping.AUTO) -> str:
     """
     if is_url(str(folder)):
         return _far(url_of(folder))
+    if not is_utf8(shown_as_it_is(folder)):
+        raise TableError("its path is not UTF-8, and no table could hold it", where=printable(folder), fix="rename it")
     if not folder.is_dir():
         raise TableError("not a folder", where=str(folder), fix="histill scan DIR > slides.csv")
     tree = _look(folder)
@@ -135,7 +137,7 @@ class _Folder:
         elif suffix in _TIFF and is_tile(path, vendor):
             tree.pictures.setdefault(path.parent, []).append(path.name)
         elif vendor is not None:
-            self._inside.update(files_of(path)[1:])
+            self._inside.update(set(files_of(path)) - {path})
             self._slides.append(path)
         elif suffix in IMAGE_SUFFIXES - SLIDE_SUFFIXES:
             tree.pictures.setdefault(path.parent, []).append(path.name)

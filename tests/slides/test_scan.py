@@ -219,6 +219,13 @@ def test_a_slide_that_makes_a_library_raise_is_left_out(tmp_path: Path, monkeypa
     assert not (tmp_path / "reports" / "errors" / "scan.txt").exists()
 
 
+def test_a_folder_whose_own_path_is_no_text_is_refused(tmp_path: Path) -> None:
+    latin = tmp_path / os.fsdecode(b"caf\xe9")
+    slide(latin / "a.tif")
+    with pytest.raises(TableError, match="not UTF-8"):
+        scan(latin)
+
+
 def test_nothing_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="nothing here"):
         scan(tmp_path)
