@@ -20,6 +20,7 @@ from pipeline.base.errors import HistillError, ParamsError, Unfinished
 from pipeline.base.files import as_json, dvc_root, human, write_json
 from pipeline.base.living.runs import announced, held_here
 from pipeline.base.manifest import Item, Manifest, Outline, Refusal
+from pipeline.base.names import is_utf8, printable
 from pipeline.base.progress import console
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json
@@ -29,7 +30,6 @@ from pipeline.params.site import SiteParams
 from pipeline.remote.background import Going, sending
 from pipeline.remote.bucket import Bucket
 from pipeline.remote.moves import Moved, push
-from pipeline.slides.walk import is_utf8, printable
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Wait = Annotated[
@@ -87,8 +87,7 @@ def errors(debug: bool) -> Iterator[None]:
     except OSError as error:
         if debug or error.errno is None or error.filename is None:
             raise
-        name = os.fsdecode(error.filename).encode(errors="backslashreplace").decode()
-        said = HistillError(str(error.strerror), where=name, fix=FILE_FIX)
+        said = HistillError(str(error.strerror), where=printable(Path(os.fsdecode(error.filename))), fix=FILE_FIX)
         console.print(f"error: {said}", style="bold red", soft_wrap=True)
         raise typer.Exit(Exit.ERROR) from None
 

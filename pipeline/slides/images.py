@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.base.errors import SlideRefused, SlideUnavailable
+from pipeline.base.names import printable
 from pipeline.cluster.refusals import unread
-from pipeline.slides.walk import Walked, printable, walk
+from pipeline.slides.walk import Walked, walk
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 UNREAD_SUFFIXES = frozenset(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.base.errors import HistillError, SlideRefused, SlideUnavailable, TableError
+from pipeline.base.names import is_utf8, printable
 from pipeline.cluster.refusals import READABLE, Tracebacks, about_slide
 from pipeline.remote.address import is_url, url_of
 from pipeline.slides.far_folder import SLIDE_SUFFIXES, look_below
@@ -17,7 +18,7 @@ from pipeline.slides.picture_folders import Grouping, decide
 from pipeline.slides.read.reader import detect_vendor
 from pipeline.slides.read.tiff import is_tile
 from pipeline.slides.table import Row, format_table
-from pipeline.slides.walk import Walked, is_utf8, printable, shown, shown_as_it_is, walk
+from pipeline.slides.walk import Walked, shown, shown_as_it_is, walk
 
 _TIFF = frozenset({".tif", ".tiff"})
 FOREIGN_SUFFIXES = frozenset(

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.base.names import is_utf8, printable
+
 
 @dataclass
 class Walked:
@@ -64,20 +66,6 @@ def _walk(
     yield folder, folders, files
     for name in folders:
         yield from _walk(folder / name, (*above, here), walked)
-
-
-def is_utf8(name: str) -> bool:
-    """Whether a file name is text: Python keeps other bytes as lone surrogates."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def printable(path: Path) -> str:
-    """The path with bytes that are not text written as escapes."""
-    return path.as_posix().encode(errors="backslashreplace").decode()
 
 
 def shown(path: Path) -> str:
