@@ -50,7 +50,8 @@ def list_set(params: DatasetParams) -> dict[str, list[Picture]]:
         fix = f"call {near[0]!r} {TRAIN!r}" if near else f"see the layout of kind {params.kind!r} in docs/parameters.md"
         raise problem(params, what, fix)
     _check_groups(params, found)
-    for remark in alike((picture.label for pictures in found.values() for picture in pictures), "missing"):
+    labels = (picture.label for pictures in found.values() for picture in pictures)
+    for remark in alike(labels, "missing" if params.kind in ("csv", "h5") else None):
         console.print(f"evaluate.datasets: {params.name}: labels {remark}", soft_wrap=True)
     return found
 

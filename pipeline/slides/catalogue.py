@@ -33,6 +33,10 @@ Marked = tuple[Source, tuple[str, ...] | None]
 """A slide, and its marks (looked.py)."""
 LOOKING = 8
 """Files at a time of which it is asked whether they have changed."""
+SAID = 20
+"""Remarks on the table that are printed."""
+FIXES = 3
+"""Remedies that are printed where no slide can be used."""
 FEW = 32
 """Up to so many slides, threads are done before worker processes would have started."""
 
@@ -54,8 +58,10 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
     table, traces = Path(params.table), Tracebacks("slides")
     read = read_table(table, params.missing)
     rows, refused = read.rows, read.refused
-    for remark in read.remarks:
+    for remark in read.remarks[:SAID]:
         console.print(f"slides: {remark}", soft_wrap=True)
+    if len(read.remarks) > SAID:
+        console.print(f"slides: and {len(read.remarks) - SAID} more remarks on {table}", soft_wrap=True)
     if refused and params.on_error == "fail":
         raise SlideRefused(refused[0].reason, where=refused[0].id, fix=refused[0].fix)
     found: dict[str, SlideFile | SlideRefused] = {}
@@ -95,7 +101,9 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
         refused.append(Refusal.of(row.slide_id, result))
     if not usable:
         reasons = "; ".join(f"{refusal.id}: {refusal.reason}" for refusal in refused[:8])
-        raise TableError(f"no slide can be used ({reasons})", where=str(table), fix=refused[0].fix)
+        # Several slides may have one cause.
+        fixes = "; ".join(list(dict.fromkeys(refusal.fix for refusal in refused if refusal.fix))[:FIXES])
+        raise TableError(f"no slide can be used ({reasons})", where=str(table), fix=fixes)
     splits = resolve_splits([row for row, _ in usable], params.test_fraction)
     # With slides yet to be looked at the run fails anyway, and one of them may be of that split.
     if not any(refusal.passing for refusal in refused):

@@ -23,6 +23,8 @@ NOTHING = (
     *("#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!"),
 )
 """Texts, in any case, that are no scale, split or patient; `-` and its like may be the name of a class."""
+SAID = 5
+"""Lines of one kind that are said of a table."""
 _UNNAMED = re.compile(r"(unnamed: \d+(\.\d+|_level_\d+)?|\.\.\.\d+|row\.?names?)?")
 _COUNTING = re.compile(r"index|idx|level_\d+|v1|x(\.\d+)?")
 """Names that pandas and R give a column of row numbers once it has been read and written again."""
@@ -93,20 +95,22 @@ def one_spelling(names: Sequence[str | None]) -> tuple[list[str | None], list[st
         for number, own in spellings.items()
         if len(own) > 1
     ]
-    said += [f"{own} are looked at as two: write them alike if they are one" for own in _nearly_one(first.values())]
+    two = [f"{own} are looked at as two: write them alike if they are one" for own in _nearly_one(first.values())]
+    said = [*_few(said), *_few(two)]
     return [None if name is None else first[_number(name)] for name in names], said
 
 
-def alike(classes: Iterable[str | None], key: str) -> list[str]:
+def alike(classes: Iterable[str | None], key: str | None) -> list[str]:
     """A line on classes that differ in case, space or zeros alone, and on one whose name often means none.
 
-    They stay as they are: `-` is a class where `+` is. `key` is the parameter that says which texts are no class.
+    They stay as they are: `-` is a class where `+` is. `key` is the parameter that says which texts are no class, if
+    one does.
     """
     names = sorted({name for name in classes if name is not None})
-    return [
-        *(f"{own} are classes of their own: write them alike if they are one" for own in _nearly_one(names)),
-        *(f"{name!r} is a class: name it in {key} if it means none" for name in names if name.lower() in NOTHING),
-    ]
+    said = _few([f"{own} are classes of their own: write them alike if they are one" for own in _nearly_one(names)])
+    if key is not None:
+        said += [f"{name!r} is a class: name it in {key} if it means none" for name in names if name.lower() in NOTHING]
+    return said
 
 
 def without_index(rows: list[list[str]]) -> list[list[str]]:
@@ -127,6 +131,10 @@ def without_index(rows: list[list[str]]) -> list[list[str]]:
         if _is_index(name.strip().lower(), [row[i : i + 1] for row in body], i < last)
     }
     return [[cell for i, cell in enumerate(row) if i not in index] for row in rows]
+
+
+def _few(lines: Sequence[str]) -> list[str]:
+    return [*lines[:SAID], *([f"and {len(lines) - SAID} more such"] if len(lines) > SAID else [])]
 
 
 def _is_index(name: str, cells: Sequence[Sequence[str]], before_others: bool) -> bool:

@@ -54,12 +54,14 @@ def require_train(splits: Collection[str], where: str) -> None:
 
 
 def near_train(splits: Collection[str]) -> list[str]:
-    """Splits that are held out though their name is nearly `train`, or says the same, sorted."""
-    return sorted(split for split in set(splits) - {TRAIN} if _NEAR.fullmatch(split) or _mistyped(split))
+    """Splits that are held out though their name is nearly `train`, or says the same; the nearest first."""
+    likeness = {split: _likeness(split) for split in set(splits) - {TRAIN}}
+    near = (split for split, like in likeness.items() if like >= _LIKE or _NEAR.fullmatch(split))
+    return sorted(near, key=lambda split: (-likeness[split], split))
 
 
-def _mistyped(split: str) -> bool:
-    return any(difflib.SequenceMatcher(None, split, word).ratio() >= _LIKE for word in (TRAIN, "training"))
+def _likeness(split: str) -> float:
+    return max(difflib.SequenceMatcher(None, split, word).ratio() for word in (TRAIN, "training"))
 
 
 def _position(group: str) -> float:

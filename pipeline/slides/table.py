@@ -83,6 +83,9 @@ def read_table(path: Path | str, missing: Iterable[str] = MISSING) -> Table:
     except (FileNotFoundError, IsADirectoryError):
         fix = "write it, or let `histill scan DIR > slides.csv` write it"
         raise TableError("slide table not found", where=str(path), fix=fix) from None
+    except OSError as error:
+        fix = "is its disk mounted, and may you read it?"
+        raise TableError(f"it cannot be read: {error.strerror}", where=str(path), fix=fix) from None
     except UnicodeDecodeError:
         raise TableError("not UTF-8 text", where=str(path), fix="save it as CSV (UTF-8)") from None
     return parse_table(text, path, missing)
@@ -115,7 +118,7 @@ def parse_table(text: str, path: Path, missing: Iterable[str] = MISSING) -> Tabl
     rows = [dataclasses.replace(row, patient=patient) for row, patient in zip(rows, patients, strict=True)]
     labels = [row.label for row in rows]
     said = [*(f"patients {line}" for line in said), *(f"labels {line}" for line in alike(labels, "slides.missing"))]
-    return Table(rows, refused, [*remarks, *said])
+    return Table(rows, refused, [*said, *remarks])
 
 
 def _with_ids(rows: list[Row], given_ids: Mapping[str, int], refused: list[Refusal]) -> tuple[list[Row], list[str]]:

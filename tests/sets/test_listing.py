@@ -26,6 +26,8 @@ def listed(kind: str, path: Path) -> dict[str, list[Picture]]:
 def csv_set(folder: Path, text: str) -> Path:
     for name in "abcd":
         Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
+    (folder / "sub").mkdir(exist_ok=True)
+    Image.new("RGB", (8, 8)).save(folder / "sub" / "e.png")
     (folder / "set.csv").write_bytes(text.encode())
     return folder / "set.csv"
 
@@ -54,6 +56,7 @@ def test_a_table_is_read_as_the_slide_table_is(tmp_path: Path, text: str):
     ("text", "words"),
     [
         (ROWS + "\n\nd.png,x,train\nno.png,x,test\n", "line 8: file not found: no.png"),
+        ("path,label\nsub\\e.png,x\n", r"write / for"),
         (ROWS + "./a.png,y,test\n", r"lists ./a.png twice \(lines 2 and 5\)"),
         (ROWS + '"d.png,x,train\n', "line 5: not valid CSV"),
         (ROWS + "\0", "is not a text file"),

@@ -70,6 +70,12 @@ def test_a_folder_of_slides_is_no_folder_of_tiles(folder: Path) -> None:
     assert all("holds slides" in refusal.reason and "histill scan" in refusal.fix for refusal in made.refused)
 
 
+def test_a_folder_is_no_mask(folder: Path) -> None:
+    made = run(folder, "path,mask\na.tif,tiles\ntiles,\ntiles\\x\\1.png,\n")
+    assert made.refused[0].reason == "tiles is a folder" and not made.refused[0].passing
+    assert "write / for" in made.refused[1].fix
+
+
 def test_the_manifest_is_the_same_on_another_machine(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     text = "path\na.tif\ntiles\ndemo:2\n"
     run(folder, text).save(folder / "slides.json")
@@ -86,6 +92,14 @@ def test_on_error_fail_raises_the_first_refusal(folder: Path) -> None:
         run(folder, "path\na.tif\nbroken.svs\nnowhere.svs\n", on_error="fail")
     with pytest.raises(SlideRefused, match="duplicate id"):
         run(folder, "path,slide_id\na.tif,one\nbroken.svs,one\n", on_error="fail")
+
+
+def test_where_nothing_is_usable_each_cause_has_its_remedy(folder: Path) -> None:
+    with pytest.raises(TableError, match="no slide can be used") as error:
+        run(
+            folder, "path\na.tif\na.tif\nbroken.svs\n".replace("a.tif", "broken.svs", 1).replace("a.tif", "gone.svs", 1)
+        )
+    assert "drop the row" in error.value.fix and "is its disk mounted" in error.value.fix
 
 
 def test_nothing_usable_is_an_error_that_lists_the_reasons(folder: Path) -> None:

@@ -63,6 +63,11 @@ def test_patients_of_one_number_are_one_and_that_is_said() -> None:
     assert len(said) == 2 and "'003', '3', '3.0'" in said[0] and "'a', 'A' are looked at as two" in said[1]
 
 
+def test_of_many_such_names_a_few_are_said() -> None:
+    names, said = one_spelling([f"{zeros}{n}" for zeros in ("", "0") for n in range(1, 41)])
+    assert len(set(names)) == 40 and len(said) < 10 and "35 more" in said[-1]
+
+
 def test_a_table_as_r_writes_it(tmp_path: Path) -> None:
     rows = parse_table(R_TABLE, tmp_path / "slides.csv").rows
     assert [(r.mpp, r.label, r.split, r.patient) for r in rows] == [

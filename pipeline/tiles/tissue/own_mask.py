@@ -69,6 +69,14 @@ def load_mask(
     return mask_HW
 
 
+def fits_both(path: Path, slide_l0: tuple[int, int], scanned_l0: Box | None) -> bool:
+    """Whether a mask is a picture that has the proportions of the slide, and those of what was scanned of it too."""
+    if path.suffix.lower() in JSON_SUFFIXES or scanned_l0 is None or scanned_l0 == (0, 0, *slide_l0):
+        return False
+    with Image.open(path) as image:
+        return _proportioned(image.size, slide_l0) and _proportioned(image.size, scanned_l0[2:])
+
+
 def _picture(path: Path, slide_l0: tuple[int, int], size_px: tuple[int, int], scanned: Box) -> NDArray[np.float32]:
     """Share of each pixel that is marked; a picture in the proportions of what was scanned alone is of that."""
     with Image.open(path) as image:
