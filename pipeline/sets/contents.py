@@ -18,6 +18,7 @@ from pathlib import Path
 from pipeline.base.errors import SlideRefused
 from pipeline.base.files import dvc_root
 from pipeline.base.items import TRAIN
+from pipeline.base.names import at_home
 from pipeline.base.progress import console
 from pipeline.params.evaluate import DatasetParams
 from pipeline.sets.csv_table import list_table
@@ -34,7 +35,7 @@ def list_set(params: DatasetParams) -> dict[str, list[Picture]]:
     Raises `EvaluationError` where the set is not there or not as its kind says, has no split `train` or no other, or
     has a group both in `train` and in a held-out split.
     """
-    path = Path(params.path).expanduser()
+    path = at_home(params.path)
     # A temporary experiment does not carry the files: they lie beside the project that it was made from.
     path = path if path.is_absolute() or path.exists() else dvc_root() / path
     if not path.exists():
