@@ -11,7 +11,9 @@ import pickle
 import re
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path, PosixPath
+from typing import cast
 
 import numpy as np
 import torch
@@ -24,8 +26,9 @@ _LFS = b"version https://git-lfs"
 _AS_STATE = "save its state_dict as safetensors"
 _AGAIN = "fetch the file again"
 _DTYPES = (np.float32, np.float64, np.int32, np.int64)
-_PLAIN = [
-    argparse.Namespace, PosixPath, np.dtype, np.float64(0).__reduce__()[0],
+_SCALAR = cast(Callable[..., object], np.float64(0).__reduce__()[0])
+_PLAIN: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
+    argparse.Namespace, PosixPath, np.dtype, _SCALAR,
     *(type(np.dtype(kind)) for kind in _DTYPES),
 ]  # fmt: skip
 """What training code keeps beside the weights: options, paths, the best figure so far."""
