@@ -40,7 +40,7 @@ from pipeline.student.model import Distiller, Student
 from pipeline.student.shipped import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, adapter_folder
 from pipeline.teachers.dinov2_names import dinov2_names
 from pipeline.teachers.state_names import stripped
-from pipeline.teachers.weights import read_state, resampled_by_timm, state_digest, without_token
+from pipeline.teachers.weights import read_state, require_weights, resampled_by_timm, state_digest, without_token
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 KIND = "checkpoints"
@@ -180,13 +180,14 @@ def _of_student(
 def _of_file(path: Path, model: str, where: str) -> State:
     """The file's tensors under timm's names."""
     try:
-        state, _ = read_state(path, where)
+        found, _ = read_state(path, where)
+        plain = timm.create_model(model, pretrained=False).state_dict()
+        state = dinov2_names(stripped(found, plain.keys())[0])
+        require_weights(state, {name: plain[name] for name in state.keys() & plain.keys()}, where)
     except TeacherError as error:
         fix = error.fix or "save its state_dict as safetensors"
         raise TrainingError(error.what, where=where, fix=fix.replace("tokens.weights", "student.weights")) from None
-    plain = timm.create_model(model, pretrained=False)
-    state, _ = stripped(state, plain.state_dict().keys())
-    return dinov2_names(state)
+    return state
 
 
 def _of_hub(named: str, params: StudentParams, where: str) -> Start:
