@@ -27,6 +27,10 @@ from pipeline.sets.listing import Picture, problem
 from pipeline.slides.cells import alike
 from pipeline.slides.images import list_images
 from pipeline.slides.split import near_train
+from pipeline.slides.walk import Walked
+
+SAID = 5
+"""Files that are left out of a folder, that are named."""
 
 
 def list_set(params: DatasetParams) -> dict[str, list[Picture]]:
@@ -108,10 +112,17 @@ def _by_stem(folder: Path, params: DatasetParams, root: Path) -> dict[str, Path]
 
 
 def _images(folder: Path, params: DatasetParams, root: Path) -> list[tuple[str, str | None]]:
+    walked = Walked()
     try:
-        return list_images(folder)
+        found = list_images(folder, walked)
     except SlideRefused as error:
         raise problem(params, f"{folder.relative_to(root)}: {error.what}", error.fix) from None
+    for name, reason in walked.left_out[:SAID]:
+        console.print(f"evaluate.datasets: {params.name}: left out: {name} ({reason})", soft_wrap=True)
+    if len(walked.left_out) > SAID:
+        more = f"and {len(walked.left_out) - SAID} more below {folder}"
+        console.print(f"evaluate.datasets: {params.name}: {more}", soft_wrap=True)
+    return found
 
 
 def _subfolders(path: Path) -> Iterable[Path]:
