@@ -85,6 +85,16 @@ def test_what_is_no_file_is_refused_and_whoever_has_no_home(folder: Path) -> Non
     assert reasons == {"pipe": "a pipe, socket or device is no slide", "b": "file not found"}
 
 
+@pytest.mark.parametrize(
+    "note", ["version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "/annex/objects/SHA256E-s1--0.svs\n"]
+)
+def test_gits_note_of_a_slide_is_no_damaged_slide(note: str, folder: Path) -> None:
+    (folder / "noted.svs").write_text(note)
+    (refusal,) = run(folder, "path\na.tif\nnoted.svs\n").refused
+    assert refusal.passing and "git" in refusal.reason and "git lfs pull" in refusal.fix
+    assert any("noted.svs" in line and "git lfs pull" in line for line in scan(folder).splitlines())
+
+
 def test_a_name_in_the_other_spelling_of_its_letters_is_found(folder: Path) -> None:
     (folder / "a.tif").rename(folder / unicodedata.normalize("NFD", "D\u00fcse.tif"))
     assert [item.id for item in run(folder, "path\nD\u00fcse.tif\n").items] == ["D_se"]
