@@ -20,6 +20,7 @@ from pipeline.base.errors import HistillError, ParamsError, Unfinished
 from pipeline.base.files import as_json, dvc_root, human, write_json
 from pipeline.base.living.runs import announced, held_here
 from pipeline.base.manifest import Item, Manifest, Outline, Refusal
+from pipeline.base.names import is_utf8, printable
 from pipeline.base.progress import console
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json
@@ -42,6 +43,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For a program to read, on 
 ARTIFACTS = Path("artifacts")
 FEW = 8
 """Slides that an error names."""
+FILE_FIX = "is there such a place, is its disk mounted, and may you read and write there? --debug shows what was done"
 Kind = TypeVar("Kind", bound=Manifest[Item, object])
 P = TypeVar("P", bound=SiteParams)
 
@@ -70,6 +72,7 @@ def tell(json: bool, value: Json, lines: Iterable[object]) -> None:
 def errors(debug: bool) -> Iterator[None]:
     """Print a `HistillError` without its traceback and exit with `Exit.ERROR`, or `PARTLY` where all else is done.
 
+    What the system says of a file (no permission, no such folder, a disk that fails) is told in the same way.
     Where a library ends the process by a signal, what it was doing is printed: no run ends without a word.
     """
     if sys.__stderr__ is not None and not faulthandler.is_enabled():
@@ -81,6 +84,12 @@ def errors(debug: bool) -> Iterator[None]:
             raise
         console.print(f"error: {error}", style="bold red", soft_wrap=True)
         raise typer.Exit(Exit.PARTLY if isinstance(error, Unfinished) else Exit.ERROR) from None
+    except OSError as error:
+        if debug or error.errno is None or error.filename is None:
+            raise
+        said = HistillError(str(error.strerror), where=printable(Path(os.fsdecode(error.filename))), fix=FILE_FIX)
+        console.print(f"error: {said}", style="bold red", soft_wrap=True)
+        raise typer.Exit(Exit.ERROR) from None
 
 
 def execute(
@@ -96,6 +105,9 @@ def execute(
     `torchrun` every process runs the stage and rank 0 alone writes.
     """
     with errors(debug):
+        if not is_utf8(str(Path.cwd())):
+            fix = "rename the folder that is not"
+            raise ParamsError("the project's path is not UTF-8", where=printable(Path.cwd()), fix=fix)
         params = load_params(wanted)
         start = time.monotonic()
         store = store_of(params)

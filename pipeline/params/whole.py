@@ -27,6 +27,12 @@ RENAMED = {
 }
 """What to write for keys that earlier versions had."""
 
+WANTED = {
+    "tuple_type": "should be a list, as [a, b]",
+    **dict.fromkeys(("model_type", "dict_type"), "should be keys and values, as {key: value}"),
+}
+"""What is wanted, in the words of YAML, by pydantic's kind of mistake."""
+
 
 class WholeParams(SiteParams):
     """The sections of the stages, in their order, beside those of the site."""
@@ -47,7 +53,7 @@ def check_params(found: Mapping[Hashable, object], where: str) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
+        said = WANTED.get(first["type"], first["msg"].removeprefix("Value error, "))
         raise ParamsError(
             f"unknown key {key!r}" if first["type"] == "extra_forbidden" else f"{key}: {said}",
             where=where,
@@ -59,6 +65,10 @@ def _advice(kind: str, loc: tuple[int | str, ...], got: object) -> str:
     """The nearest known key for a misspelt one, else what was found."""
     if kind == "value_error":
         return "docs/parameters.md says what each key is for"
+    if kind == "tuple_type" and isinstance(got, bool | int | float | str):
+        return f"found {got!r}; write [{got}]"
+    if kind in WANTED and got is None:
+        return "leave the key out for its default"
     if kind != "extra_forbidden":
         return f"found {got!r}; docs/parameters.md lists what is allowed"
     if (renamed := RENAMED.get(".".join(map(str, loc)))) is not None:

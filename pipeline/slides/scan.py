@@ -6,20 +6,42 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.base.errors import HistillError, SlideRefused, TableError
-from pipeline.cluster.refusals import Tracebacks, about_slide
+from pipeline.base.errors import HistillError, SlideRefused, SlideUnavailable, TableError
+from pipeline.base.names import is_utf8, printable
+from pipeline.cluster.refusals import READABLE, Tracebacks, about_slide
 from pipeline.remote.address import is_url, url_of
 from pipeline.slides.far_folder import SLIDE_SUFFIXES, look_below
 from pipeline.slides.files import files_of, series_of
 from pipeline.slides.ids import unique_ids
-from pipeline.slides.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, counted
+from pipeline.slides.images import IMAGE_SUFFIXES, LINK_FIX, UNREAD_SUFFIXES, counted
 from pipeline.slides.picture_folders import Grouping, decide
+from pipeline.slides.read.given import require_content
 from pipeline.slides.read.reader import detect_vendor
 from pipeline.slides.read.tiff import is_tile
 from pipeline.slides.table import Row, format_table
-from pipeline.slides.walk import Walked, printable, shown, walk
+from pipeline.slides.walk import Walked, shown, shown_as_it_is, walk
 
 _TIFF = frozenset({".tif", ".tiff"})
+FOREIGN_SUFFIXES = frozenset(
+    {
+        ".vsi",
+        ".isyntax",
+        ".i2syntax",
+        ".ndpis",
+        ".qptiff",
+        ".lif",
+        ".zvi",
+        ".kfb",
+        ".sdpc",
+        ".tmap",
+        ".mds",
+        ".btf",
+        ".tf8",
+    }
+)
+"""Slides of scanners that OpenSlide does not read, or not always: they are named, so that nobody misses them."""
+FEW = 3
+"""Files that a comment names."""
 
 
 @dataclass
@@ -28,6 +50,8 @@ class _Tree:
 
     slides: list[Path] = field(default_factory=list)
     unknown: list[Path] = field(default_factory=list)
+    small: list[Path] = field(default_factory=list)
+    """Of the pictures those that OpenSlide would open."""
     pictures: dict[Path, list[str]] = field(default_factory=dict)
     children: dict[Path, list[str]] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
@@ -47,6 +71,8 @@ def scan(folder: Path, grouping: Grouping = Grouping.AUTO) -> str:
     """
     if is_url(str(folder)):
         return _far(url_of(folder))
+    if not is_utf8(shown_as_it_is(folder)):
+        raise TableError("its path is not UTF-8, and no table could hold it", where=printable(folder), fix="rename it")
     if not folder.is_dir():
         raise TableError("not a folder", where=str(folder), fix="histill scan DIR > slides.csv")
     tree = _look(folder)
@@ -63,7 +89,7 @@ def scan(folder: Path, grouping: Grouping = Grouping.AUTO) -> str:
     paths = [shown(path) for path in found]
     ids, numbered = unique_ids(paths)
     text = format_table(Row(0, path, slide_id) for path, slide_id in zip(paths, ids, strict=True))
-    return text + "".join(f"# {line}\n" for line in [*_said(tree), *refused, *decision.notes, *numbered])
+    return text + _comments([*_said(tree), *refused, *decision.notes, *numbered])
 
 
 def _far(url: str) -> str:
@@ -74,15 +100,37 @@ def _far(url: str) -> str:
         raise TableError("nothing here that is called like a slide", where=found.url, fix=fix)
     ids, numbered = unique_ids([slide.removeprefix(f"{found.url}/") for slide in found.slides])
     text = format_table(Row(0, slide, slide_id) for slide, slide_id in zip(found.slides, ids, strict=True))
-    return text + "".join(f"# {line}\n" for line in [*found.said(), *numbered])
+    return text + _comments([*found.said(), *numbered])
 
 
 def slides_below(folder: Path) -> tuple[list[Path], list[tuple[Path, HistillError]]]:
-    """The slides below a folder, each once, and what is called like one and is none, or cannot be looked at."""
+    """The slides below a folder, each once, and what may be one and is left out: not read, not here, or too small.
+
+    Names are such as any console and table takes.
+    """
     tree = _look(folder)
-    fix = "is the copy complete? is the format one OpenSlide reads?"
-    unknown = [(path, SlideRefused("not recognised by OpenSlide", fix=fix)) for path in tree.unknown]
-    return sorted(tree.slides), sorted([*unknown, *tree.refused], key=lambda pair: pair[0])
+    left_out = [*((path, _why_unknown(path)) for path in tree.unknown), *tree.refused]
+    for path in tree.small:
+        fix = "name it in a slide table, with its mpp, if it is a slide"
+        left_out.append((path, SlideRefused("taken for a tile: one small page, without a scale", fix=fix)))
+    for name, reason in tree.walked.left_out:
+        left_out.append((Path(name), SlideUnavailable(reason, fix="mend it, or take it out of the folder")))
+    return sorted(tree.slides), sorted(
+        ((Path(printable(path)), why) for path, why in left_out), key=lambda pair: pair[0]
+    )
+
+
+def _why_unknown(path: Path) -> SlideRefused:
+    """Why what is called like a slide is none: its format, or that it cannot be opened."""
+    try:
+        require_content(path)
+    except SlideUnavailable as note:
+        return note
+    except FileNotFoundError:
+        return SlideUnavailable("a link to what is not here", fix=LINK_FIX)
+    except OSError as error:
+        return SlideUnavailable(str(error.strerror).lower(), fix=READABLE)
+    return SlideRefused("not recognised by OpenSlide", fix="is the copy complete? is the format one OpenSlide reads?")
 
 
 def _look(folder: Path) -> _Tree:
@@ -115,15 +163,17 @@ class _Folder:
             # Any file of a series opens it: the first stands for all.
             self._dicom.setdefault(series_of(path) or path.name, path)
         elif suffix in _TIFF and is_tile(path, vendor):
+            if vendor is not None:
+                tree.small.append(path)
             tree.pictures.setdefault(path.parent, []).append(path.name)
         elif vendor is not None:
-            self._inside.update(files_of(path)[1:])
+            self._inside.update(set(files_of(path)) - {path})
             self._slides.append(path)
         elif suffix in IMAGE_SUFFIXES - SLIDE_SUFFIXES:
             tree.pictures.setdefault(path.parent, []).append(path.name)
         elif suffix in UNREAD_SUFFIXES:
             tree.unread.append(suffix)
-        elif suffix in SLIDE_SUFFIXES:
+        elif suffix in SLIDE_SUFFIXES | FOREIGN_SUFFIXES:
             tree.unknown.append(path)
 
     def whole(self) -> list[Path]:
@@ -131,9 +181,19 @@ class _Folder:
         return [path for path in [*self._slides, *self._dicom.values()] if path not in self._inside]
 
 
+def _comments(lines: Iterable[str]) -> str:
+    """A comment each: a name may hold an end of line, and what follows it is no row."""
+    return "".join(f"# {' '.join(line.splitlines())}\n" for line in lines)
+
+
 def _said(tree: _Tree) -> Iterable[str]:
     for path in tree.unknown:
-        yield f"not recognised by OpenSlide: {shown(path)!r}"
+        why = _why_unknown(path)
+        away = isinstance(why, SlideUnavailable)
+        yield f"left out: {shown(path)!r} ({why.what}: {why.fix})" if away else f"{why.what}: {shown(path)!r}"
+    if tree.small:
+        few = ", ".join(repr(shown(path)) for path in tree.small[:FEW]) + (", …" if len(tree.small) > FEW else "")
+        yield f"taken for tiles, small TIFFs of one page without a scale: {few}; give a slide a row and its mpp"
     if tree.unread:
         yield f"pictures in formats that are not read: {counted(tree.unread)}; convert them to PNG or JPEG"
     for name, reason in tree.walked.left_out:

@@ -18,8 +18,9 @@ from made.slides import make_slide
 from pipeline.base.errors import SlideRefused, TableError
 from pipeline.imports.encoders import channels, require_teacher, teacher_called
 from pipeline.imports.filling import Asked, with_features
+from pipeline.imports.formats import chunks as chunks_of_file
 from pipeline.imports.formats.chunk_index import chunk_places
-from pipeline.imports.formats.chunks import rows_of
+from pipeline.imports.formats.chunks import pieces_of, rows_of
 from pipeline.imports.formats.opening import open_features
 from pipeline.imports.found import feature_files
 from pipeline.slides.table import Row, read_table
@@ -171,7 +172,12 @@ def test_another_encoders_features_are_refused_by_their_name_and_by_their_width(
         filled = with_features([Row(2, "one.tif", "one")], tmp_path / job, asked(tmp_path), no_scale)
         assert said in filled.refused[0][1].what
     assert teacher_called("hoptimus1") == "h-optimus-1" and teacher_called("conch_v1") is None
-    require_teacher("conch_v1", "uni")
+    # A name that nobody here knows says nothing; one of another encoder of the tools' does.
+    require_teacher("ours", "uni")
+    require_teacher("conch_v1", "vit_large_patch16_224")
+    for encoder, teacher in (("gigapath", "uni2-h"), ("conch_v15", "h0-mini"), ("prov-gigapath", "h-optimus-1")):
+        with pytest.raises(SlideRefused, match="another encoder"):
+            require_teacher(encoder, teacher)
     # Virchow2's makers recommend CLS and the mean of the patch tokens: the first half is CLS.
     assert channels(2560, "virchow2", 1280) == 1280
     with pytest.raises(SlideRefused, match="2048 channels"):
@@ -195,9 +201,10 @@ def test_of_several_encoders_the_teachers_are_taken_else_one_is_asked_for(tmp_pa
     st.integers(1, 9),
     st.integers(1, 9),
     st.sampled_from(["row", "whole", "gzip", "part", "grown", "unwritten", "latest", "attributes"]),
+    st.sampled_from([50, 700, 1 << 20]),
 )
 def test_rows_copied_from_where_chunks_lie_are_those_that_hdf5_reads(
-    tmp_path_factory: pytest.TempPathFactory, n: int, width: int, chunk: int, kind: str
+    tmp_path_factory: pytest.TempPathFactory, n: int, width: int, chunk: int, kind: str, block: int
 ) -> None:
     path = tmp_path_factory.mktemp("chunks") / "a.h5"
     values = np.random.default_rng(n).normal(size=(n, width)).astype(np.float32)
@@ -220,13 +227,20 @@ def test_rows_copied_from_where_chunks_lie_are_those_that_hdf5_reads(
                 # More than the object header has room for: it goes on elsewhere.
                 file["a"].attrs[f"note {i}"] = "x" * 50
     with (
-        open(path, "rb") as raw,
+        open(path, "rb", buffering=0) as raw,
         mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         h5py.File(path) as file,
+        pytest.MonkeyPatch.context() as patch,
     ):
-        assert np.array_equal(rows_of(file["a"], mapped), file["a"][...])
+        assert np.array_equal(rows_of(file["a"], raw), file["a"][...])
         # What h5py writes unless told otherwise is read by its index, and not a chunk a call.
         assert kind not in ("row", "grown", "attributes") or chunk_places(file["a"], mapped) is not None
+        # Blocks of less than a chunk, and of a few rows, so that chunks go on in the next.
+        patch.setattr(chunks_of_file, "BLOCK_NBYTES", block)
+        seen, found = bytearray(), np.full_like(values, np.nan)
+        for first, rows in pieces_of(file["a"], raw, seen.extend):
+            found[first : first + len(rows)] = rows
+        assert np.array_equal(found, file["a"][...]) and bytes(seen) == path.read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["cut", "circle", "elsewhere"])

@@ -16,7 +16,7 @@ from PIL import Image
 from pipeline.base.errors import TableError
 from pipeline.slides.ids import default_id
 from pipeline.slides.picture_folders import MOST_CLASSES, Grouping
-from pipeline.slides.scan import scan
+from pipeline.slides.scan import scan, slides_below
 from pipeline.slides.table import Row, parse_table
 
 
@@ -51,12 +51,64 @@ def test_pictures_beside_slides_are_not_tiles(tmp_path: Path) -> None:
     assert any("1 picture" in line and "beside slides" in line for line in said)
 
 
-@pytest.mark.parametrize("where", ["thumbnails/a.jpg", "pictures/a.png", "pictures/a_overview.png", "job/qc/x.png"])
+SHOWING = ["thumbnails/a.jpg", "pictures/a.png", "pictures/a_overview.png", "job/qc/x.png", "Snapshots/1.png"]
+SHOWING += ["associated_images/i.jpg", "slides/sub/gross/p.jpg", "slide_thumbs_512/x.png", "QC-masks/x.png"]
+
+
+@pytest.mark.parametrize("where", SHOWING)
 def test_a_folder_of_pictures_of_slides_is_not_a_slide(where: str, tmp_path: Path) -> None:
     slide(tmp_path / "slides" / "a.tif")
     picture(tmp_path / where)
     rows, said = listed(tmp_path)
     assert names(rows) == ["a.tif"] and any("not listed" in line for line in said)
+
+
+def test_pictures_of_other_sizes_than_tiles_have_are_not_listed_where_there_are_slides(tmp_path: Path) -> None:
+    slide(tmp_path / "slides" / "a.tif")
+    for n in range(4):
+        picture(tmp_path / "many sizes" / f"{n}.png", 60 + n)
+    Image.new("RGB", (1600, 1200)).save(picture(tmp_path / "large" / "1.png"))
+    picture(tmp_path / "slides" / "tiles" / "1.png")
+    rows, said = listed(tmp_path)
+    assert names(rows) == ["a.tif", "tiles"] and sum("tiles" in line and "not listed" in line for line in said) == 2
+
+
+def test_a_folder_with_slides_in_it_is_never_listed(tmp_path: Path) -> None:
+    slide(tmp_path / "case" / "a.tif")
+    for name in ("case/AC/1.png", "case/H/1.png", "top.png"):
+        picture(tmp_path / name)
+    for grouping in Grouping:
+        assert names(listed(tmp_path, grouping)[0]) == ["AC", "H", "a.tif"]
+
+
+def test_masks_beside_images_are_no_class_and_what_is_told_decides(tmp_path: Path) -> None:
+    for name in ("images/1.png", "images/2.png", "masks/1.png", "masks/2.png"):
+        picture(tmp_path / "set" / name)
+    rows, said = listed(tmp_path)
+    assert names(rows) == ["images"] and any("--folders classes" in line for line in said)
+    rows, said = listed(tmp_path, Grouping.CLASSES)
+    assert names(rows) == ["set"] and any("masks, its class" in line for line in said)
+    assert names(listed(tmp_path / "set" / "masks")[0]) == ["masks"]
+
+
+def test_class_folders_whose_tiles_bear_their_names_are_classes_and_numbers_are_slides(tmp_path: Path) -> None:
+    for name in ("NCT/ADI/ADI-AAAFLCLY.tif", "NCT/BACK/BACK-TCGA-AAKLMN.tif"):
+        picture(tmp_path / name)
+    for name in ("cohort/1000/x1_y2.png", "cohort/1001/x1_y2.png"):
+        picture(tmp_path / name)
+    rows, said = listed(tmp_path)
+    assert names(rows) == ["1000", "1001", "NCT"] and any("numbers" in line for line in said)
+
+
+def test_slides_that_are_not_read_and_links_to_nothing_are_named_a_line_each(tmp_path: Path) -> None:
+    slide(tmp_path / "a.tif")
+    for name in ("b.vsi", "c.isyntax", "d\npath,x.ndpis"):
+        (tmp_path / name).write_bytes(b"junk")
+    (tmp_path / "e.svs").symlink_to(".git/annex/objects/e.svs")
+    rows, said = listed(tmp_path)
+    assert names(rows) == ["a.tif"]
+    assert all(any(name in line for line in said) for name in ("b.vsi", "c.isyntax", "x.ndpis"))
+    assert any("e.svs" in line and "git annex get" in line for line in said)
 
 
 def test_tiles_beside_a_cohort_are_a_slide(tmp_path: Path) -> None:
@@ -119,11 +171,14 @@ def test_what_cannot_be_looked_at_is_said(tmp_path: Path) -> None:
     latin = os.fsencode(tmp_path) + b"/caf\xe9.tif"
     shutil.copy(tmp_path / "a.tif", latin)
     (tmp_path / "gone.tif").symlink_to(tmp_path / "nowhere.tif")
+    os.mkfifo(tmp_path / "pipe.tif")
     picture(tmp_path / "x.gif")
     rows, said = listed(tmp_path)
     assert names(rows) == ["a.tif"]
     assert any("caf" in line and "not UTF-8" in line for line in said)
-    assert any("gone.tif" in line for line in said) and any(".gif 1" in line for line in said)
+    assert all(any(name in line for line in said) for name in ("gone.tif", "pipe.tif")) and any(
+        ".gif 1" in line for line in said
+    )
     scan(tmp_path).encode()
 
 
@@ -165,6 +220,27 @@ def test_a_slide_that_makes_a_library_raise_is_left_out(tmp_path: Path, monkeypa
     damaged.unlink()
     listed(tmp_path / "cohort")
     assert not (tmp_path / "reports" / "errors" / "scan.txt").exists()
+
+
+def test_a_folder_whose_own_path_is_no_text_is_refused(tmp_path: Path) -> None:
+    latin = tmp_path / os.fsdecode(b"caf\xe9")
+    slide(latin / "a.tif")
+    with pytest.raises(TableError, match="not UTF-8"):
+        scan(latin)
+
+
+def test_what_a_folder_of_slides_may_lose_is_told_to_who_embeds_it(tmp_path: Path) -> None:
+    slide(tmp_path / "a.tif")
+    make_slide(tmp_path / "small.tif", tissue_picture(300, 300), None)
+    (tmp_path / "gone.svs").symlink_to("nowhere.svs")
+    (tmp_path / "circle").symlink_to("circle")
+    shutil.copy(tmp_path / "a.tif", os.fsencode(tmp_path) + b"/caf\xe9.tif")
+    found, left_out = slides_below(tmp_path)
+    why = {path.name: error.what for path, error in left_out}
+    assert [path.name for path in found] == ["a.tif"]
+    assert why.keys() == {"small.tif", "gone.svs", "circle", r"caf\udce9.tif"}
+    assert "without a scale" in why["small.tif"] and "link" in why["gone.svs"] and "UTF-8" in why[r"caf\udce9.tif"]
+    assert any("small.tif" in line and "taken for tiles" in line for line in listed(tmp_path)[1])
 
 
 def test_nothing_at_all_is_an_error(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from pipeline.base.errors import SlideRefused
 from pipeline.slides.mpp import resolve_mpp
-from pipeline.slides.read.given import require_given
+from pipeline.slides.read.given import require_content, require_given
 from pipeline.slides.read.levels import is_reduced, require_readable
 from pipeline.slides.read.tiff import Wrong, find_wrong
 from pipeline.slides.table import Mpp
@@ -31,6 +31,8 @@ CACHE_NBYTES = 64 << 20
 DAMAGED_FIX = "the file is damaged: copy it again from the scanner or the archive"
 TIFF_VENDORS = ("generic-tiff", "aperio")
 """Formats in which a level is one page and its tiles lie side by side; others overlap, shift or leave tiles out."""
+_NO_LEVELS = "No pyramid levels"
+"""OpenSlide's words for a DICOM series without a level: its label, or an overview, by itself."""
 _BLOCK_PX = 2048
 _FINEST_PX, _MAX_FAILED = 16, 150
 """Parts of a thumbnail that do not decode are not looked at more closely than this, nor after so many of them."""
@@ -58,7 +60,12 @@ class SlideReader:
             self._slide = openslide.OpenSlide(str(path))
         except (openslide.OpenSlideError, OSError) as error:
             require_given([path], whole=False)
+            require_content(path)
             fix = "is the copy complete? is the format one OpenSlide reads?"
+            if _NO_LEVELS in str(error):
+                fix = (
+                    "leave it out: it is the label or an overview of a slide, or copy the rest of its series beside it"
+                )
             what = f"OpenSlide does not open it: {str(error).rstrip('.')}"
             raise SlideRefused(what, where=path.name, fix=fix) from None
         try:
@@ -74,8 +81,10 @@ class SlideReader:
             if wrong.lie is not None:
                 raise SlideRefused(f"it lies about its size: {wrong.lie}", where=path.name, fix=DAMAGED_FIX)
             if wrong.larger is not None:
-                fix = "write it again with its largest page first, or leave it out: OpenSlide reads the first alone"
+                fix = "write it again with its largest page first, or leave it out"
                 raise SlideRefused(wrong.larger, where=path.name, fix=fix)
+            self.odd = wrong.odd
+            """How its tiles are decoded where its tags do not say what is usual; see `Wrong`."""
             self.mpp_xy, self.mpp_from = resolve_mpp(properties, mpp, path.name, self.level_dimensions[0])
             self.bounds = _bounds(properties)
             """x, y, width, height of the scanned part, level-0 px, where the file names one: QuPath counts from it."""
