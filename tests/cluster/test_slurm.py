@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import dask
 import on_slurm
 import pytest
 from imports import ROOT
@@ -57,10 +54,7 @@ def cluster(slurm_of_module: Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, Path(__file__).parent))))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "store").mkdir()
-    # Its own settings first: those that are set before would be taken away with all of them.
-    importlib.import_module("distributed")
-    # For which a lost worker may come back before another job is asked for.
-    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}):
+    with on_slurm.lost_soon():
         yield slurm_of_module
 
 
@@ -103,8 +97,8 @@ def outrun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outrun | None]:
     (folder / "store").mkdir()
     with slurm(tmp_path_factory.mktemp("slurm")) as one:
         code = os.pathsep.join(map(str, (ROOT, Path(__file__).parent)))
-        environment = {**one.environment, "PYTHONPATH": code, "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1s"}
-        words = [sys.executable, on_slurm.__file__, str(folder / "store"), params(workers=1).model_dump_json()]
+        environment = {**one.environment, "PYTHONPATH": code}
+        words = [loaded_python(), on_slurm.__file__, str(folder / "store"), params(workers=1).model_dump_json()]
         stage = subprocess.Popen(words, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
         try:
             until(lambda: (folder / "store" / "begun").exists())
@@ -147,7 +141,8 @@ def test_a_job_that_is_never_started_ends_the_run(cluster: Slurm, tmp_path: Path
 @pytest.mark.parametrize(("number", "queue"), [(signal.SIGTERM, "shut"), (signal.SIGKILL, "main")])
 def test_a_killed_stage_leaves_no_job(number: signal.Signals, queue: str, cluster: Slurm, tmp_path: Path) -> None:
     told = params(options={**OPTIONS, "queue": queue}, least=1).model_dump_json()
-    stage = subprocess.Popen([sys.executable, on_slurm.__file__, str(tmp_path / "store"), told], stderr=subprocess.PIPE)
+    words = [loaded_python(), on_slurm.__file__, str(tmp_path / "store"), told]
+    stage = subprocess.Popen(words, stderr=subprocess.PIPE)
     try:
         until(lambda: cluster.jobs() if queue == "shut" else (tmp_path / "store" / "begun").exists())
         stage.send_signal(number)
