@@ -42,6 +42,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For a program to read, on 
 ARTIFACTS = Path("artifacts")
 FEW = 8
 """Slides that an error names."""
+FILE_FIX = "is there such a place, is its disk mounted, and may you read and write there? --debug shows what was done"
 Kind = TypeVar("Kind", bound=Manifest[Item, object])
 P = TypeVar("P", bound=SiteParams)
 
@@ -70,6 +71,7 @@ def tell(json: bool, value: Json, lines: Iterable[object]) -> None:
 def errors(debug: bool) -> Iterator[None]:
     """Print a `HistillError` without its traceback and exit with `Exit.ERROR`, or `PARTLY` where all else is done.
 
+    What the system says of a file (no permission, no such folder, a disk that fails) is told in the same way.
     Where a library ends the process by a signal, what it was doing is printed: no run ends without a word.
     """
     if sys.__stderr__ is not None and not faulthandler.is_enabled():
@@ -81,6 +83,13 @@ def errors(debug: bool) -> Iterator[None]:
             raise
         console.print(f"error: {error}", style="bold red", soft_wrap=True)
         raise typer.Exit(Exit.PARTLY if isinstance(error, Unfinished) else Exit.ERROR) from None
+    except OSError as error:
+        if debug or error.errno is None or error.filename is None:
+            raise
+        name = os.fsdecode(error.filename).encode(errors="backslashreplace").decode()
+        said = HistillError(str(error.strerror), where=name, fix=FILE_FIX)
+        console.print(f"error: {said}", style="bold red", soft_wrap=True)
+        raise typer.Exit(Exit.ERROR) from None
 
 
 def execute(

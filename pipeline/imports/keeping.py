@@ -7,6 +7,7 @@ Shapes: N tiles that are kept, G rows of the file, D channels.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +20,13 @@ from pipeline.base.errors import HistillError, SlideRefused, SlideUnavailable
 from pipeline.base.items import TilesItem, TilesManifest
 from pipeline.base.partials import file_sha256
 from pipeline.base.store import Ref, Store
-from pipeline.base.types import Array, Json, Recipe
+from pipeline.base.types import Json, Recipe
 from pipeline.cluster.refusals import from_content, unread
 from pipeline.imports.encoders import channels
-from pipeline.imports.formats.feature_file import FeatureFile
+from pipeline.imports.formats.feature_file import FeatureFile, Seen
 from pipeline.imports.formats.opening import open_features
 from pipeline.imports.placing import placed
+from pipeline.imports.room import Room
 from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.reader import TileReader
 from pipeline.tokens.item.attributes import place_arrays, told
@@ -32,6 +34,7 @@ from pipeline.tokens.item.writer import TokensForm, TokenWriter
 from pipeline.tokens.recipe import IMPORTED
 
 FP16_MAX = 65504.0
+_EXPONENT = np.uint16(0x7C00)
 SAME_PLACE_PX = 1.0
 """Level-0 pixels by which a corner may differ: centres and micrometres are rounded."""
 SAME_SIDE = 0.01
@@ -80,24 +83,38 @@ class Taking:
         return Ref("tokens", self.key, f"{item.key}-features{(item.features or '')[:12]}")
 
 
-def keep(item: TilesItem, path: Path, taking: Taking, store: Store) -> None:
+def keep(item: TilesItem, path: Path, taking: Taking, store: Store, room: Room) -> None:
     """Read one slide's features and commit them. Raises `SlideRefused` that says why they cannot be taken."""
     reader, ref = TileReader(store.path(Ref.of(taking.tiles, item))), taking.ref(item)
-    embedding_ND = rows_of_tiles(item, path, taking, reader)
+    embedding_ND = rows_of_tiles(item, path, taking, reader, room)
     form = TokensForm(len(reader), 1, taking.grid, taking.width, "none")
     attributes = told(taking.recipe, reader) | {IMPORTED: {**taking.origin.recipe, "file_sha256": item.features}}
     with store.write(ref, taking.recipe) as folder:
         writer = TokenWriter(folder, form, None, place_arrays(reader), attributes, resumable=False)
         for chunk, rows in writer.missing():
             writer.write(chunk, embedding_ND[rows.start : rows.stop, None], None, None)
-        writer.close()
+        writer.close(embedding_ND[:, None])
 
 
-def rows_of_tiles(item: TilesItem, path: Path, taking: Taking, reader: TileReader) -> NDArray[np.float16]:
-    """The features of a slide's tiles, (N, D), in their order. Raises `SlideRefused`."""
-    if file_sha256(path)[:32] != item.features:
-        what = f"its features {path.name} have changed since the slides stage looked at them"
-        raise SlideUnavailable(what, fix="dvc repro -f -s slides looks at them again")
+def rows_of_tiles(item: TilesItem, path: Path, taking: Taking, reader: TileReader, room: Room) -> NDArray[np.float16]:
+    """The features of a slide's tiles, (N, D), in their order, in that room. Raises `SlideRefused`."""
+    digest = hashlib.sha256()
+    try:
+        half_GD, row_N = _given(item, path, taking, reader, room, digest.update)
+    except SlideRefused:
+        # What was not read to its end, or is no longer what was looked at, is not to be judged by what it says.
+        if file_sha256(path)[:32] != item.features:
+            raise _changed(path) from None
+        raise
+    if digest.hexdigest()[:32] != item.features:
+        raise _changed(path)
+    return half_GD if np.array_equal(row_N, np.arange(len(half_GD))) else half_GD[row_N]
+
+
+def _given(
+    item: TilesItem, path: Path, taking: Taking, reader: TileReader, room: Room, seen: Seen
+) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
+    """The file's rows, (G, D), and which of them each tile is, (N,)."""
     features = open_features(path, item.id)
     if Origin.of(features) != taking.origin:
         what = f"its features are of another making than the run's: {Origin.of(features)}, not {taking.origin}"
@@ -109,10 +126,14 @@ def rows_of_tiles(item: TilesItem, path: Path, taking: Taking, reader: TileReade
         what = f"its features {path.name} have {features.n} rows, and its tiling has {given}"
         raise SlideRefused(what, fix="import them again: histill import features")
     _require_places(features, reader, row_N)
-    values_GD = _read(features)
-    if len(row_N) == len(values_GD) and np.array_equal(row_N, np.arange(len(row_N))):
-        return _half(values_GD[:, :width], path)
-    return _half(values_GD[row_N, :width], path)
+    half_GD = room.half(features.n, width)
+    _read(features, half_GD, seen)
+    return half_GD, row_N
+
+
+def _changed(path: Path) -> SlideUnavailable:
+    what = f"its features {path.name} have changed since the slides stage looked at them"
+    return SlideUnavailable(what, fix="dvc repro -f -s slides looks at them again")
 
 
 def _given_rows(item: TilesItem, reader: TileReader) -> NDArray[np.int64]:
@@ -141,9 +162,10 @@ def _require_places(features: FeatureFile, reader: TileReader, row_N: NDArray[np
         raise SlideRefused(what, fix="give it the tiling that they were extracted at: histill import features")
 
 
-def _read(features: FeatureFile) -> Array:
+def _read(features: FeatureFile, half_GD: NDArray[np.float16], seen: Seen) -> None:
+    """Its features, in float16, of which as many channels are taken as there is room for. Raises `SlideRefused`."""
     try:
-        return features.read()
+        bad = _fill(features, half_GD, seen)
     except Exception as error:
         # Somebody else's file, and four libraries' ways to stumble over it.
         if isinstance(error, HistillError | MemoryError):
@@ -152,18 +174,26 @@ def _read(features: FeatureFile) -> Array:
             raise unread(error, f"its features {features.path.name} cannot be read") from None
         what = f"its features {features.path.name} cannot be read: {error}"
         raise SlideRefused(what, fix="copy the file again, or extract the features again") from None
+    if bad:
+        row, worst = min(bad.items())
+        kind = f"is {worst:g}, beyond float16 ({FP16_MAX:g})" if np.isfinite(worst) else f"is {worst}"
+        what = f"{len(bad)} rows of its features {features.path.name} cannot be kept: a value of row {row} {kind}"
+        raise SlideRefused(what, fix="extract them again in float32; in float16 a sum may have run over")
 
 
-def _half(values_ND: Array, path: Path) -> NDArray[np.float16]:
-    """In float16. Raises `SlideRefused` for what is no number, or beyond float16."""
-    # By torch, which takes a fraction of numpy's time. NaN is the least and the largest of what it is among.
-    values = torch.from_numpy(values_ND)
-    half_ND: NDArray[np.float16] = values.half().numpy()
-    if torch.isfinite(torch.stack(torch.aminmax(values)).half()).all():
-        return half_ND
-    fine_N = np.isfinite(half_ND).all(1)
-    row = int(np.flatnonzero(~fine_N)[0])
-    worst = values_ND[row][~np.isfinite(half_ND[row])][0]
-    kind = f"is {worst:g}, beyond float16 ({FP16_MAX:g})" if np.isfinite(worst) else f"is {worst}"
-    what = f"{int((~fine_N).sum())} rows of its features {path.name} cannot be kept: a value of row {row} {kind}"
-    raise SlideRefused(what, fix="extract them again in float32; in float16 a sum may have run over")
+def _fill(features: FeatureFile, half_GD: NDArray[np.float16], seen: Seen) -> dict[int, float]:
+    """The rows that are no numbers in float16, each with a value that is none. Raises `ValueError` for missing ones."""
+    bad, done, width = dict[int, float](), 0, half_GD.shape[1]
+    for first, piece in features.pieces(seen):
+        values = np.asarray(piece[:, :width], piece.dtype.newbyteorder("="))
+        own = half_GD[first : first + len(values)]
+        # By torch, which takes a fraction of numpy's time.
+        torch.from_numpy(own).copy_(torch.from_numpy(values))
+        # An exponent of ones alone is inf or NaN.
+        if (own.view(np.uint16) & _EXPONENT == _EXPONENT).any():
+            for row in np.flatnonzero(~np.isfinite(own).all(1)).tolist():
+                bad[first + row] = float(values[row][~np.isfinite(own[row])][0])
+        done += len(values)
+    if done != len(half_GD):
+        raise ValueError(f"{done} of {len(half_GD)} rows are there")
+    return bad

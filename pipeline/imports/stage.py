@@ -30,6 +30,7 @@ from pipeline.base.types import Json, Recipe
 from pipeline.cluster.refusals import Tracebacks, about_slide
 from pipeline.imports.formats.opening import open_features
 from pipeline.imports.keeping import Origin, Taking, keep
+from pipeline.imports.room import Room
 from pipeline.imports.verifying import Check, Verified, facts, verify
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.loading import load_teacher
@@ -158,7 +159,7 @@ def _keep_all(
 ) -> dict[str, SlideRefused]:
     """Keep them; gives those that were refused, by id."""
     errors, traces = dict[str, SlideRefused](), Tracebacks("tokens")
-    work = functools.partial(_guarded, paths=paths, taking=taking, store=store)
+    work = functools.partial(_guarded, paths=paths, taking=taking, store=store, room=Room())
     with ThreadPoolExecutor(THREADS, thread_name_prefix="features") as threads:
         for item, error in zip(todo, threads.map(work, todo), strict=True):
             if isinstance(error, SlideRefused):
@@ -170,9 +171,11 @@ def _keep_all(
     return errors
 
 
-def _guarded(item: TilesItem, paths: Mapping[str, Path], taking: Taking, store: Store) -> HistillError | None:
+def _guarded(
+    item: TilesItem, paths: Mapping[str, Path], taking: Taking, store: Store, room: Room
+) -> HistillError | None:
     try:
-        keep(item, paths[item.id], taking, store)
+        keep(item, paths[item.id], taking, store, room)
     except Exception as error:
         return about_slide(error, item.id)
     return None

@@ -22,6 +22,7 @@ from pipeline.base.progress import console, track
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.types import Floats, Frozen
 from pipeline.imports.keeping import Taking, rows_of_tiles
+from pipeline.imports.room import Room
 from pipeline.params.tokens import ImportedParams
 from pipeline.teachers.engines import Eager, pick_device
 from pipeline.teachers.statistics import measure
@@ -163,13 +164,13 @@ def _compared(items: Sequence[TilesItem], check: Check, first: Round | None) -> 
     rows = _asked(items, check.params)
     engine = Eager(teacher, pick_device(), "fp32")
     want, got, owners = list[torch.Tensor](), list[torch.Tensor](), list[TilesItem]()
-    by_id = {item.id: item for item in items}
+    by_id, room = {item.id: item for item in items}, Room()
     with track("features", sum(map(len, rows.values())), "tiles") as advance:
         for slide_id, own in rows.items():
             item = by_id[slide_id]
             reader = TileReader(check.store.path(Ref.of(taking.tiles, item)))
             try:
-                embedding_ND = rows_of_tiles(item, check.paths[slide_id], taking, reader)
+                embedding_ND = rows_of_tiles(item, check.paths[slide_id], taking, reader, room)
             except SlideRefused:
                 continue
             for row in sorted(own):

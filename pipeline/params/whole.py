@@ -27,6 +27,9 @@ RENAMED = {
 }
 """What to write for keys that earlier versions had."""
 
+WANTED = {"tuple_type": "should be a list, as [a, b]", "model_type": "should be keys and values, as {key: value}"}
+"""What is wanted, in the words of YAML, by pydantic's kind of mistake."""
+
 
 class WholeParams(SiteParams):
     """The sections of the stages, in their order, beside those of the site."""
@@ -47,7 +50,7 @@ def check_params(found: Mapping[Hashable, object], where: str) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
+        said = WANTED.get(first["type"], first["msg"].removeprefix("Value error, "))
         raise ParamsError(
             f"unknown key {key!r}" if first["type"] == "extra_forbidden" else f"{key}: {said}",
             where=where,

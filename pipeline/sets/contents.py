@@ -18,10 +18,12 @@ from pathlib import Path
 from pipeline.base.errors import SlideRefused
 from pipeline.base.files import dvc_root
 from pipeline.base.items import TRAIN
+from pipeline.base.progress import console
 from pipeline.params.evaluate import DatasetParams
 from pipeline.sets.csv_table import list_table
 from pipeline.sets.h5 import list_h5
 from pipeline.sets.listing import Picture, problem
+from pipeline.slides.cells import alike
 from pipeline.slides.images import list_images
 from pipeline.slides.split import near_train
 
@@ -48,6 +50,9 @@ def list_set(params: DatasetParams) -> dict[str, list[Picture]]:
         fix = f"call {near[0]!r} {TRAIN!r}" if near else f"see the layout of kind {params.kind!r} in docs/parameters.md"
         raise problem(params, what, fix)
     _check_groups(params, found)
+    labels = (picture.label for pictures in found.values() for picture in pictures)
+    for remark in alike(labels, "missing" if params.kind in ("csv", "h5") else None):
+        console.print(f"evaluate.datasets: {params.name}: labels {remark}", soft_wrap=True)
     return found
 
 

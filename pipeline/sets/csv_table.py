@@ -32,7 +32,13 @@ def list_table(path: Path, params: DatasetParams) -> dict[str, list[Picture]]:
     for line, row in cells:
         name = row["path"]
         if name is None or not (path.parent / name).is_file():
-            raise problem(params, f"line {line}: file not found: {name}", "paths are relative to the CSV file")
+            slashed = str(name).replace("\\", "/")
+            fix = (
+                "write / for \\ in its paths"
+                if (path.parent / slashed).is_file()
+                else "paths are relative to the CSV file"
+            )
+            raise problem(params, f"line {line}: file not found: {name}", fix)
         # `a.png` and `./a.png` are one file.
         file = os.path.normpath(path.parent / name)
         if line_of.setdefault(file, line) != line:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.base.errors import TableError
 from pipeline.base.progress import console
 from pipeline.params.evaluate import DatasetParams
 from pipeline.sets.listing import Picture, problem
-from pipeline.slides.cells import class_of, one_spelling, present
+from pipeline.slides.cells import class_of, one_spelling, present, rows_of, without_index
 
 
 def list_h5(path: Path, params: DatasetParams) -> dict[str, list[Picture]]:
@@ -35,7 +36,7 @@ def list_h5(path: Path, params: DatasetParams) -> dict[str, list[Picture]]:
             Picture(f"{split}-{i}", file, label, group, i)
             for i, (label, group) in enumerate(zip(labels, groups, strict=True))
         ]
-    return found
+    return _of_one_spelling(found, params)
 
 
 def _labels(params: DatasetParams, images: Path, answers: Path) -> list[str | None]:
@@ -62,17 +63,23 @@ def _groups(params: DatasetParams, path: Path, n: int) -> Sequence[str | None]:
     if not path.is_file():
         return [None] * n
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            rows, columns = list(table), table.fieldnames or ()
-    except (UnicodeDecodeError, csv.Error) as error:
+        header, *rows = without_index(rows_of(path.read_text(encoding="utf-8-sig"))[1]) or [[]]
+    except (UnicodeDecodeError, TableError) as error:
         raise problem(
             params, f"{path.name} cannot be read: {error}", "save it as CSV (UTF-8), or move it away"
         ) from None
-    if len(rows) != n or "wsi" not in columns:
-        what = f"{path.name} has {len(rows)} rows for {n} images and the columns {', '.join(columns)}"
+    if len(rows) != n or "wsi" not in header:
+        what = f"{path.name} has {len(rows)} rows for {n} images and the columns {', '.join(header)}"
         raise problem(params, what, "a row an image with its slide in `wsi`; without that, move the file away")
-    names, said = one_spelling([present(row["wsi"]) for row in rows])
+    at = header.index("wsi")
+    return [present(row[at]) if at < len(row) else None for row in rows]
+
+
+def _of_one_spelling(found: dict[str, list[Picture]], params: DatasetParams) -> dict[str, list[Picture]]:
+    """The pictures with the groups of all splits in one spelling: a slide that is in two of them is a leak."""
+    pictures = [picture for split in found.values() for picture in split]
+    groups, said = one_spelling([picture.group for picture in pictures])
     for line in said:
         console.print(f"evaluate.datasets: {params.name}: slides {line}", soft_wrap=True)
-    return names
+    named = iter(groups)
+    return {split: [replace(picture, group=next(named)) for picture in of] for split, of in found.items()}

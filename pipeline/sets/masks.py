@@ -17,10 +17,10 @@ from pipeline.base.errors import EvaluationError
 from pipeline.sets.listing import Picture
 from pipeline.sets.tiles import Place, places
 from pipeline.tiles.item.reader import TileReader
-from pipeline.tiles.mask_values import stored_values
+from pipeline.tiles.mask_values import LOSSY, stored_values
 
-ORIENTATION, LOSSY = 0x0112, ("JPEG", "MPO")
-"""The EXIF tag by which viewers turn an image and decoders do not; formats that do not keep a pixel's value."""
+ORIENTATION = 0x0112
+"""The EXIF tag by which viewers turn an image and decoders do not."""
 
 IGNORE = 255
 """The class of pixels that count nowhere."""

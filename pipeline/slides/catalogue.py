@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,11 @@ from pipeline.cluster.spread import each
 from pipeline.demo.slides import demo_ref
 from pipeline.params.site import ClusterParams
 from pipeline.params.slides import SlidesParams
+from pipeline.slides.files import series_of
 from pipeline.slides.identity import beside_identity, file_identity, folder_identity
 from pipeline.slides.images import list_images
 from pipeline.slides.looked import Memory
+from pipeline.slides.of_tiles import require_no_slides
 from pipeline.slides.read.reader import SlideReader
 from pipeline.slides.sources import Source, locate
 from pipeline.slides.split import near_train, require_train, resolve_splits
@@ -31,6 +33,10 @@ Marked = tuple[Source, tuple[str, ...] | None]
 """A slide, and its marks (looked.py)."""
 LOOKING = 8
 """Files at a time of which it is asked whether they have changed."""
+SAID = 20
+"""Remarks on the table that are printed."""
+FIXES = 3
+"""Remedies that are printed where no slide can be used."""
 FEW = 32
 """Up to so many slides, threads are done before worker processes would have started."""
 
@@ -52,8 +58,10 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
     table, traces = Path(params.table), Tracebacks("slides")
     read = read_table(table, params.missing)
     rows, refused = read.rows, read.refused
-    for remark in read.remarks:
+    for remark in read.remarks[:SAID]:
         console.print(f"slides: {remark}", soft_wrap=True)
+    if len(read.remarks) > SAID:
+        console.print(f"slides: and {len(read.remarks) - SAID} more remarks on {table}", soft_wrap=True)
     if refused and params.on_error == "fail":
         raise SlideRefused(refused[0].reason, where=refused[0].id, fix=refused[0].fix)
     found: dict[str, SlideFile | SlideRefused] = {}
@@ -78,8 +86,9 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
     memory.save()
     usable: list[tuple[Row, SlideFile]] = []
     first_id: dict[str, str] = {}
+    parted = _parted(tasks, found)
     for row in rows:
-        result = found[row.slide_id]
+        result = parted.get(row.slide_id, found[row.slide_id])
         if isinstance(result, SlideFile) and result.key in first_id:
             fix = "keep one of the two rows: they name copies of one file, or files of one series"
             result = SlideRefused(f"the same slide as {first_id[result.key]}", where=row.slide_id, fix=fix)
@@ -92,7 +101,9 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
         refused.append(Refusal.of(row.slide_id, result))
     if not usable:
         reasons = "; ".join(f"{refusal.id}: {refusal.reason}" for refusal in refused[:8])
-        raise TableError(f"no slide can be used ({reasons})", where=str(table), fix=refused[0].fix)
+        # Several slides may have one cause.
+        fixes = "; ".join(list(dict.fromkeys(refusal.fix for refusal in refused if refusal.fix))[:FIXES])
+        raise TableError(f"no slide can be used ({reasons})", where=str(table), fix=fixes)
     splits = resolve_splits([row for row, _ in usable], params.test_fraction)
     # With slides yet to be looked at the run fails anyway, and one of them may be of that split.
     if not any(refusal.passing for refusal in refused):
@@ -108,6 +119,27 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
         uses=tuple(sorted({str(demo_ref(row.demo, params.demo_px)) for row in rows if row.demo})),
         summary=SlidesSummary(slides=len(items), nbytes=sum(item.nbytes for item in items)),
     )
+
+
+def _parted(tasks: Sequence[_Task], found: Mapping[str, SlideFile | SlideRefused]) -> dict[str, SlideRefused]:
+    """The refusals of slides that are parts of one DICOM series, its files in several folders: all but the finest.
+
+    OpenSlide takes each folder's files for a slide of their own, which would be the same tissue twice.
+    """
+    of_series: dict[str, list[tuple[float, int, str, str]]] = {}
+    for i, task in enumerate(tasks):
+        slide = found[task.row.slide_id]
+        if isinstance(slide, SlideFile) and slide.vendor == "dicom" and slide.mpp is not None:
+            path = locate(task.row, task.table, task.store, task.params).path
+            of_series.setdefault(series_of(path) or str(path), []).append((slide.mpp[0], i, slide.id, slide.key))
+    refused = {}
+    for parts in of_series.values():
+        _, _, finest, own = min(parts)
+        for _, _, slide_id, key in parts:
+            if key != own:
+                fix = "put all files of the series into one folder, and keep one row"
+                refused[slide_id] = SlideRefused(f"of the same series as {finest}", where=slide_id, fix=fix)
+    return refused
 
 
 def _known(task: _Task, memory: Memory, marks: dict[str, Marked]) -> SlideFile | None:
@@ -172,6 +204,7 @@ def _file(source: Source) -> SlideFile:
 
 
 def _folder(source: Source) -> SlideFile:
+    require_no_slides(source.path)
     identity, mpp = folder_identity(source.path), source.mpp
     return SlideFile(
         id=source.slide_id,

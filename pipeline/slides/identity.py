@@ -2,8 +2,9 @@
 
 Never the path and never the modification time. A slide is OpenSlide's `quickhash-1` (a hash of some of its metadata and
 of its coarsest level), what that leaves out though reading depends on it (the scale as resolved, whoever says it; the
-levels; the bounds in which other tools count), and the number of bytes of all its files, which tells a whole copy from
-a truncated one. Copies that differ in any of these are different slides.
+levels; the bounds in which other tools count; colours and predictor where a TIFF's tags say what its compression seldom
+has), and the number of bytes of all its files, which tells a whole copy from a truncated one. Copies that differ in any
+of these are different slides.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def file_identity(reader: SlideReader) -> Identity:
     """
     files = files_of(reader.path)
     content = reader.quickhash or "".join(map(_content, files))
-    told = json.dumps([VERSION, content, reader.mpp_xy, reader.own_levels, reader.bounds])
+    odd = [reader.odd] if reader.odd else []
+    told = json.dumps([VERSION, content, reader.mpp_xy, reader.own_levels, reader.bounds, *odd])
     return Identity(hashlib.sha256(told.encode()).hexdigest()[:32], sum(file.stat().st_size for file in files))
 
 

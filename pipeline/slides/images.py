@@ -10,9 +10,15 @@ from pipeline.base.errors import SlideRefused, SlideUnavailable
 from pipeline.cluster.refusals import unread
 from pipeline.slides.walk import Walked, printable, walk
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-UNREAD_SUFFIXES = frozenset({".gif", ".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif", ".jxl", ".ppm", ".tga", ".psd"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+UNREAD_SUFFIXES = frozenset(
+    [
+        *(".gif", ".jp2", ".j2k", ".jpx", ".jpf", ".avif", ".heic", ".heif", ".jxl", ".jxr", ".ppm", ".pgm", ".pnm"),
+        *(".tga", ".psd", ".xcf", ".exr", ".svg", ".raw", ".dng", ".npy", ".npz"),
+    ]
+)
 """Pictures that are not read: counted, so that nobody misses them in silence."""
+LINK_FIX = "fetch it (git annex get, dvc pull), or mount its disk"
 
 
 def list_images(folder: Path, walked: Walked | None = None) -> list[tuple[str, str | None]]:
@@ -20,7 +26,8 @@ def list_images(folder: Path, walked: Walked | None = None) -> list[tuple[str, s
 
     As in torchvision's ImageFolder, the label is the first folder on the way: `AC/patient-3/1.jpg` is of class `AC`,
     and links are followed. Hidden files and folders are left out; `walked` is told what else is. Raises `SlideRefused`
-    where there is no image, and `SlideUnavailable` where a folder cannot be read or the top one is empty.
+    where there is no image, and `SlideUnavailable` where a folder cannot be read, an image is a link to what is not
+    here, or the top folder is empty.
     """
     walked = walked if walked is not None else Walked()
     found = []
@@ -30,7 +37,7 @@ def list_images(folder: Path, walked: Walked | None = None) -> list[tuple[str, s
             suffix = path.suffix.lower()
             if suffix in UNREAD_SUFFIXES:
                 walked.add(path, f"{suffix} is not read: convert it to PNG or JPEG")
-            elif suffix in IMAGE_SUFFIXES and path.is_file():
+            elif suffix in IMAGE_SUFFIXES and _is_here(path):
                 relative = path.relative_to(folder)
                 found.append((relative.as_posix(), relative.parts[0] if len(relative.parts) > 1 else None))
     for path, error in walked.unread:
@@ -44,6 +51,16 @@ def list_images(folder: Path, walked: Walked | None = None) -> list[tuple[str, s
             "the folder holds no image" + (f", but {not_read}" if not_read else ""), where=folder.name, fix=fix
         )
     return sorted(found)
+
+
+def _is_here(path: Path) -> bool:
+    """Whether it is a file. Raises `SlideUnavailable` for a link to one that is not here: it is an image elsewhere."""
+    if path.is_file():
+        return True
+    if path.is_symlink() and not path.exists():
+        fix = f"{LINK_FIX}; if it has gone for good, remove the link"
+        raise SlideUnavailable(f"{printable(path)} is a link to what is not here", where=path.parent.name, fix=fix)
+    return False
 
 
 def counted(suffixes: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from pipeline.remote.address import is_url, url_of
 from pipeline.slides.far_folder import SLIDE_SUFFIXES, look_below
 from pipeline.slides.files import files_of, series_of
 from pipeline.slides.ids import unique_ids
-from pipeline.slides.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, counted
+from pipeline.slides.images import IMAGE_SUFFIXES, LINK_FIX, UNREAD_SUFFIXES, counted
 from pipeline.slides.picture_folders import Grouping, decide
 from pipeline.slides.read.reader import detect_vendor
 from pipeline.slides.read.tiff import is_tile
@@ -20,6 +20,24 @@ from pipeline.slides.table import Row, format_table
 from pipeline.slides.walk import Walked, printable, shown, walk
 
 _TIFF = frozenset({".tif", ".tiff"})
+FOREIGN_SUFFIXES = frozenset(
+    {
+        ".vsi",
+        ".isyntax",
+        ".i2syntax",
+        ".ndpis",
+        ".qptiff",
+        ".lif",
+        ".zvi",
+        ".kfb",
+        ".sdpc",
+        ".tmap",
+        ".mds",
+        ".btf",
+        ".tf8",
+    }
+)
+"""Slides of scanners that OpenSlide does not read, or not always: they are named, so that nobody misses them."""
 
 
 @dataclass
@@ -63,7 +81,7 @@ def scan(folder: Path, grouping: Grouping = Grouping.AUTO) -> str:
     paths = [shown(path) for path in found]
     ids, numbered = unique_ids(paths)
     text = format_table(Row(0, path, slide_id) for path, slide_id in zip(paths, ids, strict=True))
-    return text + "".join(f"# {line}\n" for line in [*_said(tree), *refused, *decision.notes, *numbered])
+    return text + _comments([*_said(tree), *refused, *decision.notes, *numbered])
 
 
 def _far(url: str) -> str:
@@ -74,7 +92,7 @@ def _far(url: str) -> str:
         raise TableError("nothing here that is called like a slide", where=found.url, fix=fix)
     ids, numbered = unique_ids([slide.removeprefix(f"{found.url}/") for slide in found.slides])
     text = format_table(Row(0, slide, slide_id) for slide, slide_id in zip(found.slides, ids, strict=True))
-    return text + "".join(f"# {line}\n" for line in [*found.said(), *numbered])
+    return text + _comments([*found.said(), *numbered])
 
 
 def slides_below(folder: Path) -> tuple[list[Path], list[tuple[Path, HistillError]]]:
@@ -123,7 +141,7 @@ class _Folder:
             tree.pictures.setdefault(path.parent, []).append(path.name)
         elif suffix in UNREAD_SUFFIXES:
             tree.unread.append(suffix)
-        elif suffix in SLIDE_SUFFIXES:
+        elif suffix in SLIDE_SUFFIXES | FOREIGN_SUFFIXES:
             tree.unknown.append(path)
 
     def whole(self) -> list[Path]:
@@ -131,9 +149,20 @@ class _Folder:
         return [path for path in [*self._slides, *self._dicom.values()] if path not in self._inside]
 
 
+def _comments(lines: Iterable[str]) -> str:
+    """A comment each: a name may hold an end of line, and what follows it is no row."""
+    return "".join(f"# {' '.join(line.splitlines())}\n" for line in lines)
+
+
 def _said(tree: _Tree) -> Iterable[str]:
     for path in tree.unknown:
-        yield f"not recognised by OpenSlide: {shown(path)!r}"
+        try:
+            path.open("rb").close()
+            yield f"not recognised by OpenSlide: {shown(path)!r}"
+        except FileNotFoundError:
+            yield f"left out: {shown(path)!r} (a link to what is not here: {LINK_FIX})"
+        except OSError as error:
+            yield f"left out: {shown(path)!r} ({str(error.strerror).lower()})"
     if tree.unread:
         yield f"pictures in formats that are not read: {counted(tree.unread)}; convert them to PNG or JPEG"
     for name, reason in tree.walked.left_out:

@@ -70,9 +70,7 @@ def sources(table: Path, store: Store, params: SlidesParams) -> dict[str, Source
 
 def locate(row: Row, table: Path, store: Store, params: SlidesParams) -> Source:
     """Find one row's pixels, its mask and its coordinates. Raises `SlideRefused` where they are not here."""
-    mask, coords, features = (
-        _beside(name, row, table) if name else None for name in (row.mask, row.coords, row.features)
-    )
+    mask, coords, features = (_file(name, row, table) for name in (row.mask, row.coords, row.features))
     if row.path.startswith("demo:"):
         if row.demo is None:
             raise SlideRefused(f"no such demo slide: {row.path}", where=row.slide_id, fix="demo:1, demo:2, …")
@@ -94,6 +92,17 @@ def _mpp(row: Row, params: SlidesParams) -> Mpp:
     return "objective" if row.mpp is None and params.mpp_from_objective else row.mpp
 
 
+def _file(name: str | None, row: Row, table: Path) -> Path | None:
+    """A file beside the slide. Raises `SlideRefused` where it is not here, or a folder."""
+    if name is None:
+        return None
+    path = _beside(name, row, table)
+    if path.is_dir():
+        fix = f"line {row.line} of {table.name} is to name the file of this one slide"
+        raise SlideRefused(f"{name} is a folder", where=row.slide_id, fix=fix)
+    return path
+
+
 def _beside(name: str, row: Row, table: Path) -> Path:
     """The file or folder that a row names, relative to the table. Raises `SlideRefused` where it is not here."""
     if is_url(name):
@@ -108,6 +117,8 @@ def _beside(name: str, row: Row, table: Path) -> Path:
             raise unread(error, name, row.slide_id) from None
     what = "file not found" if name == row.path else f"file not found: {name}"
     fix = f"is its disk mounted? line {row.line} of {table.name} says {name}, relative to the table's folder"
+    if any((base / name.replace("\\", "/")).exists() for base in _bases(table)):
+        fix = f"write / for \\ in line {row.line} of {table.name}"
     raise SlideUnavailable(what, where=row.slide_id, fix=fix)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 from collections.abc import Collection, Sequence
@@ -11,7 +12,9 @@ from pipeline.base.items import TRAIN
 from pipeline.slides.table import Row
 
 TEST = "test"
-_NEAR = re.compile(r"(tr|train|trian|tran|training|learn|learning)([ _-]?(set|data|split|\d+))?")
+_NEAR = re.compile(r"(train|learn|fit|develop|deriv|discover).*|trn?([ _-]?(set|data|split|\d+))?")
+_LIKE = 0.75
+"""How alike two words are (difflib) where one may be the other mistyped."""
 
 
 def resolve_splits(rows: Sequence[Row], test_fraction: float) -> dict[str, str]:
@@ -51,8 +54,14 @@ def require_train(splits: Collection[str], where: str) -> None:
 
 
 def near_train(splits: Collection[str]) -> list[str]:
-    """Splits that are held out though their name is nearly `train`, sorted."""
-    return sorted(split for split in set(splits) - {TRAIN} if _NEAR.fullmatch(split))
+    """Splits that are held out though their name is nearly `train`, or says the same; the nearest first."""
+    likeness = {split: _likeness(split) for split in set(splits) - {TRAIN}}
+    near = (split for split, like in likeness.items() if like >= _LIKE or _NEAR.fullmatch(split))
+    return sorted(near, key=lambda split: (-likeness[split], split))
+
+
+def _likeness(split: str) -> float:
+    return max(difflib.SequenceMatcher(None, split, word).ratio() for word in (TRAIN, "training"))
 
 
 def _position(group: str) -> float:

@@ -24,7 +24,7 @@ from pipeline.base.errors import ParamsError, SlideRefused, TableError
 from pipeline.base.manifest import Refusal
 from pipeline.params.base import MISSING
 from pipeline.remote.address import checked, is_url
-from pipeline.slides.cells import class_of, one_spelling, present, rows_of, without_index
+from pipeline.slides.cells import alike, class_of, one_spelling, present, rows_of, without_index
 from pipeline.slides.ids import DEMO, Names, default_id
 
 COLUMNS = ("path", "slide_id", "mpp", "label", "split", "patient", "mask", "coords", "features")
@@ -83,6 +83,9 @@ def read_table(path: Path | str, missing: Iterable[str] = MISSING) -> Table:
     except (FileNotFoundError, IsADirectoryError):
         fix = "write it, or let `histill scan DIR > slides.csv` write it"
         raise TableError("slide table not found", where=str(path), fix=fix) from None
+    except OSError as error:
+        fix = "is its disk mounted, and may you read it?"
+        raise TableError(f"it cannot be read: {error.strerror}", where=str(path), fix=fix) from None
     except UnicodeDecodeError:
         raise TableError("not UTF-8 text", where=str(path), fix="save it as CSV (UTF-8)") from None
     return parse_table(text, path, missing)
@@ -113,7 +116,9 @@ def parse_table(text: str, path: Path, missing: Iterable[str] = MISSING) -> Tabl
     rows, remarks = _with_ids(rows, given_ids, refused)
     patients, said = one_spelling([row.patient for row in rows])
     rows = [dataclasses.replace(row, patient=patient) for row, patient in zip(rows, patients, strict=True)]
-    return Table(rows, refused, [*remarks, *(f"patients {line}" for line in said)])
+    labels = [row.label for row in rows]
+    said = [*(f"patients {line}" for line in said), *(f"labels {line}" for line in alike(labels, "slides.missing"))]
+    return Table(rows, refused, [*said, *remarks])
 
 
 def _with_ids(rows: list[Row], given_ids: Mapping[str, int], refused: list[Refusal]) -> tuple[list[Row], list[str]]:

@@ -106,14 +106,16 @@ def geometry_given(levels: Sequence[tuple[int, int, float]], tiling: Tiling, par
 def choose_given(geometry: Geometry, tiling: Tiling, mask: TissueMask) -> Choice:
     """All tiles of a tiling made elsewhere, in its order: this mask does not judge them but gives their scores.
 
-    Those that stick out of the slide too: features made elsewhere are of just these rows. Raises `SlideRefused` where
-    none touches the slide.
+    Those that stick out of the slide too, or lie off it: features made elsewhere are of just these rows. Raises
+    `SlideRefused` where most are off it.
     """
     x_l0_N, y_l0_N = tiling.corner_N2.T
     box_N4 = fractions(geometry, x_l0_N, y_l0_N)
-    if not ((box_N4[:, :2] < 1).all(1) & (box_N4[:, 2:] > 0).all(1)).any():
-        what = f"of its {len(x_l0_N)} coordinates none is on the slide"
-        raise SlideRefused(what, fix="are they of this slide? else empty its coords cell")
+    on = int(((box_N4[:, :2] < 1).all(1) & (box_N4[:, 2:] > 0).all(1)).sum())
+    if 2 * on < len(x_l0_N):
+        what = f"of its {len(x_l0_N)} coordinates {on or 'none'} {'are' if on > 1 else 'is'} on the slide"
+        fix = "are they of this slide, corners in its level-0 pixels? else empty its coords cell"
+        raise SlideRefused(what, fix=fix)
     box_N4 = _pixels(geometry, mask, x_l0_N, y_l0_N)
     dropped = {"limit": 0, "blurred": 0, "damaged": 0}
     return Choice(x_l0_N, y_l0_N, coverage(mask.tissue, box_N4), _stain(mask, box_N4), dropped, {})

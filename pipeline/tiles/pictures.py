@@ -64,8 +64,10 @@ def write_overlay(
 def _painted(box_N4: NDArray[np.float64], size_px: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
     """What the boxes cover, and their borders: 255 on 0, of (width, height)."""
     covered, lines = Image.new("L", size_px), Image.new("L", size_px)
-    pixel_N4 = np.floor(box_N4 * (*size_px, *size_px) + 0.5).astype(int)
+    pixel_N4 = np.floor(np.clip(box_N4, -1, 2) * (*size_px, *size_px) + 0.5).astype(int)
     pixel_N4[:, 2:] = np.minimum(pixel_N4[:, 2:], (size_px[0] - 1, size_px[1] - 1))
+    # A tiling made elsewhere may have tiles that are off the slide.
+    pixel_N4 = pixel_N4[(pixel_N4[:, :2] <= pixel_N4[:, 2:]).all(1)]
     # A grid of lines closer than this would hide what it is laid over.
     roomy = len(pixel_N4) > 0 and float(np.median(pixel_N4[:, 2] - pixel_N4[:, 0])) >= 10
     draw, draw_lines = ImageDraw.Draw(covered), ImageDraw.Draw(lines)

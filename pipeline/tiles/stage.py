@@ -230,6 +230,13 @@ def _item(slide: SlideItem, ref: Ref, store: Store) -> TilesItem:
         labels=meta.labels,
         reader=meta.reader if isinstance(meta, SlideMeta) else None,
         as_scanned=meta.as_scanned if isinstance(meta, SlideMeta) else None,
-        remarks=tuple(remarks(meta.n, meta.dropped, meta.remarks if isinstance(meta, SlideMeta) else ())),
+        remarks=tuple(
+            remarks(
+                meta.n,
+                meta.dropped,
+                meta.remarks if isinstance(meta, SlideMeta) else (),
+                folder=slide.kind == "folder",
+            )
+        ),
         features=slide.features,
     )

@@ -261,7 +261,10 @@ def _remarks(seen: Look, choice: Choice, kept: int, padded: int) -> tuple[str, .
     """What a person should know of how the slide was tiled."""
     said = []
     if seen.marks_all:
-        said.append("its mask marks all of the slide, glass too: is 0 what it has for glass?")
+        said.append("its mask marks next to all of the slide, glass too: is 0 what it has for glass?")
+    if seen.fits_both:
+        what = "its mask is taken for one of the whole slide, and has the proportions of what was scanned of it too"
+        said.append(f"{what}: if it is of that alone, as from QuPath, give it as GeoJSON")
     if padded:
         said.append(f"{padded} of its coordinates stick out of the slide, and their tiles are black there")
     if kept < len(choice.x_l0) and "glass" not in choice.dropped:

@@ -18,8 +18,9 @@ from made.slides import make_slide
 from pipeline.base.errors import SlideRefused, TableError
 from pipeline.imports.encoders import channels, require_teacher, teacher_called
 from pipeline.imports.filling import Asked, with_features
+from pipeline.imports.formats import chunks as chunks_of_file
 from pipeline.imports.formats.chunk_index import chunk_places
-from pipeline.imports.formats.chunks import rows_of
+from pipeline.imports.formats.chunks import pieces_of, rows_of
 from pipeline.imports.formats.opening import open_features
 from pipeline.imports.found import feature_files
 from pipeline.slides.table import Row, read_table
@@ -195,9 +196,10 @@ def test_of_several_encoders_the_teachers_are_taken_else_one_is_asked_for(tmp_pa
     st.integers(1, 9),
     st.integers(1, 9),
     st.sampled_from(["row", "whole", "gzip", "part", "grown", "unwritten", "latest", "attributes"]),
+    st.sampled_from([50, 700, 1 << 20]),
 )
 def test_rows_copied_from_where_chunks_lie_are_those_that_hdf5_reads(
-    tmp_path_factory: pytest.TempPathFactory, n: int, width: int, chunk: int, kind: str
+    tmp_path_factory: pytest.TempPathFactory, n: int, width: int, chunk: int, kind: str, block: int
 ) -> None:
     path = tmp_path_factory.mktemp("chunks") / "a.h5"
     values = np.random.default_rng(n).normal(size=(n, width)).astype(np.float32)
@@ -220,13 +222,20 @@ def test_rows_copied_from_where_chunks_lie_are_those_that_hdf5_reads(
                 # More than the object header has room for: it goes on elsewhere.
                 file["a"].attrs[f"note {i}"] = "x" * 50
     with (
-        open(path, "rb") as raw,
+        open(path, "rb", buffering=0) as raw,
         mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         h5py.File(path) as file,
+        pytest.MonkeyPatch.context() as patch,
     ):
-        assert np.array_equal(rows_of(file["a"], mapped), file["a"][...])
+        assert np.array_equal(rows_of(file["a"], raw), file["a"][...])
         # What h5py writes unless told otherwise is read by its index, and not a chunk a call.
         assert kind not in ("row", "grown", "attributes") or chunk_places(file["a"], mapped) is not None
+        # Blocks of less than a chunk, and of a few rows, so that chunks go on in the next.
+        patch.setattr(chunks_of_file, "BLOCK_NBYTES", block)
+        seen, found = bytearray(), np.full_like(values, np.nan)
+        for first, rows in pieces_of(file["a"], raw, seen.extend):
+            found[first : first + len(rows)] = rows
+        assert np.array_equal(found, file["a"][...]) and bytes(seen) == path.read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["cut", "circle", "elsewhere"])

@@ -26,6 +26,8 @@ def listed(kind: str, path: Path) -> dict[str, list[Picture]]:
 def csv_set(folder: Path, text: str) -> Path:
     for name in "abcd":
         Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
+    (folder / "sub").mkdir(exist_ok=True)
+    Image.new("RGB", (8, 8)).save(folder / "sub" / "e.png")
     (folder / "set.csv").write_bytes(text.encode())
     return folder / "set.csv"
 
@@ -54,6 +56,7 @@ def test_a_table_is_read_as_the_slide_table_is(tmp_path: Path, text: str):
     ("text", "words"),
     [
         (ROWS + "\n\nd.png,x,train\nno.png,x,test\n", "line 8: file not found: no.png"),
+        ("path,label\nsub\\e.png,x\n", r"write / for"),
         (ROWS + "./a.png,y,test\n", r"lists ./a.png twice \(lines 2 and 5\)"),
         (ROWS + '"d.png,x,train\n', "line 5: not valid CSV"),
         (ROWS + "\0", "is not a text file"),
@@ -109,6 +112,19 @@ def test_h5_with_other_names_says_which_it_has(tmp_path: Path):
         file.create_group("x")
     with pytest.raises(EvaluationError, match=r"train.h5 has no x that is a dataset; it holds images, x, y"):
         listed("h5", tmp_path)
+
+
+def test_a_slide_of_two_splits_is_a_leak_in_whatever_spelling_and_with_row_numbers(tmp_path: Path):
+    h5_set(tmp_path, train=[0, 1, 1], test=[0, 1, 1])
+    (tmp_path / "train_meta.csv").write_text(",wsi\n0,3\n1,4\n2,5\n")
+    (tmp_path / "test_meta.csv").write_text("wsi;tumour\n003;0\n6;1\n7;1\n")
+    with pytest.raises(EvaluationError, match="is in 'train' and in 'test'"):
+        listed("h5", tmp_path)
+
+
+def test_classes_that_look_alike_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    listed("csv", csv_set(tmp_path, "path,label,split\na.png,X,train\nb.png,y,train\nc.png,x,test\n"))
+    assert "'X', 'x' are classes of their own" in " ".join(capsys.readouterr().err.split())
 
 
 def test_h5_slides_in_another_encoding_are_refused(tmp_path: Path):

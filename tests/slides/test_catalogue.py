@@ -55,6 +55,27 @@ def test_good_slides_stay_and_bad_ones_are_listed(folder: Path) -> None:
     assert made.uses == (str(demo_ref(8, 512)),)
 
 
+def test_a_folder_of_slides_is_no_folder_of_tiles(folder: Path) -> None:
+    for name in ("alone", "pictured", "hidden"):
+        (folder / name).mkdir()
+        shutil.copy(folder / "a.tif", folder / name / "s.tif")
+    (folder / "hidden" / "s.tif").rename(folder / "hidden" / "s.dat")
+    (folder / "pictured" / "s.tif").rename(folder / "pictured" / "s.svs")
+    shutil.copy(folder / "tiles" / "x" / "1.png", folder / "pictured" / "s_thumb.png")
+    shutil.copytree(folder / "tiles", folder / "with a note" / "tiles")
+    (folder / "with a note" / "tiles" / "made by.dat").write_bytes(b"QuPath")
+    made = run(folder, "path\nalone\npictured\nhidden\nwith a note\n")
+    assert [item.id for item in made.items] == ["with_a_note"]
+    assert [refusal.id for refusal in made.refused] == ["alone", "pictured", "hidden"]
+    assert all("holds slides" in refusal.reason and "histill scan" in refusal.fix for refusal in made.refused)
+
+
+def test_a_folder_is_no_mask(folder: Path) -> None:
+    made = run(folder, "path,mask\na.tif,tiles\ntiles,\ntiles\\x\\1.png,\n")
+    assert made.refused[0].reason == "tiles is a folder" and not made.refused[0].passing
+    assert "write / for" in made.refused[1].fix
+
+
 def test_the_manifest_is_the_same_on_another_machine(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     text = "path\na.tif\ntiles\ndemo:2\n"
     run(folder, text).save(folder / "slides.json")
@@ -71,6 +92,14 @@ def test_on_error_fail_raises_the_first_refusal(folder: Path) -> None:
         run(folder, "path\na.tif\nbroken.svs\nnowhere.svs\n", on_error="fail")
     with pytest.raises(SlideRefused, match="duplicate id"):
         run(folder, "path,slide_id\na.tif,one\nbroken.svs,one\n", on_error="fail")
+
+
+def test_where_nothing_is_usable_each_cause_has_its_remedy(folder: Path) -> None:
+    with pytest.raises(TableError, match="no slide can be used") as error:
+        run(
+            folder, "path\na.tif\na.tif\nbroken.svs\n".replace("a.tif", "broken.svs", 1).replace("a.tif", "gone.svs", 1)
+        )
+    assert "drop the row" in error.value.fix and "is its disk mounted" in error.value.fix
 
 
 def test_nothing_usable_is_an_error_that_lists_the_reasons(folder: Path) -> None:

@@ -17,12 +17,15 @@ R_TABLE = """"path","slide_id","mpp","label","split","patient"
 """
 
 
-@pytest.mark.parametrize("text", ["NA", "nan", "NaN", "None", "null", "<NA>", "n/a", "#N/A", "", "  ", None])
+@pytest.mark.parametrize("text", ["NA", "nan", "NaN", "None", "null", "<NA>", "n/a", "#N/A", "", "  ", "\u200b", None])
 def test_what_means_no_value_is_none(text: str | None) -> None:
     assert present(text) is None and class_of(text or "") is None
 
 
-@pytest.mark.parametrize("value", [1, 1.0, True, "1", "1.0", " 1.00 ", b"1", np.float32(1).item(), np.int64(1).item()])
+ONES = [1, 1.0, True, "1", "1.0", " 1.00 ", b"1", np.float32(1).item(), np.int64(1).item(), "1e+00", "TRUE", "+1"]
+
+
+@pytest.mark.parametrize("value", ONES)
 def test_one_number_is_one_class(value: object) -> None:
     assert class_of(value) == "1"
 
@@ -37,10 +40,32 @@ def test_a_class_may_be_called_what_else_means_none() -> None:
     assert class_of("None", missing=()) == "None" and class_of("", missing=()) is None
 
 
+@pytest.mark.parametrize("text", ["-", "\u2013", "?", ".", "n.a.", "NaT", "missing", "Unknown", "#DIV/0!"])
+def test_what_people_write_for_nothing_is_no_patient_and_is_said_where_it_is_a_class(text: str) -> None:
+    table = parse_table(f"path,mpp,split,patient,label\na.svs,{text},{text},{text},{text}\n", Path("slides.csv"))
+    row = table.rows[0]
+    assert (row.mpp, row.split, row.patient, row.label) == (None, None, None, text)
+    assert any("slides.missing" in line for line in table.remarks)
+
+
+def test_names_that_look_alike_are_said_and_those_that_look_the_same_are_one() -> None:
+    text = "path,patient,label\n1.svs,P1,caf\u00e9\n2.svs,p1,cafe\u0301\n3.svs,100000,Tumor\n4.svs,1e+05,tumor\n"
+    table = parse_table(text + "5.svs,00012345678901234567,1\n6.svs,12345678901234567,01\n", Path("slides.csv"))
+    assert [row.patient for row in table.rows] == ["P1", "p1", "100000", "100000", *["00012345678901234567"] * 2]
+    assert table.rows[0].label == table.rows[1].label
+    said = " ".join(table.remarks)
+    assert all(pair in said for pair in ("'P1', 'p1'", "'Tumor', 'tumor'", "'01', '1'"))
+
+
 def test_patients_of_one_number_are_one_and_that_is_said() -> None:
     names, said = one_spelling(["003", "3", None, "3.0", "a", "A"])
     assert names == ["003", "003", None, "003", "a", "A"]
-    assert len(said) == 1 and "'003', '3', '3.0'" in said[0]
+    assert len(said) == 2 and "'003', '3', '3.0'" in said[0] and "'a', 'A' are looked at as two" in said[1]
+
+
+def test_of_many_such_names_a_few_are_said() -> None:
+    names, said = one_spelling([f"{zeros}{n}" for zeros in ("", "0") for n in range(1, 41)])
+    assert len(set(names)) == 40 and len(said) < 10 and "35 more" in said[-1]
 
 
 def test_a_table_as_r_writes_it(tmp_path: Path) -> None:
@@ -57,6 +82,12 @@ def test_a_table_as_r_writes_it(tmp_path: Path) -> None:
         "Unnamed: 0,path,split\n0,a.svs,train\n1,b.svs,test\n",
         '"","path","split"\n"1","a.svs","train"\n"2","b.svs","test"\n',
         '"path","split"\n"1","a.svs","train"\n"2","b.svs","test"\n',
+        '"path","split"\n"3","a.svs","train"\n"17","b.svs","test"\n',
+        '"path" "split"\n"3" "a.svs" "train"\n"17" "b.svs" "test"\n',
+        "path|split\na.svs|train\nb.svs|test\n",
+        "sep=;\npath;split\na.svs;train\nb.svs;test\n",
+        "index,path,split\n0,a.svs,train\n4,b.svs,test\n",
+        "X,path,split,Unnamed: 3\n1,a.svs,train,\n2,b.svs,test,\n",
     ],
 )
 def test_row_numbers_of_pandas_and_r_are_no_column(text: str, tmp_path: Path) -> None:

@@ -48,6 +48,24 @@ def test_two_rows_of_one_series_are_the_same_slide(tmp_path: Path) -> None:
     assert all("the same slide as" in refusal.reason for refusal in made.refused) and len(made.refused) == 1
 
 
+def test_a_series_in_two_folders_is_one_slide_and_that_with_the_finest_level(tmp_path: Path) -> None:
+    finest, coarse = write_series(tmp_path / "one", "a", ".dcm", seed=0)
+    (tmp_path / "two").mkdir()
+    coarse = coarse.rename(tmp_path / "two" / coarse.name)
+    write_series(tmp_path / "other", "b", ".dcm", seed=1)
+    (tmp_path / "slides.csv").write_text(f"path,split\n{coarse},train\n{finest},test\nother/b-1.dcm,train\n")
+    params = SlidesParams(table=str(tmp_path / "slides.csv"))
+    made = catalogue(params, Store(tmp_path / "store"), ClusterParams(workers=1))
+    assert [item.id for item in made.items] == ["a-1", "b-1"]
+    ((refusal),) = made.refused
+    assert refusal.id == "a-2" and "same series as a-1" in refusal.reason
+    # As its remedy says.
+    coarse.rename(finest.parent / coarse.name)
+    (tmp_path / "slides.csv").write_text(f"path,split\n{finest},test\nother/b-1.dcm,train\n")
+    made = catalogue(params, Store(tmp_path / "store"), ClusterParams(workers=1))
+    assert len(made.items) == 2 and not made.refused and len(made.items[0].levels) == 2
+
+
 def test_an_identity_covers_all_files_of_a_series(tmp_path: Path) -> None:
     files = write_series(tmp_path, "a", "", seed=0)
     write_series(tmp_path, "b", "", seed=1)

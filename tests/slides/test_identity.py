@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from made.slides import make_slide, tissue_picture
+from made.slides import make_slide, set_tag, tissue_picture
 from PIL import Image
 
 from pipeline.base.errors import SlideRefused, SlideUnavailable
@@ -62,6 +62,17 @@ def test_a_scale_put_right_in_place_is_another_slide(tmp_path: Path) -> None:
         assert file_identity(told).digest == file_identity(other).digest
 
 
+def test_colours_put_right_in_place_are_another_slide(tmp_path: Path) -> None:
+    """What the tags say of the colours is no part of the quickhash either."""
+    path, found = make_slide(tmp_path / "s.tif", tissue_picture(600, 500), kind="jpeg-ycbcr-444"), []
+    for photometric in (2, 6):
+        set_tag(path, 0, PhotometricInterpretation=photometric)
+        with SlideReader(path) as slide:
+            found.append((slide.quickhash, slide.read(0, 300, 250, 8, 8).mean(), identity(path)))
+    (wrong, wrong_mean, before), (right, right_mean, after) = found
+    assert wrong == right and abs(wrong_mean - right_mean) > 5 and before != after
+
+
 def test_images_are_listed_in_order_with_the_class_of_their_first_folder(tmp_path: Path) -> None:
     expected = [("0.png", None), ("a/1.jpg", "a"), ("a/deeper/3.PNG", "a"), ("b/2.png", "b")]
     assert list_images(images(tmp_path)) == expected
@@ -76,6 +87,13 @@ def test_a_folder_of_images_is_its_names_and_contents(tmp_path: Path) -> None:
     (second / "0.png").rename(second / "9.png")
     renamed = folder_identity(second)
     assert renamed.digest != first.digest and renamed.nbytes == first.nbytes
+
+
+def test_an_image_that_is_a_link_to_what_is_not_here_is_not_lost_in_silence(tmp_path: Path) -> None:
+    folder = images(tmp_path)
+    (folder / "annexed.png").symlink_to("../objects/annexed.png")
+    with pytest.raises(SlideUnavailable, match=r"annexed.png is a link to what is not here"):
+        list_images(folder)
 
 
 def test_a_folder_without_images_is_refused_and_an_empty_one_may_be_a_disk_away(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from made.slides import KINDS, tissue_picture
 from pipeline.base.errors import SlideRefused
 from pipeline.slides.ome import physical_size
 from pipeline.slides.read.reader import SlideReader
+from pipeline.slides.scan import scan
+from pipeline.slides.table import parse_table
 
 SIZE = (640, 480)
 NAMESPACE = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
@@ -78,17 +80,34 @@ def test_a_slide_with_its_scale_in_the_xml_alone_is_read(tmp_path: Path) -> None
         SlideReader(write(tmp_path / "nothing.ome.tif", ome(pixels())))
 
 
-@pytest.mark.parametrize("later", ["tiled", "in strips", "a sub-page"])
+@pytest.mark.parametrize(
+    "later", ["tiled", "in strips", "a sub-page", "a sub-page said to be reduced", "a reduced page"]
+)
 def test_a_first_page_that_is_not_the_largest_is_refused(later: str, tmp_path: Path) -> None:
     picture, path = tissue_picture(512, 512), tmp_path / "s.tif"
     tags: dict[str, Any] = {"metadata": None, "resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}
     tile = {"tile": (128, 128)}
     with tifffile.TiffWriter(path) as tiff:
-        subifds = 1 if later == "a sub-page" else None
+        subifds = 1 if later.startswith("a sub-page") else None
+        reduced = {"subfiletype": int("reduced" in later)}
         tiff.write(np.ascontiguousarray(picture[::4, ::4]), subifds=subifds, **tile, **tags, **KINDS["deflate"])
-        tiff.write(picture, **({} if later == "in strips" else tile), **tags, **KINDS["deflate"])
+        tiff.write(picture, **({} if later == "in strips" else tile), **reduced, **tags, **KINDS["deflate"])
     with pytest.raises(SlideRefused, match="first page is not its largest: 128 x 128 px, and another has 512 x 512"):
         SlideReader(path)
+
+
+def test_a_small_slide_with_its_scale_in_the_xml_or_with_levels_is_listed(tmp_path: Path) -> None:
+    said = {X: "0.5", Y: "0.5", UNIT_X: "\u00b5m", UNIT_Y: "\u00b5m"}
+    write(tmp_path / "scale.ome.tif", ome(pixels(**said)))
+    write(tmp_path / "tile.ome.tif", ome(pixels()))
+    with tifffile.TiffWriter(tmp_path / "levels.tif") as tiff:
+        picture = tissue_picture(*SIZE)
+        tiff.write(picture, tile=(128, 128), subifds=1, metadata=None, **KINDS["deflate"])
+        tiff.write(
+            np.ascontiguousarray(picture[::2, ::2]), tile=(128, 128), subfiletype=1, metadata=None, **KINDS["deflate"]
+        )
+    rows = parse_table(scan(tmp_path), tmp_path).rows
+    assert [Path(row.path).name for row in rows] == ["levels.tif", "scale.ome.tif"]
 
 
 def test_a_photograph_of_the_glass_may_be_larger_than_a_small_slide(tmp_path: Path) -> None:

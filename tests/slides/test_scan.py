@@ -51,12 +51,64 @@ def test_pictures_beside_slides_are_not_tiles(tmp_path: Path) -> None:
     assert any("1 picture" in line and "beside slides" in line for line in said)
 
 
-@pytest.mark.parametrize("where", ["thumbnails/a.jpg", "pictures/a.png", "pictures/a_overview.png", "job/qc/x.png"])
+SHOWING = ["thumbnails/a.jpg", "pictures/a.png", "pictures/a_overview.png", "job/qc/x.png", "Snapshots/1.png"]
+SHOWING += ["associated_images/i.jpg", "slides/sub/gross/p.jpg", "slide_thumbs_512/x.png", "QC-masks/x.png"]
+
+
+@pytest.mark.parametrize("where", SHOWING)
 def test_a_folder_of_pictures_of_slides_is_not_a_slide(where: str, tmp_path: Path) -> None:
     slide(tmp_path / "slides" / "a.tif")
     picture(tmp_path / where)
     rows, said = listed(tmp_path)
     assert names(rows) == ["a.tif"] and any("not listed" in line for line in said)
+
+
+def test_pictures_of_other_sizes_than_tiles_have_are_not_listed_where_there_are_slides(tmp_path: Path) -> None:
+    slide(tmp_path / "slides" / "a.tif")
+    for n in range(4):
+        picture(tmp_path / "many sizes" / f"{n}.png", 60 + n)
+    Image.new("RGB", (1600, 1200)).save(picture(tmp_path / "large" / "1.png"))
+    picture(tmp_path / "slides" / "tiles" / "1.png")
+    rows, said = listed(tmp_path)
+    assert names(rows) == ["a.tif", "tiles"] and sum("tiles" in line and "not listed" in line for line in said) == 2
+
+
+def test_a_folder_with_slides_in_it_is_never_listed(tmp_path: Path) -> None:
+    slide(tmp_path / "case" / "a.tif")
+    for name in ("case/AC/1.png", "case/H/1.png", "top.png"):
+        picture(tmp_path / name)
+    for grouping in Grouping:
+        assert names(listed(tmp_path, grouping)[0]) == ["AC", "H", "a.tif"]
+
+
+def test_masks_beside_images_are_no_class_and_what_is_told_decides(tmp_path: Path) -> None:
+    for name in ("images/1.png", "images/2.png", "masks/1.png", "masks/2.png"):
+        picture(tmp_path / "set" / name)
+    rows, said = listed(tmp_path)
+    assert names(rows) == ["images"] and any("--folders classes" in line for line in said)
+    rows, said = listed(tmp_path, Grouping.CLASSES)
+    assert names(rows) == ["set"] and any("masks, its class" in line for line in said)
+    assert names(listed(tmp_path / "set" / "masks")[0]) == ["masks"]
+
+
+def test_class_folders_whose_tiles_bear_their_names_are_classes_and_numbers_are_slides(tmp_path: Path) -> None:
+    for name in ("NCT/ADI/ADI-AAAFLCLY.tif", "NCT/BACK/BACK-TCGA-AAKLMN.tif"):
+        picture(tmp_path / name)
+    for name in ("cohort/1000/x1_y2.png", "cohort/1001/x1_y2.png"):
+        picture(tmp_path / name)
+    rows, said = listed(tmp_path)
+    assert names(rows) == ["1000", "1001", "NCT"] and any("numbers" in line for line in said)
+
+
+def test_slides_that_are_not_read_and_links_to_nothing_are_named_a_line_each(tmp_path: Path) -> None:
+    slide(tmp_path / "a.tif")
+    for name in ("b.vsi", "c.isyntax", "d\npath,x.ndpis"):
+        (tmp_path / name).write_bytes(b"junk")
+    (tmp_path / "e.svs").symlink_to(".git/annex/objects/e.svs")
+    rows, said = listed(tmp_path)
+    assert names(rows) == ["a.tif"]
+    assert all(any(name in line for line in said) for name in ("b.vsi", "c.isyntax", "x.ndpis"))
+    assert any("e.svs" in line and "git annex get" in line for line in said)
 
 
 def test_tiles_beside_a_cohort_are_a_slide(tmp_path: Path) -> None:

@@ -120,6 +120,8 @@ def test_a_missing_table_and_a_binary_one_are_named(tmp_path: Path) -> None:
     (tmp_path / "slides.xls").write_bytes(b"\xd0\xcf\x11\xe0")
     with pytest.raises(TableError, match="UTF-8"):
         read_table(tmp_path / "slides.xls")
+    with pytest.raises(TableError, match=r"cannot be read: Not a directory"):
+        read_table(tmp_path / "slides.xls" / "slides.csv")
 
 
 def test_rare_columns_are_written_only_where_used(tmp_path: Path) -> None:

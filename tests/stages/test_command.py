@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pipeline.base.living.runs import runs
 from pipeline.base.manifest import Refusal
 from pipeline.base.progress import console
 from pipeline.base.store import Ref, Store
-from stages.command import execute, show_refusals
+from stages.command import errors, execute, show_refusals
 from stages.slides import Params as SlidesParams
 
 
@@ -46,6 +47,19 @@ def test_an_error_is_printed_as_it_is(name: str) -> None:
     with console.capture() as shown:
         console.print(f"error: {name}", style="bold red", soft_wrap=True)
     assert name in shown.get()
+
+
+def test_what_the_system_says_of_a_file_is_told_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(typer.Exit) as left, errors(debug=False):
+        (tmp_path / "file" / os.fsdecode(b"caf\xe9.csv")).read_bytes()
+    assert left.value.exit_code == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "caf" in told and "Not a directory -> is there such a place" in told
+    with pytest.raises(NotADirectoryError), errors(debug=True):
+        (tmp_path / "file" / "x").read_bytes()
 
 
 def test_a_run_that_a_signal_ends_says_what_it_was_doing() -> None:

@@ -1,13 +1,19 @@
-"""The rows of a chunked HDF5 data set, copied from where its chunks lie in the file.
+"""The rows of an HDF5 data set, taken from where its chunks lie while the file is read once, from end to end.
 
 TRIDENT writes a chunk a row, (1, D), of which HDF5 itself looks up, locks and copies each alone. Chunks that are not
-filtered are plain bytes, and most lie one after another: runs of them are copied at memory's speed. Where that cannot
-be known, HDF5 reads; the bytes are the same either way (a property test holds it).
+filtered are plain bytes, and most lie one after another: runs of them are taken as they come by, and whoever adds up a
+checksum of the file sees the same bytes while they are in a core's cache. Where that cannot be known, HDF5 reads; the
+rows are the same either way (a property test holds it).
+
+Shapes: C chunks, M rows of a run, D channels.
 """
 
 from __future__ import annotations
 
+import itertools
 import mmap
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -15,48 +21,114 @@ from numpy.typing import NDArray
 
 from pipeline.base.types import Array
 from pipeline.imports.formats.chunk_index import chunk_places
+from pipeline.imports.formats.feature_file import BLOCK_NBYTES, Piece, Seen, read_through
+
+_READ_NBYTES = 8 << 20
+"""What HDF5 is asked for at a time."""
 
 
-def rows_of(dataset: h5py.Dataset, mapped: mmap.mmap | None = None) -> Array:
-    """All of a data set, (N, D) in its own dtype; `mapped` is the file that it lies in, whole."""
-    found = None if mapped is None else _from_chunks(dataset, mapped)
-    return np.asarray(dataset[...]) if found is None else found
+def rows_of(dataset: h5py.Dataset, file: BinaryIO) -> Array:
+    """All of a data set, (N, D) in its own dtype, which lies in the file."""
+    whole = np.empty(dataset.shape, dataset.dtype)
+    for at, values in pieces_of(dataset, file, None):
+        whole[at : at + len(values)] = values
+    return whole
 
 
-def _from_chunks(dataset: h5py.Dataset, mapped: mmap.mmap) -> Array | None:
-    """None where HDF5 has to read: filters, a byte order that is not this machine's, chunks of part of a row."""
-    shape, chunk = dataset.shape, dataset.chunks
+def pieces_of(dataset: h5py.Dataset, file: BinaryIO, seen: Seen | None) -> Iterator[Piece]:
+    """The same in pieces, in the order in which they lie in the file; `seen` is given all bytes of it, in theirs."""
+    place_C = _places(dataset, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    if place_C is not None and (seen or dataset.chunks):
+        yield from _as_they_come(dataset, place_C, file, seen)
+        return
+    if seen:
+        read_through(file, seen)
+    step = max(1, _READ_NBYTES // max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))))
+    if dataset.chunks:
+        step = -(-step // dataset.chunks[0]) * dataset.chunks[0]
+    for start in range(0, len(dataset), step):
+        yield start, dataset[start : start + step]
+
+
+def _as_they_come(
+    dataset: h5py.Dataset, place_C: NDArray[np.int64], file: BinaryIO, seen: Seen | None
+) -> Iterator[Piece]:
+    """By the places of the chunks, which need not lie in the order of their rows."""
+    (rows, width), n, dtype = _chunk(dataset), len(dataset), dataset.dtype
+    nbytes, block = rows * width * dtype.itemsize, max(BLOCK_NBYTES, rows * width * dtype.itemsize)
+    order_C = np.argsort(place_C, kind="stable")
+    start_C = place_C[order_C]
+    # Where the next chunk in the file is no neighbour; where it is not of the next rows.
+    apart = np.flatnonzero(np.diff(start_C) != nbytes) + 1
+    elsewhere = np.flatnonzero(np.diff(order_C) != 1) + 1
+    window, gathered = np.empty(block + nbytes, np.uint8), np.empty(block + nbytes, np.uint8)
+    file.seek(0 if seen else int(start_C[0]))
+    at, kept, done = file.tell(), 0, 0
+    while done < len(start_C) or seen:
+        read = file.readinto(window[kept : kept + block].data)  # type: ignore[attr-defined]
+        if not read:
+            break
+        if seen:
+            seen(window[kept : kept + read].data)
+        end = at + kept + read
+        last = int(np.searchsorted(start_C, end - nbytes, side="right"))
+        for begin, stop in _spans(done, last, elsewhere):
+            runs = list(_spans(begin, stop, apart))
+            found = window[int(start_C[begin]) - at :]
+            if len(runs) > 1:
+                found = gathered
+                for first, after in runs:
+                    start = int(start_C[first]) - at
+                    to = (first - begin) * nbytes
+                    found[to : to + (after - first) * nbytes] = window[start : start + (after - first) * nbytes]
+            row = int(order_C[begin]) * rows
+            yield row, found[: (stop - begin) * nbytes].view(dtype).reshape(-1, width)[: n - row]
+        done = max(done, last)
+        # Of a chunk that goes on in the next block its beginning is kept.
+        keep_from = min(end, int(start_C[done])) if done < len(start_C) else end
+        kept = end - keep_from
+        window[:kept] = window[keep_from - at : end - at].copy()
+        at = keep_from
+
+
+def _spans(start: int, stop: int, cuts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """From start to stop, cut where that lies between."""
+    own = cuts[np.searchsorted(cuts, start, side="right") : np.searchsorted(cuts, stop, side="left")].tolist()
+    if start < stop:
+        yield from itertools.pairwise((start, *own, stop))
+
+
+def _chunk(dataset: h5py.Dataset) -> tuple[int, int]:
+    """Rows and columns of a chunk; of a data set in one piece, those of a row."""
+    rows, width = dataset.chunks or (1, dataset.shape[1])
+    return rows, width
+
+
+def _places(dataset: h5py.Dataset, data: mmap.mmap) -> NDArray[np.int64] | None:
+    """Where each chunk starts in the file, in the order of its rows, (C,).
+
+    None where HDF5 has to read: filters, a byte order that is not this machine's, chunks of part of a row, or that were
+    never written.
+    """
     plain = dataset.id.get_create_plist().get_nfilters() == 0 and dataset.dtype.isnative and not dataset.is_virtual
-    if not plain or dataset.external:
+    if not plain or dataset.external or not dataset.size:
         return None
-    size = dataset.dtype.itemsize
-    if chunk is None:
-        start = dataset.id.get_offset()
-        if start is None:
-            return None
-        # A copy: the map is closed before the rows are used.
-        return np.frombuffer(mapped, dataset.dtype, shape[0] * shape[1], start).reshape(shape).copy()
-    rows, width = chunk
-    if width != shape[1]:
-        return None
-    place_C, n_chunks = _places(dataset, mapped), -(-shape[0] // rows)
-    nbytes = rows * width * size
+    rows, width = _chunk(dataset)
+    nbytes = rows * width * dataset.dtype.itemsize
+    place_C: NDArray[np.int64] | None = None
+    if dataset.chunks is None and (start := dataset.id.get_offset()) is not None:
+        place_C = start + nbytes * np.arange(len(dataset), dtype=np.int64)
+    elif dataset.chunks is not None and width == dataset.shape[1]:
+        place_C = _indexed(dataset, data)
     # A chunk that was never written has no place: its rows are the fill value.
-    if place_C is None or len(place_C) != n_chunks or int(place_C.max()) + nbytes > len(mapped):
+    if place_C is None or len(place_C) != -(-len(dataset) // rows) or int(place_C.max()) + nbytes > len(data):
         return None
-    whole = np.empty((n_chunks * rows, width), dataset.dtype)
-    into = whole.reshape(-1).view(np.uint8)
-    data = np.frombuffer(mapped, np.uint8)
-    ends = np.flatnonzero(np.diff(place_C) != nbytes) + 1
-    for first, stop in zip([0, *ends.tolist()], [*ends.tolist(), n_chunks], strict=True):
-        start = int(place_C[first])
-        into[first * nbytes : stop * nbytes] = data[start : start + (stop - first) * nbytes]
-    return whole[: shape[0]]
+    return place_C
 
 
-def _places(dataset: h5py.Dataset, mapped: mmap.mmap) -> NDArray[np.int64] | None:
-    """Where each chunk starts in the file, in the order of its rows; None where one was left out of the filters."""
-    indexed = chunk_places(dataset, mapped)
+def _indexed(dataset: h5py.Dataset, data: mmap.mmap) -> NDArray[np.int64] | None:
+    """By the index of chunks; None where one was left out of the filters."""
+    indexed = chunk_places(dataset, data)
     if indexed is not None:
         return indexed
     found: list[h5py.h5d.StoreInfo] = []

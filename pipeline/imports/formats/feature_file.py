@@ -5,10 +5,10 @@ Shapes: N tiles, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,12 @@ from pipeline.base.errors import SlideRefused
 from pipeline.base.types import Array
 
 Unit = Literal["px", "um"]
+Piece: TypeAlias = tuple[int, Array]
+"""The first row, and the rows from there on, (M, D)."""
+Seen: TypeAlias = Callable[[memoryview], object]
+"""What is given the bytes of a file as they are read."""
+BLOCK_NBYTES = 512 << 10
+"""What is read at a time: a core's cache still has it when all is done with it."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,8 @@ class FeatureFile:
     """`tool` that wrote it, `encoder` as it is named there; `places` is None where the rows stand without them.
 
     `patch_px` is the side, in pixels, of what the encoder saw, where the file says so; `many`: it holds other slides
-    too, by their names. `read` gives the features,
-    (N, D) in the file's dtype; it is the only thing that reads them.
+    too, by their names. `pieces` gives the features a few rows at a time, in any order, each serving until the next; it
+    is the only thing that reads them, and gives all bytes of the file, in order, to whoever wants to have `seen` them.
     """
 
     path: Path
@@ -75,9 +81,32 @@ class FeatureFile:
     n: int
     width: int
     places: Places | None
-    read: Callable[[], Array] = field(compare=False)
+    pieces: Callable[[Seen | None], Iterator[Piece]] = field(compare=False)
     patch_px: int | None = None
     many: bool = False
+
+    def read(self) -> Array:
+        """All of the features, (N, D)."""
+        found = np.empty((self.n, self.width), self.dtype)
+        for at, values in self.pieces(None):
+            found[at : at + len(values)] = values
+        return found
+
+
+def at_once(path: Path, features: Callable[[], Array], seen: Seen | None) -> Iterator[Piece]:
+    """The pieces of a file whose library reads all of it."""
+    if seen:
+        with open(path, "rb", buffering=0) as file:
+            read_through(file, seen)
+    yield 0, features()
+
+
+def read_through(file: BinaryIO, seen: Seen) -> None:
+    """Give all bytes of a file, in order."""
+    file.seek(0)
+    block = memoryview(bytearray(BLOCK_NBYTES))
+    while n := file.readinto(block):  # type: ignore[attr-defined]
+        seen(block[:n])
 
 
 def refused(

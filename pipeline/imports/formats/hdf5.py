@@ -12,17 +12,26 @@ Source: TRIDENT a91fa84, WSI.py:1025; CLAM 53e2409, extract_features_fp.py:38; S
 from __future__ import annotations
 
 import contextlib
-import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.types import Array
-from pipeline.imports.formats.chunks import rows_of
-from pipeline.imports.formats.feature_file import FeatureFile, Places, Rows, refused, require_matrix
+from pipeline.imports.formats.chunks import pieces_of, rows_of
+from pipeline.imports.formats.feature_file import (
+    FeatureFile,
+    Piece,
+    Places,
+    Rows,
+    Seen,
+    read_through,
+    refused,
+    require_matrix,
+)
 from pipeline.tiles.coords.tiling import side_of, slide_size_of
 
 NAMES = ("features", "feats")
@@ -33,14 +42,14 @@ Attributes = Mapping[str, Array]
 
 def open_hdf5(path: Path, slide: str) -> FeatureFile:
     """What the file has of that slide. Raises `SlideRefused`, and what h5py raises where it makes no sense of it."""
-    with _mapped(path) as (file, mapped):
+    with _opened(path) as (file, raw):
         name = next((name for name in NAMES if name in file), None)
         if name is None:
             raise refused(path, f"has neither features nor feats, but {', '.join(sorted(file)) or 'nothing'}")
         features, told = file[name], dict(file.attrs)
         require_matrix(path, features.shape, features.dtype)
         rows = _rows(path, file, slide)
-        corner_N2 = _corners(file, mapped)
+        corner_N2 = _corners(file, raw)
         if corner_N2 is not None and len(corner_N2) != len(features):
             raise refused(path, f"has {len(features)} rows of features, and {len(corner_N2)} coordinates")
         if corner_N2 is not None:
@@ -57,7 +66,7 @@ def open_hdf5(path: Path, slide: str) -> FeatureFile:
         n=n,
         width=width,
         places=places,
-        read=lambda: _read(path, name, rows),
+        pieces=lambda seen: _pieces(path, name, rows, seen),
         patch_px=patch_px,
         many=rows.at_N is not None,
     )
@@ -93,20 +102,16 @@ def _told(
 
 
 @contextlib.contextmanager
-def _mapped(path: Path) -> Iterator[tuple[h5py.File, mmap.mmap]]:
-    """The open file, and its bytes."""
-    with (
-        open(path, "rb") as raw,
-        mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-        h5py.File(path, "r") as file,
-    ):
-        yield file, mapped
+def _opened(path: Path) -> Iterator[tuple[h5py.File, BinaryIO]]:
+    """As the library has it, and its bytes."""
+    with open(path, "rb", buffering=0) as raw, h5py.File(path, "r") as file:
+        yield file, raw
 
 
-def _corners(file: h5py.File, mapped: mmap.mmap) -> NDArray[np.float64] | None:
+def _corners(file: h5py.File, raw: BinaryIO) -> NDArray[np.float64] | None:
     """(N, 2), None where the file has no coordinates."""
     if "coords" in file and file["coords"].ndim == 2:
-        corner_N2 = rows_of(file["coords"], mapped).astype(np.float64)
+        corner_N2 = rows_of(file["coords"], raw).astype(np.float64)
     elif "x" in file and "y" in file:
         corner_N2 = np.stack([np.ravel(file[name]).astype(np.float64) for name in ("x", "y")], 1)
     else:
@@ -119,9 +124,14 @@ def _rows(path: Path, file: h5py.File, slide: str) -> Rows:
     return Rows.of_slide(path, file["slide"].asstr()[...], slide) if "slide" in file else Rows()
 
 
-def _read(path: Path, name: str, rows: Rows) -> Array:
-    with _mapped(path) as (file, mapped):
-        return rows.of(rows_of(file[name], mapped))
+def _pieces(path: Path, name: str, rows: Rows, seen: Seen | None) -> Iterator[Piece]:
+    with _opened(path) as (file, raw):
+        if rows.at_N is None:
+            yield from pieces_of(file[name], raw, seen)
+            return
+        if seen:
+            read_through(raw, seen)
+        yield 0, rows.of(rows_of(file[name], raw))
 
 
 def _text(value: object) -> str | None:

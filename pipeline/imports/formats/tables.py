@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.types import Array
-from pipeline.imports.formats.feature_file import FeatureFile, Places, Rows, refused, require_matrix
+from pipeline.imports.formats.feature_file import FeatureFile, Places, Rows, at_once, refused, require_matrix
 from pipeline.imports.placing import SQUARE_WITHIN
 
 _CHANNEL = re.compile(r"(?:[A-Za-z]+_?)?(\d+)")
@@ -106,7 +106,7 @@ def _plain(
         n=len(features),
         width=features.shape[1],
         places=places,
-        read=lambda: features,
+        pieces=lambda seen: at_once(path, lambda: features, seen),
         patch_px=None if patch_px is None else int(str(patch_px)),
         many=rows.at_N is not None,
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.base.types import Array
-from pipeline.imports.formats.feature_file import FeatureFile, Places, refused, require_matrix
+from pipeline.imports.formats.feature_file import FeatureFile, Places, at_once, refused, require_matrix
 
 INDEX, CONFIG, META, COORDINATES = ".index.npz", "bags_config.json", ".meta.json", ".coordinates.npz"
 
@@ -34,7 +34,15 @@ def open_tensor(path: Path, slide: str) -> FeatureFile:
         tool, (encoder, places, patch_px) = "slide2vec", _slide2vec(path, meta, np.arange(len(features)))
     n, width = features.shape
     return FeatureFile(
-        path, tool, encoder, str(features.dtype), n, width, places, lambda: _tensor(path).copy(), patch_px
+        path,
+        tool,
+        encoder,
+        str(features.dtype),
+        n,
+        width,
+        places,
+        lambda seen: at_once(path, lambda: _tensor(path), seen),
+        patch_px,
     )
 
 
@@ -46,7 +54,15 @@ def open_slide2vec_npz(path: Path) -> FeatureFile:
     encoder, places, patch_px = _slide2vec(path, path.with_name(path.stem + META), order_N)
     n, width = features.shape
     return FeatureFile(
-        path, "slide2vec", encoder, str(features.dtype), n, width, places, lambda: _of_npz(path), patch_px
+        path,
+        "slide2vec",
+        encoder,
+        str(features.dtype),
+        n,
+        width,
+        places,
+        lambda seen: at_once(path, lambda: _of_npz(path), seen),
+        patch_px,
     )
 
 

@@ -74,8 +74,10 @@ class SlideReader:
             if wrong.lie is not None:
                 raise SlideRefused(f"it lies about its size: {wrong.lie}", where=path.name, fix=DAMAGED_FIX)
             if wrong.larger is not None:
-                fix = "write it again with its largest page first, or leave it out: OpenSlide reads the first alone"
+                fix = "write it again with its largest page first, or leave it out"
                 raise SlideRefused(wrong.larger, where=path.name, fix=fix)
+            self.odd = wrong.odd
+            """How its tiles are decoded where its tags do not say what is usual; see `Wrong`."""
             self.mpp_xy, self.mpp_from = resolve_mpp(properties, mpp, path.name, self.level_dimensions[0])
             self.bounds = _bounds(properties)
             """x, y, width, height of the scanned part, level-0 px, where the file names one: QuPath counts from it."""

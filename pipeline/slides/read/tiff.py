@@ -20,6 +20,7 @@ import simplejpeg
 import tifffile
 from numpy.typing import NDArray
 
+from pipeline.slides.ome import physical_size
 from pipeline.slides.read.levels import is_reduced
 
 _JPEG, _RGB, _YCBCR = 7, 2, 6
@@ -132,10 +133,14 @@ class TiledTiff:
 
 @dataclass(frozen=True)
 class Wrong:
-    """What a tiled TIFF says of itself that cannot be, or hides the slide, in words; None where it does not."""
+    """What a tiled TIFF says of itself that cannot be, or hides the slide, in words; None where it does not.
+
+    `odd` is what its tags say of how its tiles are decoded that is not usual for their compression; mostly nothing.
+    """
 
     lie: str | None = None
     larger: str | None = None
+    odd: str = ""
 
 
 def find_wrong(path: Path, levels: Sequence[tuple[int, int]]) -> Wrong:
@@ -146,7 +151,7 @@ def find_wrong(path: Path, levels: Sequence[tuple[int, int]]) -> Wrong:
     try:
         with tifffile.TiffFile(path) as tiff:
             pages = [page for page in tiff.pages if isinstance(page, tifffile.TiffPage)]
-            return Wrong(_judged(_lie, pages, levels), _judged(_larger, pages, levels))
+            return Wrong(_judged(_lie, pages, levels), _judged(_larger, pages, levels), _odd(pages))
     except Exception:
         return Wrong()
 
@@ -163,6 +168,20 @@ def _judged(judge: Callable[[Pages, Levels], str | None], pages: Pages, levels: 
         return None
 
 
+def _odd(pages: Pages) -> str:
+    """What no hash of raw tiles covers, and whoever puts it right in place changes every pixel.
+
+    JPEG is YCbCr but where Aperio's description, which is hashed, says otherwise; all else is RGB.
+    """
+    usual = {_JPEG: _RGB if pages and "JPEG/RGB" in pages[0].description else _YCBCR}
+    told = []
+    for page in pages:
+        if page.is_tiled:
+            seen = int(page.photometric), int(page.predictor), int(page.planarconfig)
+            told += [f"{page.index}: {seen}"] if seen != (usual.get(int(page.compression), _RGB), 1, 1) else []
+    return ", ".join(told)
+
+
 def _lie(pages: Pages, levels: Levels) -> str | None:
     """In these formats the first page is the slide and the others are reduced from it.
 
@@ -172,7 +191,7 @@ def _lie(pages: Pages, levels: Levels) -> str | None:
     usable = {level for level in levels if is_reduced(levels[0], level)}
     tiled = [page for page in pages if page.is_tiled]
     said = [(int(page.imagewidth), int(page.imagelength)) for page in tiled]
-    if tiled and tiled[0].index == 0 and said[0] != levels[0]:
+    if tiled and tiled[0].index == 0 and said[0] != levels[0] and _hides(tiled, levels) is None:
         return f"its first page says {_by(said[0])} px, and its largest has {_by(levels[0])}"
     for page, (width, height) in zip(tiled, said, strict=True):
         n = -(-width // page.tilewidth) * -(-height // page.tilelength)
@@ -188,16 +207,29 @@ def _larger(pages: Pages, levels: Levels) -> str | None:
     So a thumbnail that comes first hides the slide. A larger page in strips is the slide too where the first has its
     proportions; else it is a photograph of the glass or its label.
     """
+    if hidden := _hides([page for page in pages if page.is_tiled], levels):
+        return hidden
     first = levels[0]
     for page in pages:
         for part in [page, *(page.pages or ())]:
             size = int(part.imagewidth), int(part.imagelength)
-            # What says that it is reduced is no other picture, and is judged where it is read.
-            if int(part.subfiletype) & 1:
+            # What says that it is reduced is no other picture, and is judged where it is read: no sub-page is.
+            if int(part.subfiletype) & 1 and part is page:
                 continue
             if size[0] * size[1] > first[0] * first[1] and (part.is_tiled or is_reduced(size, first)):
                 return f"its first page is not its largest: {_by(first)} px, and another has {_by(size)}"
     return None
+
+
+def _hides(tiled: Pages, levels: Levels) -> str | None:
+    """A first page that is whole, and that OpenSlide puts behind a larger one since their sizes tell their order."""
+    if not tiled or tiled[0].index != 0:
+        return None
+    first, *others = ((int(page.imagewidth), int(page.imagelength)) for page in tiled)
+    whole = len(tiled[0].dataoffsets) == -(-first[0] // tiled[0].tilewidth) * -(-first[1] // tiled[0].tilelength)
+    if not whole or first == levels[0] or levels[0] not in others:
+        return None
+    return f"its first page is not its largest: {_by(first)} px, and another has {_by(levels[0])}"
 
 
 def _by(size_px: tuple[int, int]) -> str:
@@ -258,6 +290,8 @@ def is_tile(path: Path, vendor: str | None) -> bool:
         with tifffile.TiffFile(path) as tiff:
             page, n_pages = tiff.pages.first, len(tiff.pages)
             scaled = "XResolution" in page.tags and int(page.tags.valueof("ResolutionUnit", 2)) != _NO_UNIT
+            scaled = scaled or physical_size(page.description, (page.imagewidth, page.imagelength)) is not None
+            n_pages += len(page.subifds or ())
             side_px = max(page.imagewidth, page.imagelength)
     except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, TypeError):
         return False

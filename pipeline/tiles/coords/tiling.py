@@ -52,7 +52,8 @@ def read_tiling(path: Path, levels: Sequence[tuple[int, int, float]]) -> Tiling:
         n = file["coords"].shape[0] if file["coords"].shape else 0
         if n > MAX_TILES:
             raise _refused(path, f"has {n} tiles, and a worker's memory is kept for {MAX_TILES}")
-        corner_N2, attributes = np.asarray(file["coords"]), dict(file["coords"].attrs)
+        # Some of their descendants keep them with the file.
+        corner_N2, attributes = np.asarray(file["coords"]), dict(file.attrs) | dict(file["coords"].attrs)
     if corner_N2.ndim != 2 or corner_N2.shape[1] != 2 or corner_N2.dtype.kind not in "iuf" or not len(corner_N2):
         raise _refused(path, f"holds no tile: coords is {corner_N2.dtype}{list(corner_N2.shape)}, not (N, 2) numbers")
     try:

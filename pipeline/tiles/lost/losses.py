@@ -30,8 +30,12 @@ def losses(n: int, dropped: Mapping[str, int]) -> dict[str, float]:
     return {reason: count / of[reason] for reason, count in lost.items() if count}
 
 
-def remarks(n: int, dropped: Mapping[str, int], own: Sequence[str] = ()) -> list[str]:
-    """What has to be said of a slide: its `own` remarks, and each loss of more than `MUCH`."""
-    much = {reason: share for reason, share in losses(n, dropped).items() if share > MUCH}
-    said = [f"{_TOOK[reason]} took {share:.0%} of its tissue: {_WITHOUT[reason]}" for reason, share in much.items()]
+def remarks(n: int, dropped: Mapping[str, int], own: Sequence[str] = (), *, folder: bool = False) -> list[str]:
+    """What has to be said of a slide, or a folder of images: its `own` remarks, and each loss of more than `MUCH`."""
+    if folder:
+        share = losses(n, dropped).get("damaged", 0.0)
+        much = [f"{share:.0%} of its images do not decode: artifacts/left_out.csv names them"] if share > MUCH else []
+        return [*own, *much]
+    lost = {reason: share for reason, share in losses(n, dropped).items() if share > MUCH}
+    said = [f"{_TOOK[reason]} took {share:.0%} of its tissue: {_WITHOUT[reason]}" for reason, share in lost.items()]
     return [*own, *said]

@@ -53,6 +53,11 @@ def refusal(picture: Picture, params: TilesParams, found: NoTiles) -> SlideRefus
     remedies = _remedies(picture, params, found)
     for n in range(1, len(remedies) + 1):
         for some in itertools.combinations(remedies, n):
+            changed = _changed(params, some)
+            covered = any("min_coverage" in one.changes for one in some)
+            more = None if covered else _more_coverage(picture, changed)
+            if more is not None:
+                some = (*some, more)
             if _helps(picture, _changed(params, some)):
                 return SlideRefused("; ".join(one.why for one in some), fix=", and ".join(one.fix for one in some))
     what, fix = _nothing(picture, params)
@@ -90,11 +95,27 @@ def _remedies(picture: Picture, params: TilesParams, found: NoTiles) -> list[Rem
             "if it is none, set tiles.tissue.exclude_pen to false",
         )
         remedies.append(Remedy({"exclude_pen": False}, why, fix))
-    least = math.floor(found.coverage * 100) / 100
-    if 0 < least < params.tissue.min_coverage:
-        why = f"no tile has enough tissue: the most is {found.coverage:.0%} of a tile"
-        remedies.append(Remedy({"min_coverage": least}, why, f"lower tiles.tissue.min_coverage to {least:g}"))
+    remedies += _coverage(found, params)
     return remedies
+
+
+def _coverage(found: NoTiles, params: TilesParams) -> list[Remedy]:
+    least = math.floor(found.coverage * 100) / 100
+    if not 0 < least < params.tissue.min_coverage:
+        return []
+    why = f"no tile has enough tissue: the most is {found.coverage:.0%} of a tile"
+    return [Remedy({"min_coverage": least}, why, f"lower tiles.tissue.min_coverage to {least:g}")]
+
+
+def _more_coverage(picture: Picture, changed: TilesParams) -> Remedy | None:
+    """What is still wanting after other remedies have shown tissue: a tile has too little of it."""
+    try:
+        picture.tiles(changed)
+    except NoTiles as found:
+        return next(iter(_coverage(found, changed)), None)
+    except SlideRefused:
+        return None
+    return None
 
 
 def _changed(params: TilesParams, remedies: Sequence[Remedy]) -> TilesParams:

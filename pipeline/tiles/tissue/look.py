@@ -17,10 +17,10 @@ from pipeline.slides.read.reader import SlideReader
 from pipeline.tiles.pictures import THUMB_PX
 from pipeline.tiles.pixels import resize
 from pipeline.tiles.tissue import TissueMask, find_tissue
-from pipeline.tiles.tissue.own_mask import load_mask
+from pipeline.tiles.tissue.own_mask import fits_both, load_mask
 
-ALL = 0.999
-"""Share of a slide that a mask marks, from which on it is all of it."""
+ALL = 0.95
+"""Share of a slide that a mask marks, from which on it is next to all of it."""
 MAX_LOOK_PX = 16_000_000
 """Pixels of the picture of a whole slide: 1000 mm2 at 8 um a pixel."""
 
@@ -35,7 +35,9 @@ class Look:
     own_HW: NDArray[np.bool_] | None
     mask: TissueMask
     marks_all: bool
-    """Its own mask marks all that was scanned."""
+    """Its own mask marks next to all that was scanned."""
+    fits_both: bool = False
+    """Its own mask is taken for one of the whole slide, and may be of what was scanned alone."""
 
 
 def look(reader: SlideReader, params: TilesParams, own_mask: Path | None = None, max_px: int = MAX_LOOK_PX) -> Look:
@@ -61,4 +63,5 @@ def look(reader: SlideReader, params: TilesParams, own_mask: Path | None = None,
     if own_HW is not None:
         _, _, scanned_x, scanned_y = reader.bounds or (0, 0, *slide_l0)
         marks_all = float(own_HW.mean()) >= ALL * scanned_x * scanned_y / (slide_l0[0] * slide_l0[1])
-    return Look(picture_HWC, small_HWC, mpp_xy, own_HW, mask, marks_all)
+    both = own_mask is not None and fits_both(own_mask, slide_l0, reader.bounds)
+    return Look(picture_HWC, small_HWC, mpp_xy, own_HW, mask, marks_all, both)

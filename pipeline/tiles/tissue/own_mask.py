@@ -58,13 +58,23 @@ def load_mask(
         if not from_content(error):
             raise
         # A mask is somebody else's file: whatever it makes a parser raise, it is this slide's alone.
-        fix = "GeoJSON polygons as QuPath exports them, or a PNG or TIFF of the whole slide (0 is glass)"
+        fix = (
+            "GeoJSON polygons as QuPath exports them, or a PNG or TIFF of the whole slide (0 is glass, 8 bits a pixel)"
+        )
         raise SlideRefused(f"its mask {path.name} cannot be read: {error}", fix=fix) from None
     mask_HW: NDArray[np.bool_] = share_HW >= 0.5
     if not mask_HW.any():
         fix = "is it of this slide? polygons are in level-0 pixels; in a picture what is not 0 is tissue"
         raise SlideRefused(f"its mask {path.name} marks nothing on the slide", fix=fix)
     return mask_HW
+
+
+def fits_both(path: Path, slide_l0: tuple[int, int], scanned_l0: Box | None) -> bool:
+    """Whether a mask is a picture that has the proportions of the slide, and those of what was scanned of it too."""
+    if path.suffix.lower() in JSON_SUFFIXES or scanned_l0 is None or scanned_l0 == (0, 0, *slide_l0):
+        return False
+    with Image.open(path) as image:
+        return _proportioned(image.size, slide_l0) and _proportioned(image.size, scanned_l0[2:])
 
 
 def _picture(path: Path, slide_l0: tuple[int, int], size_px: tuple[int, int], scanned: Box) -> NDArray[np.float32]:
@@ -106,17 +116,19 @@ def _polygons(found: Any) -> list[Any]:
     if kind == "GeometryCollection":
         return _polygons(found["geometries"])
     if kind == "Feature":
-        ignored = _class_name((found.get("properties") or {}).get("classification")).endswith("*")
-        return [] if ignored or found["geometry"] is None else _polygons(found["geometry"])
+        told, geometry = found.get("properties"), found.get("geometry")
+        ignored = _class_name(told.get("classification") if isinstance(told, dict) else None).endswith("*")
+        return [] if ignored or geometry is None else _polygons(geometry)
     if kind == "Polygon":
-        return [found["coordinates"]]
-    return list(found["coordinates"]) if kind == "MultiPolygon" else []
+        return [found["coordinates"]] if any(found["coordinates"]) else []
+    return [polygon for polygon in found["coordinates"] if any(polygon)] if kind == "MultiPolygon" else []
 
 
 def _class_name(classification: Any) -> str:
     """Of an object's class, as QuPath's versions and others write it: {name}, {names}, a name, or nothing."""
     if isinstance(classification, dict):
         names = classification.get("names") or [classification.get("name")]
+        names = names if isinstance(names, list) else [names]
         return ": ".join(str(name) for name in names if name is not None)
     return "" if classification is None else str(classification)
 

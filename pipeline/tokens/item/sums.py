@@ -42,7 +42,8 @@ def _sums(cls_MD: NDArray[np.float16]) -> tuple[NDArray[np.float64], NDArray[np.
         n = min(_CACHED_ROWS, len(cls_MD) - start)
         own = part[1 : n + 1]
         # By way of float32, which is exact: from float16 numpy takes ten times as long, and torch's one step twice.
-        wide[1 : n + 1].copy_(torch.tensor(cls_MD[start : start + n]).float())
+        given = cls_MD[start : start + n]
+        wide[1 : n + 1].copy_((torch.from_numpy(given) if given.flags.writeable else torch.tensor(given)).float())
         part[0] = sums
         sums = part[first : n + 1].sum(0)
         np.square(own, out=own)
@@ -52,13 +53,13 @@ def _sums(cls_MD: NDArray[np.float16]) -> tuple[NDArray[np.float64], NDArray[np.
     return sums, squares
 
 
-def write_sums(folder: Path) -> None:
-    """Of the `cls` that the folder has."""
-    cls = MappedArray(folder / "cls")
-    starts = range(0, len(cls), SUM_ROWS)
-    chunks = (cls.slice(start, min(len(cls), start + SUM_ROWS)).reshape(-1, cls.shape[2]) for start in starts)
+def write_sums(folder: Path, cls_NVD: NDArray[np.float16] | None = None) -> None:
+    """Of the `cls` that the folder has; whoever has all of it at hand gives it."""
+    n, _, width = cls_NVD.shape if cls_NVD is not None else (cls := MappedArray(folder / "cls")).shape
+    spans = ((start, min(n, start + SUM_ROWS)) for start in range(0, n, SUM_ROWS))
+    chunks = (cls.slice(*span) if cls_NVD is None else cls_NVD[slice(*span)] for span in spans)
     out = io.BytesIO()
-    np.save(out, sums_of(chunks, cls.shape[2]))
+    np.save(out, sums_of((chunk.reshape(-1, width) for chunk in chunks), width))
     # Synced with the item that it is part of.
     part = folder / f".{SUMS_FILE}"
     part.write_bytes(out.getvalue())

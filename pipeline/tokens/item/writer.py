@@ -122,10 +122,10 @@ class TokenWriter:
         values = {"cls": cls_NVD, "patch": patch_NVTD, "scale": scale_NVT}
         self._group.write(chunk, {name: array for name, array in values.items() if array is not None})
 
-    def close(self) -> None:
-        """All chunks are written: make the group whole, and add up its CLS."""
+    def close(self, cls_NVD: NDArray[np.float16] | None = None) -> None:
+        """All chunks are written: make the group whole, and add up its CLS, all of which its maker may have at hand."""
         self._group.close()
-        write_sums(self._folder)
+        write_sums(self._folder, cls_NVD)
 
 
 def _chunks_a_file(form: TokensForm, rows: int) -> int:

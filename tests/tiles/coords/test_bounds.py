@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from made.slides import make_scn, tissue_picture
+from PIL import Image
 
 from pipeline.base.items import SlidesManifest, TilesManifest
 from pipeline.base.store import Ref, Store
@@ -52,6 +53,10 @@ def test_a_mask_from_qupath_and_the_tiles_for_it_count_from_what_was_scanned(tmp
     ((path,), _) = export_coords(slides, tiles, store, "qupath", tmp_path / "out")
     first = [one["geometry"]["coordinates"][0][0] for one in json.loads(path.read_text())["features"]]
     assert (np.array(first) == corner_N2 - AT).all()
+    assert not tiles.items[0].remarks
+    # A picture is of the whole slide, here of one that is as square as what was scanned.
+    Image.new("L", (160, 160), 1).save(tmp_path / "m.png")
+    assert "proportions of what was scanned" in tiled(tmp_path, store, "s.scn,m.png")[1].items[0].remarks[1]
     # What goes out marks, as a mask that comes in, the tiles that it was made of.
     _, again = tiled(tmp_path, store, f"s.scn,{path.relative_to(tmp_path)}")
     assert (corners(again, store) == corner_N2).all()

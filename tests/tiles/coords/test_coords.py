@@ -60,6 +60,14 @@ def write(path: Path, attributes: dict[str, Any], coords: Any = ((384, 256), (25
     return path
 
 
+def test_attributes_may_be_the_files(tmp_path: Path) -> None:
+    with h5py.File(write(tmp_path / "s.h5", {}), "a") as file:
+        file.attrs.update(TRIDENT)
+    assert (
+        read_tiling(tmp_path / "s.h5", LEVELS).side_l0 == read_tiling(write(tmp_path / "t.h5", TRIDENT), LEVELS).side_l0
+    )
+
+
 @pytest.mark.parametrize(
     "attributes",
     [
@@ -227,6 +235,7 @@ def test_a_tilings_rows_are_kept_all_and_in_their_order(tmp_path: Path) -> None:
     """What overhangs, is blank, comes twice or not in raster order: features made elsewhere have just these rows."""
     bench = Bench(tmp_path, 0.5)
     coords = [[500, 300], [960, 660], [0, 0], [436, 300], [500, 300], [-20, 340], [436, 236], [372, 300]]
+    coords += [[1100, 300], [300, -900], [2**40, 0]]
     write(tmp_path / "a.h5", {"patch_size": 64, "patch_level": 0}, coords)
     _, tiles = bench.tiles("path,coords", "s.tif,a.h5")
     reader = bench.reader(tiles)
@@ -236,10 +245,10 @@ def test_a_tilings_rows_are_kept_all_and_in_their_order(tmp_path: Path) -> None:
     picture = tissue_picture(1000, 700, 1)
     for row, (x, y) in enumerate(coords):
         tile = np.zeros((64, 64, 3), np.uint8)
-        part = picture[max(0, y) : y + 64, max(0, x) : x + 64]
+        part = picture[max(0, y) : max(0, y + 64), max(0, x) : x + 64]
         tile[max(0, -y) : max(0, -y) + len(part), max(0, -x) : max(0, -x) + part.shape[1]] = part
         assert np.abs(reader.image(row).astype(int) - tile).mean() < 3
-    assert "2 of its coordinates stick out" in tiles.items[0].remarks[0]
+    assert "5 of its coordinates stick out" in tiles.items[0].remarks[0]
 
 
 def test_coordinates_that_have_no_tile_are_said_and_the_others_name_their_rows(tmp_path: Path) -> None:
@@ -256,10 +265,11 @@ def test_coordinates_that_have_no_tile_are_said_and_the_others_name_their_rows(t
     assert "19 of its 24 coordinates have no tile" in tiles.items[0].remarks[0]
 
 
-def test_coordinates_that_are_all_off_the_slide_are_of_another(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("on", "words"), [([], "2 coordinates none is"), ([[0, 0]], "3 coordinates 1 is")])
+def test_coordinates_that_are_mostly_off_the_slide_are_of_another(on: Any, words: str, tmp_path: Path) -> None:
     bench = Bench(tmp_path, 0.5)
-    write(tmp_path / "a.h5", {"patch_size": 64, "patch_level": 0}, [[5000, 300], [300, 9000]])
-    with pytest.raises(SlideRefused, match="of its 2 coordinates none is on the slide"):
+    write(tmp_path / "a.h5", {"patch_size": 64, "patch_level": 0}, [[5000, 300], [300, 9000], *on])
+    with pytest.raises(SlideRefused, match=words):
         bench.tiles("path,coords", "s.tif,a.h5")
 
 

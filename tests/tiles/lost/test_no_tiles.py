@@ -41,6 +41,11 @@ CASES: dict[str, tuple[NDArray[np.uint8], dict[str, Any], str]] = {
     "smaller, and in small pieces": (tissue_picture(160, 150), {"tile_px": 224, "min_area_mm2": 0.01}, "smaller than"),
     "small pieces": (tissue_picture(SIDE, SIDE), {"min_area_mm2": 2.0}, "no piece of tissue on it has 2 mm2"),
     "little of a tile": (disc((180, 80, 150), radius=0.07), {"tile_px": 256}, "no tile has enough tissue"),
+    "one small piece": (
+        disc((180, 80, 150), radius=0.06),
+        {"min_area_mm2": 0.01},
+        "no piece of .*; no tile has enough",
+    ),
     "blank": (tissue_picture(SIDE, SIDE), {"min_stain": 3.0}, "tiles with tissue are blank"),
     "all ink": (disc((20, 40, 170)), {}, "has the colour of ink"),
     "faded": (disc((238, 229, 237)), {}, "too faint"),
@@ -127,6 +132,11 @@ def test_what_takes_much_of_the_tissue_is_said(tmp_path: Path, capsys: pytest.Ca
     remarks = {item.id: " ".join(item.remarks) for item in tiles.items}
     assert "ink took" in remarks["inked"] and "exclude_pen" in remarks["inked"]
     assert "blur took" in remarks["half"] and not remarks["good"]
+    (tmp_path / "folder").mkdir()
+    Image.fromarray(half).save(tmp_path / "folder" / "1.png")
+    (tmp_path / "folder" / "2.png").write_bytes(b"no image")
+    (folder,) = manifest_of(tmp_path, "path", ["folder"]).items
+    assert folder.remarks == ("50% of its images do not decode: artifacts/left_out.csv names them",)
     said = " ".join(capsys.readouterr().err.split())
     assert "inked: ink took" in said and "half: blur took" in said
 
@@ -135,5 +145,5 @@ def test_a_mask_that_marks_all_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     make_slide(tmp_path / "s.tif", tissue_picture(SIDE, SIDE))
     Image.new("L", (100, 100), 1).save(tmp_path / "m.png")
     tiles = manifest_of(tmp_path, "path,mask", ["s.tif,m.png"])
-    assert "marks all of the slide" in tiles.items[0].remarks[0]
-    assert "marks all of the slide" in " ".join(capsys.readouterr().err.split())
+    assert "marks next to all of the slide" in tiles.items[0].remarks[0]
+    assert "marks next to all of the slide" in " ".join(capsys.readouterr().err.split())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from made.slides import make_slide, tissue_picture
@@ -172,16 +174,49 @@ def test_a_palettes_index_and_transparency_count_and_not_the_colour_shown(form: 
     np.testing.assert_array_equal(load_mask(tmp_path / "m.png", SLIDE, SIZE), want)
 
 
+def as_tiff(values: np.ndarray, **how: Any) -> Callable[[Path], None]:
+    return lambda path: tifffile.imwrite(path, values, **how)
+
+
+WANT = expected(20, 10, 60, 40)
+STORED = {
+    "booleans as tifffile writes them": as_tiff(WANT),
+    "0 is white": as_tiff(WANT.astype(np.uint8), photometric="miniswhite"),
+    "16 bits, 0 is white": as_tiff(WANT.astype(np.uint16) * 256, photometric="miniswhite"),
+    "NaN is glass": as_tiff(np.where(WANT, 1, np.nan).astype(np.float32)),
+    "negative": as_tiff(-WANT.astype(np.float32)),
+}
+
+
+@pytest.mark.parametrize("form", STORED)
+def test_the_values_of_a_tiff_count_and_not_what_is_shown(form: str, tmp_path: Path) -> None:
+    STORED[form](tmp_path / "m.tif")
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.tif", SLIDE, SIZE), WANT)
+
+
+def test_a_jpegs_black_is_glass_though_it_is_not_0(tmp_path: Path) -> None:
+    Image.fromarray(WANT.astype(np.uint8) * 255).save(tmp_path / "m.jpg", quality=70)
+    assert (np.asarray(Image.open(tmp_path / "m.jpg")) > 0).mean() > 1.2 * WANT.mean()
+    assert (load_mask(tmp_path / "m.jpg", SLIDE, SIZE) != WANT).mean() < 0.02
+
+
+@pytest.mark.parametrize("other", [{"type": "Feature"}, feature("Polygon", []), feature("MultiPolygon", [[[]]])])
+def test_an_object_without_an_outline_is_left_out(other: Any, tmp_path: Path) -> None:
+    np.testing.assert_array_equal(drawn(tmp_path, [other, feature("Polygon", [box(200, 100, 600, 400)])]), WANT)
+
+
 @pytest.mark.parametrize(
     "properties",
     [
         {"classification": "Tissue"},
+        {"classification": {"names": "Tissue"}},
         {"classification": None},
         {"classification": {"names": ["Tissue", "CD3"]}},
         {"classification": {"name": None}},
         {"classification": ["Tissue"]},
         {},
         None,
+        "Tissue",
     ],
 )
 def test_a_class_in_any_form_is_read(properties: Any, tmp_path: Path) -> None:

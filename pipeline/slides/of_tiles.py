@@ -1,0 +1,42 @@
+"""Whether a folder that a table names is one of tiles: slides in it would each become one tile, or be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.base.errors import SlideRefused
+from pipeline.slides.far_folder import SLIDE_SUFFIXES
+from pipeline.slides.images import IMAGE_SUFFIXES
+from pipeline.slides.read.reader import detect_vendor
+from pipeline.slides.read.tiff import is_tile
+from pipeline.slides.walk import walk
+
+LOOKED_AT = 16
+"""Files of each kind that are opened: a folder may hold a hundred thousand tiles."""
+
+
+def require_no_slides(folder: Path) -> None:
+    """Raises `SlideRefused` where files of the folder, or of one below it, are slides."""
+    tiffs, called_so, others, images = list[Path](), list[Path](), list[Path](), 0
+    for parent, _, names in walk(folder):
+        for name in names:
+            suffix = Path(name).suffix.lower()
+            images += suffix in IMAGE_SUFFIXES
+            if suffix in SLIDE_SUFFIXES & IMAGE_SUFFIXES:
+                tiffs.append(parent / name)
+            elif suffix not in IMAGE_SUFFIXES:
+                (called_so if suffix in SLIDE_SUFFIXES else others).append(parent / name)
+    # Where there are images, a file of any name beside them is a note.
+    for path in [*_some(tiffs), *_some(called_so), *(() if images else _some(others))]:
+        vendor = detect_vendor(path) if path.is_file() else None
+        if vendor is not None and not (path in tiffs and is_tile(path, vendor)):
+            what = f"the folder holds slides, {path.name} among them, and a row's folder is one of tiles"
+            fix = "give each slide a row of its own: histill scan lists them"
+            raise SlideRefused(what, where=folder.name, fix=fix)
+
+
+def _some(paths: Sequence[Path]) -> Sequence[Path]:
+    """A few of them, evenly spread."""
+    n = len(paths)
+    return paths if n <= LOOKED_AT else [paths[i * n // LOOKED_AT] for i in range(LOOKED_AT)]
