@@ -25,6 +25,7 @@ from pipeline.cluster.client import versions
 from pipeline.cluster.spread import each
 from pipeline.cluster.started import clusters_end
 from pipeline.params.site import ClusterParams
+from pipeline.params.tokens import TokensParams
 
 # Dask's own sockets are closed by the garbage collector when a connection is lost.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
@@ -161,15 +162,14 @@ def test_what_slurm_would_not_take_is_said_before_anything_is_submitted(cluster:
     assert cluster.ask("squeue", "-h", "-t", "all") == before
 
 
-SMALL = {
-    "slides": {"demo_px": 1024},
-    "tiles": {"tile_px": 128},
-    "tokens": {"teacher": "demo", "demo_teacher_steps": 2, "calibration_tiles": 8, "batch_size": 8},
-}
+SMALL = {"slides": {"demo_px": 1024}, "tiles": {"tile_px": 128}}
 
 
-def test_check_has_a_slide_go_through_each_stage_there(cluster: Slurm, tmp_path: Path) -> None:
-    told = {"cluster": params(workers=1).model_dump(mode="json"), **SMALL}
+def test_check_has_a_slide_go_through_each_stage_there(
+    cluster: Slurm, tiny_params: TokensParams, tmp_path: Path
+) -> None:
+    tokens = tiny_params.model_dump(mode="json", exclude_unset=True)
+    told = {"cluster": params(workers=1).model_dump(mode="json"), **SMALL, "tokens": tokens}
     (tmp_path / "params.yaml").write_text(json.dumps(told))
     (tmp_path / "slides.csv").write_text("path\ndemo:3\n")
     done = histill(tmp_path, "cluster", "check", "--json", HISTILL_STORE=str(tmp_path / "store"))

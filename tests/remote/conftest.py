@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 from made.bucket import Proxy, proxy_to, reach, s3_server
+from made.teacher import tiny_params, tiny_weights
 
+__all__ = ["tiny_params", "tiny_weights"]
 _NUMBERS = itertools.count()
 
 
