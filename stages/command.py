@@ -20,6 +20,7 @@ from pipeline.base.errors import HistillError, ParamsError, Unfinished
 from pipeline.base.files import as_json, dvc_root, human, write_json
 from pipeline.base.living.runs import announced, held_here
 from pipeline.base.manifest import Item, Manifest, Outline, Refusal
+from pipeline.base.names import is_utf8, printable
 from pipeline.base.progress import console
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json
@@ -86,8 +87,7 @@ def errors(debug: bool) -> Iterator[None]:
     except OSError as error:
         if debug or error.errno is None or error.filename is None:
             raise
-        name = os.fsdecode(error.filename).encode(errors="backslashreplace").decode()
-        said = HistillError(str(error.strerror), where=name, fix=FILE_FIX)
+        said = HistillError(str(error.strerror), where=printable(Path(os.fsdecode(error.filename))), fix=FILE_FIX)
         console.print(f"error: {said}", style="bold red", soft_wrap=True)
         raise typer.Exit(Exit.ERROR) from None
 
@@ -105,6 +105,9 @@ def execute(
     `torchrun` every process runs the stage and rank 0 alone writes.
     """
     with errors(debug):
+        if not is_utf8(str(Path.cwd())):
+            fix = "rename the folder that is not"
+            raise ParamsError("the project's path is not UTF-8", where=printable(Path.cwd()), fix=fix)
         params = load_params(wanted)
         start = time.monotonic()
         store = store_of(params)

@@ -38,6 +38,8 @@ _EXPONENT = np.uint16(0x7C00)
 SAME_PLACE_PX = 1.0
 """Level-0 pixels by which a corner may differ: centres and micrometres are rounded."""
 SAME_SIDE = 0.01
+_FEW = 3
+"""Tiles that may all be of plain glass."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,19 @@ def _read(features: FeatureFile, half_GD: NDArray[np.float16], seen: Seen) -> No
         kind = f"is {worst:g}, beyond float16 ({FP16_MAX:g})" if np.isfinite(worst) else f"is {worst}"
         what = f"{len(bad)} rows of its features {features.path.name} cannot be kept: a value of row {row} {kind}"
         raise SlideRefused(what, fix="extract them again in float32; in float16 a sum may have run over")
+    _require_answers(half_GD, features.path)
+
+
+def _require_answers(half_GD: NDArray[np.float16], path: Path) -> None:
+    """Raise `SlideRefused` for rows that no encoder answers with: those that were never written, or all the same."""
+    zero = np.flatnonzero(half_GD[:, 0] == 0)
+    zero = zero[~half_GD[zero].any(1)]
+    if len(zero):
+        what = f"{len(zero)} rows of its features {path.name} are zeros in float16, the first of them row {zero[0]}"
+        raise SlideRefused(what, fix="extract them again: a row of zeros was never written, or is of another scale")
+    if len(half_GD) > _FEW and (half_GD[1:, 0] == half_GD[0, 0]).all() and (half_GD[1:] == half_GD[0]).all():
+        what = f"all {len(half_GD)} rows of its features {path.name} are the same"
+        raise SlideRefused(what, fix="extract them again: the encoder's input, or its answers, were one tile's")
 
 
 def _fill(features: FeatureFile, half_GD: NDArray[np.float16], seen: Seen) -> dict[int, float]:

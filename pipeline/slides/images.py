@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.base.errors import SlideRefused, SlideUnavailable
+from pipeline.base.names import printable
 from pipeline.cluster.refusals import unread
-from pipeline.slides.walk import Walked, printable, walk
+from pipeline.slides.walk import Walked, walk
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 UNREAD_SUFFIXES = frozenset(
@@ -41,6 +42,8 @@ def list_images(folder: Path, walked: Walked | None = None) -> list[tuple[str, s
                 relative = path.relative_to(folder)
                 found.append((relative.as_posix(), relative.parts[0] if len(relative.parts) > 1 else None))
     for path, error in walked.unread:
+        if path.is_symlink() and path.suffix.lower() not in IMAGE_SUFFIXES:
+            continue  # a link in a circle, which is no folder
         raise unread(error, f"{printable(path.relative_to(folder))} cannot be read", folder.name)
     if not found and not any(folder.iterdir()):
         raise SlideUnavailable("the folder is empty", where=folder.name, fix="is the disk it lies on mounted?")

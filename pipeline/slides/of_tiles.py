@@ -7,17 +7,22 @@ from pathlib import Path
 
 from pipeline.base.errors import SlideRefused
 from pipeline.slides.far_folder import SLIDE_SUFFIXES
+from pipeline.slides.files import MIRAX
 from pipeline.slides.images import IMAGE_SUFFIXES
 from pipeline.slides.read.reader import detect_vendor
 from pipeline.slides.read.tiff import is_tile
 from pipeline.slides.walk import walk
 
+MIRAX_DATA = "Slidedat.ini"
 LOOKED_AT = 16
 """Files of each kind that are opened: a folder may hold a hundred thousand tiles."""
 
 
 def require_no_slides(folder: Path) -> None:
-    """Raises `SlideRefused` where files of the folder, or of one below it, are slides."""
+    """Raises `SlideRefused` where files of the folder, or of one below it, are slides, or it is MIRAX's data."""
+    if (folder / MIRAX_DATA).is_file():
+        fix = f"name {folder.name}{MIRAX} beside it"
+        raise SlideRefused("the folder is the data of a MIRAX slide", where=folder.name, fix=fix)
     tiffs, called_so, others, images = list[Path](), list[Path](), list[Path](), 0
     for parent, _, names in walk(folder):
         for name in names:

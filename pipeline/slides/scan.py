@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.base.errors import HistillError, SlideRefused, TableError
-from pipeline.cluster.refusals import Tracebacks, about_slide
+from pipeline.base.errors import HistillError, SlideRefused, SlideUnavailable, TableError
+from pipeline.base.names import is_utf8, printable
+from pipeline.cluster.refusals import READABLE, Tracebacks, about_slide
 from pipeline.remote.address import is_url, url_of
 from pipeline.slides.far_folder import SLIDE_SUFFIXES, look_below
 from pipeline.slides.files import files_of, series_of
@@ -17,7 +18,7 @@ from pipeline.slides.picture_folders import Grouping, decide
 from pipeline.slides.read.reader import detect_vendor
 from pipeline.slides.read.tiff import is_tile
 from pipeline.slides.table import Row, format_table
-from pipeline.slides.walk import Walked, printable, shown, walk
+from pipeline.slides.walk import Walked, shown, shown_as_it_is, walk
 
 _TIFF = frozenset({".tif", ".tiff"})
 FOREIGN_SUFFIXES = frozenset(
@@ -38,6 +39,8 @@ FOREIGN_SUFFIXES = frozenset(
     }
 )
 """Slides of scanners that OpenSlide does not read, or not always: they are named, so that nobody misses them."""
+FEW = 3
+"""Files that a comment names."""
 
 
 @dataclass
@@ -46,6 +49,8 @@ class _Tree:
 
     slides: list[Path] = field(default_factory=list)
     unknown: list[Path] = field(default_factory=list)
+    small: list[Path] = field(default_factory=list)
+    """Of the pictures those that OpenSlide would open."""
     pictures: dict[Path, list[str]] = field(default_factory=dict)
     children: dict[Path, list[str]] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
@@ -65,6 +70,8 @@ def scan(folder: Path, grouping: Grouping = Grouping.AUTO) -> str:
     """
     if is_url(str(folder)):
         return _far(url_of(folder))
+    if not is_utf8(shown_as_it_is(folder)):
+        raise TableError("its path is not UTF-8, and no table could hold it", where=printable(folder), fix="rename it")
     if not folder.is_dir():
         raise TableError("not a folder", where=str(folder), fix="histill scan DIR > slides.csv")
     tree = _look(folder)
@@ -96,11 +103,31 @@ def _far(url: str) -> str:
 
 
 def slides_below(folder: Path) -> tuple[list[Path], list[tuple[Path, HistillError]]]:
-    """The slides below a folder, each once, and what is called like one and is none, or cannot be looked at."""
+    """The slides below a folder, each once, and what may be one and is left out: not read, not here, or too small.
+
+    Names are such as any console and table takes.
+    """
     tree = _look(folder)
-    fix = "is the copy complete? is the format one OpenSlide reads?"
-    unknown = [(path, SlideRefused("not recognised by OpenSlide", fix=fix)) for path in tree.unknown]
-    return sorted(tree.slides), sorted([*unknown, *tree.refused], key=lambda pair: pair[0])
+    left_out = [*((path, _why_unknown(path)) for path in tree.unknown), *tree.refused]
+    for path in tree.small:
+        fix = "name it in a slide table, with its mpp, if it is a slide"
+        left_out.append((path, SlideRefused("taken for a tile: one small page, without a scale", fix=fix)))
+    for name, reason in tree.walked.left_out:
+        left_out.append((Path(name), SlideUnavailable(reason, fix="mend it, or take it out of the folder")))
+    return sorted(tree.slides), sorted(
+        ((Path(printable(path)), why) for path, why in left_out), key=lambda pair: pair[0]
+    )
+
+
+def _why_unknown(path: Path) -> SlideRefused:
+    """Why what is called like a slide is none: its format, or that it cannot be opened."""
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        return SlideUnavailable("a link to what is not here", fix=LINK_FIX)
+    except OSError as error:
+        return SlideUnavailable(str(error.strerror).lower(), fix=READABLE)
+    return SlideRefused("not recognised by OpenSlide", fix="is the copy complete? is the format one OpenSlide reads?")
 
 
 def _look(folder: Path) -> _Tree:
@@ -133,9 +160,11 @@ class _Folder:
             # Any file of a series opens it: the first stands for all.
             self._dicom.setdefault(series_of(path) or path.name, path)
         elif suffix in _TIFF and is_tile(path, vendor):
+            if vendor is not None:
+                tree.small.append(path)
             tree.pictures.setdefault(path.parent, []).append(path.name)
         elif vendor is not None:
-            self._inside.update(files_of(path)[1:])
+            self._inside.update(set(files_of(path)) - {path})
             self._slides.append(path)
         elif suffix in IMAGE_SUFFIXES - SLIDE_SUFFIXES:
             tree.pictures.setdefault(path.parent, []).append(path.name)
@@ -156,13 +185,12 @@ def _comments(lines: Iterable[str]) -> str:
 
 def _said(tree: _Tree) -> Iterable[str]:
     for path in tree.unknown:
-        try:
-            path.open("rb").close()
-            yield f"not recognised by OpenSlide: {shown(path)!r}"
-        except FileNotFoundError:
-            yield f"left out: {shown(path)!r} (a link to what is not here: {LINK_FIX})"
-        except OSError as error:
-            yield f"left out: {shown(path)!r} ({str(error.strerror).lower()})"
+        why = _why_unknown(path)
+        away = isinstance(why, SlideUnavailable)
+        yield f"left out: {shown(path)!r} ({why.what}: {why.fix})" if away else f"{why.what}: {shown(path)!r}"
+    if tree.small:
+        few = ", ".join(repr(shown(path)) for path in tree.small[:FEW]) + (", …" if len(tree.small) > FEW else "")
+        yield f"taken for tiles, small TIFFs of one page without a scale: {few}; give a slide a row and its mpp"
     if tree.unread:
         yield f"pictures in formats that are not read: {counted(tree.unread)}; convert them to PNG or JPEG"
     for name, reason in tree.walked.left_out:

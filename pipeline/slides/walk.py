@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.base.names import is_utf8, printable
+
 
 @dataclass
 class Walked:
@@ -66,26 +68,17 @@ def _walk(
         yield from _walk(folder / name, (*above, here), walked)
 
 
-def is_utf8(name: str) -> bool:
-    """Whether a file name is text: Python keeps other bytes as lone surrogates."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def printable(path: Path) -> str:
-    """The path with bytes that are not text written as escapes."""
-    return path.as_posix().encode(errors="backslashreplace").decode()
-
-
 def shown(path: Path) -> str:
+    """As `shown_as_it_is`, bytes that are not text written as escapes."""
+    return printable(Path(shown_as_it_is(path)))
+
+
+def shown_as_it_is(path: Path) -> str:
     """Relative to the working directory where below it, else absolute; links keep their own names."""
     if not path.is_absolute() and ".." not in path.parts:
-        return printable(path)
+        return path.as_posix()
     whole = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` follows links
     for here in (Path(os.environ.get("PWD", "/nowhere")), Path.cwd()):
         if whole.is_relative_to(here):
-            return printable(whole.relative_to(here))
-    return printable(whole)
+            return whole.relative_to(here).as_posix()
+    return whole.as_posix()

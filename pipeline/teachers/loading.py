@@ -16,6 +16,7 @@ from pipeline.teachers.demo import demo_teacher
 from pipeline.teachers.preparation import PretrainedCfg, hints, preparation
 from pipeline.teachers.registry import TeacherEntry, entry_of
 from pipeline.teachers.teacher import Teacher
+from pipeline.teachers.unfilled import unfilled
 from pipeline.teachers.weights import create_model, fetch, load_weights, require_there
 
 
@@ -89,16 +90,24 @@ def _model(
         name = params.teacher if entry is None else f"hf-hub:{entry.hub}"
         if own is not None:
             require_there(own, params.teacher)
-        model = create_model(name, kwargs, pretrained=own is None)
-        return model, () if own is None else load_weights(model, own, params.teacher)
+            return _filled(name, kwargs, own, params.teacher)
+        return create_model(name, kwargs, pretrained=True), ()
     if entry.architecture is None:
         fix = "set `tokens.teacher` to timm's name of its architecture and `tokens.model_kwargs` to its arguments"
         raise TeacherError("its timm architecture is not known here", where=f"teacher {params.teacher}", fix=fix)
     # Ahead of the model: what the hub refuses is said before a large network is made.
     weights = own or fetch(entry.hub, "model.safetensors", params.teacher)
     require_there(weights, params.teacher)
-    model = create_model(entry.architecture, kwargs, pretrained=False)
-    return model, load_weights(model, weights, params.teacher)
+    return _filled(entry.architecture, kwargs, weights, params.teacher)
+
+
+def _filled(
+    architecture: str, kwargs: Mapping[str, Json], weights: Path, name: str
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model with the file's weights, all of which are there or it is an error; and what was done to fit them."""
+    with unfilled():
+        model = create_model(architecture, kwargs, pretrained=False)
+    return model, load_weights(model, weights, name)
 
 
 def side_told(params: TokensParams, own_px: int) -> int:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.base.errors import SlideRefused
+from pipeline.base.names import printable
 from pipeline.params.tiles import TilesParams
 from pipeline.slides.images import list_images
-from pipeline.slides.walk import Walked, printable
+from pipeline.slides.walk import Walked
 from pipeline.tiles.cutting import Cut
 from pipeline.tiles.item.meta import Meta
 from pipeline.tiles.item.writer import Scores, TileWriter

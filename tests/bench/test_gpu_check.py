@@ -20,6 +20,7 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
 
 def test_on_a_cpu_a_step_runs_and_says_that_nothing_was_measured(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "executable", loaded_python())
     with pytest.raises(SystemExit) as ended:
         gpu_check.main(["--cpu", "--only", "dense_loss", "arrays", "--out", str(tmp_path)])
     told = last_line(capsys)

@@ -92,6 +92,13 @@ def export_onnx(model: nn.Module, path: Path) -> None:
     write_onnx(model, SIDE_PX, path)
 
 
+def gate_answers(model: nn.Module) -> np.ndarray:
+    """What PyTorch answers to the gate's images."""
+    image_NHWC = torch.from_numpy(gate_images(SIDE_PX)).float()
+    with torch.inference_mode():
+        return model((image_NHWC.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5).numpy()
+
+
 def spec_of(folder: Path, **more: object) -> Spec:
     """The student's ONNX file in ONNX Runtime."""
     spec = Spec("student", "onnxruntime", "cpu", "auto", folder, TokensParams(), Store(folder), 512)
@@ -105,7 +112,7 @@ def test_every_cell_is_measured_or_says_why_not(tmp_path):
     teacher = TokensParams(teacher="vit_tiny_patch16_224", weights=str(tmp_path / "t.safetensors"), model_kwargs=VIT)
     model = export_student(tmp_path / "student", seed=0)
     export_onnx(model, tmp_path / "student" / "model.onnx")
-    engines = ("onnxruntime", "openvino", "tensorrt")
+    engines = ("onnxruntime", "tensorrt")
     wanted = {"engines": engines, "precisions": ("fp32",), "devices": ("cpu",)}
     params = BenchmarkParams(batch_sizes=(3, 1), seconds=0.02, slide_tiles=100, **wanted)
     tokens, store = TokensManifest(recipe={"teacher": CACHED}), Store(tmp_path / "store")
@@ -190,12 +197,9 @@ def test_a_wrong_answer_is_not_timed(tmp_path):
     model = export_student(tmp_path / "student", seed=0)
     # Another student's ONNX file: plausible, and wrong.
     export_onnx(export_student(tmp_path / "other", seed=1), tmp_path / "student" / "model.onnx")
-    with torch.inference_mode():
-        image_NHWC = torch.from_numpy(gate_images(SIDE_PX)).float()
-        reference_ND = model((image_NHWC.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5).numpy()
     wrong = Contender(spec_of(tmp_path / "student"))
     wrong.meet()
-    wrong.gate(reference_ND)
+    wrong.gate(gate_answers(model))
     assert wrong.cosine < 0.99 and "not the model's" in wrong.why
     take_rounds([wrong], BenchmarkParams())
     assert wrong.rows == ()
@@ -268,13 +272,21 @@ def test_an_engine_whose_benchmark_is_gone_ends_without_a_traceback(tmp_path, ca
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
 def test_an_engine_of_one_batch_size_is_made_for_each(tmp_path):
-    """As it would be deployed: nothing is timed that was padded."""
-    export_onnx(export_student(tmp_path / "student", seed=0), tmp_path / "student" / "model.onnx")
-    contest = Contest(replace(spec_of(tmp_path / "student"), engine="openvino"))
+    """As it would be deployed: nothing is timed that was padded. Its answers are the model's, and it is measured."""
+    model = export_student(tmp_path / "student", seed=0)
+    export_onnx(model, tmp_path / "student" / "model.onnx")
+    spec = replace(spec_of(tmp_path / "student"), engine="openvino")
+    contest = Contest(spec)
     for batch in (1, 3):
         contest.answer(Load(batch, 1.0))
         assert contest._engine.batch_size == batch and len(contest._embedding()) == batch
         assert contest.answer(HowMuch()).own_mb > 0
+    contender = Contender(spec)
+    contender.meet()
+    contender.gate(gate_answers(model))
+    contender.round([1, 3], 0.01)
+    assert contender.why == "" and contender.cosine > 0.9999
+    assert [row.batch for row in contender.rows] == [1, 3] and contender.rows[1].memory_mb > 0
 
 
 def test_an_engine_that_takes_too_long_costs_no_other_its_figures(tmp_path, capsys):

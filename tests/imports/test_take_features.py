@@ -157,6 +157,15 @@ def _nan(values: np.ndarray) -> np.ndarray:
     return values
 
 
+def _unwritten(values: np.ndarray) -> np.ndarray:
+    values[7:9] = 0
+    return values
+
+
+def _one_for_all(values: np.ndarray) -> np.ndarray:
+    return np.repeat(values[:1], len(values), 0)
+
+
 def _narrow(values: np.ndarray) -> np.ndarray:
     return values[:, :16]
 
@@ -166,9 +175,11 @@ def _narrow(values: np.ndarray) -> np.ndarray:
     [
         (_too_large, r"a value of row 5 is 70000, beyond float16"),
         (_nan, r"a value of row 5 is nan"),
+        (_unwritten, r"2 rows .* are zeros in float16, the first of them row 7"),
+        (_one_for_all, r"all \d+ rows .* are the same"),
         (_narrow, r"another making than the run's: TRIDENT, tiny, 16 channels"),
     ],
-    ids=["fp16", "nan", "width"],
+    ids=["fp16", "nan", "zeros", "same", "width"],
 )
 def test_features_that_cannot_be_kept_refuse_their_slide_alone(
     lab: Lab, change: Callable[[np.ndarray], np.ndarray], said: str

@@ -2,10 +2,10 @@ import json
 import os
 import re
 import subprocess
-import sys
 
 import pytest
 import torch
+from made.python_server import loaded_python
 from project import ROOT
 
 from bench.kernels import agreement
@@ -16,7 +16,8 @@ ENVIRONMENT = os.environ | ({} if torch.cuda.is_available() else {"TRITON_INTERP
 BENCHES = ("epilogue", "dequantise")
 RUN = f"""
 import pytest, runpy
-failed = pytest.main(["-q", "-p", "no:cacheprovider", "tests/kernels/interpreted.py"])
+files = ["tests/kernels/interpreted.py", "tests/kernels/interpreted_loss.py"]
+failed = pytest.main(["-q", "-p", "no:cacheprovider", *files])
 for name in {BENCHES}:
     print("bench:", name)
     runpy.run_module(f"bench.kernels.{{name}}", run_name="__main__")
@@ -26,10 +27,10 @@ raise SystemExit(failed)
 
 @pytest.fixture(scope="module")
 def printed():
-    """What interpreted.py's tests print, and each bench: one process, since much of each is the import of torch."""
+    """What the interpreted tests print, and each bench: one process, since Triton is set to its interpreter once."""
     pytest.importorskip("triton")
     done = subprocess.run(
-        [sys.executable, "-c", RUN], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
+        [loaded_python(), "-c", RUN], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(zip(("tests", *BENCHES), (part.splitlines() for part in done.stdout.split("bench: ")), strict=True))

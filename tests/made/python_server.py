@@ -48,9 +48,11 @@ LIBRARIES = (
 FIXED = ("PYTHON", "HF_", "TORCH_", "TORCHDYNAMO_", "OMP_", "DASK_", "ATEN_")
 """What is taken from the environment as libraries load: a command that has it otherwise is Python's own to run."""
 NOT_FIXED = ("PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONHASHSEED", "PYTHON_EXEC", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
-"""What is looked at here, or changes nothing. Dask's cluster leaves a hash seed in the environment of its process.
+"""What is looked at here, or changes nothing. Dask's cluster leaves a hash seed in the environment of its process."""
+INTERPRETED = {} if Path("/proc/driver/nvidia").exists() else {"TRITON_INTERPRET": "1"}
+"""As Triton is loaded: without a GPU it is only ever its interpreter that runs a kernel.
 
-Triton's interpreter is chosen as Triton is loaded, by a variable that a bench sets: that is Python's own to run.
+What sets the same itself finds it so; what compiles kernels for a GPU that is not here is Python's own to run.
 """
 FLAGS = ("-u", "-B")
 """With which a command may begin; of no bytecode, multiprocessing tells its processes by the latter."""
@@ -202,6 +204,7 @@ class Server:
         """Import the libraries, once. What they would take down at the end is two thirds of an empty process's time."""
         if self._loaded:
             return
+        os.environ.update(INTERPRETED)
         for name in LIBRARIES:
             importlib.import_module(name)
         # Which looks through every distribution that is installed for its plugins as it makes its first model.

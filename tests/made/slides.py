@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,11 @@ def blobs(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
 
 def tissue_picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
     """(height, width, 3): pale glass all round, and a stained, textured ellipse over the middle."""
+    return _tissue_picture(width, height, seed).copy()
+
+
+@lru_cache(maxsize=32)
+def _tissue_picture(width: int, height: int, seed: int) -> NDArray[np.uint8]:
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (height // 12 + 1, width // 12 + 1)).astype(np.uint8))
     texture_HW1 = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))[..., None] / 255

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made.dicom import write_series
+from PIL import Image
 from pydicom.uid import generate_uid
 
 from pipeline.base.errors import SlideRefused
@@ -92,6 +93,28 @@ def test_a_hamamatsu_slide_is_what_its_index_names(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").unlink()
     with pytest.raises(SlideRefused, match=r"b\.jpg"):
         files_of(tmp_path / "s.vms")
+
+
+def test_slides_of_several_files_are_listed_whatever_their_other_files_are_called(tmp_path: Path) -> None:
+    """In the order of paths a MIRAX slide's own folder, and often a Hamamatsu slide's first image, come before it."""
+    (tmp_path / "m.mrxs").write_bytes(b"12")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "Slidedat.ini").write_text("[GENERAL]\n")
+    index = "[Virtual Microscope Specimen]\nNoLayers=1\nNoJpegColumns=1\nNoJpegRows=1\nImageFile=v-0.jpg\n"
+    (tmp_path / "v.vms").write_text(index + "MapFile=v_map.jpg\n")
+    for name in ("v-0.jpg", "v_map.jpg", "other.jpg"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    assert [Path(row).name for row in listed(tmp_path)] == ["m.mrxs", "v.vms"]
+
+
+def test_the_data_of_a_mirax_slide_is_no_folder_of_images(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "Slidedat.ini").write_text("[GENERAL]\n")
+    write_series(tmp_path, "a", ".dcm", seed=0)
+    (tmp_path / "slides.csv").write_text("path\na-1.dcm\nm\n")
+    params = SlidesParams(table=str(tmp_path / "slides.csv"))
+    ((refusal),) = catalogue(params, Store(tmp_path / "store"), ClusterParams(workers=1)).refused
+    assert "MIRAX" in refusal.reason and "m.mrxs" in refusal.fix
 
 
 def test_any_other_file_is_itself(tmp_path: Path) -> None:

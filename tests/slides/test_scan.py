@@ -16,7 +16,7 @@ from PIL import Image
 from pipeline.base.errors import TableError
 from pipeline.slides.ids import default_id
 from pipeline.slides.picture_folders import MOST_CLASSES, Grouping
-from pipeline.slides.scan import scan
+from pipeline.slides.scan import scan, slides_below
 from pipeline.slides.table import Row, parse_table
 
 
@@ -217,6 +217,27 @@ def test_a_slide_that_makes_a_library_raise_is_left_out(tmp_path: Path, monkeypa
     damaged.unlink()
     listed(tmp_path / "cohort")
     assert not (tmp_path / "reports" / "errors" / "scan.txt").exists()
+
+
+def test_a_folder_whose_own_path_is_no_text_is_refused(tmp_path: Path) -> None:
+    latin = tmp_path / os.fsdecode(b"caf\xe9")
+    slide(latin / "a.tif")
+    with pytest.raises(TableError, match="not UTF-8"):
+        scan(latin)
+
+
+def test_what_a_folder_of_slides_may_lose_is_told_to_who_embeds_it(tmp_path: Path) -> None:
+    slide(tmp_path / "a.tif")
+    make_slide(tmp_path / "small.tif", tissue_picture(300, 300), None)
+    (tmp_path / "gone.svs").symlink_to("nowhere.svs")
+    (tmp_path / "circle").symlink_to("circle")
+    shutil.copy(tmp_path / "a.tif", os.fsencode(tmp_path) + b"/caf\xe9.tif")
+    found, left_out = slides_below(tmp_path)
+    why = {path.name: error.what for path, error in left_out}
+    assert [path.name for path in found] == ["a.tif"]
+    assert why.keys() == {"small.tif", "gone.svs", "circle", r"caf\udce9.tif"}
+    assert "without a scale" in why["small.tif"] and "link" in why["gone.svs"] and "UTF-8" in why[r"caf\udce9.tif"]
+    assert any("small.tif" in line and "taken for tiles" in line for line in listed(tmp_path)[1])
 
 
 def test_nothing_at_all_is_an_error(tmp_path: Path) -> None:

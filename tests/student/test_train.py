@@ -35,10 +35,10 @@ def curve(root: Path) -> list[dict[str, str]]:
 
 
 def test_the_loss_falls_and_the_curve_says_so(cache: Cache, tmp_path: Path) -> None:
-    manifest, metrics = train(cache, tmp_path, tiny(epochs=12, lr=5e-3))
+    manifest, metrics = train(cache, tmp_path, tiny(epochs=6, lr=1e-2))
     rows = curve(tmp_path)
-    assert [int(row["step"]) for row in rows] == list(range(1, 61)) and metrics["steps"] == 60
-    assert (rows[-1]["epoch"], rows[-1]["tiles_seen"]) == ("12", "480")
+    assert [int(row["step"]) for row in rows] == list(range(1, 31)) and metrics["steps"] == 30
+    assert (rows[-1]["epoch"], rows[-1]["tiles_seen"]) == ("6", "240")
     start, end = (np.mean([float(row["cls"]) for row in part]) for part in (rows[:5], rows[-5:]))
     assert end < 0.7 * start
     assert manifest.summary.loss["cls"] == pytest.approx(end)
@@ -46,8 +46,8 @@ def test_the_loss_falls_and_the_curve_says_so(cache: Cache, tmp_path: Path) -> N
 
 
 def test_a_finished_run_is_only_exported_again(cache: Cache, tmp_path: Path) -> None:
-    first, trained = train(cache, tmp_path / "a", tiny(seed=1))
-    second, again = train(cache, tmp_path / "b", tiny(seed=1, workers=0, checkpoint_minutes=9))
+    first, trained = train(cache, tmp_path / "a", tiny(seed=1, epochs=1))
+    second, again = train(cache, tmp_path / "b", tiny(seed=1, epochs=1, workers=0, checkpoint_minutes=9))
     assert (trained["cached"], again) == (False, {"cached": True})
     assert first == second
     folders = [tmp_path / at / "models" / "student" for at in "ab"]
@@ -116,7 +116,7 @@ def test_batch_norm_is_measured_with_the_exported_weights(cache: Cache, tmp_path
 def test_frozen_batch_norm_is_measured_once_with_the_first_weights(cache: Cache, tmp_path: Path) -> None:
     found = []
     for lr in (1e-9, 1e-2):
-        train(cache, tmp_path, tiny(epochs=1, lr=lr, freeze_batch_norm=True))
+        train(cache, tmp_path, tiny(epochs=1, lr=lr, freeze_batch_norm=True, objective={"patch": 0}))
         weights = load_file(tmp_path / "models/student/model.safetensors")
         found.append({name: value for name, value in weights.items() if "running_" in name})
     assert found[0] and all(value.abs().max() > 0 for value in found[0].values())
@@ -125,11 +125,13 @@ def test_frozen_batch_norm_is_measured_once_with_the_first_weights(cache: Cache,
 
 def test_tensorboard_gets_the_curves_rows_and_changes_nothing(cache: Cache, tmp_path: Path) -> None:
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    plain, _ = train(cache, tmp_path, tiny(seed=4))
+    plain, _ = train(cache, tmp_path, tiny(seed=4, epochs=1))
     cache.store.delete(Ref("checkpoints", plain.recipe_key, "run"))
     log, out = tmp_path / "log", tmp_path / "models" / "student"
     settings = {"out": out, "curve": tmp_path / "plots" / "training.csv", "log": log}
-    logged, _ = train_student(cache.tiles, cache.tokens, tiny(seed=4, log="tensorboard"), cache.store, **settings)
+    logged, _ = train_student(
+        cache.tiles, cache.tokens, tiny(seed=4, epochs=1, log="tensorboard"), cache.store, **settings
+    )
     assert logged == plain
     found = event_accumulator.EventAccumulator(str(log / plain.recipe_key[:12])).Reload()
     events = [(event.step, event.value) for event in found.Scalars("loss")]

@@ -17,15 +17,16 @@ from pipeline.teachers.registry import TEACHERS, entry_of, mpp_warning
 TIMM_NAMES = sorted(name for name, entry in TEACHERS.items() if entry.architecture)
 
 
-def shallow(name):
-    """A registry teacher's weights at random, one block deep: (keyword arguments that make it so, its state)."""
+def shallow(name, device="cpu"):
+    """The state of a registry teacher one block deep, at random; of names and shapes alone on the device `meta`."""
     entry = TEACHERS[name]
     layers = {"SwiGLUPacked": timm.layers.SwiGLUPacked, "SiLU": torch.nn.SiLU}
     kwargs = {
         key: layers.get(value, value) if isinstance(value, str) else value for key, value in entry.model_kwargs.items()
     }
     torch.manual_seed(0)
-    return timm.create_model(entry.architecture, num_classes=0, **{**kwargs, "depth": 1}).state_dict()
+    with torch.device(device):
+        return timm.create_model(entry.architecture, num_classes=0, **{**kwargs, "depth": 1}).state_dict()
 
 
 def test_the_registry_is_read_without_torch_or_timm():
@@ -35,7 +36,8 @@ def test_the_registry_is_read_without_torch_or_timm():
 
 @pytest.mark.parametrize("name", TIMM_NAMES)
 def test_an_entry_builds_the_teacher_that_it_describes(name, store, tmp_path):
-    save_file(shallow(name), tmp_path / "w.safetensors")
+    state = {key: torch.zeros(value.shape) for key, value in shallow(name, "meta").items()}
+    save_file(state, tmp_path / "w.safetensors")
     entry = TEACHERS[name]
     params = TokensParams(teacher=name, weights=str(tmp_path / "w.safetensors"), model_kwargs={"depth": 1})
     teacher = load_teacher(params, store, 512)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import tempfile
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +37,38 @@ WIDTH, HEIGHT = 1280, 896
 
 def pyramid(path: Path, mpp: float = 0.5, kind: str = "jpeg-rgb") -> Path:
     """Tissue in levels 1, 2, 8, so that the tissue is found on another level than the tiles are read from."""
+    path.write_bytes(pyramid_bytes(mpp, kind))
+    return path
+
+
+@cache
+def pyramid_bytes(mpp: float, kind: str) -> bytes:
+    """Made once: half of the tests damage such a slide."""
     sizes = [(WIDTH // factor, HEIGHT // factor) for factor in (2, 8)]
-    return make_slide(path, tissue_picture(WIDTH, HEIGHT), (mpp, mpp), sizes, kind, tile_px=64)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.tif"
+        return make_slide(path, tissue_picture(WIDTH, HEIGHT), (mpp, mpp), sizes, kind, tile_px=64).read_bytes()
 
 
 def tile(path: Path, out: Path, params: TilesParams = PARAMS) -> TileReader:
     out.mkdir()
     write_slide_tiles(Source("it", "file", path, None), out, params)
     return TileReader(out)
+
+
+Whole = Callable[[float, str, How], TileReader]
+
+
+@pytest.fixture(scope="module")
+def whole_pyramid(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The tiles of an undamaged pyramid, by its mpp and kind and by who reads it; each made once."""
+
+    @cache
+    def made(mpp: float, kind: str, how: How) -> TileReader:
+        folder = tmp_path_factory.mktemp("whole")
+        return tile(pyramid(folder / "a.tif", mpp, kind), folder / "tiles", PARAMS.model_copy(update={"reader": how}))
+
+    return made
 
 
 def places(tiles: TileReader) -> dict[tuple[int, int], int]:
@@ -58,11 +85,10 @@ def all_tiles(tiles: TileReader) -> int:
     ("mpp", "kind"), [(0.5, "jpeg-rgb"), (0.293, "jpeg-rgb"), (0.25, "jpeg-rgb"), (0.5, "deflate"), (0.293, "deflate")]
 )
 def test_damaged_tiles_are_left_out_and_counted_and_the_others_are_as_ever(
-    tmp_path: Path, mpp: float, kind: str, how: How
+    tmp_path: Path, whole_pyramid: Whole, mpp: float, kind: str, how: How
 ) -> None:
     params = PARAMS.model_copy(update={"reader": how})
-    path = pyramid(tmp_path / "a.tif", mpp, kind)
-    whole = tile(path, tmp_path / "whole", params)
+    path, whole = pyramid(tmp_path / "a.tif", mpp, kind), whole_pyramid(mpp, kind, how)
     page = whole.meta.read_level
     across = -(-WIDTH // (1, 2, 8)[page] // 64)
     zeroed = [5 * across + 8, 5 * across + 9, 6 * across + 9] if page == 0 else [3 * across + 5]
@@ -82,9 +108,8 @@ def test_damaged_tiles_are_left_out_and_counted_and_the_others_are_as_ever(
         assert part.jpeg(row) == whole.jpeg(places(whole)[at])
 
 
-def test_flipped_bytes_never_become_other_tiles_in_silence(tmp_path: Path) -> None:
-    path = pyramid(tmp_path / "a.tif")
-    whole = tile(path, tmp_path / "whole")
+def test_flipped_bytes_never_become_other_tiles_in_silence(tmp_path: Path, whole_pyramid: Whole) -> None:
+    path, whole = pyramid(tmp_path / "a.tif"), whole_pyramid(0.5, "jpeg-rgb", "auto")
     rng = np.random.default_rng(0)
     for offset, nbytes in spans(path)[60:200:4]:
         at = offset + int(rng.integers(nbytes // 4, nbytes - 80))
@@ -201,9 +226,10 @@ def test_two_megabytes_of_zeros_in_a_real_slide_cost_their_own_tiles(tmp_path: P
 
 
 @pytest.mark.parametrize("keep", [0.05, 0.3, 0.6, 0.9, 0.999])
-def test_a_truncated_slide_is_refused_or_its_damage_is_counted(tmp_path: Path, keep: float) -> None:
-    path = pyramid(tmp_path / "a.tif")
-    whole = tile(path, tmp_path / "whole")
+def test_a_truncated_slide_is_refused_or_its_damage_is_counted(
+    tmp_path: Path, whole_pyramid: Whole, keep: float
+) -> None:
+    path, whole = pyramid(tmp_path / "a.tif"), whole_pyramid(0.5, "jpeg-rgb", "auto")
     with open(path, "r+b") as file:
         file.truncate(int(path.stat().st_size * keep))
     try:
@@ -218,11 +244,9 @@ LIES = [(0, 0), (0, 112), (1, 1), (160, 1), (160, 12000), (1 << 30, 1 << 30)]
 NOT_OPENED, LYING = "OpenSlide does not open it", "it lies about its size"
 
 
-@pytest.fixture(scope="module")
-def true_pyramid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TileReader]:
-    folder = tmp_path_factory.mktemp("true")
-    path = pyramid(folder / "a.tif", mpp=0.25)
-    return path, tile(path, folder / "tiles")
+@pytest.fixture
+def true_pyramid(tmp_path: Path, whole_pyramid: Whole) -> tuple[Path, TileReader]:
+    return pyramid(tmp_path / "a.tif", mpp=0.25), whole_pyramid(0.25, "jpeg-rgb", "auto")
 
 
 @pytest.mark.parametrize("how", ["auto", "openslide"])
@@ -235,7 +259,7 @@ def true_pyramid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TileRe
 def test_a_slide_that_lies_about_its_own_size_is_refused(
     tmp_path: Path, true_pyramid: tuple[Path, TileReader], size: tuple[int, int], reason: str, how: How
 ) -> None:
-    path = Path(shutil.copy(true_pyramid[0], tmp_path))
+    path = true_pyramid[0]
     set_tag(path, 0, ImageWidth=size[0], ImageLength=size[1])
     with pytest.raises(SlideRefused, match=reason):
         tile(path, tmp_path / "part", PARAMS.model_copy(update={"reader": how}))
@@ -246,7 +270,7 @@ def test_a_slide_that_lies_about_its_own_size_is_refused(
 def test_a_reduced_level_that_lies_about_its_size_costs_no_tile(
     tmp_path: Path, true_pyramid: tuple[Path, TileReader], size: tuple[int, int], page: int
 ) -> None:
-    path, whole = Path(shutil.copy(true_pyramid[0], tmp_path)), true_pyramid[1]
+    path, whole = true_pyramid
     set_tag(path, page, ImageWidth=size[0], ImageLength=size[1])
     if (page, size) == (1, (160, 1)):
         with pytest.raises(SlideRefused, match=NOT_OPENED):

@@ -65,7 +65,7 @@ def test_one_unreadable_slide_neither_ends_the_run_nor_costs_another_slide(run: 
 
 @pytest.mark.parametrize("reader", ["auto", "openslide"])
 def test_two_megabytes_of_zeros_are_tiles_left_out_and_counted(run: Run, reader: str) -> None:
-    path, params = run.folder / "a.tif", PARAMS.model_copy(update={"reader": reader})
+    path, params = run.folder / "a.tif", PARAMS.model_copy(update={"reader": reader, "tile_px": 128})
     make_slide(path, tissue_picture(2816, 2304), kind="jpeg-ycbcr-444", level_sizes=[(352, 288)], tile_px=64)
     first, last = spans(path)[300][0], spans(path)[1300]
     assert last[0] + last[1] - first > 2 << 20
@@ -76,7 +76,7 @@ def test_two_megabytes_of_zeros_are_tiles_left_out_and_counted(run: Run, reader:
     made = run.tiles("b", params=params)
     part = by_place(run.reader(made, "b"))
     damaged = made.items[0].dropped["damaged"]
-    assert damaged > 100 and len(part) + damaged == len(whole)
+    assert damaged > 30 and len(part) + damaged == len(whole)
     # No white tile and no wrong one: what is there is what was there.
     assert all(jpeg == whole[at] for at, jpeg in part.items())
 

@@ -25,7 +25,7 @@ from pipeline.tokens.run.on_the_way import OnTheWay
 from pipeline.tokens.run.scale_out import local_workers, split
 from pipeline.tokens.stage import make_tokens
 
-SLIDES = {f"s{i}": n for i, n in enumerate((450, 350, 250, 40, 9, 3))}
+SLIDES = {f"s{i}": n for i, n in enumerate((300, 230, 160, 30, 9, 3))}
 
 
 def kill_an_owner(store: Store, killed: list[int], give_up: threading.Event) -> None:

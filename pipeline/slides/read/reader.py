@@ -31,6 +31,8 @@ CACHE_NBYTES = 64 << 20
 DAMAGED_FIX = "the file is damaged: copy it again from the scanner or the archive"
 TIFF_VENDORS = ("generic-tiff", "aperio")
 """Formats in which a level is one page and its tiles lie side by side; others overlap, shift or leave tiles out."""
+_NO_LEVELS = "No pyramid levels"
+"""OpenSlide's words for a DICOM series without a level: its label, or an overview, by itself."""
 _BLOCK_PX = 2048
 _FINEST_PX, _MAX_FAILED = 16, 150
 """Parts of a thumbnail that do not decode are not looked at more closely than this, nor after so many of them."""
@@ -59,6 +61,10 @@ class SlideReader:
         except (openslide.OpenSlideError, OSError) as error:
             require_given([path], whole=False)
             fix = "is the copy complete? is the format one OpenSlide reads?"
+            if _NO_LEVELS in str(error):
+                fix = (
+                    "leave it out: it is the label or an overview of a slide, or copy the rest of its series beside it"
+                )
             what = f"OpenSlide does not open it: {str(error).rstrip('.')}"
             raise SlideRefused(what, where=path.name, fix=fix) from None
         try:
