@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.base.files import as_file_name
-from pipeline.params.base import Fraction, Keywords, OnError, Positive, Section
+from pipeline.params.base import Fraction, Keywords, OnError, Positive, Section, Seed
 
 _Mean = tuple[Fraction, Fraction, Fraction]
 _Deviation = Annotated[float, Field(gt=0, le=1)]
@@ -22,7 +22,7 @@ class AugmentParams(Section):
     """Smallest and largest side of the crop, as shares of the tile's; a crop is enlarged, so it changes the mpp."""
     stain_sigma: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     """Largest change of each stain's factor and of its shift, in natural optical density; 0 leaves the stain."""
-    seed: int = 0
+    seed: Seed = 0
     """Of every tile's draw."""
 
     @model_validator(mode="after")
@@ -145,6 +145,8 @@ class TokensParams(TeacherParams):
             raise ValueError("teachers: a list of sections with a name each, as [{name: uni}, {name: virchow2}]")
         if not listed or rest.get("also"):
             raise ValueError("teachers: name one or more, and none in `also` beside them")
+        if any("teacher" in one for one in listed):
+            raise ValueError("teachers: each has a name, and no `teacher` beside it")
         first, *others = ({"teacher": one["name"], **{k: v for k, v in one.items() if k != "name"}} for one in listed)
         twice = [key for key, value in first.items() if key in rest and rest[key] != value]
         if twice:

@@ -65,7 +65,8 @@ def uni_probe(train: Labelled, held: Labelled, resamples: int, seed: int, advanc
         for kind, head in (("linear", heads[name]), ("head_transfer", heads["teacher"])):
             probability_NK = head.probabilities(held_ND)
             answers[kind][name] = _Answer(probability_NK.argmax(axis=1), probability_NK)
-    score, left_out = Scorer(held.labels, train.labels, Resampler(held.units, resamples, seed)), Jackknife(held.units)
+    score = Scorer(held.labels, train.labels, Resampler(held.units, resamples, seed))
+    left_out = Jackknife(held.units, score.is_class_NK)
     tables = {
         kind: score.table({name: score.right(classes[answer.class_N]) for name, answer in of_kind.items()})
         for kind, of_kind in answers.items()
