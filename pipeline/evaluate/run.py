@@ -15,7 +15,7 @@ from pipeline.evaluate.models import Models
 from pipeline.evaluate.selection import Sample
 from pipeline.params.evaluate import EvaluateParams
 
-RECIPE_VERSION = 8
+RECIPE_VERSION = 9
 """Of every figure of stage `evaluate`, and of its manifest: to be raised with any change after which one differs."""
 R = TypeVar("R")
 

@@ -22,11 +22,24 @@ _NAMES = {
 }
 
 
+_OTHERS = re.compile(
+    "conch|gigapath|provgigapath|ctranspath|chief|musk|hibou|kaiko|lunit|midnight|openmidnight|gpfm|keep|plip|quilt|"
+    "virchow$|virchowv1|virchowfull|phikon$|phikonv1|resnet|mstar|dinobloom|ticon|pathdino|titan|prism|genbio|atlas|"
+    "hipt|transpath|retccl|histossl|pathorchestra|patho3dmatrix|exaone|clip|dinov2|dinov3"
+)
+"""Encoders of the tools' registries that are none of the registry's teachers; some answer with as many channels."""
+
+
 def teacher_called(encoder: str) -> str | None:
     """The short name of the teacher that tools call so; None where it is none that is known here."""
-    last = encoder.rsplit(".", 1)[-1].rsplit("/", 1)[-1]
-    plain = re.sub(r"[^a-z0-9]", "", last.lower()).removesuffix("features").removesuffix("extractor")
+    plain = _plain(encoder)
     return next((teacher for teacher, names in _NAMES.items() if plain in names), None)
+
+
+def _plain(encoder: str) -> str:
+    """The last part of a name, letters and digits alone: `slideflow.model.extractors.uni.UNIFeatures` is uni."""
+    last = encoder.rsplit(".", 1)[-1].rsplit("/", 1)[-1]
+    return re.sub(r"[^a-z0-9]", "", last.lower()).removesuffix("features").removesuffix("extractor")
 
 
 def require_teacher(encoder: str | None, teacher: str) -> None:
@@ -35,6 +48,9 @@ def require_teacher(encoder: str | None, teacher: str) -> None:
     if called is not None and called != teacher:
         what = f"its features are named as {encoder}'s, which is the teacher {called}, not {teacher}"
         raise SlideRefused(what, fix=f"set tokens.teacher to {called}, or give the features of {teacher}")
+    if encoder is not None and called is None and entry_of(teacher) is not None and _OTHERS.match(_plain(encoder)):
+        what = f"its features are named as {encoder}'s, which is another encoder than {teacher}"
+        raise SlideRefused(what, fix=f"give the features of {teacher}, or name that encoder as the teacher")
 
 
 def channels(width: int, teacher: str, expected: int) -> int:

@@ -22,7 +22,7 @@ from pipeline.base.partials import file_sha256
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json, Recipe
 from pipeline.cluster.refusals import from_content, unread
-from pipeline.imports.encoders import channels
+from pipeline.imports.encoders import channels, require_teacher
 from pipeline.imports.formats.feature_file import FeatureFile, Seen
 from pipeline.imports.formats.opening import open_features
 from pipeline.imports.placing import placed
@@ -38,6 +38,8 @@ _EXPONENT = np.uint16(0x7C00)
 SAME_PLACE_PX = 1.0
 """Level-0 pixels by which a corner may differ: centres and micrometres are rounded."""
 SAME_SIDE = 0.01
+_FEW = 3
+"""Tiles that may all be of plain glass."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ def _given(
 ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
     """The file's rows, (G, D), and which of them each tile is, (N,)."""
     features = open_features(path, item.id)
+    # The table may have been filled for another teacher than the params name.
+    require_teacher(features.encoder, taking.teacher)
     if Origin.of(features) != taking.origin:
         what = f"its features are of another making than the run's: {Origin.of(features)}, not {taking.origin}"
         raise SlideRefused(what, fix="put its row into a slide table of its own, or import the same features for all")
@@ -138,6 +142,7 @@ def _changed(path: Path) -> SlideUnavailable:
 
 def _given_rows(item: TilesItem, reader: TileReader) -> NDArray[np.int64]:
     """The row of the tiling that each tile is, (N,)."""
+    reader.hold("x_l0", "y_l0", "mpp", "source")
     source = reader.sources
     if not isinstance(reader.meta, SlideMeta) or source.null_count or not len(source):
         what = "it has features, and no coords: of which tiles they are is not known"
@@ -179,6 +184,19 @@ def _read(features: FeatureFile, half_GD: NDArray[np.float16], seen: Seen) -> No
         kind = f"is {worst:g}, beyond float16 ({FP16_MAX:g})" if np.isfinite(worst) else f"is {worst}"
         what = f"{len(bad)} rows of its features {features.path.name} cannot be kept: a value of row {row} {kind}"
         raise SlideRefused(what, fix="extract them again in float32; in float16 a sum may have run over")
+    _require_answers(half_GD, features.path)
+
+
+def _require_answers(half_GD: NDArray[np.float16], path: Path) -> None:
+    """Raise `SlideRefused` for rows that no encoder answers with: those that were never written, or all the same."""
+    zero = np.flatnonzero(half_GD[:, 0] == 0)
+    zero = zero[~half_GD[zero].any(1)]
+    if len(zero):
+        what = f"{len(zero)} rows of its features {path.name} are zeros in float16, the first of them row {zero[0]}"
+        raise SlideRefused(what, fix="extract them again: a row of zeros was never written, or is of another scale")
+    if len(half_GD) > _FEW and (half_GD[1:, 0] == half_GD[0, 0]).all() and (half_GD[1:] == half_GD[0]).all():
+        what = f"all {len(half_GD)} rows of its features {path.name} are the same"
+        raise SlideRefused(what, fix="extract them again: the encoder's input, or its answers, were one tile's")
 
 
 def _fill(features: FeatureFile, half_GD: NDArray[np.float16], seen: Seen) -> dict[int, float]:

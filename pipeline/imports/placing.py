@@ -34,7 +34,8 @@ def needs_mpp(places: Places) -> bool:
 def placed(places: Places, side: float | None, mpp_xy: tuple[float, float] | None) -> Placed:
     """In level-0 pixels, `mpp_xy` um each, which only places in micrometres need; `side` where the file has none.
 
-    Raises `SlideRefused` where nobody says how large a tile is, or pixels are not square and that would matter.
+    Raises `SlideRefused` where nobody says how large a tile is, a number is none, or pixels are not square and that
+    would matter.
     """
     corner_N2, own = places.corner_N2, places.side
     if needs_mpp(places):
@@ -49,7 +50,21 @@ def placed(places: Places, side: float | None, mpp_xy: tuple[float, float] | Non
     if own is None:
         fix = "give --tile-l0 (level-0 pixels) or --tile-um (micrometres), or the folder of its coordinates: --coords"
         raise SlideRefused("nothing says how large a tile of its features is", fix=fix)
+    if not (np.isfinite(own) and own >= 1):
+        what = f"its features are of tiles {own:g} level-0 pixels wide, by what their file says"
+        raise SlideRefused(what, fix="extract them again, or correct what the file says of its tiles")
+    if not np.isfinite(corner_N2).all():
+        row = int(np.flatnonzero(~np.isfinite(corner_N2).all(1))[0])
+        raise SlideRefused(f"the place of row {row} of its features is no number", fix="extract them again")
     return Placed(corner_N2 - own / 2 if places.centred else corner_N2, own)
+
+
+def require_apart(found: Placed) -> None:
+    """Raise `SlideRefused` where most rows lie where another one does: then they are no tiles' places."""
+    n, places = len(found.corner_N2), len(np.unique(np.rint(found.corner_N2), axis=0))
+    if 2 * places <= n and n > 1:
+        what = f"its features lie at {places} place{'s' * (places > 1)}, and have {n} rows"
+        raise SlideRefused(what, fix="give the coordinates that they were extracted at")
 
 
 def require_step(found: Placed, overlap: float) -> None:

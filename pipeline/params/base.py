@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_origin
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from pipeline.base.types import Frozen, Json
 from pipeline.params.text import plain
@@ -13,6 +13,9 @@ from pipeline.params.text import plain
 OnError = Literal["refuse", "fail"]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+_MOST = 2**53
+"""Beyond it no number of anything, and none that a file or a library counts in."""
 
 
 def _arguments(value: object) -> object:
@@ -36,6 +39,19 @@ class Section(Frozen):
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_written_so(cls, told: object, info: ValidationInfo) -> object:
+        """`true` is no 1: pydantic takes it for one."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        takes_truth = annotation is bool or bool in get_args(annotation) or get_origin(annotation) is Literal
+        for one in told if isinstance(told, list | tuple) else [told]:
+            if isinstance(one, bool) and not takes_truth:
+                raise ValueError(f"{'true' if one else 'false'} is not what it takes")
+            if isinstance(one, int) and abs(one) > _MOST:
+                raise ValueError(f"{one} is too large")
+        return told
 
 
 MISSING = ("na", "n/a", "#n/a", "nan", "none", "null", "<na>")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.params.base import MISSING, Positive, Section
+from pipeline.params.base import MISSING, Positive, Section, Seed
 
 
 class DatasetParams(Section):
@@ -49,7 +49,7 @@ class EvaluateParams(Section):
     """Resamples behind each interval."""
     batch_size: Positive = 64
     """Tiles a forward pass."""
-    seed: int = 0
+    seed: Seed = 0
     """Of every random choice of this stage."""
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from pipeline.params.base import Fraction, Keywords, Positive, Section
+from pipeline.params.base import Fraction, Keywords, Positive, Section, Seed
 
 
 class ObjectiveParams(Section):
@@ -157,7 +157,7 @@ class StudentParams(Section):
     """Threads that decode tiles and gather tokens."""
     log: Literal["none", "tensorboard"] = "none"
     """Where losses and learning rate are also written; tensorboard: reports/tensorboard, which DVC does not track."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
     """Of every random choice of this stage."""
 
     @field_validator("nested")

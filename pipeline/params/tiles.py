@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.params.base import Fraction, OnError, Positive, Section
+from pipeline.params.base import Fraction, OnError, Positive, Section, Seed
 
 
 class TissueParams(Section):
@@ -53,7 +53,7 @@ class TilesParams(Section):
     """Tiles whose optical densities of haematoxylin and eosin sum to less are blank and left out (fat: 0.01)."""
     max_tiles_per_slide: Positive | None = None
     """So many, if there are, by a seeded choice spread over the tissue; null keeps all."""
-    seed: int = 0
+    seed: Seed = 0
     """Of every random choice of this stage."""
     on_error: OnError = "refuse"
     """refuse goes on without a bad slide and lists it; fail tries all, then ends with the first one's reason."""

@@ -27,7 +27,10 @@ RENAMED = {
 }
 """What to write for keys that earlier versions had."""
 
-WANTED = {"tuple_type": "should be a list, as [a, b]", "model_type": "should be keys and values, as {key: value}"}
+WANTED = {
+    "tuple_type": "should be a list, as [a, b]",
+    **dict.fromkeys(("model_type", "dict_type"), "should be keys and values, as {key: value}"),
+}
 """What is wanted, in the words of YAML, by pydantic's kind of mistake."""
 
 
@@ -62,6 +65,10 @@ def _advice(kind: str, loc: tuple[int | str, ...], got: object) -> str:
     """The nearest known key for a misspelt one, else what was found."""
     if kind == "value_error":
         return "docs/parameters.md says what each key is for"
+    if kind == "tuple_type" and isinstance(got, bool | int | float | str):
+        return f"found {got!r}; write [{got}]"
+    if kind in WANTED and got is None:
+        return "leave the key out for its default"
     if kind != "extra_forbidden":
         return f"found {got!r}; docs/parameters.md lists what is allowed"
     if (renamed := RENAMED.get(".".join(map(str, loc)))) is not None:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import StoreError, StudentError, TeacherError, TrainingError, first_line
 from pipeline.base.items import AdapterArguments, StartFacts
+from pipeline.base.names import at_home
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json
 from pipeline.corpus.targets import Standardiser
@@ -39,7 +40,7 @@ from pipeline.student.model import Distiller, Student
 from pipeline.student.shipped import ADAPTER_WEIGHTS_FILE, CONFIG_FILE, adapter_folder
 from pipeline.teachers.dinov2_names import dinov2_names
 from pipeline.teachers.state_names import stripped
-from pipeline.teachers.weights import read_state, resampled_by_timm, state_digest, without_token
+from pipeline.teachers.weights import read_state, require_weights, resampled_by_timm, state_digest, without_token
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 KIND = "checkpoints"
@@ -105,7 +106,7 @@ def load_start(params: StudentParams, store: Store) -> Start | None:
     """What `student.weights` names, None for a student from scratch. Raises `TrainingError`."""
     if params.weights is None:
         return None
-    named, path = params.weights, Path(params.weights).expanduser()
+    named, path = params.weights, at_home(params.weights)
     where = f"student.weights: {named}"
     if named.startswith(f"{KIND}/"):
         start = _of_checkpoint(named, store, where)
@@ -179,13 +180,14 @@ def _of_student(
 def _of_file(path: Path, model: str, where: str) -> State:
     """The file's tensors under timm's names."""
     try:
-        state, _ = read_state(path, where)
+        found, _ = read_state(path, where)
+        plain = timm.create_model(model, pretrained=False).state_dict()
+        state = dinov2_names(stripped(found, plain.keys())[0])
+        require_weights(state, {name: plain[name] for name in state.keys() & plain.keys()}, where)
     except TeacherError as error:
         fix = error.fix or "save its state_dict as safetensors"
         raise TrainingError(error.what, where=where, fix=fix.replace("tokens.weights", "student.weights")) from None
-    plain = timm.create_model(model, pretrained=False)
-    state, _ = stripped(state, plain.state_dict().keys())
-    return dinov2_names(state)
+    return state
 
 
 def _of_hub(named: str, params: StudentParams, where: str) -> Start:

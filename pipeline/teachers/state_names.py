@@ -13,22 +13,33 @@ from collections.abc import Mapping, Set
 
 from torch import Tensor
 
+_AVERAGES = (
+    "teacher", "teacher_state_dict", "target_encoder", "state_dict_ema", "model_ema", "ema_model", "ema_state_dict",
+    "model_ema_state_dict", "params_ema", "ema",
+)  # fmt: skip
 _DICTS = (
-    "teacher", "state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "student", "module",
-    "backbone", "encoder", "net",
+    *_AVERAGES, "state_dict", "model_state_dict", "model_state", "model", "student", "module", "backbone", "encoder",
+    "net", "network", "params", "weights",
 )  # fmt: skip
 """Keys under which files keep a state, the first that is there taken: a moving average goes before what it is of."""
 _WRAPPERS = re.compile(r"(?:(?<=^)|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _CHUNKED = re.compile(r"(^|\.)blocks\.\d+\.(\d+)\.")
+_OF_TEACHERS = ("teacher", "ema", "target")
+"""In the prefix of a network that is the moving average of another, beside it in the file."""
 _FOREIGN = "embeddings.patch_embeddings.projection.weight"
 """How transformers' Dinov2Model calls timm's `patch_embed.proj.weight`."""
 
 
 def unwrapped(found: object) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of what a file held, and what was opened to find them; none where it holds no state."""
+    """The tensors of what a file held, and what was opened to find them; none where it holds no state.
+
+    A state under a name that nobody knows is taken where it is the only one.
+    """
     said, opened = [], list[str]()
     while isinstance(found, Mapping):
         there = [name for name in _DICTS if _holds_tensors(found.get(name))]
+        if not there and (alone := states(found)) and len(alone) == 1 and not _is_state(found):
+            there = alone
         if not there:
             break
         opened.append(there[0])
@@ -40,6 +51,11 @@ def unwrapped(found: object) -> tuple[dict[str, Tensor], list[str]]:
         said.insert(0, f"read from {'/'.join(opened)} in the file")
     told = found if isinstance(found, Mapping) else {}
     return {str(name): value for name, value in told.items() if isinstance(value, Tensor)}, said
+
+
+def states(found: object) -> list[str]:
+    """The keys of a file under which a state lies."""
+    return [str(name) for name, value in found.items() if _is_state(value)] if isinstance(found, Mapping) else []
 
 
 def stripped(state: Mapping[str, Tensor], known: Set[str]) -> tuple[dict[str, Tensor], list[str]]:
@@ -81,7 +97,12 @@ def _prefixes(state: Mapping[str, Tensor], known: Set[str]) -> list[str]:
         counts.update({".".join((*parts[:i], "")): 1 for i in range(len(parts)) if ".".join(parts[i:]) in known})
     most = max(counts.values(), default=0)
     best = [prefix for prefix, n in counts.items() if n == most]
-    return sorted(best, key=lambda prefix: (prefix != "", "teacher" not in prefix, "ema" not in prefix, prefix))
+    return sorted(best, key=lambda prefix: (prefix != "", not any(word in prefix for word in _OF_TEACHERS), prefix))
+
+
+def _is_state(value: object) -> bool:
+    """Tensors by their names; an optimiser counts its own."""
+    return isinstance(value, Mapping) and any(isinstance(v, Tensor) and isinstance(k, str) for k, v in value.items())
 
 
 def _holds_tensors(value: object) -> bool:

@@ -6,11 +6,9 @@ it is never repeated without taking that out.
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import hashlib
 import math
-import pickle
 import re
 import sys
 from collections.abc import Mapping
@@ -25,7 +23,8 @@ from pipeline.base.types import Json
 from pipeline.teachers.arguments import BadArgument, blame, require_possible, require_types, with_layers
 from pipeline.teachers.dinov2_names import dinov2_names
 from pipeline.teachers.registry import TEACHERS
-from pipeline.teachers.state_names import stripped, unwrapped
+from pipeline.teachers.state_files import gone, read_file
+from pipeline.teachers.state_names import states, stripped, unwrapped
 
 _ACCESS = "ask for access on its page, accept its licence, then `huggingface-cli login` or set HF_TOKEN"
 _OFFLINE = "connect once so that the hub's cache holds it, or name a local file: `weights: path/to/model.safetensors`"
@@ -77,15 +76,11 @@ def fetch(hub: str, filename: str, name: str) -> Path:
 def require_there(path: Path, name: str) -> None:
     """Raise `TeacherError` where the file is not there, ahead of a large network that takes seconds to make."""
     if not path.exists():
-        raise _gone(_where(path, name))
+        raise gone(_where(path, name))
 
 
 def _where(path: Path, name: str) -> str:
     return f"teacher {name}, weights {path}"
-
-
-def _gone(where: str) -> TeacherError:
-    return TeacherError("no such file", where=where, fix="mend `tokens.weights`")
 
 
 def load_weights(model: nn.Module, path: Path, name: str) -> tuple[str, ...]:
@@ -116,8 +111,21 @@ def load_weights(model: nn.Module, path: Path, name: str) -> tuple[str, ...]:
     ]
     if wrong:
         raise TeacherError(_some("shapes differ", wrong), where=where, fix="see model_kwargs (img_size, patch_size …)")
+    require_weights(state, known, where)
     model.load_state_dict(state)
     return tuple(said)
+
+
+def require_weights(state: Mapping[str, Tensor], known: Mapping[str, Tensor], where: str) -> None:
+    """Raise `TeacherError` where the network takes real numbers and the file has others, which torch would cast."""
+    reals = [name for name in sorted(known) if known[name].is_floating_point()]
+    whole = [f"{name} ({state[name].dtype})" for name in reals if not state[name].is_floating_point()]
+    if whole:
+        fix = "take weights that are not quantised: float32, float16 or bfloat16"
+        raise TeacherError(_some("not real numbers", whole), where=where, fix=fix)
+    if broken := [name for name in reals if not torch.isfinite(state[name].float()).all()]:
+        fix = "save them again, from a checkpoint before the training went wrong"
+        raise TeacherError(_some("NaN or infinite", broken), where=where, fix=fix)
 
 
 def _fits(state: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> bool:
@@ -167,28 +175,18 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
 
 
 def read_state(path: Path, where: str) -> tuple[dict[str, Tensor], list[str]]:
-    """The file's state, and what was opened in it to get there. No file runs code when it is read."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    """The file's state, and what was opened in it to get there; by its bytes, whatever its suffix says.
 
-    try:
-        if path.suffix == ".safetensors":
-            found: object = load_file(path)
-        else:
-            # Training code keeps its options beside the weights.
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                found = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise _gone(where) from None
-    except pickle.UnpicklingError:
-        fix = "save its state_dict as safetensors; files that run code when loaded are not read"
-        raise TeacherError("more than tensors in it, or damaged", where=where, fix=fix) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        first = first_line(error)
-        raise TeacherError(f"cannot be read: {first}", where=where, fix="fetch the file again") from None
+    No file runs code when it is read. Raises `TeacherError`, also for tensors that are no weights: integers (quantised
+    ones need their scales) and NaN.
+    """
+    found = read_file(path, where)
     state, said = unwrapped(found)
     if not state:
-        raise TeacherError("holds no state_dict", where=where, fix="save model.state_dict() as safetensors")
+        several = states(found)
+        what = f"holds several state_dicts: {', '.join(several)}" if several else "holds no state_dict"
+        fix = "save the one that is meant" if several else "save model.state_dict() as safetensors"
+        raise TeacherError(what, where=where, fix=fix)
     return state, said
 
 

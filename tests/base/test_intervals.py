@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import bootstrap, t
 
 from pipeline.base.figures import Interval, NotMeasured, Unit
-from pipeline.base.intervals import Jackknife, Resampler, Units, interval
+from pipeline.base.intervals import Jackknife, Resampler, Units, freedom, interval
 
 
 def units(n: int, each: int = 1, unit: Unit = "slide") -> Units:
@@ -31,7 +31,8 @@ def test_the_deviation_of_a_percentile_is_that_of_whole_slides_written_out():
     found = resampler.percentile_interval(value_M, tile_M, 5)
     drawn = [np.repeat(value_M, count_G.astype(int)[slide[tile_M]]) for count_G in resampler.count_BG]
     deviation = np.std([np.percentile(x, 5) for x in drawn]) * 8 / 7
-    assert half(found) == pytest.approx(t.ppf(0.975, 7) * deviation, rel=1e-4)
+    assert half(found) == pytest.approx(t.ppf(0.975, resampler.freedom) * deviation, rel=1e-4)
+    assert 6 < resampler.freedom < 7, "the slides have nearly as many tiles each"
     assert (found.unit, found.units, found.method) == ("slide", 8, "bootstrap")
     by_tile = Resampler(units(240, unit="image"), 300, 0).percentile_interval(value_M, tile_M, 5)
     assert half(found) > 2 * half(by_tile)
@@ -92,3 +93,18 @@ def test_blocks_are_whole_slides():
     assert of_slides.blocks == 20 and set(of_slides.block_N) == set(range(20))
     assert all(len({of_slides.block_N[i] for i in range(n, 400, 40)}) == 1 for n in range(40))
     assert Jackknife(units(3)).block_N.tolist() == [0, 1, 2]
+
+
+def test_degrees_of_freedom_are_of_the_units_that_a_figure_weighs():
+    alike, classes = np.arange(20), np.eye(2)
+    assert freedom(np.repeat(alike, 7), np.ones((140, 1))) == pytest.approx(19)
+    # Shares of 1/2 and twenty of 1/40.
+    assert freedom(np.append(alike, [20] * 20), np.ones((40, 1))) == pytest.approx(1 / (1 / 4 + 20 / 1600) - 1)
+    # Two classes of ten units each: by Satterthwaite 2 * 9, and no more than there are.
+    assert freedom(alike, classes[alike % 2]) == pytest.approx(18)
+    assert freedom(np.repeat(alike, 2), classes[[0, 1] * 20]) == pytest.approx(19)
+    # One class of three units, one of seventeen.
+    of_two = (1 / 3 + 1 / 17) ** 2 / (1 / (9 * 2) + 1 / (17**2 * 16))
+    assert freedom(alike, classes[(alike < 3).astype(int)]) == pytest.approx(of_two)
+    assert freedom(alike, classes[(alike < 1).astype(int)]) == 0
+    assert freedom(alike, np.eye(3)[alike % 2]) == pytest.approx(18), "a class that none has counts for nothing"

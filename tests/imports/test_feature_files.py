@@ -172,7 +172,12 @@ def test_another_encoders_features_are_refused_by_their_name_and_by_their_width(
         filled = with_features([Row(2, "one.tif", "one")], tmp_path / job, asked(tmp_path), no_scale)
         assert said in filled.refused[0][1].what
     assert teacher_called("hoptimus1") == "h-optimus-1" and teacher_called("conch_v1") is None
-    require_teacher("conch_v1", "uni")
+    # A name that nobody here knows says nothing; one of another encoder of the tools' does.
+    require_teacher("ours", "uni")
+    require_teacher("conch_v1", "vit_large_patch16_224")
+    for encoder, teacher in (("gigapath", "uni2-h"), ("conch_v15", "h0-mini"), ("prov-gigapath", "h-optimus-1")):
+        with pytest.raises(SlideRefused, match="another encoder"):
+            require_teacher(encoder, teacher)
     # Virchow2's makers recommend CLS and the mean of the patch tokens: the first half is CLS.
     assert channels(2560, "virchow2", 1280) == 1280
     with pytest.raises(SlideRefused, match="2048 channels"):

@@ -157,6 +157,15 @@ def _nan(values: np.ndarray) -> np.ndarray:
     return values
 
 
+def _unwritten(values: np.ndarray) -> np.ndarray:
+    values[7:9] = 0
+    return values
+
+
+def _one_for_all(values: np.ndarray) -> np.ndarray:
+    return np.repeat(values[:1], len(values), 0)
+
+
 def _narrow(values: np.ndarray) -> np.ndarray:
     return values[:, :16]
 
@@ -166,9 +175,11 @@ def _narrow(values: np.ndarray) -> np.ndarray:
     [
         (_too_large, r"a value of row 5 is 70000, beyond float16"),
         (_nan, r"a value of row 5 is nan"),
+        (_unwritten, r"2 rows .* are zeros in float16, the first of them row 7"),
+        (_one_for_all, r"all \d+ rows .* are the same"),
         (_narrow, r"another making than the run's: TRIDENT, tiny, 16 channels"),
     ],
-    ids=["fp16", "nan", "width"],
+    ids=["fp16", "nan", "zeros", "same", "width"],
 )
 def test_features_that_cannot_be_kept_refuse_their_slide_alone(
     lab: Lab, change: Callable[[np.ndarray], np.ndarray], said: str
@@ -259,6 +270,13 @@ def test_without_the_teachers_weights_they_are_taken_and_not_verified(lab: Lab, 
     )
     assert "not verified" in capfd.readouterr().err
     assert np.array_equal(cls_of(lab, tokens, "two"), values.astype(np.float16))
+
+    # As many channels as another teacher has say nothing of whose they are; their name does.
+    for name in NAMES:
+        with h5py.File(lab.root / Path(lab.rows[NAMES.index(name)].features), "r+") as file:
+            file["features"].attrs["encoder"] = "conch_v15"
+    refused = lab.tokens(lab.tiles(), teacher="h0-mini", weights="nowhere.safetensors", model_kwargs={}).refused
+    assert [one.id for one in refused] == list(NAMES) and "another encoder than h0-mini" in refused[0].reason
 
 
 def test_a_student_and_its_evaluation_find_the_tiles_of_imported_features(lab: Lab) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -52,12 +54,14 @@ def test_a_wrapper_between_the_names_is_taken_off(tiny_params, tiny_weights, sto
         (".bin", ("model",)),
         (".pth", ("student",)),
         (".pt", ("model", "state_dict")),
+        (".ckpt", ("target_encoder",)),
+        (".pth", ("what somebody calls it",)),
     ],
 )
 def test_nested_dicts_are_opened(suffix, within, tiny_params, tiny_weights, store, tmp_path):
     found = load_file(tiny_weights)
     for name in reversed(within):
-        found = {name: found, "epoch": 3, "args": argparse.Namespace(lr=1e-4)}
+        found = {name: found, "epoch": 3, "args": argparse.Namespace(lr=1e-4, out=Path("/x")), "best": np.float64(0.9)}
     torch.save(found, tmp_path / f"w{suffix}")
     teacher = load(tiny_params, store, tmp_path / f"w{suffix}")
     assert teacher.weights_digest == load(tiny_params, store).weights_digest
@@ -145,3 +149,73 @@ def test_a_convolutional_networks_prefix_is_taken_off_too(tiny_params, store, tm
     params = {"teacher": "test_resnet", "model_kwargs": {}, "input_px": 64}
     teacher = load(tiny_params, store, tmp_path / "moco.pth", **params)
     assert all(torch.equal(value, state[name]) for name, value in teacher.model.state_dict().items())
+
+
+@pytest.mark.parametrize("average", ["ema", "ema_state_dict", "params_ema", "teacher_state_dict", "target_encoder"])
+def test_a_moving_average_goes_before_what_it_is_of(average, tiny_params, tiny_weights, store, tmp_path):
+    state = load_file(tiny_weights)
+    torch.save({"model": {name: value + 1 for name, value in state.items()}, average: state}, tmp_path / "w.pth")
+    teacher = load(tiny_params, store, tmp_path / "w.pth")
+    assert teacher.weights_digest == load(tiny_params, store).weights_digest
+    assert f"took {average!r} of the file, not 'model'" in teacher.remarks
+
+
+def test_of_several_states_under_strange_names_none_is_guessed(tiny_params, tiny_weights, store, tmp_path):
+    state = load_file(tiny_weights)
+    other, adam = {name: value + 1 for name, value in state.items()}, {"state": {0: {"exp_avg": torch.zeros(2)}}}
+    torch.save({"a": state, "b": other, "optimizer": adam}, tmp_path / "w.pth")
+    with pytest.raises(TeacherError, match=r"holds several state_dicts: a, b"):
+        load(tiny_params, store, tmp_path / "w.pth")
+
+
+def test_a_file_is_read_by_its_bytes_and_not_by_its_suffix(tiny_params, tiny_weights, store, tmp_path):
+    (tmp_path / "pytorch_model.bin").write_bytes(tiny_weights.read_bytes())
+    torch.save(load_file(tiny_weights), tmp_path / "w.safetensors")
+    for name in ("pytorch_model.bin", "w.safetensors"):
+        teacher = load(tiny_params, store, tmp_path / name)
+        assert teacher.weights_digest == load(tiny_params, store).weights_digest
+
+
+def test_what_holds_no_real_numbers_is_refused(tiny_params, tiny_weights, store, tmp_path):
+    """torch would cast integers to real numbers, and the teacher would answer nonsense."""
+    state = load_file(tiny_weights)
+    torch.save({name: (value * 100).to(torch.int8) for name, value in state.items()}, tmp_path / "int8.pth")
+    with pytest.raises(TeacherError, match=r"(?s)not real numbers: .*torch\.int8.*not quantised"):
+        load(tiny_params, store, tmp_path / "int8.pth")
+    state["norm.bias"][3] = float("nan")
+    save_file(state, tmp_path / "nan.safetensors")
+    with pytest.raises(TeacherError, match=r"NaN or infinite: norm\.bias"):
+        load(tiny_params, store, tmp_path / "nan.safetensors")
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        (POINTER, r"(?s)pointer of Git LFS.*-> git lfs pull"),
+        (b"<!doctype html><p>sign in", r"(?s)page of HTML.*-> fetch the file again"),
+        (b"", r"is empty"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(90), r"(?s)neither safetensors nor saved by torch.*-> save its state_dict"),
+    ],
+    ids=["lfs", "html", "empty", "hdf5"],
+)
+def test_what_is_no_file_of_weights_is_named_with_a_remedy_that_fits(held, said, tiny_params, store, tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(held)
+    with pytest.raises(TeacherError, match=said):
+        load(tiny_params, store, tmp_path / "w.safetensors")
+
+
+def test_a_folder_and_other_archives_are_named_too(tiny_params, store, tmp_path):
+    with pytest.raises(TeacherError, match=r"(?s)is a folder.*name the file in it"):
+        load(tiny_params, store, tmp_path)
+    np.savez(tmp_path / "w.npz", a=np.zeros(2))
+    with pytest.raises(TeacherError, match="is an archive, and not torch's"):
+        load(tiny_params, store, tmp_path / "w.npz")
+
+
+def test_what_a_pickle_would_run_is_named(tiny_params, store, tmp_path):
+    torch.save({"model": {"a": torch.zeros(1)}, "then": pytest.Class}, tmp_path / "w.pth")
+    with pytest.raises(TeacherError, match=r"holds _pytest\.python\.Class beside tensors"):
+        load(tiny_params, store, tmp_path / "w.pth")

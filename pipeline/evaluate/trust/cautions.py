@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from pipeline.base.figures import Figure
-from pipeline.base.intervals import MIN_UNITS
+from pipeline.base.intervals import Resampler, why_too_few
 from pipeline.base.items import TRAIN
 from pipeline.evaluate import selection
 from pipeline.evaluate.selection import Sample
@@ -21,14 +21,14 @@ FLOORS = {"majority": "the majority class", "untrained": "an untrained network"}
 
 
 def of_few_units(held: Mapping[str, Sequence[Sample]]) -> list[str]:
-    """For each split of so few patients, slides or groups that its figures have no intervals."""
+    """For each split of so few or so unequal patients, slides or groups that its figures have no intervals."""
     found = []
     for split, chosen in held.items():
         units = selection.units_of_tiles(chosen)
-        n = len(set(units.names))
-        if n < MIN_UNITS:
-            what = f"{n} held-out {units.unit}s are fewer than the {MIN_UNITS} that an interval needs"
-            found.append(f"figures of {split}: {what}; how far they would move with others is not known")
+        n, freedom = Resampler(units, 1, 0).counted
+        why = why_too_few(n, freedom, units.unit)
+        if why is not None:
+            found.append(f"figures of {split}: {why}; how far they would move with others is not known")
     return found
 
 

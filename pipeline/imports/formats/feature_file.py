@@ -5,7 +5,7 @@ Shapes: N tiles, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
@@ -42,6 +42,10 @@ class Places:
     slide_l0: tuple[int, int] | None = None
 
 
+class OfOtherSlides(SlideRefused):
+    """A file that says of each row, or of all, which slide it is of, and has none of this one."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """Which rows of a file are one slide's: all (None), or these."""
@@ -49,11 +53,22 @@ class Rows:
     at_N: NDArray[np.int64] | None = None
 
     @classmethod
-    def of_slide(cls, path: Path, names: Array, slide: str) -> Rows:
-        """Those that are called so. Raises `SlideRefused` where none is."""
+    def of_slide(cls, path: Path, names: Array, slide: str, n: int) -> Rows:
+        """Those of n that are called so. Raises `OfOtherSlides` where none is.
+
+        `names`: one a row, or one of all. Raises `SlideRefused` where they are neither.
+        """
+        if names.shape not in ((n,), ()):
+            raise refused(path, f"has {n} rows of features, and slide is {list(names.shape)}, not a name a row")
         at_N = np.flatnonzero(names.astype(str) == slide)
         if not len(at_N):
-            raise refused(path, f"has no row of a slide called {slide}", fix="is its slide_id as the file has it?")
+            what, fix = (
+                f"its features {path.name}: the file has no row of a slide called {slide}",
+                "is that its slide_id?",
+            )
+            raise OfOtherSlides(what, fix=fix)
+        if not names.shape:
+            return cls()
         return cls(at_N)
 
     def of(self, array: Array) -> Array:
@@ -109,6 +124,16 @@ def read_through(file: BinaryIO, seen: Seen) -> None:
         seen(block[:n])
 
 
+def side_told(path: Path, told: Mapping[str, object]) -> tuple[float | None, Unit]:
+    """A tile's side by `side_um` or `side_l0`, and of which unit it is. Raises `SlideRefused` where both are told."""
+    sides = [(unit, told[name]) for unit, name in (("um", "side_um"), ("px", "side_l0")) if told.get(name) is not None]
+    if len(sides) > 1:
+        raise refused(path, "says how large a tile is twice, as side_um and as side_l0", fix="keep one of them")
+    if not sides:
+        return None, "px"
+    return float(str(sides[0][1])), "um" if sides[0][0] == "um" else "px"
+
+
 def refused(
     path: Path, what: str, fix: str = "write it again with the tool that made it, or leave it out"
 ) -> SlideRefused:
@@ -120,3 +145,11 @@ def require_matrix(path: Path, shape: tuple[int, ...], dtype: np.dtype[np.generi
     """Raise `SlideRefused` where that is no (N, D) of floating point numbers."""
     if len(shape) != 2 or not all(shape) or dtype.kind != "f":
         raise refused(path, f"holds no features: {dtype}{list(shape)}, not (N, D) floating point numbers")
+
+
+def require_places(path: Path, shape: tuple[int, ...], dtype: np.dtype[np.generic], n: int) -> None:
+    """Raise `SlideRefused` where that is no (N, 2) of numbers for the n rows of features."""
+    if len(shape) != 2 or shape[1] != 2 or dtype.kind not in "iuf":
+        raise refused(path, f"says not where its tiles lie: coords is {dtype}{list(shape)}, not (N, 2) numbers")
+    if shape[0] != n:
+        raise refused(path, f"has {n} rows of features, and {shape[0]} coordinates")

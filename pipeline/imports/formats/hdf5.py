@@ -31,6 +31,8 @@ from pipeline.imports.formats.feature_file import (
     read_through,
     refused,
     require_matrix,
+    require_places,
+    side_told,
 )
 from pipeline.tiles.coords.tiling import side_of, slide_size_of
 
@@ -46,16 +48,14 @@ def open_hdf5(path: Path, slide: str) -> FeatureFile:
         name = next((name for name in NAMES if name in file), None)
         if name is None:
             raise refused(path, f"has neither features nor feats, but {', '.join(sorted(file)) or 'nothing'}")
-        features, told = file[name], dict(file.attrs)
-        require_matrix(path, features.shape, features.dtype)
-        rows = _rows(path, file, slide)
-        corner_N2 = _corners(file, raw)
-        if corner_N2 is not None and len(corner_N2) != len(features):
-            raise refused(path, f"has {len(features)} rows of features, and {len(corner_N2)} coordinates")
+        features, told = _own(path, file, name), attributes_of(file)
+        require_matrix(path, features.shape or (), features.dtype)
+        rows = _rows(path, file, slide, len(features))
+        corner_N2 = _corners(path, file, raw, len(features))
         if corner_N2 is not None:
             corner_N2 = rows.of(corner_N2)
-        own = dict(file["coords"].attrs) if "coords" in file else None
-        own_encoder = _text(features.attrs.get("encoder"))
+        own = attributes_of(file["coords"]) if "coords" in file else None
+        own_encoder = _text(attributes_of(features).get("encoder"))
         n, width, dtype = rows.count(len(features)), features.shape[1], str(features.dtype)
     tool, encoder, patch_px, places = _told(path, corner_N2, told, own)
     return FeatureFile(
@@ -81,23 +81,26 @@ def _told(
     if "stamp_version" in told or "extractor" in told:
         if "tile_size_um" not in told:
             raise refused(path, "is an early STAMP's, which does not say how large a tile is")
+        for name, usual in (("unit", "um"), ("feat_type", "tile")):
+            if (given := _text(told.get(name))) not in (None, usual):
+                raise refused(path, f"says {name} {given}, and a tile's features have {usual}")
         places = Places(corner_N2, float(told["tile_size_um"]), "um", "um")
         return "STAMP", _text(told.get("extractor")), _whole(told.get("tile_size_px")), places
     if own and "patch_size" in own and "target_magnification" in own:
-        side, patch_px = side_of(own), int(own["patch_size"])
-        by_power = patch_px * float(own["level0_magnification"]) / float(own["target_magnification"])
-        if abs(by_power / side - 1) > SAME_SIDE + 1 / side:
+        patch_px, power, target = int(own["patch_size"]), own.get("level0_magnification"), own["target_magnification"]
+        if power is not None and not (float(power) > 0 and float(target) > 0):
+            raise refused(path, f"is of magnification {target:g}, of a slide of {power:g}")
+        side = side_of(own)
+        by_power = side if power is None else patch_px * float(power) / float(target)
+        if not side >= 1 or abs(by_power / side - 1) > SAME_SIDE + 1 / side:
             what = f"says that a patch is {side:g} level-0 pixels wide, and by its magnifications {by_power:g}"
             raise refused(path, what)
         overlap = float(own.get("overlap", 0)) / patch_px
         places = Places(corner_N2, side, overlap=overlap, slide_l0=slide_size_of(own))
         return "TRIDENT", None, patch_px, places
-    by_um, by_l0 = told.get("side_um"), told.get("side_l0")
-    side_told = by_l0 if by_um is None else by_um
-    places = Places(
-        corner_N2, None if side_told is None else float(side_told), side_unit="px" if by_um is None else "um"
-    )
-    plain = side_told is not None or "encoder" in told or own is None
+    side_of_tile, unit = side_told(path, told)
+    places = Places(corner_N2, side_of_tile, side_unit=unit)
+    plain = side_of_tile is not None or "encoder" in told or own is None
     return "plain" if plain else "CLAM", _text(told.get("encoder")), _whole(told.get("patch_px")), places
 
 
@@ -108,20 +111,38 @@ def _opened(path: Path) -> Iterator[tuple[h5py.File, BinaryIO]]:
         yield file, raw
 
 
-def _corners(file: h5py.File, raw: BinaryIO) -> NDArray[np.float64] | None:
+def _corners(path: Path, file: h5py.File, raw: BinaryIO, n: int) -> NDArray[np.float64] | None:
     """(N, 2), None where the file has no coordinates."""
-    if "coords" in file and file["coords"].ndim == 2:
-        corner_N2 = rows_of(file["coords"], raw).astype(np.float64)
-    elif "x" in file and "y" in file:
-        corner_N2 = np.stack([np.ravel(file[name]).astype(np.float64) for name in ("x", "y")], 1)
-    else:
-        return None
-    return corner_N2 if corner_N2.shape[1] == 2 else corner_N2.reshape(-1, 2)
+    if "coords" in file:
+        coords = _own(path, file, "coords")
+        require_places(path, coords.shape or (), coords.dtype, n)
+        return rows_of(coords, raw).astype(np.float64)
+    if "x" in file and "y" in file:
+        corner_N2 = np.stack([np.ravel(file[name]) for name in ("x", "y")], 1)
+        require_places(path, corner_N2.shape, corner_N2.dtype, n)
+        return corner_N2.astype(np.float64)
+    return None
 
 
-def _rows(path: Path, file: h5py.File, slide: str) -> Rows:
+def _own(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    """A data set, whose numbers have to be in this file: its checksum is what the features are known by."""
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
+        raise refused(path, f"has no data set of numbers called {name}, but a folder or a broken link")
+    if found.file.id != file.id or found.is_virtual or found.external:
+        raise refused(path, f"keeps {name} in another file", fix="write both into one file (h5repack, h5copy)")
+    return found
+
+
+def attributes_of(owner: h5py.HLObject) -> Attributes:
+    """Those of a file or data set; some tools write each as an array of one."""
+    found = {name: np.asarray(value) for name, value in owner.attrs.items()}
+    return {name: value.item() if value.size == 1 else value for name, value in found.items()}
+
+
+def _rows(path: Path, file: h5py.File, slide: str, n: int) -> Rows:
     """Those of the slide, where the file holds many."""
-    return Rows.of_slide(path, file["slide"].asstr()[...], slide) if "slide" in file else Rows()
+    return Rows.of_slide(path, np.asarray(file["slide"].asstr()[()]), slide, n) if "slide" in file else Rows()
 
 
 def _pieces(path: Path, name: str, rows: Rows, seen: Seen | None) -> Iterator[Piece]:

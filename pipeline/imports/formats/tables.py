@@ -11,17 +11,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 
 from pipeline.base.types import Array
-from pipeline.imports.formats.feature_file import FeatureFile, Places, Rows, at_once, refused, require_matrix
+from pipeline.imports.formats.feature_file import (
+    FeatureFile,
+    Places,
+    Rows,
+    at_once,
+    refused,
+    require_matrix,
+    require_places,
+    side_told,
+)
 from pipeline.imports.placing import SQUARE_WITHIN
 
-_CHANNEL = re.compile(r"(?:[A-Za-z]+_?)?(\d+)")
+_CHANNEL = re.compile(r"((?:[A-Za-z]+_?)?)(\d+)")
 SLIDE = ("slide", "slide_id")
 LISTS = ("features", "embedding")
 _ABOUT = "about"
@@ -32,14 +41,15 @@ def open_npz(path: Path, slide: str) -> FeatureFile:
     with np.load(path) as file:
         if "features" not in file:
             raise refused(path, f"has no features, but {', '.join(sorted(file.files)) or 'nothing'}")
-        features, told = file["features"], {name: file[name].item() for name in file.files if file[name].ndim == 0}
-        names = next((file[name] for name in SLIDE if name in file and file[name].ndim == 1), None)
+        features, told = file["features"], {name: file[name].item() for name in file.files if file[name].size == 1}
+        names = next((file[name] for name in SLIDE if name in file), None)
         corner_N2 = None
         if "coords" in file:
-            corner_N2 = file["coords"].astype(np.float64)
+            corner_N2 = file["coords"]
         elif "x" in file and "y" in file:
-            corner_N2 = np.stack([file["x"], file["y"]], 1).astype(np.float64)
-    rows = Rows() if names is None else Rows.of_slide(path, names, slide)
+            corner_N2 = np.stack([np.ravel(file[name]) for name in ("x", "y")], 1)
+    require_matrix(path, features.shape, features.dtype)
+    rows = Rows() if names is None else Rows.of_slide(path, names, slide, len(features))
     return _plain(path, features, corner_N2, told, rows)
 
 
@@ -51,25 +61,49 @@ def open_parquet(path: Path, slide: str) -> FeatureFile:
         columns = file.schema_arrow.names
         many = next((name for name in SLIDE if name in columns), None)
     table = pq.read_table(path, filters=None if many is None else [(many, "=", slide)])
-    if not len(table):
-        raise refused(path, f"has no row of a slide called {slide}", fix="is its slide_id as the file has it?")
+    if many is not None:
+        # Raises where there is none.
+        Rows.of_slide(path, np.array([slide] * len(table), str), slide, len(table))
     told = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
     if _ABOUT in told:
         told |= _about(path, told[_ABOUT])
     named = next((name for name in LISTS if name in columns), None)
     if named is not None:
-        lists = table[named].combine_chunks()
-        flat = lists.flatten().to_numpy(zero_copy_only=False)
-        features = flat.reshape(len(table), -1) if len(flat) % len(table) == 0 else flat
+        features = _of_lists(path, table[named])
     else:
-        channels = sorted((int(match[1]), name) for name in columns if (match := _CHANNEL.fullmatch(name)))
-        if not channels:
-            raise refused(path, f"has no column features, and none a channel, but {', '.join(columns[:8])}")
-        features = np.stack([table[name].to_numpy() for _, name in channels], 1)
-    corner_N2 = None
+        features = np.stack([table[name].to_numpy() for name in _channels(path, columns)], 1)
+    corner_N2: Array | None = None
     if {"x", "y"} <= set(columns):
-        corner_N2 = np.stack([table[name].to_numpy() for name in ("x", "y")], 1).astype(np.float64)
+        corner_N2 = np.stack([table[name].to_numpy() for name in ("x", "y")], 1)
     return dataclasses.replace(_plain(path, features, corner_N2, told, Rows()), many=many is not None)
+
+
+def _of_lists(path: Path, column: pa.ChunkedArray) -> Array:
+    """A list a row, all of them equally long, as (N, D)."""
+    import pyarrow.compute as pc
+
+    lengths = pc.list_value_length(column)
+    if column.null_count or len(pc.unique(lengths)) > 1:
+        raise refused(
+            path, f"has lists of {pc.min(lengths)} to {pc.max(lengths)} features, and {column.null_count} none"
+        )
+    flat: Array = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), -1)
+
+
+def _channels(path: Path, columns: Sequence[str]) -> list[str]:
+    """The columns of a channel each, in order: one name and whole numbers, from 0 or 1 on, without a gap."""
+    kinds: dict[str, dict[int, str]] = {}
+    for name in columns:
+        if match := _CHANNEL.fullmatch(name):
+            kinds.setdefault(match[1], {})[int(match[2])] = name
+    if not kinds:
+        raise refused(path, f"has no column features, and none a channel, but {', '.join(columns[:8])}")
+    found = max(kinds.values(), key=len)
+    if sorted(found) not in (list(range(len(found))), list(range(1, len(found) + 1))):
+        gap = next(i for i in range(min(found), max(found) + 2) if i not in found)
+        raise refused(path, f"has {len(found)} columns like {found[min(found)]}, and none of number {gap}")
+    return [found[number] for number in sorted(found)]
 
 
 def _about(path: Path, text: str) -> dict[str, str]:
@@ -81,22 +115,15 @@ def _about(path: Path, text: str) -> dict[str, str]:
     return {"side_l0": str(width), "encoder": str(about["encoder"]), "patch_px": str(about["tile_px"])}
 
 
-def _plain(
-    path: Path, features: Array, corner_N2: NDArray[np.float64] | None, told: Mapping[str, object], rows: Rows
-) -> FeatureFile:
+def _plain(path: Path, features: Array, corner_N2: Array | None, told: Mapping[str, object], rows: Rows) -> FeatureFile:
     require_matrix(path, features.shape, features.dtype)
-    if corner_N2 is not None and len(corner_N2) != len(features):
-        raise refused(path, f"has {len(features)} rows of features, and {len(corner_N2)} coordinates")
+    if corner_N2 is not None:
+        require_places(path, corner_N2.shape, corner_N2.dtype, len(features))
     features = rows.of(features)
-    by_um, by_l0 = told.get("side_um"), told.get("side_l0")
-    side = by_l0 if by_um is None else by_um
+    side, unit = side_told(path, told)
     places = None
     if corner_N2 is not None:
-        places = Places(
-            rows.of(corner_N2),
-            None if side is None else float(str(side)),
-            side_unit="px" if by_um is None else "um",
-        )
+        places = Places(rows.of(corner_N2).astype(np.float64), side, side_unit=unit)
     encoder, patch_px = told.get("encoder"), told.get("patch_px")
     return FeatureFile(
         path=path,

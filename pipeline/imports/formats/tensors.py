@@ -11,14 +11,17 @@ Source: CLAM 53e2409, extract_features_fp.py:88; slideflow 7f5a40b, features.py:
 
 from __future__ import annotations
 
+import errno
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.base.types import Array
-from pipeline.imports.formats.feature_file import FeatureFile, Places, at_once, refused, require_matrix
+from pipeline.imports.formats.feature_file import FeatureFile, Places, at_once, refused, require_matrix, require_places
 
+_ZIP = b"PK\x03\x04"
 INDEX, CONFIG, META, COORDINATES = ".index.npz", "bags_config.json", ".meta.json", ".coordinates.npz"
 
 
@@ -29,7 +32,7 @@ def open_tensor(path: Path, slide: str) -> FeatureFile:
     require_matrix(path, features.shape, features.dtype)
     tool, encoder, places, patch_px = "CLAM", None, None, None
     if index.is_file():
-        tool, (encoder, places, patch_px) = "slideflow", _slideflow(path, index)
+        tool, (encoder, places, patch_px) = "slideflow", _slideflow(path, index, len(features))
     elif meta.is_file():
         tool, (encoder, places, patch_px) = "slide2vec", _slide2vec(path, meta, np.arange(len(features)))
     n, width = features.shape
@@ -66,19 +69,28 @@ def open_slide2vec_npz(path: Path) -> FeatureFile:
     )
 
 
-def _slideflow(path: Path, index: Path) -> tuple[str | None, Places, int | None]:
+def _slideflow(path: Path, index: Path, n: int) -> tuple[str | None, Places, int | None]:
     config_path = path.with_name(CONFIG)
     if not config_path.is_file():
         raise refused(path, f"stands without {CONFIG}, which says how large a tile is")
     config = json.loads(config_path.read_bytes())
     with np.load(index) as file:
-        centre_N2 = np.asarray(file["arr_0"]).astype(np.float64).reshape(-1, 2)
-    places = Places(centre_N2, float(config["tile_um"]), side_unit="um", centred=True)
-    return str(config["extractor"]["class"]), places, int(config["tile_px"])
+        centre_N2 = np.asarray(file["arr_0"])
+    require_places(path, centre_N2.shape, centre_N2.dtype, n)
+    side, extractor = config.get("tile_um"), config.get("extractor")
+    if not isinstance(side, int | float):
+        raise refused(path, f"is of tiles of {side} um, by what {CONFIG} says")
+    encoder = extractor.get("class") if isinstance(extractor, dict) else extractor
+    places = Places(centre_N2.astype(np.float64), float(side), side_unit="um", centred=True)
+    patch_px = config.get("tile_px")
+    return None if encoder is None else str(encoder), places, None if patch_px is None else int(patch_px)
 
 
 def _slide2vec(path: Path, meta: Path, order_N: Array) -> tuple[str | None, Places, int | None]:
     told = json.loads(meta.read_bytes())
+    for name in ("coordinates_npz_path", "tile_size_lv0"):
+        if told.get(name) is None:
+            raise refused(path, f"stands beside a {META[1:]} without {name}")
     named = Path(str(told["coordinates_npz_path"]))
     # The folder may have been moved since: then the coordinates lie beside it, as the tool lays them.
     beside = path.parent.parent / "tiles" / (path.stem + COORDINATES)
@@ -88,9 +100,11 @@ def _slide2vec(path: Path, meta: Path, order_N: Array) -> tuple[str | None, Plac
     with np.load(coordinates) as file:
         corner_N2 = np.stack([file["x"], file["y"]], 1).astype(np.float64)
         row_of = {int(number): row for row, number in enumerate(np.asarray(file["tile_index"]).tolist())}
-    missing = [number for number in order_N.tolist() if number not in row_of]
-    if missing or len(order_N) != len(corner_N2):
+    if len(order_N) != len(corner_N2):
         raise refused(path, f"has {len(order_N)} rows of features, and {len(corner_N2)} coordinates")
+    missing = [number for number in order_N.tolist() if number not in row_of]
+    if missing:
+        raise refused(path, f"has features of tile {missing[0]}, of which {coordinates.name} has no coordinates")
     corner_N2 = corner_N2[[row_of[number] for number in order_N.tolist()]]
     places = Places(corner_N2, float(told["tile_size_lv0"]))
     encoder, patch_px = told.get("encoder_name"), told.get("requested_tile_size_px")
@@ -101,13 +115,21 @@ def _tensor(path: Path) -> Array:
     """Mapped where the file's form allows it; nothing but a tensor is ever unpickled."""
     import torch
 
+    with open(path, "rb") as file:
+        zipped = file.read(len(_ZIP)) == _ZIP
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError:
-        # Of torch before 1.6, which is no zip.
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        # Of torch before 1.6 it is no zip, and cannot be mapped.
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        # torch's own words are of how to load what is not to be trusted.
+        raise refused(path, "is damaged, or holds something else than a tensor") from None
     if not isinstance(found, torch.Tensor):
         raise refused(path, f"holds a {type(found).__name__}, not one tensor")
+    if found.layout != torch.strided:
+        raise refused(path, "holds a sparse tensor")
+    found = found.detach()
     array: Array = (found.float() if found.dtype == torch.bfloat16 else found).numpy()
     return array
 

@@ -101,6 +101,12 @@ class _Tally:
             is_found, is_true = (found_HW == k) & (mask_HW != IGNORE), mask_HW == k
             count_3IK[:, image, k] += ((is_found & is_true).sum(), is_found.sum(), is_true.sum())
 
+    @property
+    def truth_IK(self) -> NDArray[np.float64]:  # noqa: N802
+        """What every model is compared with."""
+        truth_IK: NDArray[np.float64] = next(iter(self.counts.values()))[2]
+        return truth_IK
+
 
 def overlap(count_3K: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(mIoU, mean Dice) from intersection, prediction and truth (…, 3, K), over the classes that occur in either."""
@@ -144,7 +150,8 @@ def dense_probe(
             for i, (found_HW, mask_HW) in enumerate(zip(found_nHW, mask_nHW, strict=True)):
                 tally.add(name, image[done + i], found_HW, mask_HW)
         done += len(mask_nHW)
-    resampler = Resampler(Units([f"{i:09}" for i in range(len(names))], units.unit), resamples, seed)
+    images = Units([f"{i:09}" for i in range(len(names))], units.unit)
+    resampler = Resampler(images, resamples, seed, tally.truth_IK)
     found = {name: _Answers.of(count_3IK, resampler, done) for name, count_3IK in tally.counts.items()}
     return Dense(
         linear=_table(found, resampler, "student", "untrained"),

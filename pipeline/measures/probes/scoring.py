@@ -29,9 +29,9 @@ class Scorer:
 
     def __init__(self, labels: Sequence[str], train_labels: Sequence[str], resampler: Resampler) -> None:
         self.label_N = np.asarray(labels, dtype=np.str_)
-        self.resampler = resampler
         self.classes, class_N = np.unique(self.label_N, return_inverse=True)
         self.is_class_NK = class_N[:, None] == np.arange(len(self.classes))[None, :]
+        self.resampler = resampler = resampler.over(self.is_class_NK)
         self._total_BK = resampler.sums(self.is_class_NK.astype(np.float64))
         most_frequent = Counter(train_labels).most_common(1)[0][0]
         self._majority_N = self.right(np.full(len(self.label_N), most_frequent))

@@ -76,9 +76,14 @@ def slide_name(path: Path) -> str:
     return stem_of(path.name).removesuffix(_TRIDENT_ENDING)
 
 
+def names_of(row: Row) -> tuple[str, ...]:
+    """What a file of a row's slide may be called: its id, its slide's stem, its id by default."""
+    return row.slide_id, stem_of(row.path), default_id(row.path)
+
+
 def _name_of(row: Row, named: Mapping[str, Path]) -> str | None:
-    """The tiling's name that fits the row: its id, else its file's stem, else its id by default."""
-    return next((name for name in (row.slide_id, stem_of(row.path), default_id(row.path)) if name in named), None)
+    """The tiling's name that fits the row: the first of them."""
+    return next((name for name in names_of(row) if name in named), None)
 
 
 def shown_from(path: Path, base: Path) -> str:

@@ -166,12 +166,15 @@ def test_resampled_balanced_accuracy_and_retention_are_scikit_learns_on_every_co
     every = {name: [balanced_accuracy_score(label_N[c], a[c]) for c in copies] for name, a in answer.items()}
     for name in MODELS:
         figure = found.scores()[name].balanced
-        ends = figure.value - reach(every[name]) / 2, figure.value + reach(every[name]) / 2
+        half = reach(every[name], score.resampler.freedom) / 2
+        ends = figure.value - half, figure.value + half
         assert (figure.span.low, figure.span.high) == pytest.approx((max(ends[0], 0), min(ends[1], 1)), rel=1e-4)
     kept = found.retention.span
-    assert kept.high - kept.low == pytest.approx(reach(np.array(every["student"]) / every["teacher"]), rel=1e-4)
+    assert kept.high - kept.low == pytest.approx(
+        reach(np.array(every["student"]) / every["teacher"], score.resampler.freedom), rel=1e-4
+    )
 
 
-def reach(value_B):
+def reach(value_B, freedom):
     """From end to end of the interval of 60 units."""
-    return 2 * stats.t.ppf(0.975, 59) * np.std(np.asarray(value_B)) * 60 / 59
+    return 2 * stats.t.ppf(0.975, freedom) * np.std(np.asarray(value_B)) * 60 / 59
