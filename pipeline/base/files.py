@@ -50,14 +50,18 @@ def write_atomic(path: Path | str, data: bytes, *, sync: bool = True) -> None:
         raise
 
 
-def open_to(mask: int, path: Path) -> None:
-    """Give a file or folder of this user's the permissions that a umask allows, where its maker gave it fewer."""
-    status = path.lstat()
+def open_to(mask: int, path: Path | str) -> os.stat_result:
+    """Give a file or folder of this user's the permissions that a umask allows, where its maker gave it fewer.
+
+    Returns what it was.
+    """
+    status = os.lstat(path)
     if status.st_uid != os.geteuid() or stat.S_ISLNK(status.st_mode):
-        return
+        return status
     allowed = (0o777 if stat.S_ISDIR(status.st_mode) else 0o666) & ~mask
     if allowed & ~status.st_mode:
-        path.chmod(stat.S_IMODE(status.st_mode) | allowed)
+        os.chmod(path, stat.S_IMODE(status.st_mode) | allowed)
+    return status
 
 
 def as_file_name(text: str) -> str:

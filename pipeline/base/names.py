@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from pathlib import Path
 
 
@@ -17,3 +19,13 @@ def is_utf8(name: str) -> bool:
 def printable(path: Path) -> str:
     """The path with bytes that are not text written as escapes."""
     return path.as_posix().encode(errors="backslashreplace").decode()
+
+
+def at_home(name: Path | str) -> Path:
+    """The path with `~` as the home folder; of a user that there is not it stays as it is, as in a shell."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111 - pathlib raises
+
+
+def spellings(name: str) -> list[str]:
+    """The name as it is, then as other systems write the same letters: composed, as most do, or not, as macOS does."""
+    return list(dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]))

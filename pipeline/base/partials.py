@@ -22,6 +22,8 @@ ITEM_FILE = "item.json"
 _HASH_THREADS = min(4, usable_cores())
 _HASHED_ALONE = 8 << 20
 """Bytes of an item that one thread hashes."""
+_SMALL, _BLOCK = 64 << 10, 256 << 10
+"""Bytes of a file that is read at once, and of what is read of others at a time."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 """What the system says where there is no room, and where one may not write."""
@@ -38,18 +40,26 @@ class StoredFile(TypedDict):
     sha256: str
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: Path | str) -> str:
     """sha256 of a file's content, hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open(path, "rb", buffering=0) as file:
+        # Most are small, and need none of the digest's own buffer.
+        data = file.read(_SMALL)
+        digest = hashlib.sha256(data)
+        if len(data) == _SMALL:
+            block = bytearray(_BLOCK)
+            while n := file.readinto(block):
+                digest.update(memoryview(block)[:n])
+        return digest.hexdigest()
 
 
 def describe(folder: Path) -> bytes:
     """item.json: size and sha256 of every file, by relative name."""
-    paths = sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
-    named = {path.relative_to(folder).as_posix(): path for path in paths}
+    # Text, since a Path of each is most of what an item of few tiles costs.
+    found = sorted(f"{parent}/{name}" for parent, _, names in os.walk(folder) for name in names)
+    named = {path[len(f"{folder}/") :]: path for path in found}
     named.pop(ITEM_FILE, None)
-    sizes = [path.stat().st_size for path in named.values()]
+    sizes = [os.stat(path).st_size for path in named.values()]  # noqa: PTH116
     # Hashing lets go of the GIL; an item of thousands of chunks would hold its writer up for as long on one thread,
     # and one of a few small files takes less than the threads to start.
     if sum(sizes) < _HASHED_ALONE:

@@ -30,6 +30,7 @@ from pipeline.base.living import unfinished
 from pipeline.base.living.owners import LEASE_S
 from pipeline.base.living.runs import hold
 from pipeline.base.manifest import ItemName, Outline
+from pipeline.base.names import at_home
 from pipeline.base.partials import (
     ITEM_FILE,
     StoredFile,
@@ -95,8 +96,8 @@ class Store:
     def __init__(
         self, root: Folder, bases: Iterable[Folder] = (), *, trust: bool = False, remote: Remote | None = None
     ):
-        self.root = Path(root).expanduser().absolute()
-        self.bases = tuple(Path(base).expanduser().absolute() for base in bases)
+        self.root = at_home(root).absolute()
+        self.bases = tuple(at_home(base).absolute() for base in bases)
         self.trust, self.remote = trust, remote
 
     @classmethod
@@ -108,7 +109,7 @@ class Store:
         """
         environment, others = os.environ.get("HISTILL_STORE"), os.environ.get("HISTILL_STORE_BASE")
         root = environment or dvc_root() / (configured or ".store")
-        told = others.split(os.pathsep) if others else [dvc_root() / Path(base).expanduser() for base in bases]
+        told = others.split(os.pathsep) if others else [dvc_root() / at_home(base) for base in bases]
         found = cls(root, (base for base in told if str(base)), trust=trust)
         for base in found.bases:
             if not base.is_dir():

@@ -26,12 +26,14 @@ _FEW = 3
 
 def sync_tree(folder: Path) -> None:
     """Make everything in a folder, and the folder itself, last, and readable to whom the umask lets."""
-    mask, paths, nbytes = umask(), [folder], 0
+    mask, paths, nbytes = umask(), [f"{folder}"], 0
     for parent, folders, names in os.walk(folder):
-        paths += [Path(parent, name) for name in (*folders, *names)]
-        nbytes += sum(Path(parent, name).lstat().st_size for name in names)
-    for path in paths[1:]:
-        open_to(mask, path)
+        paths += [f"{parent}/{name}" for name in folders]
+        for name in names:
+            paths.append(f"{parent}/{name}")
+            nbytes += open_to(mask, paths[-1]).st_size
+        for name in folders:
+            open_to(mask, f"{parent}/{name}")
     if len(paths) > _FEW and nbytes < _LARGE and syncs_at_once(folder):
         sync_file_system(folder)
         return
@@ -40,7 +42,7 @@ def sync_tree(folder: Path) -> None:
         sync_file(path)
 
 
-def sync_file(path: Path) -> None:
+def sync_file(path: Path | str) -> None:
     """fsync a file, or a folder's entries."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -140,6 +140,7 @@ def _changed(path: Path) -> SlideUnavailable:
 
 def _given_rows(item: TilesItem, reader: TileReader) -> NDArray[np.int64]:
     """The row of the tiling that each tile is, (N,)."""
+    reader.hold("x_l0", "y_l0", "mpp", "source")
     source = reader.sources
     if not isinstance(reader.meta, SlideMeta) or source.null_count or not len(source):
         what = "it has features, and no coords: of which tiles they are is not known"

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from pipeline.base.errors import HistillError
+from pipeline.base.names import at_home
 from pipeline.machine.finding import Finding, costs, stops
 from pipeline.params.slides import SlidesParams
 from pipeline.remote.address import is_url
@@ -45,7 +46,7 @@ def slide_table(params: SlidesParams) -> Finding:
 
 def _is_gone(row: Row, base: Path) -> bool:
     """Of a slide in a bucket nothing is asked: its stage says so by its name."""
-    return row.demo is None and not is_url(row.path) and not (base / Path(row.path).expanduser()).exists()
+    return row.demo is None and not is_url(row.path) and not (base / at_home(row.path)).exists()
 
 
 def _git(root: Path) -> Finding:

@@ -18,6 +18,7 @@ from pathlib import Path
 from pipeline.base.errors import HistillError, TableError
 from pipeline.base.files import write_atomic
 from pipeline.base.items import TRAIN, SlidesManifest, TilesManifest, TokensManifest
+from pipeline.base.names import at_home
 from pipeline.base.store import Store
 from pipeline.base.types import Frozen
 from pipeline.cluster.look import Seen, Sign, look
@@ -114,7 +115,7 @@ def trial_of(
         def whole(given: str | None) -> str | None:
             if given is None or DEMO.fullmatch(given) or is_url(given):
                 return given
-            return str(beside / Path(given).expanduser())
+            return str(beside / at_home(given))
 
         # Of the split train, as the teacher is calibrated on such.
         alone = dataclasses.replace(row, path=whole(row.path) or "", split=TRAIN, label=None, patient=None)

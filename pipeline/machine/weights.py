@@ -5,10 +5,9 @@ Nothing is downloaded. Where the hub is asked, it is for the head of the file th
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pipeline.base.errors import HistillError
 from pipeline.base.files import dvc_root
+from pipeline.base.names import at_home
 from pipeline.machine.finding import Finding, costs, stops
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.registry import entry_of
@@ -63,7 +62,7 @@ def _teacher(params: TokensParams) -> Finding:
 
 
 def _local(name: str, told: str) -> Finding:
-    path = Path(told).expanduser()
+    path = at_home(told)
     path = path if path.is_absolute() or path.exists() else dvc_root() / path
     try:
         with open(path, "rb") as file:

@@ -18,6 +18,7 @@ from pathlib import Path
 from pipeline.base.errors import SlideRefused
 from pipeline.base.files import dvc_root
 from pipeline.base.items import TRAIN
+from pipeline.base.names import at_home
 from pipeline.base.progress import console
 from pipeline.params.evaluate import DatasetParams
 from pipeline.sets.csv_table import list_table
@@ -26,6 +27,10 @@ from pipeline.sets.listing import Picture, problem
 from pipeline.slides.cells import alike
 from pipeline.slides.images import list_images
 from pipeline.slides.split import near_train
+from pipeline.slides.walk import Walked
+
+SAID = 5
+"""Files that are left out of a folder, that are named."""
 
 
 def list_set(params: DatasetParams) -> dict[str, list[Picture]]:
@@ -34,7 +39,7 @@ def list_set(params: DatasetParams) -> dict[str, list[Picture]]:
     Raises `EvaluationError` where the set is not there or not as its kind says, has no split `train` or no other, or
     has a group both in `train` and in a held-out split.
     """
-    path = Path(params.path).expanduser()
+    path = at_home(params.path)
     # A temporary experiment does not carry the files: they lie beside the project that it was made from.
     path = path if path.is_absolute() or path.exists() else dvc_root() / path
     if not path.exists():
@@ -107,10 +112,17 @@ def _by_stem(folder: Path, params: DatasetParams, root: Path) -> dict[str, Path]
 
 
 def _images(folder: Path, params: DatasetParams, root: Path) -> list[tuple[str, str | None]]:
+    walked = Walked()
     try:
-        return list_images(folder)
+        found = list_images(folder, walked)
     except SlideRefused as error:
         raise problem(params, f"{folder.relative_to(root)}: {error.what}", error.fix) from None
+    for name, reason in walked.left_out[:SAID]:
+        console.print(f"evaluate.datasets: {params.name}: left out: {name} ({reason})", soft_wrap=True)
+    if len(walked.left_out) > SAID:
+        more = f"and {len(walked.left_out) - SAID} more below {folder}"
+        console.print(f"evaluate.datasets: {params.name}: {more}", soft_wrap=True)
+    return found
 
 
 def _subfolders(path: Path) -> Iterable[Path]:

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from pipeline.base.errors import TableError
+from pipeline.base.names import spellings
 from pipeline.base.progress import console
 from pipeline.params.evaluate import DatasetParams
 from pipeline.sets.listing import Picture, problem
@@ -31,14 +32,12 @@ def list_table(path: Path, params: DatasetParams) -> dict[str, list[Picture]]:
     line_of: dict[str, int] = {}
     for line, row in cells:
         name = row["path"]
-        if name is None or not (path.parent / name).is_file():
-            slashed = str(name).replace("\\", "/")
-            fix = (
-                "write / for \\ in its paths"
-                if (path.parent / slashed).is_file()
-                else "paths are relative to the CSV file"
-            )
+        found_as = [] if name is None else [one for one in spellings(name) if (path.parent / one).is_file()]
+        if name is None or not found_as:
+            slashed = (path.parent / str(name).replace("\\", "/")).is_file()
+            fix = "write / for \\ in its paths" if slashed else "paths are relative to the CSV file"
             raise problem(params, f"line {line}: file not found: {name}", fix)
+        row["path"] = name = found_as[0]
         # `a.png` and `./a.png` are one file.
         file = os.path.normpath(path.parent / name)
         if line_of.setdefault(file, line) != line:

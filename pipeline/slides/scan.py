@@ -15,6 +15,7 @@ from pipeline.slides.files import files_of, series_of
 from pipeline.slides.ids import unique_ids
 from pipeline.slides.images import IMAGE_SUFFIXES, LINK_FIX, UNREAD_SUFFIXES, counted
 from pipeline.slides.picture_folders import Grouping, decide
+from pipeline.slides.read.given import require_content
 from pipeline.slides.read.reader import detect_vendor
 from pipeline.slides.read.tiff import is_tile
 from pipeline.slides.table import Row, format_table
@@ -122,7 +123,9 @@ def slides_below(folder: Path) -> tuple[list[Path], list[tuple[Path, HistillErro
 def _why_unknown(path: Path) -> SlideRefused:
     """Why what is called like a slide is none: its format, or that it cannot be opened."""
     try:
-        path.open("rb").close()
+        require_content(path)
+    except SlideUnavailable as note:
+        return note
     except FileNotFoundError:
         return SlideUnavailable("a link to what is not here", fix=LINK_FIX)
     except OSError as error:

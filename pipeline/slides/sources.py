@@ -10,6 +10,7 @@ from typing import Literal
 
 from pipeline.base.errors import SlideRefused, SlideUnavailable
 from pipeline.base.files import dvc_root
+from pipeline.base.names import at_home, spellings
 from pipeline.base.store import Store
 from pipeline.cluster.refusals import unread
 from pipeline.demo.slides import LABELS_FILE, SLIDE_FILE, ensure_demo_slide
@@ -80,7 +81,10 @@ def locate(row: Row, table: Path, store: Store, params: SlidesParams) -> Source:
         far = FarSlide.at(row.path, store.root, int(params.fetch_gb * 1e9))
         return Source(row.slide_id, "file", far.file, _mpp(row, params), None, mask, coords, features, far)
     path = _beside(row.path, row, table)
-    if not path.is_dir():
+    if not path.is_dir() and not path.is_file():
+        fix = "give the slide's file, or a folder of tiles"
+        raise SlideRefused("a pipe, socket or device is no slide", where=row.slide_id, fix=fix)
+    if path.is_file():
         return Source(row.slide_id, "file", path, _mpp(row, params), None, mask, coords, features)
     if mask or coords or features:
         what = "a folder of images takes no mask, no coords and no features"
@@ -97,9 +101,9 @@ def _file(name: str | None, row: Row, table: Path) -> Path | None:
     if name is None:
         return None
     path = _beside(name, row, table)
-    if path.is_dir():
+    if not path.is_file():
         fix = f"line {row.line} of {table.name} is to name the file of this one slide"
-        raise SlideRefused(f"{name} is a folder", where=row.slide_id, fix=fix)
+        raise SlideRefused(f"{name} is {'a folder' if path.is_dir() else 'no file'}", where=row.slide_id, fix=fix)
     return path
 
 
@@ -109,12 +113,13 @@ def _beside(name: str, row: Row, table: Path) -> Path:
         what = "masks, coordinates and features are files here; only the slide itself may be named by URL"
         raise SlideRefused(what, where=row.slide_id, fix="copy it here, and give its path")
     for base in _bases(table):
-        path = base / Path(name).expanduser()
-        try:
-            if path.exists():
-                return path
-        except OSError as error:
-            raise unread(error, name, row.slide_id) from None
+        for spelling in spellings(name):
+            path = base / at_home(spelling)
+            try:
+                if path.exists():
+                    return path
+            except OSError as error:
+                raise unread(error, name, row.slide_id) from None
     what = "file not found" if name == row.path else f"file not found: {name}"
     fix = f"is its disk mounted? line {row.line} of {table.name} says {name}, relative to the table's folder"
     if any((base / name.replace("\\", "/")).exists() for base in _bases(table)):

@@ -60,7 +60,13 @@ def _walk(
             walked.add(folder / entry.name, "its name is not UTF-8: rename it")
             continue
         try:
-            (folders if entry.is_dir() else files).append(entry.name)
+            if entry.is_dir():
+                folders.append(entry.name)
+            elif entry.is_file() or entry.is_symlink():
+                files.append(entry.name)
+            else:
+                # Whoever opens a pipe waits for somebody to write into it.
+                walked.add(folder / entry.name, "a pipe, socket or device")
         except OSError as error:
             walked.add_unread(folder / entry.name, error)
     yield folder, folders, files

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from pipeline.base.errors import StoreError, StudentError, TeacherError, TrainingError, first_line
 from pipeline.base.items import AdapterArguments, StartFacts
+from pipeline.base.names import at_home
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json
 from pipeline.corpus.targets import Standardiser
@@ -105,7 +106,7 @@ def load_start(params: StudentParams, store: Store) -> Start | None:
     """What `student.weights` names, None for a student from scratch. Raises `TrainingError`."""
     if params.weights is None:
         return None
-    named, path = params.weights, Path(params.weights).expanduser()
+    named, path = params.weights, at_home(params.weights)
     where = f"student.weights: {named}"
     if named.startswith(f"{KIND}/"):
         start = _of_checkpoint(named, store, where)

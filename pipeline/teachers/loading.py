@@ -9,6 +9,7 @@ from torch import nn
 
 from pipeline.base.errors import TeacherError
 from pipeline.base.files import dvc_root
+from pipeline.base.names import at_home
 from pipeline.base.store import Store
 from pipeline.base.types import Json
 from pipeline.params.tokens import TokensParams
@@ -129,5 +130,5 @@ def anywhere(params: TokensParams) -> TokensParams:
 
 def _weights_path(text: str) -> Path:
     """Relative to here, or (a temporary experiment does not carry the file) to the project it was made from."""
-    path = Path(text).expanduser()
+    path = at_home(text)
     return path if path.is_absolute() or path.exists() else dvc_root() / path

@@ -42,7 +42,7 @@ def write_folder_tiles(source: Path, folder: Path, params: TilesParams) -> None:
     for image in draw(read, len(images), params.max_tiles_per_slide, params.seed, folder):
         if image.jpeg is None:
             damaged += 1
-            left_out.append((images[image.row][0], "does not decode: damaged, or no image"))
+            left_out.append((images[image.row][0], f"damaged, or no tile: {image.why}"))
             continue
         name, label = images[image.row]
         writer.append(image.jpeg, scores=Scores(1.0, image.sharpness, *image.stain), label=label, source=name)
@@ -56,9 +56,10 @@ def write_folder_tiles(source: Path, folder: Path, params: TilesParams) -> None:
 
 @dataclass(frozen=True)
 class _Image(Cut):
-    """An image of the folder, and its stain."""
+    """An image of the folder, and its stain; why it is none."""
 
     stain: tuple[float, float] = (0.0, 0.0)
+    why: str = ""
 
 
 def _image(row: int, path: Path, jpeg_quality: int) -> _Image:
@@ -66,8 +67,8 @@ def _image(row: int, path: Path, jpeg_quality: int) -> _Image:
     data = path.read_bytes()
     try:
         rgb_HWC = decode_jpeg(data)
-    except ValueError:
-        return _Image(row, None)
+    except ValueError as error:
+        return _Image(row, None, why=str(error))
     # Every eighth pixel is a fair sample of an image's stain.
     haematoxylin, eosin = stains(rgb_HWC[::8, ::8]).mean((0, 1)).tolist()
     jpeg = data if is_plain_jpeg(data) else encode_jpeg(rgb_HWC, jpeg_quality)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import h5py
@@ -36,6 +37,16 @@ def test_a_folder_has_splits_and_classes(tmp_path: Path):
     found = listed("folder", folder_set(tmp_path / "s", {"train": 2, "test": 1}))
     assert [len(found[split]) for split in ("train", "test")] == [6, 3]
     assert [picture.label for picture in found["test"]] == ["fat", "gland", "stroma"]
+
+
+def test_what_is_left_out_of_a_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = folder_set(tmp_path / "s", {"train": 2, "test": 1})
+    (folder / "train" / "fat" / os.fsdecode(b"Dr\xfcse.png")).write_bytes(b"")
+    for n in range(6):
+        (folder / "test" / "fat" / f"{n}.gif").touch()
+    listed("folder", folder)
+    said = " ".join(capsys.readouterr().err.split())
+    assert r"Dr\udcfcse.png (its name is not UTF-8" in said and "4.gif" in said and "and 1 more" in said
 
 
 def test_a_csv_without_splits_holds_out_whole_groups(tmp_path: Path):

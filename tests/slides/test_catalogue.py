@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,28 @@ def test_a_folder_is_no_mask(folder: Path) -> None:
     made = run(folder, "path,mask\na.tif,tiles\ntiles,\ntiles\\x\\1.png,\n")
     assert made.refused[0].reason == "tiles is a folder" and not made.refused[0].passing
     assert "write / for" in made.refused[1].fix
+
+
+def test_what_is_no_file_is_refused_and_whoever_has_no_home(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.tif")
+    made = run(folder, "path\na.tif\npipe.tif\n~nobody-at-all/b.tif\n")
+    reasons = {refusal.id: refusal.reason for refusal in made.refused}
+    assert reasons == {"pipe": "a pipe, socket or device is no slide", "b": "file not found"}
+
+
+@pytest.mark.parametrize(
+    "note", ["version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "/annex/objects/SHA256E-s1--0.svs\n"]
+)
+def test_gits_note_of_a_slide_is_no_damaged_slide(note: str, folder: Path) -> None:
+    (folder / "noted.svs").write_text(note)
+    (refusal,) = run(folder, "path\na.tif\nnoted.svs\n").refused
+    assert refusal.passing and "git" in refusal.reason and "git lfs pull" in refusal.fix
+    assert any("noted.svs" in line and "git lfs pull" in line for line in scan(folder).splitlines())
+
+
+def test_a_name_in_the_other_spelling_of_its_letters_is_found(folder: Path) -> None:
+    (folder / "a.tif").rename(folder / unicodedata.normalize("NFD", "D\u00fcse.tif"))
+    assert [item.id for item in run(folder, "path\nD\u00fcse.tif\n").items] == ["D_se"]
 
 
 def test_the_manifest_is_the_same_on_another_machine(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -171,11 +171,14 @@ def test_what_cannot_be_looked_at_is_said(tmp_path: Path) -> None:
     latin = os.fsencode(tmp_path) + b"/caf\xe9.tif"
     shutil.copy(tmp_path / "a.tif", latin)
     (tmp_path / "gone.tif").symlink_to(tmp_path / "nowhere.tif")
+    os.mkfifo(tmp_path / "pipe.tif")
     picture(tmp_path / "x.gif")
     rows, said = listed(tmp_path)
     assert names(rows) == ["a.tif"]
     assert any("caf" in line and "not UTF-8" in line for line in said)
-    assert any("gone.tif" in line for line in said) and any(".gif 1" in line for line in said)
+    assert all(any(name in line for line in said) for name in ("gone.tif", "pipe.tif")) and any(
+        ".gif 1" in line for line in said
+    )
     scan(tmp_path).encode()
 
 

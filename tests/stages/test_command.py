@@ -62,6 +62,18 @@ def test_what_the_system_says_of_a_file_is_told_without_a_traceback(
         (tmp_path / "file" / "x").read_bytes()
 
 
+def test_a_project_in_a_folder_whose_name_is_no_text_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = tmp_path / os.fsdecode(b"caf\xe9")
+    project.mkdir()
+    monkeypatch.chdir(project)
+    (project / "params.yaml").touch()
+    with pytest.raises(typer.Exit):
+        execute("slides", SlidesParams, lambda params, store: SlidesManifest(), debug=False)
+    assert "path is not UTF-8" in capsys.readouterr().err
+
+
 def test_a_run_that_a_signal_ends_says_what_it_was_doing() -> None:
     code = (
         "import os, signal\n"

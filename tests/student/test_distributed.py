@@ -1,6 +1,6 @@
 """Two real processes over gloo, started as users start them, train what one process trains; in float64.
 
-In one case of one teacher, in the other of two.
+In one case of one teacher, in the other of two; both are stopped at the fifth step and go on.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from pipeline.base.items import TilesManifest, TokensManifest
 from pipeline.base.store import Store
 from pipeline.student.device import make_accelerator
 from pipeline.student.ranks.node import once
+from pipeline.student.loop import Training
 from pipeline.student.train import train_student
 from made.corpus import tiny
 root, params = Path(sys.argv[1]), json.loads(sys.argv[2])
@@ -61,8 +62,19 @@ except TrainingError as error:
     assert error.what == "it failed"
 else:
     raise AssertionError("a node's error is everybody's")
+step = Training.step
+def stopped(training, number, batch):
+    if number == 5:
+        raise KeyboardInterrupt
+    return step(training, number, batch)
+Training.step = stopped
+try:
+    train_student(tiles, tokens, tiny(**params), Store(root / "store"), out=out, curve=curve)
+except KeyboardInterrupt:
+    Training.step = step
 manifest, metrics = train_student(tiles, tokens, tiny(**params), Store(root / "store"), out=out, curve=curve)
 assert torch.distributed.get_world_size() == 2 and metrics["steps"] == 10
+assert 1 <= metrics["resumed_from"] <= 5, "it goes on at a checkpoint of both"
 rank = torch.distributed.get_rank()
 (root / f"rank-{rank}.json").write_text(manifest.model_dump_json())
 if rank == 0:

@@ -94,3 +94,6 @@ def test_what_becomes_no_tile_is_named(images: Path, tmp_path: Path) -> None:
     assert set(left_out) == {"a/short.jpg", "b/text.png", "a/moving.gif", r"b/caf\udce9.png"}
     assert "convert it" in left_out["a/moving.gif"] and "UTF-8" in left_out[r"b/caf\udce9.png"]
     assert "damaged" in left_out["a/short.jpg"]
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(images / "b" / "float.tif")
+    left_out = dict(tile(images, tmp_path / "again").meta.left_out)
+    assert "not an image of 8 or 16 bits" in left_out["b/float.tif"]

@@ -9,9 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline.base.errors import SlideUnavailable
 from pipeline.cluster.refusals import unread
 
 _BLOCK, _ENDS = 8 << 20, 16 << 20
+_NOTES = (b"version https://git-lfs.github.com", b"/annex/objects/")
+"""How the notes begin that git LFS and git-annex leave in place of a file that they have not fetched."""
+
+
+def require_content(path: Path) -> None:
+    """Raises `SlideUnavailable` where a file is a note of git LFS or git-annex and its content elsewhere."""
+    with open(path, "rb") as file:
+        begin = file.read(64)
+    if begin.startswith(_NOTES):
+        fix = "git lfs pull, or git annex get, fetches it"
+        raise SlideUnavailable("a note of git in place of the slide, which is not here", where=path.name, fix=fix)
 
 
 def require_given(paths: Iterable[Path], *, whole: bool) -> None:

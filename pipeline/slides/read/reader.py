@@ -21,7 +21,7 @@ from PIL import Image
 
 from pipeline.base.errors import SlideRefused
 from pipeline.slides.mpp import resolve_mpp
-from pipeline.slides.read.given import require_given
+from pipeline.slides.read.given import require_content, require_given
 from pipeline.slides.read.levels import is_reduced, require_readable
 from pipeline.slides.read.tiff import Wrong, find_wrong
 from pipeline.slides.table import Mpp
@@ -60,6 +60,7 @@ class SlideReader:
             self._slide = openslide.OpenSlide(str(path))
         except (openslide.OpenSlideError, OSError) as error:
             require_given([path], whole=False)
+            require_content(path)
             fix = "is the copy complete? is the format one OpenSlide reads?"
             if _NO_LEVELS in str(error):
                 fix = (

@@ -29,6 +29,7 @@ class TileReader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._table: pa.Table | None = None
+        self._held: pa.Table | None = None
 
     def __reduce__(self) -> tuple[type[TileReader], tuple[Path]]:
         return TileReader, (self.folder,)
@@ -98,12 +99,19 @@ class TileReader:
         mpp_N = self.scales
         return np.arange(len(self), dtype=np.int64) if mpp_N is None else np.flatnonzero(mpp_N == mpp)
 
+    def hold(self, *names: str) -> None:
+        """Read these columns at once and keep them, for whoever asks for several. Raises `CorruptItem`."""
+        self._held = self._columns(*names)
+
     def _columns(self, *names: str) -> pa.Table:
         """Those columns of the table that it has; not kept. Of a small file threads are most of the cost.
 
         Raises `CorruptItem`.
         """
         import pyarrow.parquet as pq
+
+        if self._held is not None and (here := [name for name in names if name in self._held.column_names]):
+            return self._held.select(here)
 
         with self._damage_told(TABLE_FILE), pq.ParquetFile(self.folder / TABLE_FILE) as file:
             found = [name for name in names if name in file.schema_arrow.names]
