@@ -125,25 +125,24 @@ def read_plan(path: Path, data: Path) -> Plan:
         raise StudyError(
             f"a plan has the keys {sorted(known)}, not {found}", where=str(path), fix="see docs/study.yaml"
         )
-    table, seeds, arms = raw["table"], raw["seeds"], raw["arms"]
-    wrong = (
-        "table: the rows of slides.csv, as text"
-        if not isinstance(table, str) or not table.strip()
-        else "seeds: a list of whole numbers from 0, each once"
-        if not _are_seeds(seeds)
-        else "arms: a name with its parameters each"
-        if not isinstance(arms, dict) or not arms
-        else None
-    )
-    if wrong:
+    table, arms, seeds = raw["table"], raw["arms"], _seeds(raw["seeds"])
+    wrong = None
+    if not isinstance(table, str) or not table.strip():
+        wrong = "table: the rows of slides.csv, as text"
+    elif not seeds:
+        wrong = "seeds: a list of whole numbers from 0, each once"
+    elif not isinstance(arms, dict) or not arms:
+        wrong = "arms: a name with its parameters each"
+    if wrong is not None:
         raise StudyError(wrong, where=str(path), fix="see docs/study.yaml")
     every = {str(name): _overrides(told, f"{path}, arm {name}") for name, told in arms.items()}
-    return Plan(table, tuple(seeds), _overrides(raw["base"], f"{path}, base"), every)
+    return Plan(table, seeds, _overrides(raw["base"], f"{path}, base"), every)
 
 
-def _are_seeds(told: object) -> bool:
-    whole = isinstance(told, list) and all(type(seed) is int and seed >= 0 for seed in told)
-    return whole and 0 < len(told) == len(set(told))
+def _seeds(told: object) -> tuple[int, ...]:
+    """Empty where it says none, or says one twice."""
+    found = tuple(seed for seed in told if type(seed) is int and seed >= 0) if isinstance(told, list) else ()
+    return found if isinstance(told, list) and len(set(found)) == len(told) else ()
 
 
 def _overrides(told: object, where: str) -> Overrides:

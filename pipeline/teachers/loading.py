@@ -111,6 +111,12 @@ def _filled(
     return model, load_weights(model, weights, name)
 
 
+def _untold(params: TokensParams) -> list[str]:
+    """What changes the answers and no shape, so that no weights can contradict it."""
+    told = [f"{key}: {params.model_kwargs[key]}" for key in ("num_heads", "act_layer") if key in params.model_kwargs]
+    return [f"no weights can show whether {' and '.join(told)} (tokens.model_kwargs) is theirs"] if told else []
+
+
 def side_told(params: TokensParams, own_px: int) -> int:
     """The side that `model_kwargs.img_size` says, else the model's own. Raises `TeacherError` for no square."""
     told = params.model_kwargs.get("img_size", own_px)

@@ -77,7 +77,12 @@ def embed(
     with errors(debug):
         student = encoder.student if space is None else in_space(encoder.student, space)
         if out.suffix in ONE_FILE or (out.suffix and not out.is_dir()):
-            given = {"--teacher": encoder.teacher, "--coords": coords, "--as": stands_for, "--jobs": jobs}
+            given: dict[str, object] = {
+                "--teacher": encoder.teacher,
+                "--coords": coords,
+                "--as": stands_for,
+                "--jobs": jobs,
+            }
             given |= {"--device": encoder.device, "--target-mpp": encoder.target_mpp, "--tile-px": encoder.tile_px}
             _require_none(given | {"--engine": None if encoder.engine is Engine.AUTO else encoder.engine})
             from pipeline.embed.images import embed as embed_all
