@@ -62,7 +62,7 @@ def _teacher(
     prepared = preparation(params, entry, cfg)
     teacher = Teacher(params.teacher, model, input_px, prepared, model_kwargs=kwargs, remarks=remarks)
     if entry is None:
-        teacher.remarks += hints(params, teacher, cfg)
+        teacher.remarks += (*hints(params, teacher, cfg), *_untold(params))
     else:
         require_entry(teacher, entry)
     return teacher
