@@ -22,7 +22,7 @@ from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tokens import TokensParams
 from pipeline.slides.sources import sources
-from pipeline.tokens.several import together
+from pipeline.tokens.several import require_each_once, together
 from pipeline.tokens.stage import make_tokens
 from stages.command import Debug, Wait, execute, load
 
@@ -39,6 +39,7 @@ def run(params: Params, store: Store) -> TokensManifest:
     """Run each teacher over the tiles whose tokens the store does not have yet."""
     tiles = load(TilesManifest)
     store.require(tiles)
+    require_each_once(params.tokens.each)
     first, *further = params.tokens.each
     if any(item.features for item in tiles.items):
         here = sources(Path(params.slides.table), store, params.slides)

@@ -21,15 +21,15 @@ FLAGS = [
 ]  # fmt: skip
 SCHEMES = {"dark": 0, "light": 1}
 # A frame has exactly the width asked for; a headless window is never narrower than 500 px.
-FRAME = """<iframe id="f" src="PAGE" style="width:WIDTHpx;height:900px;border:0"></iframe>
-<pre id="found"></pre><script>
+FRAME = """<iframe src="PAGE" style="width:WIDTHpx;height:900px;border:0"></iframe>"""
+SCRIPT = """<pre id="found"></pre><script>
 const light = (colour) => {
   const c = colour.match(/[\\d.]+/g).map(Number).slice(0, 3).map((v) => v / 255);
   const [r, g, b] = c.map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 };
-document.getElementById("f").onload = (event) => {
-  const page = event.target.contentDocument, view = event.target.contentWindow, root = page.documentElement;
+const facts = (frame) => {
+  const page = frame.contentDocument, view = frame.contentWindow, root = page.documentElement;
   const style = (node) => view.getComputedStyle(node);
   const behind = (node) => {
     for (; node; node = node.parentElement) if (style(node).backgroundColor !== "rgba(0, 0, 0, 0)") break;
@@ -45,37 +45,41 @@ document.getElementById("f").onload = (event) => {
   const faint = written.filter((node) => contrast(node) < 4.5);
   const stuck = [...page.querySelectorAll("body *")].filter((node) =>
     /auto|scroll/.test(style(node).overflowX) && node.tabIndex < 0);
-  document.getElementById("found").textContent = JSON.stringify({
+  return {
     scroll: root.scrollWidth, client: root.clientWidth, paper: light(style(page.body).backgroundColor),
     written: written.length, faint: faint.map((node) => node.outerHTML.slice(0, 120)),
     stuck: stuck.map((node) => node.outerHTML.slice(0, 120)),
     fetched: view.performance.getEntriesByType("resource").map((e) => e.name.slice(0, 60)),
     broken: [...page.images].filter((image) => image.src && image.complete && !image.naturalWidth).length,
-  });
+  };
+};
+window.onload = () => {
+  document.getElementById("found").textContent = JSON.stringify([...document.querySelectorAll("iframe")].map(facts));
 };</script>"""
 
 
-def look(page: Path, width: int, scheme: str) -> tuple[dict[str, Any], str]:
-    """What the frame's script found of the page, and what the browser logged; writes beside the page."""
-    folder = page.parent
-    (folder / "frame.html").write_text(FRAME.replace("PAGE", page.name).replace("WIDTH", str(width)), encoding="utf-8")
+def look(folder: Path, shown: list[tuple[str, int]], scheme: str) -> tuple[list[dict[str, Any]], str]:
+    """What the script found of each page of a folder at its width, by one browser, and what that logged."""
+    frames = [FRAME.replace("PAGE", name).replace("WIDTH", str(width)) for name, width in shown]
+    (folder / "frame.html").write_text("\n".join([*frames, SCRIPT]), encoding="utf-8")
     flags = [*FLAGS, f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}", f"--user-data-dir={folder / scheme}"]
     command = [str(BROWSER), *flags, "--dump-dom", (folder / "frame.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     found = re.search(r'<pre id="found">(.+?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stdout[-500:]
-    facts: dict[str, Any] = json.loads(html.unescape(found[1]))
+    facts: list[dict[str, Any]] = json.loads(html.unescape(found[1]))
     return facts, done.stderr
 
 
-def check(found: dict[str, Any], log: str, width: int, scheme: str) -> None:
+def check(folder: Path, shown: list[tuple[str, int]], scheme: str) -> None:
     """What holds for every page: no scrolling sideways, all is legible and reachable, nothing is fetched or logged."""
-    assert found["scroll"] <= found["client"] <= width
-    assert (found["paper"] < 0.1) == (scheme == "dark")
-    assert found["written"] and found["faint"] == []
-    assert found["stuck"] == []
-    assert found["broken"] == 0
-    assert all(name.startswith("data:") for name in found["fetched"])
+    facts, log = look(folder, shown, scheme)
+    for (name, width), found in zip(shown, facts, strict=True):
+        where = f"{name} at {width} px, {scheme}: {found}"
+        assert found["scroll"] <= found["client"] <= width, where
+        assert (found["paper"] < 0.1) == (scheme == "dark"), where
+        assert found["written"] and not found["faint"] and not found["stuck"] and not found["broken"], where
+        assert all(name.startswith("data:") for name in found["fetched"]), where
     assert "CONSOLE" not in log, log
 
 

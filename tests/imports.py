@@ -24,14 +24,18 @@ def modules() -> dict[str, Path]:
 @cache
 def imported(path: Path) -> frozenset[str]:
     """Dotted names that a file imports anywhere in it, lazily or not; `from a import b` counts as both a and a.b."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    names, todo = set[str](), list[ast.AST]([ast.parse(path.read_text(encoding="utf-8"))])
+    while todo:
+        node = todo.pop()
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             names.add(str(node.module))
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        # An import is a statement: what expressions hold, most of a tree, is passed over.
+        for within in ("body", "orelse", "finalbody", "handlers", "cases"):
+            todo += getattr(node, within, [])
     return frozenset(names)
 
 

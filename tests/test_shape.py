@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from imports import ROOT, modules
@@ -15,32 +16,42 @@ MOST_ANY = 5
 PIPELINE = {name: path for name, path in modules().items() if name.startswith("pipeline.")}
 
 
-def functions(path: Path) -> Iterator[tuple[str, int]]:
-    """(name, number of parameters but `self` and `cls`) of every function of a file."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+class Shape(NamedTuple):
+    """Of a file: (name, number of parameters but `self` and `cls`) of each function, uses of `Any`, lines."""
+
+    functions: list[tuple[str, int]]
+    uses_of_any: int
+    lines: int
+
+
+@cache
+def shape(path: Path) -> Shape:
+    text, functions, uses = path.read_text(encoding="utf-8"), list[tuple[str, int]](), 0
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-            yield node.name, sum(argument.arg not in ("self", "cls") for argument in given)
+            functions.append((node.name, sum(argument.arg not in ("self", "cls") for argument in given)))
+        uses += isinstance(node, ast.Name) and node.id == "Any"
+    return Shape(functions, uses, text.count("\n"))
 
 
 @pytest.mark.parametrize("module", sorted(PIPELINE))
 def test_no_function_takes_more_than_a_reader_can_hold(module: str) -> None:
-    long = {name: n for name, n in functions(PIPELINE[module]) if n > MOST_PARAMETERS}
+    long = {name: n for name, n in shape(PIPELINE[module]).functions if n > MOST_PARAMETERS}
     assert not long, f"what always travels together is one object with a name: {long}"
 
 
 def test_any_is_rare() -> None:
-    texts = [path.read_text(encoding="utf-8") for path in PIPELINE.values()]
-    uses = sum(isinstance(node, ast.Name) and node.id == "Any" for text in texts for node in ast.walk(ast.parse(text)))
-    assert 1000 * uses < MOST_ANY * sum(text.count("\n") for text in texts)
+    shapes = [shape(path) for path in PIPELINE.values()]
+    assert 1000 * sum(each.uses_of_any for each in shapes) < MOST_ANY * sum(each.lines for each in shapes)
 
 
 def test_the_count_sees_what_it_counts(tmp_path: Path) -> None:
     source = (
         "def f(a, /, b, *, c): ...\nclass K:\n    async def g(self, a): ...\n    @classmethod\n    def h(cls): ...\n"
     )
-    (tmp_path / "a.py").write_text(source)
-    assert dict(functions(tmp_path / "a.py")) == {"f": 3, "g": 1, "h": 0}
+    (tmp_path / "a.py").write_text(source + "x: Any = Any\n")
+    assert shape(tmp_path / "a.py") == ([("f", 3), ("g", 1), ("h", 0)], 2, 6)
     assert len(PIPELINE) > 100 and all(path.is_relative_to(ROOT) for path in PIPELINE.values())
 
 

@@ -22,7 +22,7 @@ from pipeline.base.partials import file_sha256
 from pipeline.base.store import Ref, Store
 from pipeline.base.types import Json, Recipe
 from pipeline.cluster.refusals import from_content, unread
-from pipeline.imports.encoders import channels
+from pipeline.imports.encoders import channels, require_teacher
 from pipeline.imports.formats.feature_file import FeatureFile, Seen
 from pipeline.imports.formats.opening import open_features
 from pipeline.imports.placing import placed
@@ -118,6 +118,8 @@ def _given(
 ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
     """The file's rows, (G, D), and which of them each tile is, (N,)."""
     features = open_features(path, item.id)
+    # The table may have been filled for another teacher than the params name.
+    require_teacher(features.encoder, taking.teacher)
     if Origin.of(features) != taking.origin:
         what = f"its features are of another making than the run's: {Origin.of(features)}, not {taking.origin}"
         raise SlideRefused(what, fix="put its row into a slide table of its own, or import the same features for all")

@@ -131,12 +131,16 @@ class TokensParams(TeacherParams):
     also: tuple[AlsoParams, ...] = ()
     """Further teachers of the same tiles, from which the student learns too; it answers in the space of `teacher`.
 
-    Or all of them, the first too, as one list: `teachers: [{name: uni}, {name: virchow2}]`."""
+    Or all of them as one list, of which the first is `teacher`, or the one with `primary: true`:
+    `teachers: [{name: uni}, {name: virchow2}]`."""
 
     @model_validator(mode="before")
     @classmethod
     def _as_one_list(cls, told: object) -> object:
-        """`teachers: [{name: uni}, {name: virchow2, …}]`: the first is the section's own, the others are `also`."""
+        """`teachers: [{name: uni}, {name: virchow2, …}]`: one is the section's own, the others are `also`.
+
+        It is the one with `primary: true`, else the first.
+        """
         if not isinstance(told, dict) or "teachers" not in told:
             return told
         rest = {key: value for key, value in told.items() if key != "teachers"}
@@ -147,10 +151,17 @@ class TokensParams(TeacherParams):
             raise ValueError("teachers: name one or more, and none in `also` beside them")
         if any("teacher" in one for one in listed):
             raise ValueError("teachers: each has a name, and no `teacher` beside it")
-        first, *others = ({"teacher": one["name"], **{k: v for k, v in one.items() if k != "name"}} for one in listed)
+        if len(marked := [one for one in listed if one.get("primary") is True]) > 1:
+            raise ValueError("teachers: one of them is primary: in its space the exported student answers")
+        listed = [*marked, *(one for one in listed if one.get("primary") is not True)]
+        first, *others = (
+            {"teacher": one["name"], **{k: v for k, v in one.items() if k not in ("name", "primary")}} for one in listed
+        )
         twice = [key for key, value in first.items() if key in rest and rest[key] != value]
         if twice:
-            raise ValueError(f"teachers: its first says {twice[0]} otherwise than tokens.{twice[0]}: keep one of them")
+            raise ValueError(
+                f"teachers: its primary one says {twice[0]} otherwise than tokens.{twice[0]}: keep one of them"
+            )
         return {**rest, **first, "also": others}
 
     @model_validator(mode="after")

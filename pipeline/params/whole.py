@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -59,6 +59,16 @@ def check_params(found: Mapping[Hashable, object], where: str) -> None:
             where=where,
             fix=_advice(first["type"], first["loc"], first.get("input")),
         ) from None
+
+
+def is_section(names: Sequence[str]) -> bool:
+    """Whether these keys, one within another, lead to a section, and not to one parameter."""
+    model: object = WholeParams
+    for name in names:
+        if not (isinstance(model, type) and issubclass(model, BaseModel)) or name not in model.model_fields:
+            return False
+        model = model.model_fields[name].annotation
+    return isinstance(model, type) and issubclass(model, BaseModel)
 
 
 def _advice(kind: str, loc: tuple[int | str, ...], got: object) -> str:

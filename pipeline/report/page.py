@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -113,8 +114,9 @@ def render(template: str, **shown: object) -> bytes:
     return pages.get_template(template).render(css=css, **shown).encode()
 
 
+@cache
 def environment() -> Environment:
-    """Jinja with the pages' filters; whatever is not a template's own text is escaped."""
+    """Jinja with the pages' filters, and what it has compiled; whatever is not a template's own text is escaped."""
     made = Environment(
         loader=PackageLoader("pipeline.report"),
         autoescape=select_autoescape(),

@@ -17,6 +17,7 @@ from pipeline.demo.slides import LABELS_FILE, SLIDE_FILE, ensure_demo_slide
 from pipeline.params.slides import SlidesParams
 from pipeline.remote.address import is_url
 from pipeline.slides.far import FarSlide
+from pipeline.slides.images import LINK_FIX
 from pipeline.slides.table import Mpp, Row, read_table
 
 
@@ -124,6 +125,8 @@ def _beside(name: str, row: Row, table: Path) -> Path:
     fix = f"is its disk mounted? line {row.line} of {table.name} says {name}, relative to the table's folder"
     if any((base / name.replace("\\", "/")).exists() for base in _bases(table)):
         fix = f"write / for \\ in line {row.line} of {table.name}"
+    if any((base / at_home(name)).is_symlink() for base in _bases(table)):
+        what, fix = f"{name} is a link to what is not here", LINK_FIX
     raise SlideUnavailable(what, where=row.slide_id, fix=fix)
 
 

@@ -133,7 +133,7 @@ def _with_ids(rows: list[Row], given_ids: Mapping[str, int], refused: list[Refus
             continue
         name = default_id(row.path)
         if row.path in first_line:
-            fix = "drop the row, or give each its own slide_id"
+            fix = "drop the row: a slide is listed once"
             refused.append(Refusal(id=name, reason=f"line {first_line[row.path]} has the same path", fix=fix))
             continue
         first_line[row.path] = row.line

@@ -154,6 +154,9 @@ def require_size(folder: Path, width: int) -> None:
     if sizes:
         fix = f"one of {', '.join(map(str, sizes))}; without --width, the full embedding"
         raise StudentError(f"it has no embedding of {width} numbers", where=str(folder), fix=fix)
+    if folder.parent.name == SPACES_FOLDER:
+        what = "nested sizes are of the first teacher's space, and this is another's"
+        raise StudentError(what, where=str(folder), fix="leave out --width or --space")
     fix = "leave out --width, or train with student.nested: [64, 128, 256]"
     raise StudentError("it has no nested sizes: it was trained without student.nested", where=str(folder), fix=fix)
 

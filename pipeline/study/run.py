@@ -41,6 +41,7 @@ from pipeline.base.progress import console
 from pipeline.base.store import recipe_key
 from pipeline.base.types import Json
 from pipeline.params import STAGES, text
+from pipeline.params.whole import check_params, is_section
 
 Overrides = Mapping[str, Json]
 STAGE = "evaluate"
@@ -120,14 +121,49 @@ def read_plan(path: Path, data: Path) -> Plan:
         raise StudyError(f"not valid YAML: {error}", where=str(path), fix="mend the line it names") from None
     known = {"table", "seeds", "base", "arms"}
     if not isinstance(raw, dict) or set(raw) != known:
-        found = sorted(raw) if isinstance(raw, dict) else type(raw).__name__
+        found = sorted(map(str, raw)) if isinstance(raw, dict) else type(raw).__name__
         raise StudyError(
             f"a plan has the keys {sorted(known)}, not {found}", where=str(path), fix="see docs/study.yaml"
         )
-    if not raw["arms"] or not raw["seeds"]:
-        raise StudyError("no arms, or no seeds", where=str(path), fix="see docs/study.yaml")
-    arms = {str(name): dict(overrides or {}) for name, overrides in raw["arms"].items()}
-    return Plan(str(raw["table"]), tuple(int(seed) for seed in raw["seeds"]), dict(raw["base"] or {}), arms)
+    table, arms, seeds = raw["table"], raw["arms"], _seeds(raw["seeds"])
+    wrong = None
+    if not isinstance(table, str) or not table.strip():
+        wrong = "table: the rows of slides.csv, as text"
+    elif not seeds:
+        wrong = "seeds: a list of whole numbers from 0, each once"
+    elif not isinstance(arms, dict) or not arms:
+        wrong = "arms: a name with its parameters each"
+    if wrong is not None:
+        raise StudyError(wrong, where=str(path), fix="see docs/study.yaml")
+    every = {str(name): _overrides(told, f"{path}, arm {name}") for name, told in arms.items()}
+    return Plan(table, seeds, _overrides(raw["base"], f"{path}, base"), every)
+
+
+def _seeds(told: object) -> tuple[int, ...]:
+    """Empty where it says none, or says one twice."""
+    found = tuple(seed for seed in told if type(seed) is int and seed >= 0) if isinstance(told, list) else ()
+    return found if isinstance(told, list) and len(set(found)) == len(told) else ()
+
+
+def _overrides(told: object, where: str) -> Overrides:
+    """Parameters by dotted name; a whole section would take its other keys back to their defaults."""
+    if told is None:
+        return {}
+    if not isinstance(told, dict):
+        raise StudyError("parameters are a name and a value each", where=where, fix="as {student.objective.patch: 0}")
+    for name in told:
+        if not isinstance(name, str) or "." not in name or is_section(name.split(".")):
+            fix = f"name its keys: {name}.KEY" if isinstance(told[name], dict) else "as student.objective.patch: 0"
+            raise StudyError(f"{name!r} is not the dotted name of one parameter", where=where, fix=fix)
+    return dict(told)
+
+
+def require_known(plan: Plan, project: Path) -> None:
+    """Raise `ParamsError` for an arm whose parameters are none, ahead of the hours of those before it."""
+    committed = _mapping(_call(["git", "show", "HEAD:params.yaml"], project))
+    for arm, overrides in plan.arms.items():
+        told = _mapping(_with(committed, {**plan.base, **overrides}).decode())
+        check_params({name: {} if keys is None else keys for name, keys in told.items()}, f"the plan's arm {arm!r}")
 
 
 def run_study(plan: Plan, project: Path, out: Path, store: Path, jobs: int = 1) -> Path:
@@ -137,6 +173,7 @@ def run_study(plan: Plan, project: Path, out: Path, store: Path, jobs: int = 1) 
     `out` gets `clone-0/` … and `results/`. Raises `StudyError` with the end of the output of an experiment that fails;
     no further one is begun then, and what was finished stays.
     """
+    require_known(plan, project)
     results = out / "results"
     results.mkdir(parents=True, exist_ok=True)
     plan = plan.at(project)

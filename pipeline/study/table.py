@@ -100,6 +100,12 @@ def results_of(plan: Plan, results: Path, split: str) -> dict[str, dict[int, Pro
     return found
 
 
+def splits_of(plan: Plan, results: Path) -> list[str]:
+    """The held-out splits of the runs that have a result."""
+    paths = [results / f"{run.name}.json" for run in plan.runs()]
+    return sorted({name for path in paths if path.exists() for name in _load(path).summary.splits})
+
+
 def _load(path: Path) -> EvaluateManifest:
     try:
         return EvaluateManifest.load(path)

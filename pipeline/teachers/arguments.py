@@ -16,6 +16,8 @@ _LAYERS = ("mlp_layer", "act_layer", "norm_layer")
 _OURS = {
     "pretrained": "leave it out: a student starts at random, and `tokens.weights` names a teacher's file",
     "checkpoint_path": "leave it out: `tokens.weights` names a teacher's file",
+    "device": "leave it out: it runs where there is a GPU, else on the CPU",
+    "dtype": "leave it out: `tokens.precision` says it, and students are trained in theirs",
     "features_only": "leave it out: maps of features are asked for where they are needed",
 }
 _AS_TIMM = "see the arguments of its class in timm"

@@ -19,7 +19,10 @@ _M = TypeVar("_M", bound=nn.Module)
 
 def to_channels_last(module: _M) -> _M:
     """The module in channels-last, in place, but for layers that would end the process. More than once does no harm."""
-    module.to(memory_format=torch.channels_last)
+    for tensor in (*module.parameters(), *module.buffers()):
+        # Of a 3-D convolution's weights, which some layers have, `Module.to` would refuse the format.
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d) and ends_the_process(layer):
             layer.weight.data = layer.weight.data.clone(memory_format=torch.contiguous_format)

@@ -62,7 +62,7 @@ def _teacher(
     prepared = preparation(params, entry, cfg)
     teacher = Teacher(params.teacher, model, input_px, prepared, model_kwargs=kwargs, remarks=remarks)
     if entry is None:
-        teacher.remarks += hints(params, teacher, cfg)
+        teacher.remarks += (*hints(params, teacher, cfg), *_untold(params))
     else:
         require_entry(teacher, entry)
     return teacher
@@ -109,6 +109,12 @@ def _filled(
     with unfilled():
         model = create_model(architecture, kwargs, pretrained=False)
     return model, load_weights(model, weights, name)
+
+
+def _untold(params: TokensParams) -> list[str]:
+    """What changes the answers and no shape, so that no weights can contradict it."""
+    told = [f"{key}: {params.model_kwargs[key]}" for key in ("num_heads", "act_layer") if key in params.model_kwargs]
+    return [f"no weights can show whether {' and '.join(told)} (tokens.model_kwargs) is theirs"] if told else []
 
 
 def side_told(params: TokensParams, own_px: int) -> int:

@@ -37,9 +37,7 @@ def create_model(name: str, model_kwargs: Mapping[str, Json], *, pretrained: boo
     `model_kwargs` are plain data: mlp_layer, act_layer and norm_layer are names of timm.layers or torch.nn.
     """
     if ":" not in name and not timm.is_model(name):
-        near = difflib.get_close_matches(name, [*TEACHERS, *timm.list_models()], n=3, cutoff=0.4)
-        known = "`histill teachers` and timm.list_models() list them; `hf-hub:owner/name` too"
-        fix = f"did you mean {', '.join(near)}?" if near else known
+        fix = _near(name)
         raise TeacherError("neither a short name nor a model that timm knows", where=f"teacher {name}", fix=fix)
 
     def build(kwargs: Mapping[str, object], pretrained: bool = False) -> nn.Module:
@@ -61,6 +59,16 @@ def create_model(name: str, model_kwargs: Mapping[str, Json], *, pretrained: boo
             raise _unavailable(name, error) from None
         raise TeacherError(refused.what, where=where, fix=refused.fix) from None
     return model
+
+
+def _near(name: str) -> str:
+    """What a name that nobody knows may have been meant for."""
+    if Path(name).suffix in (".pt", ".pth", ".bin", ".ckpt", ".safetensors"):
+        return "a file is `weights:`; `teacher:` is a short name or timm's name of its architecture"
+    plain = name.strip().lower()
+    near = difflib.get_close_matches(plain, ["demo", *TEACHERS, *timm.list_models()], n=3, cutoff=0.4)
+    known = "`histill teachers` and timm.list_models() list them; `hf-hub:owner/name` too"
+    return f"did you mean {', '.join(near)}?" if near else known
 
 
 def fetch(hub: str, filename: str, name: str) -> Path:
@@ -206,6 +214,17 @@ def _unavailable(name: str, error: Exception) -> TeacherError:
     if isinstance(error, GatedRepoError | RepositoryNotFoundError):
         return TeacherError("the hub does not give it to you: gated, private or misspelt", where=where, fix=_ACCESS)
     first = without_token(first_line(error))
+    if name.startswith("local-dir:") and isinstance(error, OSError):
+        return TeacherError(f"cannot be read: {first}", where=where, fix="name a folder with config.json and weights")
+    if name.startswith("local-dir:"):
+        fix = "name a timm model's folder; an exported student, which answers by its classifier, is no teacher"
+        return TeacherError(f"timm cannot build it: {first}", where=where, fix=fix)
+    if "Unknown model source" in first:
+        return TeacherError("not a name that timm reads", where=where, fix="a hub's model is `hf-hub:owner/name`")
+    if "pretrained tag" in first:
+        base = name.partition(".")[0]
+        tags = ", ".join(timm.list_pretrained(f"{base}.*")) or "none"
+        return TeacherError(first, where=where, fix=f"its weights are: {tags}; or leave the tag out")
     if isinstance(error, OSError):
         return TeacherError(f"its weights cannot be fetched: {first}", where=where, fix=f"{_OFFLINE}. Gated? {_ACCESS}")
     return TeacherError(

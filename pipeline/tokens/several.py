@@ -9,7 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from pipeline.base.errors import TeacherError
 from pipeline.base.items import TokensManifest
+from pipeline.params.tokens import TokensParams
+from pipeline.teachers.registry import entry_of
+
+
+def require_each_once(each: Sequence[TokensParams]) -> None:
+    """Raise `TeacherError` where two names are of one teacher: `uni` is `hf-hub:MahmoodLab/UNI`."""
+    known: dict[str, str] = {}
+    for name in [one.teacher for one in each]:
+        entry = entry_of(name)
+        if entry is not None and (other := known.setdefault(entry.hub, name)) != name:
+            fix = f"name it once: a student has one head a teacher ({entry.hub})"
+            raise TeacherError(f"{other} and {name} are the same teacher", where="tokens.also", fix=fix)
 
 
 def together(first: TokensManifest, further: Sequence[TokensManifest]) -> TokensManifest:

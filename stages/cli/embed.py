@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Annotated
 
 import typer
 
+from pipeline.base.errors import EmbedError
 from pipeline.base.files import as_json
 from pipeline.base.items import TilesManifest
 from pipeline.base.store import Ref
 from pipeline.student.shipped import in_space
-from stages.cli.options import Embedding
+from stages.cli.options import Embedding, Engine
 from stages.command import ARTIFACTS, AsJson, Debug, Exit, errors, find_store, load
 
 ONE_FILE = (".h5", ".npz", ".parquet")
@@ -75,6 +77,14 @@ def embed(
     with errors(debug):
         student = encoder.student if space is None else in_space(encoder.student, space)
         if out.suffix in ONE_FILE or (out.suffix and not out.is_dir()):
+            given: dict[str, object] = {
+                "--teacher": encoder.teacher,
+                "--coords": coords,
+                "--as": stands_for,
+                "--jobs": jobs,
+            }
+            given |= {"--device": encoder.device, "--target-mpp": encoder.target_mpp, "--tile-px": encoder.tile_px}
+            _require_none(given | {"--engine": None if encoder.engine is Engine.AUTO else encoder.engine})
             from pipeline.embed.images import embed as embed_all
 
             paths = [_images_or_tiles(name) for name in what]
@@ -111,6 +121,14 @@ def embed(
         typer.echo(as_json({"out": str(out), **asdict(outcome)}))
     if outcome.left_out:
         raise typer.Exit(Exit.PARTLY)
+
+
+def _require_none(given: Mapping[str, object]) -> None:
+    """Raise `EmbedError` for options of slides, beside a file of images: they would change nothing."""
+    told = [name for name, value in given.items() if value is not None]
+    if told:
+        what = f"{', '.join(told)}: of slides, and --out names one file of images, which the student answers"
+        raise EmbedError(what, fix="leave it out, or name a folder as --out")
 
 
 def _images_or_tiles(name: str) -> Path:

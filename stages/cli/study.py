@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.base.errors import StudyError
 from pipeline.base.files import dvc_root
 from pipeline.base.types import Json
 from stages.command import AsJson, Debug, errors, find_store, tell
@@ -23,7 +24,9 @@ def study(
     out: Annotated[Path, typer.Option(help="Folder of the clone and the results; what is there is not run again.")] = (
         Path("study")
     ),
-    split: Annotated[list[str] | None, typer.Option(help="Held-out splits to tabulate (repeat for more).")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Held-out splits to tabulate (repeat for more); all of them.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Experiments at a time; each gets its share of the cores.")] = 1,
     json: AsJson = False,
     debug: Debug = False,
@@ -33,12 +36,16 @@ def study(
     histill study docs/study.yaml --data /data --jobs 2
     """
     from pipeline.study.run import read_plan, run_study
-    from pipeline.study.table import markdown, results_of
+    from pipeline.study.table import markdown, results_of, splits_of
 
     with errors(debug):
         told = read_plan(plan, data).at(dvc_root())
         results = run_study(told, dvc_root(), out, find_store().root, jobs)
-        by_split = {name: results_of(told, results, name) for name in split or ["test", "test_shift"]}
+        there = splits_of(told, results)
+        if split and (strange := sorted(set(split).difference(there))):
+            fix = f"there are: {', '.join(there)}; what was run is kept"
+            raise StudyError(f"no held-out split {', '.join(strange)}", where="--split", fix=fix)
+        by_split = {name: results_of(told, results, name) for name in split or there}
         figures: dict[str, Json] = {
             name: {
                 arm: {str(seed): probed.split.model_dump(mode="json") for seed, probed in of.items()}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import dask
 
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.cluster.spread import each
@@ -38,7 +41,14 @@ def make(task: Task) -> str:
     return os.environ.get("SLURM_JOB_ID", str(os.getpid()))
 
 
+def lost_soon() -> dask.config.set:
+    """Within the block a lost worker is given a second to come back before another job is asked for."""
+    # Its own settings first: those that are set before would be taken away with all of them.
+    importlib.import_module("distributed")
+    return dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"})
+
+
 if __name__ == "__main__":
-    with clusters_end():
+    with lost_soon(), clusters_end():
         tasks = [Task(Store(Path(sys.argv[1])), name, 4.0) for name in "abcdefghijklmnop"]
         list(each(make, tasks, ClusterParams.model_validate(json.loads(sys.argv[2]))))

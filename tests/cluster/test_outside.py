@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from imports import ROOT
+from made.processes import until
 from made.python_server import loaded_python
 from made.slides import make_slide, tissue_picture
 
@@ -27,6 +28,11 @@ from pipeline.slides.catalogue import catalogue
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 
 
+def answers(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Outside:
     """A scheduler on a free port, and workers on demand."""
 
@@ -37,6 +43,8 @@ class Outside:
         self.address, self.started = f"tcp://127.0.0.1:{port}", list[subprocess.Popen[bytes]]()
         self.params = ClusterParams(scheduler=self.address)
         self.scheduler = self._start(ROOT, "dask_scheduler", "--host", "127.0.0.1", "--port", str(port))
+        # On a machine that is busy, its libraries may be loaded for longer than a stage waits for it.
+        until(lambda: answers(port))
 
     def worker(self, code: Path = ROOT) -> subprocess.Popen[bytes]:
         """One with Histill's code in that folder."""

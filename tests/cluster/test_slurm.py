@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import dask
 import on_slurm
 import pytest
 from imports import ROOT
@@ -28,6 +25,7 @@ from pipeline.cluster.client import versions
 from pipeline.cluster.spread import each
 from pipeline.cluster.started import clusters_end
 from pipeline.params.site import ClusterParams
+from pipeline.params.tokens import TokensParams
 
 # Dask's own sockets are closed by the garbage collector when a connection is lost.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
@@ -57,10 +55,7 @@ def cluster(slurm_of_module: Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, Path(__file__).parent))))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "store").mkdir()
-    # Its own settings first: those that are set before would be taken away with all of them.
-    importlib.import_module("distributed")
-    # For which a lost worker may come back before another job is asked for.
-    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}):
+    with on_slurm.lost_soon():
         yield slurm_of_module
 
 
@@ -103,8 +98,8 @@ def outrun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outrun | None]:
     (folder / "store").mkdir()
     with slurm(tmp_path_factory.mktemp("slurm")) as one:
         code = os.pathsep.join(map(str, (ROOT, Path(__file__).parent)))
-        environment = {**one.environment, "PYTHONPATH": code, "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1s"}
-        words = [sys.executable, on_slurm.__file__, str(folder / "store"), params(workers=1).model_dump_json()]
+        environment = {**one.environment, "PYTHONPATH": code}
+        words = [loaded_python(), on_slurm.__file__, str(folder / "store"), params(workers=1).model_dump_json()]
         stage = subprocess.Popen(words, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
         try:
             until(lambda: (folder / "store" / "begun").exists())
@@ -147,7 +142,8 @@ def test_a_job_that_is_never_started_ends_the_run(cluster: Slurm, tmp_path: Path
 @pytest.mark.parametrize(("number", "queue"), [(signal.SIGTERM, "shut"), (signal.SIGKILL, "main")])
 def test_a_killed_stage_leaves_no_job(number: signal.Signals, queue: str, cluster: Slurm, tmp_path: Path) -> None:
     told = params(options={**OPTIONS, "queue": queue}, least=1).model_dump_json()
-    stage = subprocess.Popen([sys.executable, on_slurm.__file__, str(tmp_path / "store"), told], stderr=subprocess.PIPE)
+    words = [loaded_python(), on_slurm.__file__, str(tmp_path / "store"), told]
+    stage = subprocess.Popen(words, stderr=subprocess.PIPE)
     try:
         until(lambda: cluster.jobs() if queue == "shut" else (tmp_path / "store" / "begun").exists())
         stage.send_signal(number)
@@ -166,15 +162,14 @@ def test_what_slurm_would_not_take_is_said_before_anything_is_submitted(cluster:
     assert cluster.ask("squeue", "-h", "-t", "all") == before
 
 
-SMALL = {
-    "slides": {"demo_px": 1024},
-    "tiles": {"tile_px": 128},
-    "tokens": {"teacher": "demo", "demo_teacher_steps": 2, "calibration_tiles": 8, "batch_size": 8},
-}
+SMALL = {"slides": {"demo_px": 1024}, "tiles": {"tile_px": 128}}
 
 
-def test_check_has_a_slide_go_through_each_stage_there(cluster: Slurm, tmp_path: Path) -> None:
-    told = {"cluster": params(workers=1).model_dump(mode="json"), **SMALL}
+def test_check_has_a_slide_go_through_each_stage_there(
+    cluster: Slurm, tiny_params: TokensParams, tmp_path: Path
+) -> None:
+    tokens = tiny_params.model_dump(mode="json", exclude_unset=True)
+    told = {"cluster": params(workers=1).model_dump(mode="json"), **SMALL, "tokens": tokens}
     (tmp_path / "params.yaml").write_text(json.dumps(told))
     (tmp_path / "slides.csv").write_text("path\ndemo:3\n")
     done = histill(tmp_path, "cluster", "check", "--json", HISTILL_STORE=str(tmp_path / "store"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +70,7 @@ def test_a_killed_stage_leaves_nothing_on_its_hosts(connect: dict[str, Any], tmp
     (tmp_path / "store").mkdir()
     words = [str(tmp_path / "store"), params(connect, 1).model_dump_json()]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, Path(__file__).parent)))}
-    stage = subprocess.Popen([sys.executable, on_slurm.__file__, *words], env=environment, stderr=subprocess.PIPE)
+    stage = subprocess.Popen([loaded_python(), on_slurm.__file__, *words], env=environment, stderr=subprocess.PIPE)
     try:
         until(lambda: (tmp_path / "store" / "begun").exists())
         assert processes(**MARK)

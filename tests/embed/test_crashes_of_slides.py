@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import pytest
 from crashing_decoder import crash_on
+from made.python_server import loaded_python
 from made.shipped import SIDE
 from made.slides import make_slide, tissue_picture
 
@@ -22,7 +23,7 @@ NAMES = ("a", "b", "crash", "d")
 def command(shipped: Path) -> tuple[list[str], dict[str, str]]:
     words = ["embed", "slides", "--out", "out", "--student", str(shipped), "--engine", "onnxruntime", "--jobs", "2"]
     paths = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), *sys.path]))
-    return [sys.executable, "-m", "stages", *words], os.environ | {"PYTHONPATH": paths}
+    return ["-m", "stages", *words], os.environ | {"PYTHONPATH": paths}
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_it_is_left_out_by_name_after_two_crashes_and_all_others_are_made(
 ) -> None:
     with crash_on(slides[NAMES.index("crash")], 5, here) as log:
         words, env = command(shipped)
-        done = subprocess.run(words, capture_output=True, text=True, env=env)
+        done = subprocess.run([loaded_python(), *words], capture_output=True, text=True, env=env)
         assert done.returncode == 3, done.stderr
         assert "3 slides made" in done.stderr and "SIGSEGV" in done.stderr
         assert len(set(log.read_text().split())) == 2
@@ -51,7 +52,7 @@ def test_it_is_left_out_by_name_after_two_crashes_and_all_others_are_made(
     assert not list((here / "out").rglob(".*"))
     # The next run looks at it again: by a decoder that does not crash it is made.
     words, env = command(shipped)
-    assert subprocess.run(words, capture_output=True, text=True, env=env).returncode == 0
+    assert subprocess.run([loaded_python(), *words], capture_output=True, text=True, env=env).returncode == 0
     assert not (here / "out" / "left_out.csv").exists()
 
 
@@ -60,7 +61,8 @@ def test_what_ends_the_command_ends_its_child(
     slides: list[Path], shipped: Path, here: Path, number: signal.Signals
 ) -> None:
     words, env = command(shipped)
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, env=env)
+    # Python itself: the child is sought among its own.
+    process = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL, env=env)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     try:
         while not (child := children.read_text().split()) and process.poll() is None:

@@ -206,3 +206,11 @@ def test_the_command_says_what_is_wrong_and_fails(student: Path, slide: Path, tm
     words = ["embed", str(slide), "--student", str(student), "--out", str(tmp_path / "e.txt")]
     failed = CliRunner().invoke(cli, words)
     assert failed.exit_code == 1 and "use .h5, .npz, .parquet" in failed.output
+
+
+def test_options_of_slides_are_refused_for_a_file_of_images(student: Path, tmp_path: Path) -> None:
+    """The student would have answered, whatever teacher was asked for."""
+    for option, value in (("--teacher", "uni"), ("--as", "uni_v1"), ("--tile-px", "64"), ("--engine", "onnxruntime")):
+        done = histill(tmp_path, "embed", ".", "--student", str(student), "--out", "x.h5", option, value)
+        assert done.returncode == 1 and f"{option}: of slides" in done.stderr.replace("\n", " ")
+        assert not (tmp_path / "x.h5").exists()

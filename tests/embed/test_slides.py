@@ -238,7 +238,7 @@ def test_a_slide_that_another_process_is_at_is_waited_for(slide: Path, shipped: 
         "claim = Claim.take([Path(sys.argv[1])]); print('mine', flush=True); time.sleep(60)"
     )
     owner = subprocess.Popen(
-        [sys.executable, "-c", code, str(final)],
+        [loaded_python(), "-c", code, str(final)],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},

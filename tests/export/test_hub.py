@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import timm
@@ -28,14 +26,6 @@ from pipeline.student.shipped import Shipped
 from stages.cli.app import cli
 
 REPO = "lab/student"
-ASK = """
-import json, sys, timm, torch
-model = timm.create_model(sys.argv[1], pretrained=True).eval()
-config = timm.data.resolve_model_data_config(model)
-with torch.inference_mode():
-    answer = model(torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64))[0].tolist()
-print(json.dumps({"answer": answer, **{name: config[name] for name in ("mean", "std", "input_size", "crop_pct")}}))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -84,17 +74,28 @@ def server(folder: Path) -> Iterator[str]:
     server.server_close()
 
 
-def test_timm_takes_it_from_a_hub_as_it_takes_the_student(server: str, student: Path, tmp_path: Path) -> None:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    env |= {"HF_ENDPOINT": server, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_TELEMETRY": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", ASK, f"hf-hub:{REPO}"]
-    told = json.loads(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
-    assert told["mean"] == told["std"] == [0.5] * 3 and told["input_size"] == [3, SIDE_PX, SIDE_PX]
-    assert told["crop_pct"] == 1.0
-    model = timm.create_model(f"local-dir:{student}", pretrained=True).eval()
-    with torch.inference_mode():
-        expected = model(torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64))[0].numpy()
-    np.testing.assert_allclose(told["answer"], expected, rtol=1e-5, atol=1e-6)
+@pytest.fixture
+def hub(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder to which the hub's own client brings files from the server: told what it reads of HF_ENDPOINT, …"""
+    told = {"ENDPOINT": server, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": False, "HF_TOKEN_PATH": "/nowhere"}
+    url = server + "/{repo_id}/resolve/{revision}/{filename}"
+    for name, value in {**told, "HUGGINGFACE_CO_URL_TEMPLATE": url}.items():
+        monkeypatch.setattr(huggingface_hub.constants, name, value)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    return tmp_path
+
+
+def test_timm_takes_it_from_a_hub_as_it_takes_the_student(hub: Path, student: Path) -> None:
+    answers = []
+    for name in (f"hf-hub:{REPO}", f"local-dir:{student}"):
+        model = timm.create_model(name, pretrained=True).eval()
+        config = timm.data.resolve_model_data_config(model)
+        assert [*config["mean"], *config["std"]] == [0.5] * 6 and list(config["input_size"]) == [3, SIDE_PX, SIDE_PX]
+        assert config["crop_pct"] == 1.0
+        with torch.inference_mode():
+            answers.append(model(torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64))[0].numpy())
+    np.testing.assert_allclose(*answers, rtol=1e-5, atol=1e-6)
+    assert len(list(hub.glob("models--lab--student/snapshots/*/model.safetensors"))) == 1
 
 
 def block_of(card: str) -> dict[str, object]:

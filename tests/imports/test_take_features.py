@@ -271,6 +271,13 @@ def test_without_the_teachers_weights_they_are_taken_and_not_verified(lab: Lab, 
     assert "not verified" in capfd.readouterr().err
     assert np.array_equal(cls_of(lab, tokens, "two"), values.astype(np.float16))
 
+    # As many channels as another teacher has say nothing of whose they are; their name does.
+    for name in NAMES:
+        with h5py.File(lab.root / Path(lab.rows[NAMES.index(name)].features), "r+") as file:
+            file["features"].attrs["encoder"] = "conch_v15"
+    refused = lab.tokens(lab.tiles(), teacher="h0-mini", weights="nowhere.safetensors", model_kwargs={}).refused
+    assert [one.id for one in refused] == list(NAMES) and "another encoder than h0-mini" in refused[0].reason
+
 
 def test_a_student_and_its_evaluation_find_the_tiles_of_imported_features(lab: Lab) -> None:
     tiles = lab.tiles()

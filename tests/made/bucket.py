@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import re
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 from typing import Literal
 
 import pytest
+from made.python_server import loaded_python
 
 from bench.remote.forwarding import Answer, Forwarding
 
+_STARTED = list[subprocess.Popen[bytes]]()
+"""In this process; they end with the server of Pythons that runs them."""
 KEY, SECRET = "AKIAOFTHETESTS", "the-secret-of-the-tests"
 Kind = Literal["cut", "503", "slow", "truncated", "stale", "denied"]
 _DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
@@ -74,26 +78,30 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
-@contextlib.contextmanager
-def s3_server() -> Iterator[int]:
-    """The port of a server that ends with the block."""
+def s3_server() -> int:
+    """The port of the one server of a run, whichever of pytest's workers asks first; it ends as the run ends."""
+    told = Path(loaded_python()).parents[1] / "s3"
+    with open(told, "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        if not (port := file.read()):
+            port = str(_start())
+            file.write(port)
+    return int(port)
+
+
+def _start() -> int:
     port = _free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            assert process.poll() is None and time.monotonic() < deadline, "the S3 server does not start"
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.05)
-        yield port
-    finally:
-        process.kill()
-        process.wait()
+    words = [loaded_python(), "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    nowhere = subprocess.DEVNULL
+    process = subprocess.Popen(words, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
+    _STARTED.append(process)
+    deadline = time.monotonic() + 60
+    while True:
+        assert process.poll() is None and time.monotonic() < deadline, "the S3 server does not start"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return port
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager

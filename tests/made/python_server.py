@@ -210,6 +210,10 @@ class Server:
         # Which looks through every distribution that is installed for its plugins as it makes its first model.
         importlib.import_module("pydantic").create_model("Model")
         atexit.unregister(importlib.import_module("torch._dynamo.utils").dump_compile_times)
+        # torchrun asks at each step of a rendezvous for its function's name by the sources of all frames, and for each
+        # of those looks through all modules: more than all else that it does.
+        rendezvous = importlib.import_module("torch.distributed.elastic.rendezvous.dynamic_rendezvous")
+        rendezvous.get_method_name = lambda depth=2: sys._getframe(depth).f_code.co_name
         for known in list(weakref.finalize._registry):  # type: ignore[attr-defined]
             known.atexit = False
         gc.freeze()

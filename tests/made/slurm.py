@@ -9,11 +9,14 @@ import contextlib
 import os
 import platform
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from made.processes import processes
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
 _CONF = """
@@ -103,6 +106,10 @@ class Slurm:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._running[name].wait(5)
             self.kill(name)
+        # A job's process that outlives its script, as a worker that is long about its end, belongs to no job here.
+        for process in processes(SLURM_CONF=str(self.conf)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
     def _run(self, name: str, program: str, *words: str) -> None:
         path = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")

@@ -22,7 +22,7 @@ def tiny_weights(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_params(tiny_weights) -> TokensParams:
     return TokensParams(
         teacher="vit_tiny_patch16_224",

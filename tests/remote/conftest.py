@@ -1,23 +1,20 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 
 import pytest
 from made.bucket import Proxy, proxy_to, reach, s3_server
+from made.teacher import tiny_params, tiny_weights
 
+__all__ = ["tiny_params", "tiny_weights"]
 _NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[int]:
-    with s3_server() as port:
-        yield port
-
-
-@pytest.fixture(scope="session")
-def proxy_of_session(server: int) -> Iterator[Proxy]:
-    with proxy_to(server) as proxy:
+def proxy_of_session() -> Iterator[Proxy]:
+    with proxy_to(s3_server()) as proxy:
         yield proxy
 
 
@@ -35,7 +32,7 @@ def url(proxy: Proxy) -> str:
     """A bucket that is there and empty."""
     import s3fs
 
-    name = f"bucket-{next(_NUMBERS)}"
+    name = f"bucket-{os.getpid()}-{next(_NUMBERS)}"
     s3fs.S3FileSystem().mkdir(name)
     proxy.seen.clear()
     return f"s3://{name}/of/us"

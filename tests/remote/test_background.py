@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from made.bucket import Fault, Proxy
 from made.checkout import KEY, RECIPE, put
+from made.python_server import loaded_python
 
 from pipeline.base.living.runs import announced, held_here
 from pipeline.base.store import Ref, Store
@@ -85,7 +85,7 @@ with background.sending(store, Bucket.at({url!r}), lambda: {RECIPES!r}):
     time.sleep(600)
 """
     proxy.faults.append(Fault("slow", "PUT .*/y", times=999))
-    child = subprocess.Popen([sys.executable, "-c", code])
+    child = subprocess.Popen([loaded_python(), "-c", code])
     try:
         until(lambda: proxy.times_seen("PUT .*/y"))
     finally:

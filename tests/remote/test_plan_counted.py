@@ -29,7 +29,7 @@ HERE = ClusterParams(workers=1)
 
 
 @pytest.fixture(scope="module")
-def items(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Store, Ref]]:
+def items(tiny_params: TokensParams, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Store, Ref]]:
     """A slide's tiles and tokens, as the stages make them."""
     folder = tmp_path_factory.mktemp("slide")
     (folder / "slides.csv").write_text("path,split\ndemo:1,train\n")
@@ -38,8 +38,7 @@ def items(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Store, Ref]]:
     tiles = make_tiles(
         catalogue(slides, store, HERE), here, TilesParams(tile_px=128, max_tiles_per_slide=9), store, HERE
     )
-    small = TokensParams(teacher="demo", demo_teacher_steps=1, calibration_tiles=8, batch_size=8)
-    tokens = make_tokens(tiles, small, store, slides.demo_px)
+    tokens = make_tokens(tiles, tiny_params, store, slides.demo_px)
     return [(store, Ref.of(tiles, tiles.items[0])), (store, Ref.of(tokens, tokens.items[0]))]
 
 

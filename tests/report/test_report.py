@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -313,12 +311,6 @@ def test_a_picture_loses_quality_before_it_loses_size(tmp_path: Path):
     data = small_jpeg((tmp_path / "t.jpg").read_bytes(), 75_000)
     with Image.open(io.BytesIO(data)) as picture:
         assert len(data) <= 75_000 and picture.size == (512, 512)
-
-
-def test_the_report_starts_without_torch():
-    code = "import sys, pipeline.report.page; print(sorted({'torch', 'sklearn'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_larger_batches_that_are_missing_and_a_busy_machine_are_named(manifests, store, compared, tmp_path):

@@ -15,22 +15,27 @@ from pipeline.report.page import Manifests, build_report
 pytestmark = needs_browser
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1280, "light")])
-def test_the_page_in_a_browser(
-    manifests: Manifests, store: Store, plots: Path, compared: Pareto, tmp_path: Path, width: int, scheme: str
+@pytest.mark.parametrize(
+    ("scheme", "shown"),
+    [
+        ("light", [("report.html", 390), ("report.html", 1280), ("slides.html", 1280)]),
+        ("dark", [("report.html", 390), ("slides.html", 390)]),
+    ],
+    ids=["light", "dark"],
+)
+def test_the_pages_in_a_browser(
+    manifests: Manifests,
+    store: Store,
+    plots: Path,
+    compared: Pareto,
+    tmp_path: Path,
+    scheme: str,
+    shown: list[tuple[str, int]],
 ):
     summary = manifests["evaluate"].summary.model_copy(update={"learnt_slides": ("gamma",)})
     manifests["evaluate"] = manifests["evaluate"].model_copy(update={"summary": summary})
     build_report(manifests, ReportParams(), store, compared, tmp_path / "report.html", plots)
-    check(*look(tmp_path / "report.html", width, scheme), width, scheme)
-
-
-@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
-def test_the_page_of_all_slides_in_a_browser(
-    manifests: Manifests, store: Store, compared: Pareto, tmp_path: Path, width: int, scheme: str
-):
-    build_report(manifests, ReportParams(), store, compared, tmp_path / "report.html")
-    check(*look(tmp_path / "slides.html", width, scheme), width, scheme)
+    check(tmp_path, shown, scheme)
 
 
 def test_what_is_folded_on_the_screen_is_printed(manifests: Manifests, store: Store, compared: Pareto, tmp_path: Path):
@@ -47,7 +52,8 @@ def test_an_error_on_a_page_would_be_seen(tmp_path: Path):
     page = """<!doctype html><style>p { width: 800px; overflow: auto; color: #ccc }</style>
         <p>wide, faint<img src="https://elsewhere.invalid/x.png"><script>oops()</script>"""
     (tmp_path / "report.html").write_text(page, encoding="utf-8")
-    found, log = look(tmp_path / "report.html", 390, "light")
+    (tmp_path / "empty.html").write_text("<!doctype html>", encoding="utf-8")
+    (_, found), log = look(tmp_path, [("empty.html", 390), ("report.html", 390)], "light")
     assert found["scroll"] > found["client"]
     assert found["broken"] == 1 and any("elsewhere" in name for name in found["fetched"])
     assert len(found["faint"]) == 1 and len(found["stuck"]) == 1

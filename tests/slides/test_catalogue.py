@@ -80,9 +80,14 @@ def test_a_folder_is_no_mask(folder: Path) -> None:
 
 def test_what_is_no_file_is_refused_and_whoever_has_no_home(folder: Path) -> None:
     os.mkfifo(folder / "pipe.tif")
-    made = run(folder, "path\na.tif\npipe.tif\n~nobody-at-all/b.tif\n")
+    (folder / "annexed.svs").symlink_to(".git/annex/objects/x")
+    made = run(folder, "path\na.tif\npipe.tif\n~nobody-at-all/b.tif\nannexed.svs\n")
     reasons = {refusal.id: refusal.reason for refusal in made.refused}
+    annexed = reasons.pop("annexed")
     assert reasons == {"pipe": "a pipe, socket or device is no slide", "b": "file not found"}
+    assert (
+        "link to what is not here" in annexed and "git annex get" in made.refused[-1].fix and made.refused[-1].passing
+    )
 
 
 @pytest.mark.parametrize(

@@ -50,3 +50,9 @@ def test_those_layers_alone_stay_contiguous_and_give_the_same_gradient(layer: nn
     assert len(placed._forward_pre_hooks) == ends
     placed(image_NCHW.to(memory_format=torch.channels_last)).square().mean().backward()
     torch.testing.assert_close(placed.weight.grad, expected)
+
+
+def test_a_network_with_weights_of_five_dimensions_is_laid_out_too() -> None:
+    """As LambdaNets have them; torch itself refuses such a module."""
+    both = to_channels_last(nn.ModuleList([nn.Conv3d(1, 4, (1, 3, 3)), nn.Conv2d(8, 8, 3)]))
+    assert both[1].weight.is_contiguous(memory_format=torch.channels_last) and both[0].weight.is_contiguous()

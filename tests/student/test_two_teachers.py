@@ -176,6 +176,9 @@ def test_embed_answers_in_the_space_that_is_asked_for(
             assert found["patch"].shape == (item.n, grid[0] * grid[1], width)
     done = CliRunner().invoke(cli, [*asked, "--space", "uni", "--out", str(tmp_path / "x.npz")])
     assert done.exit_code == 1 and not (tmp_path / "x.npz").exists()
+    narrow = ["--space", "second", "--width", "8", "--out", str(tmp_path / "x.npz")]
+    done = CliRunner().invoke(cli, [*asked[:-1], *narrow])
+    assert done.exit_code == 1 and "nested sizes are of the first teacher's space" in done.output
 
 
 def test_of_one_teacher_nothing_is_said_of_several(both: Cache) -> None:

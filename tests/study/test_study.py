@@ -17,7 +17,7 @@ from made.figures import accuracies, from_labels, likeness, probes
 from project import ROOT
 from scipy import stats
 
-from pipeline.base.errors import ManifestError, StudyError
+from pipeline.base.errors import ManifestError, ParamsError, StudyError
 from pipeline.base.figures import NotMeasured
 from pipeline.evaluate.manifest import EvaluateManifest
 from pipeline.evaluate.summary import EvaluateSummary
@@ -25,8 +25,8 @@ from pipeline.measures.split_figures import FromLabels, SplitFigures, Standard
 from pipeline.params import text
 from pipeline.params.load import load_params
 from pipeline.params.whole import WholeParams
-from pipeline.study.run import Plan, _leaders, _with, read_plan
-from pipeline.study.table import markdown, over_seeds, results_of
+from pipeline.study.run import Plan, _leaders, _with, read_plan, run_study
+from pipeline.study.table import markdown, over_seeds, results_of, splits_of
 
 PLAN = Plan("path\n", (0, 1, 2), {}, {"both": {}, "global only": {"student.objective.patch": 0}})
 
@@ -47,6 +47,39 @@ def test_a_plan_that_cannot_be_run_is_an_error_that_names_the_file(tmp_path: Pat
     (tmp_path / "plan.yaml").write_text(text)
     with pytest.raises(StudyError, match=r"plan\.yaml"):
         read_plan(tmp_path / "plan.yaml", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("seeds: 3", "seeds: a list of whole numbers"),
+        ("seeds: [a]", "seeds: a list of whole numbers"),
+        ("seeds: [0, 0]", "each once"),
+        ("seeds: [1.5]", "seeds: a list of whole numbers"),
+        ("table: null", "table: the rows"),
+        ("arms: [both]", "arms: a name with its parameters"),
+        ("arms: {both: 5}", "arm both: parameters are a name and a value"),
+        ("base: [1]", "base: parameters are a name and a value"),
+        ("arms: {both: {1: 2}}", "arm both: 1 is not the dotted name"),
+        ("arms: {both: {epochs: 2}}", "'epochs' is not the dotted name of one parameter"),
+        ("arms: {both: {student: {epochs: 2}}}", r"(?s)'student' is not the dotted name.*student\.KEY"),
+        ("arms: {both: {student.objective: {patch: 0}}}", r"(?s)'student.objective' is not.*student\.objective\.KEY"),
+    ],
+)
+def test_what_a_plan_says_otherwise_than_it_can_is_named(tmp_path: Path, change: str, said: str) -> None:
+    """A section as a whole would take its other keys back to their defaults."""
+    lines = {"table": "table: x", "seeds": "seeds: [0]", "base": "base: {}", "arms": "arms: {both: {}}"}
+    lines[change.partition(":")[0]] = change
+    (tmp_path / "plan.yaml").write_text("\n".join(lines.values()))
+    with pytest.raises(StudyError, match=said):
+        read_plan(tmp_path / "plan.yaml", tmp_path)
+
+
+def test_an_arm_that_no_stage_would_take_is_said_before_any_is_run(tmp_path: Path) -> None:
+    plan = Plan("path\n", (0,), {}, {"both": {}, "longer": {"student.epoch": 30}})
+    with pytest.raises(ParamsError, match=r"(?s)the plan's arm 'longer': .*did you mean 'epochs'"):
+        run_study(plan, ROOT, tmp_path / "out", tmp_path / "store")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_s_name_changes_with_all_that_it_depends_on() -> None:
@@ -153,6 +186,7 @@ def test_a_study_that_was_stopped_is_tabulated_as_far_as_it_went(tmp_path: Path)
     found = results_of(PLAN, tmp_path, "test")
     assert [len(by_seed) for by_seed in found.values()] == [1, 0]
     assert "| global only | 0 | – |" in markdown(found, "test")
+    assert "test" in splits_of(PLAN, tmp_path) and "validation" not in splits_of(PLAN, tmp_path)
 
 
 def test_numbers_of_labels_are_columns_where_all_results_have_them(tmp_path: Path) -> None:

@@ -101,3 +101,31 @@ def test_without_weights_and_offline_nothing_is_left_at_random_and_no_token_is_s
     with pytest.raises(TeacherError, match=r"cannot be fetched.*\n.*weights:.*huggingface-cli login") as caught:
         load_teacher(TokensParams(teacher=name), store, 512)
     assert secret not in "".join((*capfd.readouterr(), *traceback.format_exception(caught.value)))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("UNI", r"did you mean uni,"),
+        ("Demo", r"did you mean demo,"),
+        ("/data/uni.pth", r"a file is `weights:`"),
+        ("https://huggingface.co/MahmoodLab/UNI", r"(?s)not a name that timm reads.*hf-hub:owner/name"),
+        ("vit_tiny_patch16_224.none", r"its weights are: vit_tiny_patch16_224\.augreg_in21k"),
+        ("local-dir:nowhere", r"(?s)cannot be read.*name a folder with config\.json"),
+    ],
+)
+def test_a_teachers_name_that_is_none_has_a_remedy_that_fits(name, said, store):
+    with pytest.raises(TeacherError, match=said):
+        load_teacher(TokensParams(teacher=name), store, 512)
+
+
+def test_what_no_weights_can_show_is_said(tiny_params, store):
+    told = tiny_params.model_kwargs | {"num_heads": 3}
+    remarks = load(tiny_params, store, model_kwargs=told).remarks
+    assert "no weights can show whether num_heads: 3 (tokens.model_kwargs) is theirs" in remarks
+
+
+@pytest.mark.parametrize("key", ["device", "dtype"])
+def test_where_a_network_runs_is_no_argument_of_it(key, tiny_params, store):
+    with pytest.raises(TeacherError, match=f"{key} is not yours to set"):
+        load(tiny_params, store, model_kwargs=tiny_params.model_kwargs | {key: "meta"})

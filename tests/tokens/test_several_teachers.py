@@ -12,12 +12,13 @@ from made.teacher import TINY
 from made.tiles import tiles_json
 from safetensors.torch import save_file
 
+from pipeline.base.errors import TeacherError
 from pipeline.base.items import TokensManifest
 from pipeline.base.manifest import Refusal
 from pipeline.base.store import Ref, Store
 from pipeline.params.tokens import TokensParams
 from pipeline.tokens.item.reader import TokenReader
-from pipeline.tokens.several import together
+from pipeline.tokens.several import require_each_once, together
 from pipeline.tokens.stage import make_tokens
 from stages.tokens import Params, run
 
@@ -80,3 +81,17 @@ def test_a_slide_that_one_teacher_could_not_answer_is_refused_for_all() -> None:
     assert [[item.id for item in one.items] for one in found.each] == [["b", "c"]] * 3
     assert [(refusal.id, refusal.reason) for refusal in found.refused] == [("a", "two answers NaN")]
     assert found.summary.tiles == 6
+
+
+def test_the_primary_one_of_a_list_is_the_teacher_wherever_it_stands() -> None:
+    third = {"name": "phikon-v2", "patch": "none"}
+    marked = TokensParams.model_validate({"teachers": [{"name": "uni"}, third | {"primary": True}]})
+    assert marked == TokensParams.model_validate({"teachers": [third, {"name": "uni"}]})
+    assert [one.teacher for one in marked.each] == ["phikon-v2", "uni"] and marked.patch == "none"
+
+
+def test_a_teacher_by_two_names_is_refused_before_anything_is_computed() -> None:
+    named = {"teacher": "uni", "also": [{"teacher": "hf-hub:MahmoodLab/UNI"}]}
+    with pytest.raises(TeacherError, match="uni and hf-hub:MahmoodLab/UNI are the same teacher"):
+        require_each_once(TokensParams.model_validate(named).each)
+    require_each_once(TokensParams.model_validate({"teacher": "uni", "also": [{"teacher": "uni2-h"}]}).each)

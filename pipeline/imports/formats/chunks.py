@@ -93,7 +93,7 @@ def _as_they_come(
 
 def _spans(start: int, stop: int, cuts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """From start to stop, cut where that lies between."""
-    own = cuts[np.searchsorted(cuts, start, side="right") : np.searchsorted(cuts, stop, side="left")].tolist()
+    own = cuts[cuts.searchsorted(start, "right") : cuts.searchsorted(stop, "left")].tolist()
     if start < stop:
         yield from itertools.pairwise((start, *own, stop))
 

@@ -12,8 +12,9 @@ Shapes: N tiles, D channels, K classes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from pipeline.measures.probes.probes import Labelled
 from pipeline.measures.probes.scoring import Scorer
 from pipeline.measures.split_figures import UniProbes, UniScore
 from pipeline.measures.uni.linear import fit_head
-from pipeline.measures.uni.simpleshot import nearest_prototype, unit
+from pipeline.measures.uni.simpleshot import nearest_prototype, scores, unit
 
 NEIGHBOURS = 20
 
@@ -106,19 +107,30 @@ def _figure(of: Callable[[NDArray[np.bool_]], float], n: int, left_out: Jackknif
 
 def weighted_f1(truth_N: NDArray[np.int64], found_N: NDArray[np.int64]) -> float:
     """F1 of each class, weighted by its tiles."""
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(truth_N, found_N, average="weighted", zero_division=0))
+    _, f1_1 = scores(found_N[None], truth_N, 1 + int(max(truth_N.max(), found_N.max())))
+    return float(f1_1[0])
 
 
 def auroc(truth_N: NDArray[np.int64], probability_NK: NDArray[np.float64]) -> float:
-    """Over the pairs of classes that occur; NaN where only one does."""
-    from sklearn.metrics import roc_auc_score
-
-    if len(np.unique(truth_N)) < 2:
+    """Over the pairs of classes that occur, each from both sides; NaN where only one does."""
+    present = np.unique(truth_N).tolist()
+    if len(present) < 2:
         return float("nan")
-    classes = probability_NK.shape[1]
-    if classes == 2:
-        return float(roc_auc_score(truth_N, probability_NK[:, 1]))
-    how: Mapping[str, object] = {"multi_class": "ovo", "average": "macro", "labels": np.arange(classes)}
-    return float(roc_auc_score(truth_N, probability_NK, **how))
+    if probability_NK.shape[1] == 2:
+        return _area(probability_NK[:, 1], truth_N == 1)
+    areas = []
+    for one, other in combinations(present, 2):
+        pair_N = (truth_N == one) | (truth_N == other)
+        among_NK, is_one_N = probability_NK[pair_N], truth_N[pair_N] == one
+        areas += [_area(among_NK[:, one], is_one_N), _area(among_NK[:, other], ~is_one_N)]
+    return float(np.mean(areas))
+
+
+def _area(score_N: NDArray[np.float64], positive_N: NDArray[np.bool_]) -> float:
+    """Under the ROC curve: of all pairs of a positive and a negative, those in order, and half of those that tie."""
+    from scipy.stats import rankdata
+
+    positives = int(positive_N.sum())
+    negatives = len(positive_N) - positives
+    above = float(rankdata(score_N)[positive_N].sum()) - positives * (positives + 1) / 2
+    return above / (positives * negatives)

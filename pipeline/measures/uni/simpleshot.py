@@ -117,7 +117,7 @@ def uni_few_shot(
 
 
 def scores(
-    found_EN: NDArray[np.int16], truth_N: NDArray[np.integer], classes: int
+    found_EN: NDArray[np.integer], truth_N: NDArray[np.integer], classes: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Balanced accuracy and weighted F1 of each episode, (E,) both."""
     is_KN = truth_N == np.arange(classes)[:, None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -57,17 +56,13 @@ def compared(n: int, seed: int) -> Bags:
     return Bags(labels, Units([f"s{i:02}" for i in range(n)], "slide"), [TILES] * n, features)
 
 
-def with_student(bags: Bags, change: Callable[[np.ndarray], np.ndarray]) -> Bags:
-    """The bags with the teacher's embeddings, changed, as the student's."""
-    return replace(bags, features={**bags.features, "student": change(bags.features["teacher"])})
-
-
 def test_attention_finds_the_few_tiles_that_decide_and_equal_features_keep_all():
     found = slide_probe(compared(24, 0), compared(40, 1), 15, 200, 0)
     own, moved = found.attention, found.head_transfer
     assert own.teacher.balanced.value > 0.9
     assert own.student == own.teacher and moved.student == moved.teacher
     assert moved.student.balanced.value == own.teacher.balanced.value
+    assert moved.untrained.balanced.value == pytest.approx(0.5, abs=0.2)
     for table in (own, moved):
         assert (table.retention.value, table.retention.span.low, table.retention.span.high) == (1.0, 1.0, 1.0)
     assert own.untrained.balanced.value == pytest.approx(0.5, abs=0.2)
@@ -76,27 +71,25 @@ def test_attention_finds_the_few_tiles_that_decide_and_equal_features_keep_all()
     assert (own.student.balanced.span.unit, own.student.balanced.span.units) == ("slide", 40)
 
 
-def test_the_teachers_head_on_a_student_in_another_space_knows_nothing():
-    """The student's channels are the teacher's in another order: its own head learns all, the teacher's reads noise."""
-    train, held = compared(24, 0), compared(60, 1)
-    turned = [with_student(b, lambda x_nD: x_nD[:, ::-1]) for b in (train, held)]
-    found = slide_probe(*turned, 15, 200, 0)
-    transfer = found.head_transfer
-    assert found.attention.student.balanced.value > 0.9
-    assert transfer.teacher.balanced.value == found.attention.teacher.balanced.value
+def test_the_teachers_head_knows_nothing_of_another_space_and_keeps_the_teachers_statistics():
+    """The student's channels are the teacher's in another order: its own head learns all, the teacher's reads noise.
+
+    In the untrained one's place is the teacher ten deviations off: standardised by its own tiles it would be the
+    teacher again.
+    """
+    changed = [
+        replace(b, features={"teacher": x_ND, "student": x_ND[:, ::-1], "untrained": x_ND + 10})
+        for b in (compared(24, 0), compared(60, 1))
+        for x_ND in [b.features["teacher"]]
+    ]
+    found = slide_probe(*changed, 15, 200, 0)
+    own, transfer = found.attention, found.head_transfer
+    assert own.student.balanced.value > 0.9 and own.untrained.balanced.value == own.teacher.balanced.value
+    assert transfer.teacher.balanced.value == own.teacher.balanced.value
     assert transfer.student.balanced.value == pytest.approx(0.5, abs=0.2)
-    assert transfer.untrained.balanced.value == pytest.approx(0.5, abs=0.2)
+    assert transfer.untrained.balanced.value < 0.7
     kept = transfer.retention
     assert kept.span.low < kept.value < kept.span.high < 0.8
-
-
-def test_the_teachers_head_keeps_the_teachers_statistics():
-    """A student that is the teacher ten deviations off: standardised by its own tiles it would be the teacher again."""
-    train, held = compared(24, 0), compared(40, 1)
-    off = [with_student(b, lambda x_ND: x_ND + 10) for b in (train, held)]
-    found = slide_probe(*off, 15, 200, 0)
-    assert found.attention.student == found.attention.teacher
-    assert found.head_transfer.student.balanced.value < 0.7
 
 
 def test_gated_attention_is_equation_9():
@@ -133,18 +126,18 @@ def test_slides_of_one_step_are_told_apart():
 
 def test_many_slides_are_learnt_from_in_steps_of_several():
     """400 slides, four a step; a needle in each positive one is found all the same."""
-    found = slide_probe(compared(400, 0), compared(60, 1), 4, 100, 0)
+    found = slide_probe(compared(400, 0), compared(60, 1), 3, 100, 0)
     assert found.attention.teacher.balanced.value > 0.9
 
 
 def test_heads_are_fitted_once_for_all_splits():
     seen = []
-    train, held = compared(24, 0), {"test": compared(40, 1), "shift": compared(20, 2)}
-    how = How(epochs=3, resamples=100, seed=0)
+    train, held = compared(12, 0), {"test": compared(40, 1), "shift": compared(20, 2)}
+    how = How(epochs=2, resamples=100, seed=0)
     both = slide_probes(train, held, how, lambda n=1, note="": seen.append(n))
-    assert sum(seen) == 3 * 3 * 24 * TILES
+    assert sum(seen) == 3 * 2 * 12 * TILES
     for split, bags in held.items():
-        assert both[split] == slide_probe(train, bags, 3, 100, 0)
+        assert both[split] == slide_probe(train, bags, 2, 100, 0)
 
 
 def test_passes_over_many_slides_are_fewer_and_never_under_two():

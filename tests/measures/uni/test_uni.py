@@ -16,13 +16,13 @@ from made.labelled import labelled
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.optimize import minimize
-from sklearn.metrics import balanced_accuracy_score, classification_report, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, classification_report, f1_score, roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from pipeline.base.intervals import Units
 from pipeline.measures.probes.probes import Labelled
 from pipeline.measures.uni.linear import fit_head
-from pipeline.measures.uni.probes import uni_probe
+from pipeline.measures.uni.probes import auroc, uni_probe, weighted_f1
 from pipeline.measures.uni.simpleshot import SHOTS, draw, episode_answers, scores, uni_few_shot
 
 CRC = Path(__file__).parents[3].parent / "shared" / "data" / "crc_tiles"
@@ -152,6 +152,22 @@ def test_every_probe_is_the_recipes(parts: Parts):
     assert found.scores["linear"]["teacher"].auroc.value == pytest.approx(area, rel=1e-5)
     assert found.scores["knn"]["teacher"].auroc is None
     assert 0.4 < found.linear.teacher.balanced.value < 1, "a case that anything solves tells no recipes apart"
+
+
+@pytest.mark.parametrize("decimals", [1, 9], ids=["ties", "no ties"])
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_areas_and_f1_are_scikit_learns(classes: int, decimals: int):
+    """Where classes are missing among the held-out tiles, or never answered, too."""
+    random = np.random.default_rng(classes)
+    how = {} if classes == 2 else {"multi_class": "ovo", "average": "macro", "labels": np.arange(classes)}
+    for n in (4, 9, 40):
+        truth_N, found_N = np.array([0, 1, *random.integers(classes, size=n)]), random.integers(classes, size=n + 2)
+        probability_NK = np.round(random.dirichlet(np.ones(classes), n + 2), decimals)
+        probability_NK /= probability_NK.sum(axis=1, keepdims=True)
+        theirs = roc_auc_score(truth_N, probability_NK[:, 1] if classes == 2 else probability_NK, **how)
+        assert auroc(truth_N, probability_NK) == pytest.approx(theirs, abs=1e-12)
+        f1 = f1_score(truth_N, found_N, average="weighted", zero_division=0)
+        assert weighted_f1(truth_N, found_N) == pytest.approx(f1, abs=1e-12)
 
 
 def test_the_linear_probe_is_the_recipes_to_rounding(parts: Parts):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from browser import check, look, needs_browser
+from browser import check, needs_browser
 from made.command import histill
 from made.items import student_manifest
 from made.manifests import ratio, timed
@@ -83,7 +83,7 @@ def test_a_student_that_was_trained_on_the_test_is_named_in_red(checkout: Path, 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_it(checkout: Path, tmp_path: Path, scheme: str):
     compare_experiments(checkout, ["slow", "fast"], tmp_path / "compare.html")
-    check(*look(tmp_path / "compare.html", 390, scheme), 390, scheme)
+    check(tmp_path, [("compare.html", 390)], scheme)
 
 
 def test_without_names_all_are_shown(checkout: Path, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -30,26 +31,37 @@ def model(name: str) -> nn.Module:
     return made.to(memory_format=torch.channels_last)
 
 
+class Written(NamedTuple):
+    name: str
+    model: nn.Module
+    path: Path
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A model and its file, one for all engines."""
+    made, path = model(request.param), tmp_path_factory.mktemp("onnx") / "model.onnx"
+    write_onnx(made, 64, path)
+    return Written(request.param, made, path)
+
+
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("name", MODELS)
-def test_an_engine_of_files_answers_as_pytorch(name: str, engine: str, tmp_path: Path) -> None:
+def test_an_engine_of_files_answers_as_pytorch(written: Written, engine: str) -> None:
     pytest.importorskip(engine)
-    made = model(name)
-    write_onnx(made, 64, tmp_path / "model.onnx")
-    preprocess = Preprocess(name, 64, MEAN, STD)
-    run = make_file_engine(preprocess, Setting(engine, "fp32", torch.device("cpu"), 5), tmp_path / "model.onnx")
+    preprocess = Preprocess(written.name, 64, MEAN, STD)
+    run = make_file_engine(preprocess, Setting(engine, "fp32", torch.device("cpu"), 5), written.path)
     for n in (1, 5, 2):
         image_NHWC = torch.from_numpy(np.random.default_rng(n).integers(0, 256, (n, 64, 64, 3), np.uint8))
         with torch.no_grad():
-            expected = made(preprocess.normalise(image_NHWC))
+            expected = written.model(preprocess.normalise(image_NHWC))
         found = run(image_NHWC)
         assert found.shape == (n, 24)
         assert (found - expected).abs().max() < 2e-5 * max(1.0, float(expected.abs().max()))
 
 
-def test_the_file_says_its_opset_and_what_goes_in_and_out_and_names_no_machine(tmp_path: Path) -> None:
-    write_onnx(model("efficientvit_b0"), 64, tmp_path / "model.onnx")
-    data = (tmp_path / "model.onnx").read_bytes()
+@pytest.mark.parametrize("written", ["efficientvit_b0"], indirect=True)
+def test_the_file_says_its_opset_and_what_goes_in_and_out_and_names_no_machine(written: Written) -> None:
+    data = written.path.read_bytes()
     told = onnx.load_from_string(data)
     assert [entry.version for entry in told.opset_import] == [OPSET]
     assert [value.name for value in (*told.graph.input, *told.graph.output)] == ["image", "embedding"]

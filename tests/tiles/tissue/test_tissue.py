@@ -169,11 +169,17 @@ def test_what_lies_on_glass_is_not_fat(what: str) -> None:
     assert not found[:, 88:].any() and found[45:195, 25:75].all()
 
 
+@pytest.fixture(scope="module", params=[1, 3])
+def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a demo slide, once for all methods."""
+    folder = tmp_path_factory.mktemp("demo")
+    make_demo_slide(request.param, 1536, folder)
+    return folder
+
+
 @pytest.mark.parametrize("method", sorted(METHODS))
-@pytest.mark.parametrize("number", [1, 3])
-def test_the_masks_of_demo_slides_agree_with_their_label_maps(method: str, number: int, tmp_path: Path) -> None:
-    make_demo_slide(number, 1536, tmp_path)
-    scores = evaluate(tmp_path, TilesParams(tissue=TissueParams.model_validate({"method": method})))
+def test_the_masks_of_demo_slides_agree_with_their_label_maps(method: str, demo: Path) -> None:
+    scores = evaluate(demo, TilesParams(tissue=TissueParams.model_validate({"method": method})))
     assert scores["iou"] > 0.95 and scores["tile_f1"] > 0.94
 
 
