@@ -1,4 +1,3 @@
-import math
 import os
 import shutil
 import threading
@@ -134,11 +133,12 @@ def test_a_slide_with_a_tile_that_does_not_decode_is_refused_and_the_others_go_o
         make_tokens(both, tiny_params.model_copy(update={"on_error": "fail"}), store, 512)
 
 
-def test_a_teacher_that_answers_nan_leaves_nothing_in_the_store(tiny_params, tiny_weights, store, tmp_path):
+def test_a_teacher_that_answers_infinity_leaves_nothing_in_the_store(tiny_params, tiny_weights, store, tmp_path):
     state = load_file(tiny_weights)
-    state["norm.weight"][3] = math.nan
-    save_file(state, tmp_path / "nan.safetensors")
-    params = tiny_params.model_copy(update={"weights": str(tmp_path / "nan.safetensors")})
+    state["norm.weight"][3] = 3e38
+    state["norm.bias"][3] = 3e38
+    save_file(state, tmp_path / "large.safetensors")
+    params = tiny_params.model_copy(update={"weights": str(tmp_path / "large.safetensors")})
     for layout, where in (("int8", "calibration tiles"), ("none", "a, rows 0-3")):
         with pytest.raises(TeacherError, match=where):
             make_tokens(tiles_json(store, {"a": 4}), params.model_copy(update={"patch": layout}), store, 512)

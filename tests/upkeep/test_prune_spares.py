@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from made.checkout import KEY, RECIPE, project, put
 from made.partials import orphaned, partials
-from made.python_server import loaded_python
 from small_disk import small_disk
 from typer.testing import CliRunner, Result
 
@@ -45,7 +45,7 @@ def stage(store: Store, code: str) -> subprocess.Popen[str]:
         f"store, key = Store({str(store.root)!r}), {KEY!r}\n"
         f"with announced(store.root, 'tokens', Path({str(store.root.parent / 'project')!r})):\n"
     )
-    command = [loaded_python(), "-c", f"{prelude}    {code}\n    print('ready', flush=True); sys.stdin.readline()\n"]
+    command = [sys.executable, "-c", f"{prelude}    {code}\n    print('ready', flush=True); sys.stdin.readline()\n"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     return process
