@@ -31,7 +31,7 @@ from pipeline.study.table import markdown, over_seeds, results_of, splits_of
 PLAN = Plan("path\n", (0, 1, 2), {}, {"both": {}, "global only": {"student.objective.patch": 0}})
 
 
-@pytest.mark.parametrize("name", ["study.yaml", "study_targets.yaml", "study_inputs.yaml"])
+@pytest.mark.parametrize("name", ["study.yaml", "study_targets.yaml", "study_inputs.yaml", "study_slides.yaml"])
 def test_the_shipped_plans_name_only_parameters_that_exist(name: str) -> None:
     plan = read_plan(ROOT / "docs" / name, ROOT)
     for overrides in (plan.base, *plan.arms.values()):
