@@ -7,12 +7,12 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made.python_server import loaded_python
 
 from pipeline.base.store import Ref, Store
 
@@ -67,7 +67,7 @@ def start(root: Path, uid: int, code: str, umask: int = 0o002) -> subprocess.Pop
     imports = IMPORTS if code == FILL else ""
     prelude = PRELUDE.format(uid=uid, gid=GROUP.gr_gid, umask=umask, root=str(root), imports=imports)
     pipe = subprocess.PIPE
-    return subprocess.Popen([loaded_python(), "-c", prelude + code], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen([sys.executable, "-c", prelude + code], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def said_by(root: Path, uid: int, code: str, umask: int = 0o002) -> str:
