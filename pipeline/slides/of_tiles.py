@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import SlideRefused
@@ -11,11 +10,9 @@ from pipeline.slides.files import MIRAX
 from pipeline.slides.images import IMAGE_SUFFIXES
 from pipeline.slides.read.reader import detect_vendor
 from pipeline.slides.read.tiff import is_tile
-from pipeline.slides.walk import walk
+from pipeline.slides.walk import a_few, walk
 
 MIRAX_DATA = "Slidedat.ini"
-LOOKED_AT = 16
-"""Files of each kind that are opened: a folder may hold a hundred thousand tiles."""
 
 
 def require_no_slides(folder: Path) -> None:
@@ -33,15 +30,9 @@ def require_no_slides(folder: Path) -> None:
             elif suffix not in IMAGE_SUFFIXES:
                 (called_so if suffix in SLIDE_SUFFIXES else others).append(parent / name)
     # Where there are images, a file of any name beside them is a note.
-    for path in [*_some(tiffs), *_some(called_so), *(() if images else _some(others))]:
+    for path in [*a_few(tiffs), *a_few(called_so), *(() if images else a_few(others))]:
         vendor = detect_vendor(path) if path.is_file() else None
         if vendor is not None and not (path in tiffs and is_tile(path, vendor)):
             what = f"the folder holds slides, {path.name} among them, and a row's folder is one of tiles"
             fix = "give each slide a row of its own: histill scan lists them"
             raise SlideRefused(what, where=folder.name, fix=fix)
-
-
-def _some(paths: Sequence[Path]) -> Sequence[Path]:
-    """A few of them, evenly spread."""
-    n = len(paths)
-    return paths if n <= LOOKED_AT else [paths[i * n // LOOKED_AT] for i in range(LOOKED_AT)]

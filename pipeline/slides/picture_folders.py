@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline.slides.walk import shown
+from pipeline.slides.walk import a_few, shown
 
 MOST_CLASSES = 40
 """More folders of pictures side by side than this are slides, not classes of one."""
@@ -29,8 +29,6 @@ SHOW_SLIDES = frozenset(
 )
 """Words, in the singular, in names of folders that tools, scanners and people keep pictures of slides in."""
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_LOOKED_AT = 16
-"""Pictures of a folder whose sizes are looked at."""
 MOST_TILE_PX = 1024
 """Side of a tile that is not square; of photographs and screenshots it is larger."""
 _DIGITS = 3
@@ -131,18 +129,13 @@ def _show_slides(folder: Path, names: Sequence[str], stems: set[str]) -> str | N
     named = sum(_named_after(name.lower(), stems) for name in names)
     if 2 * named > len(names):
         return "most are named after slides"
-    sizes = Counter(size for name in _some(names) if (size := _size(folder / name)) is not None)
+    sizes = Counter(size for name in a_few(names) if (size := _size(folder / name)) is not None)
     if not sizes:
         return None
     (width, height), n = sizes.most_common(1)[0]
     if 2 * n <= sizes.total() and sizes.total() > 1:
         return "they are of many sizes, and tiles of one"
     return "they are too large for tiles" if width != height and max(width, height) > MOST_TILE_PX else None
-
-
-def _some(names: Sequence[str]) -> Sequence[str]:
-    """A few of them, evenly spread."""
-    return names if len(names) <= _LOOKED_AT else [names[i * len(names) // _LOOKED_AT] for i in range(_LOOKED_AT)]
 
 
 def _size(path: Path) -> tuple[int, int] | None:

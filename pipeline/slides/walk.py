@@ -7,11 +7,16 @@ the way is not entered again. Hidden files and folders are left out.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.base.names import is_utf8, printable
+
+LOOKED_AT = 16
+"""Files of a kind that are opened where a folder may hold a hundred thousand."""
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -88,3 +93,9 @@ def shown_as_it_is(path: Path) -> str:
         if whole.is_relative_to(here):
             return whole.relative_to(here).as_posix()
     return whole.as_posix()
+
+
+def a_few(files: Sequence[_T]) -> Sequence[_T]:
+    """At most `LOOKED_AT` of them, evenly spread."""
+    n = len(files)
+    return files if n <= LOOKED_AT else [files[i * n // LOOKED_AT] for i in range(LOOKED_AT)]

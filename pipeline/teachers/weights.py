@@ -185,8 +185,7 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
 def read_state(path: Path, where: str) -> tuple[dict[str, Tensor], list[str]]:
     """The file's state, and what was opened in it to get there; by its bytes, whatever its suffix says.
 
-    No file runs code when it is read. Raises `TeacherError`, also for tensors that are no weights: integers (quantised
-    ones need their scales) and NaN.
+    No file runs code when it is read. Raises `TeacherError`; whether its tensors are weights `require_weights` says.
     """
     found = read_file(path, where)
     state, said = unwrapped(found)
