@@ -18,6 +18,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from pipeline.base import few
 from pipeline.base.errors import TeacherError, first_line
 from pipeline.base.types import Json
 from pipeline.teachers.arguments import BadArgument, blame, require_possible, require_types, with_layers
@@ -232,5 +233,4 @@ def _unavailable(name: str, error: Exception) -> TeacherError:
 
 
 def _some(what: str, names: list[str], shown: int = 4) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return f"{what}: {', '.join(names[:shown]) or 'none'}{more}"
+    return f"{what}: {few.some(names, shown) or 'none'}"
