@@ -23,9 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from pipeline.base import few
 from pipeline.base.elsewhere import Remote
-from pipeline.base.errors import BeingWritten, CorruptItem, MissingItem, StoreError
+from pipeline.base.errors import BeingWritten, CorruptItem, MissingItem, StoreError, some
 from pipeline.base.files import as_json, dvc_root, write_atomic
 from pipeline.base.living import unfinished
 from pipeline.base.living.owners import LEASE_S
@@ -172,7 +171,7 @@ class Store:
         gone = [text for text in own if not self.has(Ref.parse(text))]
         if gone:
             fix = f"make them again: dvc repro -f -s {manifest.stage} (or point HISTILL_STORE at the store they are in)"
-            raise MissingItem(f"the store lacks {few.some(gone, 1)} of {manifest.stage}", where=str(self.root), fix=fix)
+            raise MissingItem(f"the store lacks {some(gone, 1)} of {manifest.stage}", where=str(self.root), fix=fix)
 
     def digest(self, ref: Ref) -> str:
         """sha256 (32 hex digits) over the names, sizes and checksums of the item's files."""

@@ -15,8 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.base import few
-from pipeline.base.errors import SlideRefused
+from pipeline.base.errors import SlideRefused, some_lines
 from pipeline.base.files import dvc_root
 from pipeline.base.items import TRAIN
 from pipeline.base.names import at_home
@@ -119,7 +118,7 @@ def _images(folder: Path, params: DatasetParams, root: Path) -> list[tuple[str, 
     except SlideRefused as error:
         raise problem(params, f"{folder.relative_to(root)}: {error.what}", error.fix) from None
     left_out = [f"left out: {name} ({reason})" for name, reason in walked.left_out]
-    for line in few.lines(left_out, SAID, f"more below {folder}"):
+    for line in some_lines(left_out, SAID, f"more below {folder}"):
         console.print(f"evaluate.datasets: {params.name}: {line}", soft_wrap=True)
     return found
 

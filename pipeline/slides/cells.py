@@ -14,8 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from pipeline.base import few
-from pipeline.base.errors import TableError
+from pipeline.base.errors import TableError, some_lines
 from pipeline.params.base import MISSING
 
 NOTHING = (
@@ -97,7 +96,7 @@ def one_spelling(names: Sequence[str | None]) -> tuple[list[str | None], list[st
         if len(own) > 1
     ]
     two = [f"{own} are looked at as two: write them alike if they are one" for own in _nearly_one(first.values())]
-    said = [*few.lines(said, SAID, SUCH), *few.lines(two, SAID, SUCH)]
+    said = [*some_lines(said, SAID, SUCH), *some_lines(two, SAID, SUCH)]
     return [None if name is None else first[_number(name)] for name in names], said
 
 
@@ -109,7 +108,7 @@ def alike(classes: Iterable[str | None], key: str | None) -> list[str]:
     """
     names = sorted({name for name in classes if name is not None})
     near = [f"{own} are classes of their own: write them alike if they are one" for own in _nearly_one(names)]
-    said = few.lines(near, SAID, SUCH)
+    said = some_lines(near, SAID, SUCH)
     if key is not None:
         said += [f"{name!r} is a class: name it in {key} if it means none" for name in names if name.lower() in NOTHING]
     return said

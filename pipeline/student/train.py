@@ -22,9 +22,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
-from pipeline.base import few
 from pipeline.base.arrays.far import Attached, attach, attached_of
-from pipeline.base.errors import TrainingError
+from pipeline.base.errors import TrainingError, some
 from pipeline.base.files import write_atomic, write_json
 from pipeline.base.items import (
     FileItem,
@@ -212,6 +211,4 @@ def _refuse_not_finite(tensors: dict[str, Tensor]) -> None:
     bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
     if bad:
         fix = "lower student.lr or student.clip_norm"
-        raise TrainingError(
-            f"trained to weights that are not finite: {few.some(bad, 5)}", where="the last step", fix=fix
-        )
+        raise TrainingError(f"trained to weights that are not finite: {some(bad, 5)}", where="the last step", fix=fix)

@@ -6,8 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.base import few
-from pipeline.base.errors import BeingWritten, HistillError, SlideRefused, SlideUnavailable
+from pipeline.base.errors import BeingWritten, HistillError, SlideRefused, SlideUnavailable, some, some_lines
 from pipeline.base.items import SlideItem, SlidesManifest, TilesItem, TilesManifest, TilesSummary
 from pipeline.base.manifest import Refusal
 from pipeline.base.progress import console, track
@@ -146,7 +145,7 @@ def make_tiles(
 
 def _none(refused: Sequence[Refusal]) -> SlideRefused:
     """Of a run without any tile: there is nothing to go on with."""
-    said = few.some([f"{one.id}: {one.reason}" for one in refused], SAID, "; ")
+    said = some([f"{one.id}: {one.reason}" for one in refused], SAID, "; ")
     fixes = "; ".join(f"{one.id}: {one.fix}" for one in refused[:FIXES])
     return SlideRefused(f"no slide has a tile ({said})", where="tiles", fix=fixes)
 
@@ -154,7 +153,7 @@ def _none(refused: Sequence[Refusal]) -> SlideRefused:
 def _say(items: Sequence[TilesItem]) -> None:
     """Print what has to be said of slides; all of it is in tiles.json and in the report."""
     said = [f"{item.id}: {remark}" for item in items for remark in item.remarks]
-    for line in few.lines(said, SAID, "more remarks: artifacts/tiles.json"):
+    for line in some_lines(said, SAID, "more remarks: artifacts/tiles.json"):
         console.print(line)
 
 
