@@ -32,13 +32,16 @@ class HeldFile:
         os.replace(self._other, self._path)
 
     def let_go(self) -> None:
-        """Who waits reads the file, which has to fit into a pipe (64 KiB)."""
+        """Who waits reads the file, which has to fit into a pipe (64 KiB); nobody is held any more."""
+        if self._pipe < 0:
+            return
         if self.is_read():
             # Who waited may have been killed.
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._writer, self._content)
             os.close(self._writer)
         os.close(self._pipe)
+        self._pipe = -1
 
 
 @contextlib.contextmanager
