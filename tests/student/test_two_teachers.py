@@ -107,7 +107,7 @@ def test_three_steps_are_those_of_a_plain_loop(balance: str, both: Cache, tmp_pa
 def trained(both: Cache, tmp_path_factory: pytest.TempPathFactory) -> tuple[StudentManifest, Path]:
     """Of both, and the folder that it is exported to."""
     root = tmp_path_factory.mktemp("trained")
-    return train(both, root, epochs=1, standardise="phi-s", head_hidden=16), root / "student"
+    return train(both, root, epochs=1, batch_size=40, standardise="phi-s", head_hidden=16), root / "student"
 
 
 def test_each_head_is_exported_in_its_teachers_units(both: Cache, trained: tuple[StudentManifest, Path]) -> None:
