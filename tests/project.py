@@ -20,9 +20,9 @@ from made.python_server import loaded_python
 ROOT = Path(__file__).parents[1]
 
 TINY: dict[str, dict[str, Any]] = {
-    "slides": {"demo_px": 1024},
-    "tiles": {"tile_px": 128},
-    "tokens": {"demo_teacher_steps": 4, "calibration_tiles": 8, "batch_size": 8},
+    "slides": {"demo_px": 512},
+    "tiles": {"tile_px": 64},
+    "tokens": {"demo_teacher_steps": 1, "calibration_tiles": 8, "batch_size": 8},
     "student": {"epochs": 1, "batch_size": 8, "input_px": 64},
     "evaluate": {"bootstrap": 100, "episodes": 5, "mil_epochs": 2, "robustness_tiles": 2, "max_dense_tiles": 50},
     "benchmark": {"batch_sizes": [1], "seconds": 0.05},

@@ -162,7 +162,7 @@ def test_what_slurm_would_not_take_is_said_before_anything_is_submitted(cluster:
     assert cluster.ask("squeue", "-h", "-t", "all") == before
 
 
-SMALL = {"slides": {"demo_px": 1024}, "tiles": {"tile_px": 128}}
+SMALL = {"slides": {"demo_px": 512}, "tiles": {"tile_px": 64}}
 
 
 def test_check_has_a_slide_go_through_each_stage_there(
