@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -86,7 +87,8 @@ def test_work_outlasts_a_job_that_is_cancelled(cluster: Slurm, tmp_path: Path) -
             jobs.append(job)
     assert len(jobs) == 8 and len(set(jobs)) == 2, jobs
     begun = (tmp_path / "store" / "begun").read_text().split()
-    assert sorted(begun) == list("abbcdefgh"), "only what the job was at is done again"
+    assert set(begun) == set("abcdefgh")
+    assert Counter(begun) <= Counter("aabbcdefgh"), "only what the job was at, or had just ended, is done again"
     assert "".join(ref.item for ref in store.own_refs()) == "abcdefgh"
     until(lambda: not cluster.jobs())
 
@@ -144,7 +146,8 @@ def test_a_job_that_slurm_takes_back_or_a_node_loses_ends_no_run(cluster: Slurm,
             elif len(jobs) == 6:
                 cluster.kill("n1")
     begun = (tmp_path / "store" / "begun").read_text().split()
-    assert sorted(begun) == list("abbcdefghij"), "only what the job was at is done again"
+    assert set(begun) == set("abcdefghij")
+    assert Counter(begun) <= Counter("aabbcdefghij"), "only what the job was at, or had just ended, is done again"
     assert "".join(ref.item for ref in store.own_refs()) == "abcdefghij"
     # What the daemon should have ended it ends when it is back.
     cluster.start_node("n1")
