@@ -54,12 +54,12 @@ def real() -> Parts:
     if not CRC.is_dir():
         pytest.skip(f"no real tiles in {CRC}")
     parts = []
-    for split, each in (("train", 25), ("test", 12)):
+    for split, each in (("train", 40), ("test", 20)):
         x, truth = [], []
         for k, folder in enumerate(sorted((CRC / split).iterdir())):
             for path in sorted(folder.glob("*.jpg"))[:each]:
                 rgb_HWC = np.asarray(Image.open(path).convert("RGB").resize((32, 32)), np.float64)
-                strength = np.abs(np.fft.rfft2(rgb_HWC.mean(axis=2)))[:6, :6].ravel()
+                strength = np.abs(np.fft.rfft2(rgb_HWC.mean(axis=2)))[:4, :4].ravel()
                 x.append([*rgb_HWC.mean(axis=(0, 1)), *rgb_HWC.std(axis=(0, 1)), *np.log1p(strength)])
                 truth.append(k)
         parts += [np.array(x), np.array(truth)]
