@@ -8,8 +8,6 @@ Out: artifacts/tokens.json; in the store, per slide: Zarr arrays `cls`, `patch`,
 Run: dvc repro tokens, or python -m stages.tokens. A killed run goes on where it was.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
+from made.processes import until
 from made.python_server import loaded_python
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +96,7 @@ class Project:
         return done.stdout
 
     def kill_when(self, ready: Callable[[], bool], *words: str, **environment: str) -> str:
-        """Start a dvc command and kill -9 all of it as soon as `ready()`; what it had printed by then.
+        """Start a dvc command and kill -9 all of it once `ready()`, which stays so; what it had printed by then.
 
         It is Python itself that is started: what the server forks is in no group of the command's.
         """
@@ -110,13 +110,14 @@ class Project:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            deadline = time.monotonic() + 600
-            while not ready():
+
+            def there() -> bool:
                 assert process.poll() is None, "it ended before it could be killed"
-                assert time.monotonic() < deadline, "never ready"
-                time.sleep(0.005)
+                return ready()
+
+            until(there)
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=600)
+            process.wait()
             printed.seek(0)
             return printed.read()
 

@@ -118,9 +118,8 @@ class StudentParams(Section):
     """Sizes, each the first numbers of one further embedding, e.g. [64, 128, 256]; none of them without."""
     head_hidden: Positive | None = None
     """Channels of a second linear layer before the last, with batch norm, while it trains; exported as one layer."""
-    adapter: Literal["attention", "attention-64", "fuse", "bilinear", "pool"] = "attention"
-    """From the student's feature maps to the teacher's token grid; attention-64 is half as wide within, which is enough
-    for a teacher of a few hundred channels, and takes half the time."""
+    adapter: Literal["attention", "fuse", "bilinear", "pool"] = "attention"
+    """From the student's feature maps to the teacher's token grid."""
     mix: MixParams = MixParams()
     """Tiles shown in pairs; see below."""
     augment: InputParams = InputParams()

@@ -14,12 +14,16 @@ import pytest
 import torch
 import yaml
 from made.command import histill
+from made.held import held
 from made.python_server import loaded_python
 from project import TINY, Project
 
+from pipeline.base.items import TilesManifest
+from pipeline.base.store import Ref, Store
 from pipeline.params import STAGES
 from pipeline.study.run import Plan, run_study
 from pipeline.study.table import results_of
+from pipeline.tiles.item.meta import OFFSETS_ARRAY
 
 ROWS = "path,split\ndemo:1,train\ndemo:6,test\ndemo:8,train\n"
 CACHED = ("slides", "tiles", "teachers", "tokens")
@@ -90,10 +94,11 @@ def test_kill_9_during_tokens_loses_nothing_and_changes_nothing(project: Project
     manifest, metrics = project.artifact("tokens"), project.root / "metrics" / "tokens.json"
     timed = metrics.read_bytes()
 
-    def a_chunk_is_written() -> bool:
-        return any((store / "tokens").glob("*/.partials/*/*/cls/c.0.*")) if (store / "tokens").exists() else False
-
-    told = project.kill_when(a_chunk_is_written, "repro", "-s", "-f", "tokens", HISTILL_STORE=str(store))
+    tiles = TilesManifest.model_validate_json(project.artifact("tiles"))
+    # It is at the first slide when it comes to the second one's.
+    offsets = Store(store).path(Ref.of(tiles, tiles.item("demo-6"))) / OFFSETS_ARRAY / "zarr.json"
+    with held(offsets) as file:
+        told = project.kill_when(file.is_read, "repro", "-s", "-f", "tokens", HISTILL_STORE=str(store))
     assert "Running stage 'tokens'" in told and "'tiles'" not in told, "a stage runs alone by its name"
     assert list((store / "tokens").glob("*/.partials/*/*")), "the kill came while an item was open"
     # As the project's own processes have.

@@ -1,17 +1,13 @@
 """One small file an adapter: a module from the student's stage maps to the teacher's token grid, (N, T, D)."""
 
-from collections.abc import Callable
-from functools import partial
-
 from pipeline.student.adapters.adapter import Adapter
 from pipeline.student.adapters.attention import AttentionAdapter
 from pipeline.student.adapters.bilinear import BilinearAdapter
 from pipeline.student.adapters.fuse import FuseAdapter
 from pipeline.student.adapters.pool import PoolAdapter
 
-ADAPTERS: dict[str, Callable[..., Adapter]] = {
+ADAPTERS = {
     "attention": AttentionAdapter,
-    "attention-64": partial(AttentionAdapter, dim=64),
     "bilinear": BilinearAdapter,
     "fuse": FuseAdapter,
     "pool": PoolAdapter,
