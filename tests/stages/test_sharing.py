@@ -164,7 +164,8 @@ class Study(NamedTuple):
 @pytest.fixture(scope="module")
 def study(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Study:
     out, before = tmp_path_factory.mktemp("study"), {kind: project.written(kind) for kind in CACHED}
-    plan = Plan(f"{ROWS}demo:2,train\n", (1,), {"student.epochs": 1, "cluster.workers": 1}, {"one": {}})
+    small = {"student.model": "test_efficientnet", "student.model_kwargs": {}, "student.epochs": 1}
+    plan = Plan(f"{ROWS}demo:2,train\n", (1,), {**small, "cluster.workers": 1}, {"one": {}})
     with pytest.MonkeyPatch.context() as loaded:
         loaded.setattr(sys, "executable", loaded_python())
         results = run_study(plan, project.root, out, project.root / ".store", jobs=2)
