@@ -15,8 +15,6 @@ def test_a_table_written_on_another_system_names_the_files_that_are_here(tmp_pat
     table = tmp_path / "slides.csv"
     rows = "Pr\u00e4parat NFD.svs,M\u00e4ske NFD.png\nPra\u0308parat NFC.svs,Ma\u0308ske NFC.png\n"
     table.write_text(f"path,mask\n{rows}")
-        "path,mask\nPr\u00e4parat NFD.svs,M\u00e4ske NFD.png\nPra\u0308parat NFC.svs,Ma\u0308ske NFC.png\n"
-    )
     asked, left_out = find_slides([table], SlidesParams(), tmp_path / "scratch")
     assert not left_out
     for one, form in zip(asked, ("NFD", "NFC"), strict=True):
