@@ -7,8 +7,6 @@ Out: artifacts/benchmark.json, plots/latency.csv.
 Run: dvc repro benchmark, or python -m stages.benchmark
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import typer

@@ -16,7 +16,7 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table
 
-from pipeline.base.errors import HistillError, ParamsError, Unfinished
+from pipeline.base.errors import HistillError, ParamsError, Unfinished, some
 from pipeline.base.files import as_json, dvc_root, human, write_json
 from pipeline.base.living.runs import announced, held_here
 from pipeline.base.manifest import Item, Manifest, Outline, Refusal
@@ -211,8 +211,7 @@ def require_finished(manifest: Outline, told: Collection[Refusal]) -> None:
     """Raises `Unfinished` where slides may be usable the next time: a result for ever they must not become."""
     left = [refusal.id for refusal in manifest.refused if refusal.passing and refusal not in told]
     if left:
-        names = ", ".join(left[:FEW]) + (f" and {len(left) - FEW} more" if len(left) > FEW else "")
-        what = f"{len(left)} could not be looked at this time: {names}; all else is done and kept"
+        what = f"{len(left)} could not be looked at this time: {some(left, FEW)}; all else is done and kept"
         fix = (
             f"mend what the table says, then: dvc repro {manifest.stage}; "
             "to go on without them, take their rows out of the slide table"

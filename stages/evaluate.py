@@ -8,8 +8,6 @@ Out: artifacts/evaluate.json (fidelity, probes of both under one protocol, reten
 Run: dvc repro evaluate, or python -m stages.evaluate
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import typer

@@ -6,8 +6,6 @@ Out: reports/report.html, self-contained; reports/slides.html, reports/model_car
 Run: dvc repro report, or python -m stages.report
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import typer

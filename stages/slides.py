@@ -6,8 +6,6 @@ Out: artifacts/slides.json: identity, size, mpp, levels and vendor of each slide
 Run: dvc repro slides, or python -m stages.slides
 """
 
-from __future__ import annotations
-
 import typer
 
 from pipeline.base.items import SlidesManifest

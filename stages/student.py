@@ -7,8 +7,6 @@ Run: dvc repro student, or python -m stages.student, or accelerate launch -m sta
      torchrun --nproc-per-node N -m stages.student
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import typer

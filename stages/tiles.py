@@ -6,8 +6,6 @@ Out: artifacts/tiles.json, artifacts/left_out.csv (images that became no tile); 
 Run: dvc repro tiles, or python -m stages.tiles
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import typer

@@ -8,8 +8,7 @@ Out: artifacts/tokens.json; in the store, per slide: Zarr arrays `cls`, `patch`,
 Run: dvc repro tokens, or python -m stages.tokens. A killed run goes on where it was.
 """
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from pathlib import Path
 
 import typer
@@ -21,7 +20,8 @@ from pipeline.imports.stage import take_features
 from pipeline.params.site import SiteParams
 from pipeline.params.slides import SlidesParams
 from pipeline.params.tokens import TokensParams
-from pipeline.slides.sources import sources
+from pipeline.slides.looked import Memory
+from pipeline.slides.sources import Source, sources
 from pipeline.tokens.several import require_each_once, together
 from pipeline.tokens.stage import make_tokens
 from stages.command import Debug, Wait, execute, load
@@ -44,12 +44,20 @@ def run(params: Params, store: Store) -> TokensManifest:
     if any(item.features for item in tiles.items):
         here = sources(Path(params.slides.table), store, params.slides)
         paths = {slide_id: source.features for slide_id, source in here.items() if source.features is not None}
-        made = take_features(tiles, paths, first, store, params.slides.demo_px)
+        marks = _marks(tiles, here, Memory(store.root, Path(params.slides.table)))
+        made = take_features(tiles, paths, first, store, params.slides.demo_px, params.cluster, marks)
         # Imported answers have one view, and a tile has as many of every teacher.
         further = [one.one_view for one in further]
     else:
         made = make_tokens(tiles, first, store, params.slides.demo_px, params.cluster)
     return together(made, [make_tokens(tiles, one, store, params.slides.demo_px, params.cluster) for one in further])
+
+
+def _marks(tiles: TilesManifest, here: Mapping[str, Source], memory: Memory) -> dict[str, str]:
+    """What the files of features were marked by when the stage slides took the digests that tiles.json has."""
+    known = {item.id: memory.features(here[item.id]) for item in tiles.items if item.id in here}
+    digests = {item.id: item.features for item in tiles.items}
+    return {slide_id: told[0] for slide_id, told in known.items() if told is not None and told[1] == digests[slide_id]}
 
 
 def main(debug: Debug = False, wait: Wait = None) -> None:

@@ -9,20 +9,20 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
+from made.processes import until
 from made.python_server import loaded_python
 
 ROOT = Path(__file__).parents[1]
 
 TINY: dict[str, dict[str, Any]] = {
-    "slides": {"demo_px": 1024},
-    "tiles": {"tile_px": 128},
-    "tokens": {"demo_teacher_steps": 4, "calibration_tiles": 8, "batch_size": 8},
+    "slides": {"demo_px": 512},
+    "tiles": {"tile_px": 64},
+    "tokens": {"demo_teacher_steps": 1, "calibration_tiles": 8, "batch_size": 8},
     "student": {"epochs": 1, "batch_size": 8, "input_px": 64},
     "evaluate": {"bootstrap": 100, "episodes": 5, "mil_epochs": 2, "robustness_tiles": 2, "max_dense_tiles": 50},
     "benchmark": {"batch_sizes": [1], "seconds": 0.05},
@@ -96,7 +96,7 @@ class Project:
         return done.stdout
 
     def kill_when(self, ready: Callable[[], bool], *words: str, **environment: str) -> str:
-        """Start a dvc command and kill -9 all of it as soon as `ready()`; what it had printed by then.
+        """Start a dvc command and kill -9 all of it once `ready()`, which stays so; what it had printed by then.
 
         It is Python itself that is started: what the server forks is in no group of the command's.
         """
@@ -110,13 +110,14 @@ class Project:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            deadline = time.monotonic() + 600
-            while not ready():
+
+            def there() -> bool:
                 assert process.poll() is None, "it ended before it could be killed"
-                assert time.monotonic() < deadline, "never ready"
-                time.sleep(0.005)
+                return ready()
+
+            until(there)
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=600)
+            process.wait()
             printed.seek(0)
             return printed.read()
 

@@ -6,9 +6,13 @@ as many bytes as are kept (float16), synced, by as many threads: no copy can be 
 so it is what the machine's memory and its disk give together; a lab's SATA disk gives 500 MB/s, a network share 100 to
 1,000. `copied` copies them whole (`shutil.copyfile`) and syncs each. `bare` is what nobody who verifies can leave out:
 read, the sha256 of what was read, float16, the sha256 of what is written, written and synced; a loop of plain calls
-over flat bytes, without an item, a tiling or a check of any value. `taken` is the stage's own work: the checksum, the
+over flat bytes, without an item, a tiling or a check of any value. `taken` is the stage's own work: the
 rows to their tiles, float16 and its checks, the item's files, their checksums, synced, renamed. Written once, nothing
-else is copied; read twice, since the stage `slides` takes each file's checksum too (`slides`, the same read alone).
+else is copied. `slides: checksums` is what that stage does with the same files before; where they are as they were
+then, as here, `taken` takes no checksum of them a second time, and with `--summed` it does.
+
+With `--processes` as many worker processes take them in, as the stage does by itself where there is enough for them
+(pipeline/imports/sharing_out.py); `started` is their start and end alone, a few seconds whatever there is to do.
 
 Each round does all of it again from nothing, in room for the files and one copy of them; the shares of the disk's rate
 are medians over rounds.
@@ -17,16 +21,17 @@ The tiles are hard links to one item's: they are looked at and not read. Not cov
 machine's own file system.
 
 Run: python -m bench.imports.taking [--slides N] [--tiles N] [--teacher h0-mini|uni] [--dtype float16|float32]
-[--rounds K] [--within DIR]; the last line is one JSON object.
+[--rounds K] [--within DIR] [--processes P] [--summed]; the last line is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +47,13 @@ from pipeline.base.items import TRAIN, TilesItem, TilesManifest
 from pipeline.base.partials import file_sha256
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.types import Json
-from pipeline.imports.stage import THREADS, take_features
+from pipeline.cluster.spread import each
+from pipeline.imports import sharing_out
+from pipeline.imports.sharing_out import THREADS, processes_for
+from pipeline.imports.stage import take_features
+from pipeline.params.site import ClusterParams
 from pipeline.params.tokens import TokensParams
+from pipeline.slides.looked import mark
 from pipeline.tiles.coords.tiling import trident_attributes
 from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.writer import TileWriter
@@ -54,6 +64,7 @@ SIDE, MPP = 256, 0.5
 DISK, COPIED, BARE, TAKEN = "disk: read, write what is kept", "copied whole", "bare: with both sha256", "taken"
 RECIPE: dict[str, Json] = {"tile_px": SIDE, "made": "bench"}
 BLOCK = 1 << 20
+STARTED = "processes: started and ended"
 
 
 @dataclass(frozen=True)
@@ -159,8 +170,18 @@ def measured(made: Made, told: argparse.Namespace, share: float) -> tuple[dict[s
     files = list(made.paths.values())
     params = TokensParams(teacher=told.teacher, weights=str(made.store.root / "none.safetensors"))
 
+    cluster = ClusterParams(workers=told.processes)
+    marks = {} if told.summed else {name: mark(str(path)) for name, path in made.paths.items()}
+    if told.processes > 1:
+        # As if there were enough for all of them.
+        sharing_out.ENOUGH_S = 1e-3
+
     def take(tiles: TilesManifest = made.tiles) -> None:
-        take_features(tiles, made.paths, params, made.store, 0)
+        take_features(tiles, made.paths, params, made.store, 0, cluster, marks)
+
+    def start() -> None:
+        asked = functools.partial(processes_for, cluster=cluster)
+        list(each(asked, [()] * told.processes, cluster))
 
     turns: dict[str, Callable[[], None]] = {
         "slides: checksums": lambda: by_threads(file_sha256, files),
@@ -168,6 +189,7 @@ def measured(made: Made, told: argparse.Namespace, share: float) -> tuple[dict[s
         COPIED: lambda: by_threads(copy, files),
         BARE: lambda: by_threads(lambda path: bare(path, told.dtype), files),
         TAKEN: take,
+        **({STARTED: start} if told.processes > 1 else {}),
     }
     # Libraries are loaded and compiled once a run, however many slides it has.
     take(made.tiles.model_copy(update={"items": made.tiles.items[:1]}))
@@ -183,6 +205,12 @@ def measured(made: Made, told: argparse.Namespace, share: float) -> tuple[dict[s
     return found, sum(made.store.nbytes(ref) for ref in made.store.refs() if ref.kind == "tokens")
 
 
+def _once_started(found: Mapping[str, Sequence[Spent]]) -> list[Spent]:
+    """What it took in each round without the start of processes, if there were any."""
+    started = found.get(STARTED) or [Spent(0.0, 0.0)] * len(found[TAKEN])
+    return [Spent(a.wall_s - b.wall_s, a.cpu_s - b.cpu_s) for a, b in zip(found[TAKEN], started, strict=True)]
+
+
 def main() -> None:
     """Make, measure, print."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -191,6 +219,8 @@ def main() -> None:
     asked.add_argument("--teacher", choices=WIDTHS, default="h0-mini")
     asked.add_argument("--dtype", choices=["float16", "float32"], default="float32")
     asked.add_argument("--rounds", type=int, default=1)
+    asked.add_argument("--processes", type=int, default=1)
+    asked.add_argument("--summed", action="store_true", help="as if the files had changed since they were looked at")
     asked.add_argument("--within", type=Path, help="a folder on the disk to measure")
     told = asked.parse_args()
     with scratch(told.within) as root:
@@ -203,7 +233,8 @@ def main() -> None:
         (name, one.wall_s, one.cpu_s, nbytes / one.wall_s / 1e6, one.cpu_s / (nbytes / 1e9), one.cpu_s / told.slides)
         for name, one in typical.items()
     ]
-    title = f"{told.slides} slides, {nbytes / 1e9:.3g} GB of {told.dtype}, {kept / 1e9:.3g} GB kept, {THREADS} threads"
+    by = f"{THREADS} threads" if told.processes == 1 else f"{told.processes} processes"
+    title = f"{told.slides} slides, {nbytes / 1e9:.3g} GB of {told.dtype}, {kept / 1e9:.3g} GB kept, {by}"
     show(title, ("", "s", "CPU s", "MB/s of features", "CPU s a GB", "CPU s a slide"), rows)
     finish(
         {
@@ -212,6 +243,8 @@ def main() -> None:
             "rounds": told.rounds,
             "gb": nbytes / 1e9,
             "kept_share": kept / nbytes,
+            "processes": told.processes,
+            "of_the_disk_once_started": ratios(found[DISK], _once_started(found)),
             "of_the_disk": ratios(found[DISK], found[TAKEN]),
             "of_a_copy": ratios(found[COPIED], found[TAKEN]),
             "of_bare": ratios(found[BARE], found[TAKEN]),

@@ -6,6 +6,7 @@ Every error Histill raises on purpose is a `HistillError`. The command line prin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -149,3 +150,15 @@ class PlanError(HistillError):
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; the name of its type where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def some(names: Sequence[str], most: int, between: str = ", ") -> str:
+    """`a, b and 3 more`: the first `most` of them, and how many are left."""
+    left = len(names) - most
+    return between.join(names[:most]) + (f" and {left} more" if left > 0 else "")
+
+
+def some_lines(found: Sequence[str], most: int, rest: str = "more") -> list[str]:
+    """The first `most` of them; where there are others, a last one: `and 3 more`, with `rest` in place of `more`."""
+    left = len(found) - most
+    return [*found[:most], *([f"and {left} {rest}"] if left > 0 else [])]

@@ -60,9 +60,9 @@ def describe(folder: Path) -> bytes:
     named = {path[len(f"{folder}/") :]: path for path in found}
     named.pop(ITEM_FILE, None)
     sizes = [os.stat(path).st_size for path in named.values()]  # noqa: PTH116
-    # Hashing lets go of the GIL; an item of thousands of chunks would hold its writer up for as long on one thread,
-    # and one of a few small files takes less than the threads to start.
-    if sum(sizes) < _HASHED_ALONE:
+    # Hashing lets go of the GIL; an item of thousands of chunks would hold its writer up for as long on one thread.
+    # One of a few small files takes less than the threads to start, and of one large file they hash no part.
+    if sum(sizes) < _HASHED_ALONE or 2 * max(sizes) > sum(sizes):
         sums = [file_sha256(path) for path in named.values()]
     else:
         with ThreadPoolExecutor(_HASH_THREADS) as pool:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from pipeline.base.elsewhere import Remote
-from pipeline.base.errors import BeingWritten, CorruptItem, MissingItem, StoreError
+from pipeline.base.errors import BeingWritten, CorruptItem, MissingItem, StoreError, some
 from pipeline.base.files import as_json, dvc_root, write_atomic
 from pipeline.base.living import unfinished
 from pipeline.base.living.owners import LEASE_S
@@ -170,9 +170,8 @@ class Store:
         own = sorted(text for text in manifest.refs() if text.startswith(f"{manifest.stage}/"))
         gone = [text for text in own if not self.has(Ref.parse(text))]
         if gone:
-            more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
             fix = f"make them again: dvc repro -f -s {manifest.stage} (or point HISTILL_STORE at the store they are in)"
-            raise MissingItem(f"the store lacks {gone[0]}{more} of {manifest.stage}", where=str(self.root), fix=fix)
+            raise MissingItem(f"the store lacks {some(gone, 1)} of {manifest.stage}", where=str(self.root), fix=fix)
 
     def digest(self, ref: Ref) -> str:
         """sha256 (32 hex digits) over the names, sizes and checksums of the item's files."""

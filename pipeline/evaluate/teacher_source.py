@@ -20,7 +20,8 @@ from pipeline.params.tokens import TokensParams
 from pipeline.teachers.engines import Eager, pick_device
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.teacher import Teacher
-from pipeline.tokens.recipe import IMPORTED, one_view_key, tokens_recipe
+from pipeline.tokens.item.attributes import IMPORTED
+from pipeline.tokens.recipe import one_view_key, tokens_recipe
 from pipeline.tokens.stage import make_tokens
 
 FIX = "set `tokens` in params.yaml as it was when the tokens were made, or: dvc repro tokens student"

@@ -7,7 +7,10 @@ Shapes: N tiles that are kept, G rows of the file, D channels.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,17 +30,20 @@ from pipeline.imports.formats.feature_file import FeatureFile, Seen
 from pipeline.imports.formats.opening import open_features
 from pipeline.imports.placing import placed
 from pipeline.imports.room import Room
+from pipeline.slides.looked import mark
 from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.reader import TileReader
-from pipeline.tokens.item.attributes import place_arrays, told
+from pipeline.tokens.item.attributes import IMPORTED, place_arrays, told
 from pipeline.tokens.item.writer import TokensForm, TokenWriter
-from pipeline.tokens.recipe import IMPORTED
 
 FP16_MAX = 65504.0
-_EXPONENT = np.uint16(0x7C00)
+_INF, _NEGATIVE_INF = 0x7C00, 0xFC00
+"""The bits of float16; those of NaN of either sign are larger."""
 SAME_PLACE_PX = 1.0
 """Level-0 pixels by which a corner may differ: centres and micrometres are rounded."""
 SAME_SIDE = 0.01
+_AHEAD_NBYTES = 256 << 20
+"""Of a file at most, whatever its size: memory's cache has them before they are asked for."""
 _FEW = 3
 """Tiles that may all be of plain glass."""
 
@@ -80,15 +86,37 @@ class Taking:
     grid: tuple[int, int]
     origin: Origin
 
+    @property
+    def without_items(self) -> Taking:
+        """The same, to be sent with some of the slides: all of them are megabytes."""
+        return dataclasses.replace(self, tiles=self.tiles.model_copy(update={"items": (), "refused": ()}))
+
     def ref(self, item: TilesItem) -> Ref:
         """Where a slide's features are, or will be: by its tiles and the content of the file of features."""
         return Ref("tokens", self.key, f"{item.key}-features{(item.features or '')[:12]}")
 
 
-def keep(item: TilesItem, path: Path, taking: Taking, store: Store, room: Room) -> None:
+@dataclass(frozen=True)
+class Given:
+    """A slide's tiles and its file of features, and that file's mark (slides/looked.py) as its digest was taken."""
+
+    item: TilesItem
+    path: Path
+    mark: str | None = None
+
+    @property
+    def is_as_looked_at(self) -> bool:
+        """Whether it is known, without reading it, that the file has the item's digest."""
+        with contextlib.suppress(OSError):
+            return self.mark is not None and mark(str(self.path)) == self.mark
+        return False
+
+
+def keep(given: Given, taking: Taking, store: Store, room: Room) -> None:
     """Read one slide's features and commit them. Raises `SlideRefused` that says why they cannot be taken."""
+    item = given.item
     reader, ref = TileReader(store.path(Ref.of(taking.tiles, item))), taking.ref(item)
-    embedding_ND = rows_of_tiles(item, path, taking, reader, room)
+    embedding_ND = rows_of_tiles(given, taking, reader, room)
     form = TokensForm(len(reader), 1, taking.grid, taking.width, "none")
     attributes = told(taking.recipe, reader) | {IMPORTED: {**taking.origin.recipe, "file_sha256": item.features}}
     with store.write(ref, taking.recipe) as folder:
@@ -98,23 +126,34 @@ def keep(item: TilesItem, path: Path, taking: Taking, store: Store, room: Room) 
         writer.close(embedding_ND[:, None])
 
 
-def rows_of_tiles(item: TilesItem, path: Path, taking: Taking, reader: TileReader, room: Room) -> NDArray[np.float16]:
-    """The features of a slide's tiles, (N, D), in their order, in that room. Raises `SlideRefused`."""
-    digest = hashlib.sha256()
+def rows_of_tiles(given: Given, taking: Taking, reader: TileReader, room: Room) -> NDArray[np.float16]:
+    """The features of a slide's tiles, (N, D), in their order, in that room. Raises `SlideRefused`.
+
+    Its checksum is taken while it is read, unless the file is as it was when the stage `slides` took it, before and
+    after it is read.
+    """
+    item, path, digest = given.item, given.path, None if given.is_as_looked_at else hashlib.sha256()
+    _read_ahead(path)
     try:
-        half_GD, row_N = _given(item, path, taking, reader, room, digest.update)
+        half_GD, row_N = _given(item, path, taking, reader, room, digest.update if digest else None)
     except SlideRefused:
         # What was not read to its end, or is no longer what was looked at, is not to be judged by what it says.
         if file_sha256(path)[:32] != item.features:
             raise _changed(path) from None
         raise
-    if digest.hexdigest()[:32] != item.features:
+    if not (given.is_as_looked_at if digest is None else digest.hexdigest()[:32] == item.features):
         raise _changed(path)
     return half_GD if np.array_equal(row_N, np.arange(len(half_GD))) else half_GD[row_N]
 
 
+def _read_ahead(path: Path) -> None:
+    """Let the disk begin with all of a file: its index lies in a hundred places, each of which would be waited for."""
+    with contextlib.suppress(OSError), open(path, "rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, _AHEAD_NBYTES, os.POSIX_FADV_WILLNEED)
+
+
 def _given(
-    item: TilesItem, path: Path, taking: Taking, reader: TileReader, room: Room, seen: Seen
+    item: TilesItem, path: Path, taking: Taking, reader: TileReader, room: Room, seen: Seen | None
 ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
     """The file's rows, (G, D), and which of them each tile is, (N,)."""
     features = open_features(path, item.id)
@@ -167,7 +206,7 @@ def _require_places(features: FeatureFile, reader: TileReader, row_N: NDArray[np
         raise SlideRefused(what, fix="give it the tiling that they were extracted at: histill import features")
 
 
-def _read(features: FeatureFile, half_GD: NDArray[np.float16], seen: Seen) -> None:
+def _read(features: FeatureFile, half_GD: NDArray[np.float16], seen: Seen | None) -> None:
     """Its features, in float16, of which as many channels are taken as there is room for. Raises `SlideRefused`."""
     try:
         bad = _fill(features, half_GD, seen)
@@ -199,7 +238,7 @@ def _require_answers(half_GD: NDArray[np.float16], path: Path) -> None:
         raise SlideRefused(what, fix="extract them again: the encoder's input, or its answers, were one tile's")
 
 
-def _fill(features: FeatureFile, half_GD: NDArray[np.float16], seen: Seen) -> dict[int, float]:
+def _fill(features: FeatureFile, half_GD: NDArray[np.float16], seen: Seen | None) -> dict[int, float]:
     """The rows that are no numbers in float16, each with a value that is none. Raises `ValueError` for missing ones."""
     bad, done, width = dict[int, float](), 0, half_GD.shape[1]
     for first, piece in features.pieces(seen):
@@ -207,11 +246,15 @@ def _fill(features: FeatureFile, half_GD: NDArray[np.float16], seen: Seen) -> di
         own = half_GD[first : first + len(values)]
         # By torch, which takes a fraction of numpy's time.
         torch.from_numpy(own).copy_(torch.from_numpy(values))
-        # An exponent of ones alone is inf or NaN.
-        if (own.view(np.uint16) & _EXPONENT == _EXPONENT).any():
+        if not _finite(own):
             for row in np.flatnonzero(~np.isfinite(own).all(1)).tolist():
                 bad[first + row] = float(values[row][~np.isfinite(own[row])][0])
         done += len(values)
     if done != len(half_GD):
         raise ValueError(f"{done} of {len(half_GD)} rows are there")
     return bad
+
+
+def _finite(half_MD: NDArray[np.float16]) -> bool:
+    """Whether all are numbers: by their bits, of which the largest is found several at a time."""
+    return bool(half_MD.view(np.int16).max() < _INF and half_MD.view(np.uint16).max() < _NEGATIVE_INF)

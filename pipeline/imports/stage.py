@@ -1,16 +1,15 @@
 """From tiles.json to tokens.json where another tool has computed the features: none is computed again.
 
 They become CLS tokens under a recipe that says where they come from, so that nothing computed is ever mistaken for
-them. Threads do it: the disk is what bounds it, and reading, converting and checksums release the interpreter's lock.
+them.
 """
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.base.errors import HistillError, SlideRefused, SlideUnavailable, TeacherError
 from pipeline.base.files import human
@@ -22,33 +21,38 @@ from pipeline.base.items import (
     TokensManifest,
     TokensSummary,
 )
-from pipeline.base.limits import usable_cores
 from pipeline.base.manifest import Refusal
-from pipeline.base.progress import Advance, console, track
+from pipeline.base.progress import console, track
 from pipeline.base.store import Store, recipe_key
 from pipeline.base.types import Json, Recipe
-from pipeline.cluster.refusals import Tracebacks, about_slide
 from pipeline.imports.formats.opening import open_features
-from pipeline.imports.keeping import Origin, Taking, keep
-from pipeline.imports.room import Room
+from pipeline.imports.keeping import Given, Origin, Taking
+from pipeline.imports.sharing_out import keep_all, processes_for
 from pipeline.imports.verifying import Check, Verified, facts, verify
+from pipeline.params.site import ClusterParams
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.loading import load_teacher
 from pipeline.teachers.registry import entry_of
-from pipeline.tokens.recipe import IMPORTED, RECIPE_VERSION
+from pipeline.tokens.item.attributes import IMPORTED
+from pipeline.tokens.recipe import RECIPE_VERSION
 
 PRECISION = "fp32"
 """In which the teacher is asked, here and where it is needed beside these answers."""
-THREADS = max(4, usable_cores())
-"""Slides at a time: each waits for the disk a dozen times, and the disk takes several at once."""
 
 
 def take_features(
-    tiles: TilesManifest, paths: Mapping[str, Path], params: TokensParams, store: Store, demo_px: int
+    tiles: TilesManifest,
+    paths: Mapping[str, Path],
+    params: TokensParams,
+    store: Store,
+    demo_px: int,
+    cluster: ClusterParams,
+    marks: Mapping[str, str] = MappingProxyType({}),
 ) -> TokensManifest:
     """The imported features of every slide of tiles.json; only what the store lacks is read.
 
-    `paths` are the files by slide id. A slide that has none, or whose features cannot be taken, is refused; with
+    `paths` are the files by slide id, `marks` what those were marked by (slides/looked.py) as the digests in tiles.json
+    were taken, where that is known. A slide that has no file, or whose features cannot be taken, is refused; with
     `on_error: fail` the first one raises its `SlideRefused`. Raises `TeacherError` where the teacher is neither here
     nor in the registry, or its own answers are not what was imported.
     """
@@ -62,13 +66,14 @@ def take_features(
     with_file = [item for item in tiles.items if item.features is not None]
     errors = {item.id: _without() for item in tiles.items if item.features is None}
     todo = _missing(with_file, paths, taking, store, errors)
-    check = None if teacher is None else Check(teacher, paths, taking, params.imported, store)
+    check = None if teacher is None else Check(teacher, paths, taking, params.imported, store, marks)
     verified = _verified([item for item in with_file if item.id in paths], check, taking, why)
     errors |= verified.refused
     todo = [item for item in todo if item.id not in errors]
     began = time.monotonic()
     with track("tokens", sum(item.n for item in todo), "tiles") as advance:
-        errors |= _keep_all(todo, paths, taking, store, advance)
+        given = [Given(item, paths[item.id], marks.get(item.id)) for item in todo]
+        errors |= keep_all(given, taking, store, processes_for(given, cluster), advance)
     if errors and params.on_error == "fail":
         slide_id = min(errors)
         raise SlideRefused(errors[slide_id].what, where=slide_id, fix=errors[slide_id].fix)
@@ -152,33 +157,6 @@ def _verified(items: Sequence[TilesItem], check: Check | None, taking: Taking, w
     told = facts((), taking, why or "tokens.imported.check_tiles is 0")
     console.print(f"tokens: imported features, not verified: {told.why}", soft_wrap=True, style="yellow")
     return Verified(told, {})
-
-
-def _keep_all(
-    todo: Sequence[TilesItem], paths: Mapping[str, Path], taking: Taking, store: Store, advance: Advance
-) -> dict[str, SlideRefused]:
-    """Keep them; gives those that were refused, by id."""
-    errors, traces = dict[str, SlideRefused](), Tracebacks("tokens")
-    work = functools.partial(_guarded, paths=paths, taking=taking, store=store, room=Room())
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="features") as threads:
-        for item, error in zip(todo, threads.map(work, todo), strict=True):
-            if isinstance(error, SlideRefused):
-                errors[item.id] = traces.keep(item.id, error)
-            elif error is not None:
-                threads.shutdown(cancel_futures=True)
-                raise error
-            advance(item.n, item.id)
-    return errors
-
-
-def _guarded(
-    item: TilesItem, paths: Mapping[str, Path], taking: Taking, store: Store, room: Room
-) -> HistillError | None:
-    try:
-        keep(item, paths[item.id], taking, store, room)
-    except Exception as error:
-        return about_slide(error, item.id)
-    return None
 
 
 def _tell(

@@ -21,7 +21,7 @@ from pipeline.base.items import ImportedFacts, TilesItem
 from pipeline.base.progress import console, track
 from pipeline.base.store import Ref, Store, recipe_key
 from pipeline.base.types import Floats, Frozen
-from pipeline.imports.keeping import Taking, rows_of_tiles
+from pipeline.imports.keeping import Given, Taking, rows_of_tiles
 from pipeline.imports.room import Room
 from pipeline.params.tokens import ImportedParams
 from pipeline.teachers.engines import Eager, pick_device
@@ -75,13 +75,14 @@ class Verified:
 
 @dataclass(frozen=True)
 class Check:
-    """The teacher, the features that are said to be its answers (`paths`, by slide id), and how near they must be."""
+    """The teacher, features that are said to be its answers (`paths`, `marks`, by slide id), how near they must be."""
 
     teacher: Teacher
     paths: Mapping[str, Path]
     taking: Taking
     params: ImportedParams
     store: Store
+    marks: Mapping[str, str]
 
 
 def verify(items: Sequence[TilesItem], check: Check) -> Verified:
@@ -170,7 +171,8 @@ def _compared(items: Sequence[TilesItem], check: Check, first: Round | None) -> 
             item = by_id[slide_id]
             reader = TileReader(check.store.path(Ref.of(taking.tiles, item)))
             try:
-                embedding_ND = rows_of_tiles(item, check.paths[slide_id], taking, reader, room)
+                given = Given(item, check.paths[slide_id], check.marks.get(slide_id))
+                embedding_ND = rows_of_tiles(given, taking, reader, room)
             except SlideRefused:
                 continue
             for row in sorted(own):

@@ -79,7 +79,7 @@ class Trial:
         """In this process: the slide's features as the first teacher's answers."""
         here = sources(Path(self.slides.table), self.store, self.slides)
         paths = {slide_id: source.features for slide_id, source in here.items() if source.features is not None}
-        return take_features(tiles, paths, self.tokens.each[0], self.store, self.slides.demo_px)
+        return take_features(tiles, paths, self.tokens.each[0], self.store, self.slides.demo_px, _THERE)
 
     def answered(self, tiles: TilesManifest) -> TokensManifest:
         """On a worker for a GPU, by each teacher that computes."""

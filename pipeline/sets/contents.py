@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.base.errors import SlideRefused
+from pipeline.base.errors import SlideRefused, some_lines
 from pipeline.base.files import dvc_root
 from pipeline.base.items import TRAIN
 from pipeline.base.names import at_home
@@ -117,11 +117,9 @@ def _images(folder: Path, params: DatasetParams, root: Path) -> list[tuple[str, 
         found = list_images(folder, walked)
     except SlideRefused as error:
         raise problem(params, f"{folder.relative_to(root)}: {error.what}", error.fix) from None
-    for name, reason in walked.left_out[:SAID]:
-        console.print(f"evaluate.datasets: {params.name}: left out: {name} ({reason})", soft_wrap=True)
-    if len(walked.left_out) > SAID:
-        more = f"and {len(walked.left_out) - SAID} more below {folder}"
-        console.print(f"evaluate.datasets: {params.name}: {more}", soft_wrap=True)
+    left_out = [f"left out: {name} ({reason})" for name, reason in walked.left_out]
+    for line in some_lines(left_out, SAID, f"more below {folder}"):
+        console.print(f"evaluate.datasets: {params.name}: {line}", soft_wrap=True)
     return found
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.base.errors import HistillError, SlideRefused, TableError
+from pipeline.base.errors import HistillError, SlideRefused, TableError, some_lines
 from pipeline.base.items import SlideFile, SlideItem, SlidesManifest, SlidesSummary
 from pipeline.base.limits import usable_cores
 from pipeline.base.manifest import Refusal
@@ -58,10 +58,8 @@ def catalogue(params: SlidesParams, store: Store, cluster: ClusterParams) -> Sli
     table, traces = Path(params.table), Tracebacks("slides")
     read = read_table(table, params.missing)
     rows, refused = read.rows, read.refused
-    for remark in read.remarks[:SAID]:
+    for remark in some_lines(read.remarks, SAID, f"more remarks on {table}"):
         console.print(f"slides: {remark}", soft_wrap=True)
-    if len(read.remarks) > SAID:
-        console.print(f"slides: and {len(read.remarks) - SAID} more remarks on {table}", soft_wrap=True)
     if refused and params.on_error == "fail":
         raise SlideRefused(refused[0].reason, where=refused[0].id, fix=refused[0].fix)
     found: dict[str, SlideFile | SlideRefused] = {}

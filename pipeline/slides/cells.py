@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from pipeline.base.errors import TableError
+from pipeline.base.errors import TableError, some_lines
 from pipeline.params.base import MISSING
 
 NOTHING = (
@@ -23,7 +23,7 @@ NOTHING = (
     *("#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!"),
 )
 """Texts, in any case, that are no scale, split or patient; `-` and its like may be the name of a class."""
-SAID = 5
+SAID, SUCH = 5, "more such"
 """Lines of one kind that are said of a table."""
 _UNNAMED = re.compile(r"(unnamed: \d+(\.\d+|_level_\d+)?|\.\.\.\d+|row\.?names?)?")
 _COUNTING = re.compile(r"index|idx|level_\d+|v1|x(\.\d+)?")
@@ -96,7 +96,7 @@ def one_spelling(names: Sequence[str | None]) -> tuple[list[str | None], list[st
         if len(own) > 1
     ]
     two = [f"{own} are looked at as two: write them alike if they are one" for own in _nearly_one(first.values())]
-    said = [*_few(said), *_few(two)]
+    said = [*some_lines(said, SAID, SUCH), *some_lines(two, SAID, SUCH)]
     return [None if name is None else first[_number(name)] for name in names], said
 
 
@@ -107,7 +107,8 @@ def alike(classes: Iterable[str | None], key: str | None) -> list[str]:
     one does.
     """
     names = sorted({name for name in classes if name is not None})
-    said = _few([f"{own} are classes of their own: write them alike if they are one" for own in _nearly_one(names)])
+    near = [f"{own} are classes of their own: write them alike if they are one" for own in _nearly_one(names)]
+    said = some_lines(near, SAID, SUCH)
     if key is not None:
         said += [f"{name!r} is a class: name it in {key} if it means none" for name in names if name.lower() in NOTHING]
     return said
@@ -131,10 +132,6 @@ def without_index(rows: list[list[str]]) -> list[list[str]]:
         if _is_index(name.strip().lower(), [row[i : i + 1] for row in body], i < last)
     }
     return [[cell for i, cell in enumerate(row) if i not in index] for row in rows]
-
-
-def _few(lines: Sequence[str]) -> list[str]:
-    return [*lines[:SAID], *([f"and {len(lines) - SAID} more such"] if len(lines) > SAID else [])]
 
 
 def _is_index(name: str, cells: Sequence[Sequence[str]], before_others: bool) -> bool:

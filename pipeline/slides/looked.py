@@ -64,7 +64,7 @@ class Memory:
             return None
         files = (source.path, source.mask, source.coords, source.features)
         try:
-            found = tuple("" if file is None else _mark(str(file)) for file in files)
+            found = tuple("" if file is None else mark(str(file)) for file in files)
         except OSError:
             return None
         return (_made_by(), repr(source.mpp), *found)
@@ -76,6 +76,13 @@ class Memory:
             return None
         self._kept[str(source.path)] = known
         return known.slide.model_copy(update={"id": source.slide_id})
+
+    def features(self, source: Source) -> tuple[str, str] | None:
+        """The mark of its file of features when it was looked at, and its digest; None where that was not kept."""
+        known = self._before.get(str(source.path))
+        if known is None or source.features is None or known.slide.features is None:
+            return None
+        return known.marks[-1], known.slide.features
 
     def keep(self, source: Source, marks: tuple[str, ...] | None, slide: SlideFile) -> None:
         """Remember a slide that was opened after its marks were taken."""
@@ -94,7 +101,7 @@ class Memory:
                     other.unlink()
 
 
-def _mark(file: str) -> str:
+def mark(file: str) -> str:
     """Of a file that is opened for it: on NFS that asks the server. Raises OSError."""
     handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -30,7 +30,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from pipeline.base.errors import TrainingError
+from pipeline.base.errors import TrainingError, some
 from pipeline.base.fitting import Fitting
 from pipeline.base.progress import track
 from pipeline.corpus.corpus import Corpus
@@ -164,10 +164,9 @@ class Training:
         """`name` is an objective's, or `loss`, or `gradient`, which is of the whole batch, whoever had the tiles."""
         slide_N = self.loader.whole_batch(step).slide if name == "gradient" else batch.slide_N
         ids = sorted({self.corpus.items[slide].id for slide in slide_N})
-        shown = ", ".join(ids[:20]) + (f" and {len(ids) - 20} more" if len(ids) > 20 else "")
         fix = "lower student.lr or student.clip_norm; where it is always the same slides, histill store verify"
         what = {"loss": "loss", "gradient": "gradient"}.get(name, f"{name} loss")
-        return TrainingError(f"the {what} is not finite; slides: {shown}", where=f"step {step}", fix=fix)
+        return TrainingError(f"the {what} is not finite; slides: {some(ids, 20)}", where=f"step {step}", fix=fix)
 
     def _row(self, done: int, steps: int) -> dict[str, float]:
         """Add a row to the curve: the mean of each loss over the last `steps` steps and over all processes."""

@@ -23,7 +23,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from pipeline.base.arrays.far import Attached, attach, attached_of
-from pipeline.base.errors import TrainingError
+from pipeline.base.errors import TrainingError, some
 from pipeline.base.files import write_atomic, write_json
 from pipeline.base.items import (
     FileItem,
@@ -210,6 +210,5 @@ def _refuse_not_finite(tensors: dict[str, Tensor]) -> None:
     """The last step's weights, and the batch norm measured with them, have been through no loss."""
     bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
     if bad:
-        shown = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
         fix = "lower student.lr or student.clip_norm"
-        raise TrainingError(f"trained to weights that are not finite: {shown}", where="the last step", fix=fix)
+        raise TrainingError(f"trained to weights that are not finite: {some(bad, 5)}", where="the last step", fix=fix)

@@ -30,11 +30,12 @@ from pipeline.base.types import Recipe
 from pipeline.demo.regions import CLASSES
 from pipeline.demo.slides import LABELS_FILE, SLIDE_FILE, demo_mpp, demo_ref, ensure_demo_slide
 from pipeline.params.tokens import TokensParams
+from pipeline.teachers.layout import to_channels_last
 from pipeline.teachers.preparation import Preparation
 from pipeline.teachers.teacher import Teacher
 from pipeline.views import N_ELEMENTS, apply_view
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Part of the recipe: count up when the same slides would give other weights."""
 SLIDES = (1, 2, 3, 4)
 INPUT_PX, PATCH_PX, MPP = 128, 16, 0.5
@@ -125,7 +126,7 @@ def train(model: VisionTransformer, slides: list[Slide], steps: int) -> VisionTr
     width, n_classes = model.embed_dim, len(CLASSES)
     with _seeded():
         heads = nn.ModuleDict({"patch": nn.Linear(width, n_classes), "cls": nn.Linear(width, n_classes)})
-    everything = nn.ModuleDict({"model": model, "heads": heads}).train()
+    everything = to_channels_last(nn.ModuleDict({"model": model, "heads": heads})).train()
 
     def losses() -> Iterator[Tensor]:
         for image_NCHW, share_NKhw in batches(slides, steps):

@@ -18,7 +18,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from pipeline.base.errors import TeacherError, first_line
+from pipeline.base.errors import TeacherError, first_line, some
 from pipeline.base.types import Json
 from pipeline.teachers.arguments import BadArgument, blame, require_possible, require_types, with_layers
 from pipeline.teachers.dinov2_names import dinov2_names
@@ -232,5 +232,4 @@ def _unavailable(name: str, error: Exception) -> TeacherError:
 
 
 def _some(what: str, names: list[str], shown: int = 4) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return f"{what}: {', '.join(names[:shown]) or 'none'}{more}"
+    return f"{what}: {some(names, shown) or 'none'}"

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.base.errors import BeingWritten, HistillError, SlideRefused, SlideUnavailable
+from pipeline.base.errors import BeingWritten, HistillError, SlideRefused, SlideUnavailable, some, some_lines
 from pipeline.base.items import SlideItem, SlidesManifest, TilesItem, TilesManifest, TilesSummary
 from pipeline.base.manifest import Refusal
 from pipeline.base.progress import console, track
@@ -145,19 +145,16 @@ def make_tiles(
 
 def _none(refused: Sequence[Refusal]) -> SlideRefused:
     """Of a run without any tile: there is nothing to go on with."""
-    said = "; ".join(f"{one.id}: {one.reason}" for one in refused[:SAID])
+    said = some([f"{one.id}: {one.reason}" for one in refused], SAID, "; ")
     fixes = "; ".join(f"{one.id}: {one.fix}" for one in refused[:FIXES])
-    more = f"; and {len(refused) - SAID} more" if len(refused) > SAID else ""
-    return SlideRefused(f"no slide has a tile ({said}{more})", where="tiles", fix=fixes)
+    return SlideRefused(f"no slide has a tile ({said})", where="tiles", fix=fixes)
 
 
 def _say(items: Sequence[TilesItem]) -> None:
     """Print what has to be said of slides; all of it is in tiles.json and in the report."""
     said = [f"{item.id}: {remark}" for item in items for remark in item.remarks]
-    for line in said[:SAID]:
+    for line in some_lines(said, SAID, "more remarks: artifacts/tiles.json"):
         console.print(line)
-    if len(said) > SAID:
-        console.print(f"and {len(said) - SAID} more remarks: artifacts/tiles.json")
 
 
 def tile_slide(source: Source, slide: SlideItem, params: TilesParams, store: Store) -> None:

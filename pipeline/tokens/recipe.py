@@ -16,10 +16,9 @@ from pipeline.base.types import Json, Recipe
 from pipeline.params.tokens import TokensParams
 from pipeline.teachers.teacher import Teacher
 from pipeline.tokens.calibration import CALIBRATED_BY
+from pipeline.tokens.item.attributes import IMPORTED
 from pipeline.views import stores_fields
 
-IMPORTED = "imported"
-"""In a recipe: what made answers that were not computed here (room imports), and in which form."""
 DRAWN_BY = "drawn_by"
 """In a recipe of folders of images with random views: what these are drawn by."""
 RECIPE_VERSION = 2

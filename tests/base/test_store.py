@@ -172,7 +172,7 @@ def test_what_is_left_beside_a_committed_item_goes_with_the_next_stage_that_ends
         "    os.rename(folder, store.path(ref)); os.kill(os.getpid(), 9)\n"
     )
     killed = child(code, store)
-    killed.communicate(timeout=30)
+    killed.communicate(timeout=600)
     assert killed.returncode == -signal.SIGKILL
     beside = store.path(REF).parent / ".partials"
     assert sorted(path.name for path in beside.iterdir()) == ["slide-1", "slide-2", "slide-3"]
@@ -191,7 +191,7 @@ def test_a_recipe_half_written_goes_with_the_next_stage_that_ends_well(tmp_path:
         "with store.write(ref, recipe): pass\n"
     )
     killed = child(code, store)
-    killed.communicate(timeout=30)
+    killed.communicate(timeout=600)
     assert killed.returncode == -signal.SIGKILL
     with announced(store.root, "tiles", tmp_path):
         put(store)
@@ -207,7 +207,7 @@ def test_nobody_waits_for_an_owners_file_whose_maker_was_killed(tmp_path: Path) 
     (folder / ".0123.owner").touch()
     code = "with store.write(ref, recipe, resume=True): pass\n"
     writer = child(code, store)
-    writer.communicate(timeout=30)
+    writer.communicate(timeout=600)
     assert writer.returncode == 0
     assert store.has(REF) and not partials(store)
 
@@ -318,7 +318,7 @@ def _kill_while_writing(store: Store) -> None:
     code = (
         "with store.write(ref, recipe, resume=True) as folder:\n"
         "    (folder / 'chunk-0').write_bytes(b'finished')\n"
-        "    print('ready', flush=True); time.sleep(60)\n"
+        "    print('ready', flush=True); time.sleep(3600)\n"
     )
     process = child(code, store)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"

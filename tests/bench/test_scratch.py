@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from imports import ROOT
+from made.processes import is_alive, until
 
 HOLD = """
 import signal, subprocess, sys, time
@@ -22,27 +21,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 with scratch(Path(sys.argv[1])) as folder:
     (folder / "some").mkdir()
     (folder / "some" / "file").write_bytes(b"0" * 1000)
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], preexec_fn=die_with_parent)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"], preexec_fn=die_with_parent)
     print(child.pid, flush=True)
     if sys.argv[2] == "fail":
         raise SystemExit(3)
-    time.sleep(60)
+    time.sleep(3600)
 """
-
-
-def wait_for(gone: Callable[[], bool], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if gone():
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def ended(pid: int) -> bool:
-    """No such process, or one that only waits to be reaped."""
-    status = Path(f"/proc/{pid}/stat")
-    return not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] == "Z"
 
 
 @pytest.mark.parametrize("how", ["kill", "kill the group", "interrupt", "fail"])
@@ -61,7 +45,7 @@ def test_nothing_is_left_however_it_ends(how: str, tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     elif how == "interrupt":
         process.send_signal(signal.SIGINT)
-    process.wait(30)
+    process.wait(600)
     process.stdout.close()
-    assert wait_for(lambda: not list(tmp_path.iterdir())), "the folder is left"
-    assert wait_for(lambda: ended(child)), "a process is left"
+    until(lambda: not list(tmp_path.iterdir()), 0.02)
+    until(lambda: not is_alive(child), 0.02)

@@ -22,9 +22,12 @@ RECIPE = {"of": "a test"}
 
 @dataclass(frozen=True)
 class Task:
+    """An item that takes so long, or until a file is read, which may be held (made/held.py)."""
+
     store: Store
     item: str
-    seconds: float
+    seconds: float = 0.0
+    reads: Path | None = None
 
     @property
     def ref(self) -> Ref:
@@ -37,6 +40,8 @@ def make(task: Task) -> str:
         file.write(f"{task.item}\n")
     with task.store.write(task.ref, RECIPE) as folder:
         time.sleep(task.seconds)
+        if task.reads is not None:
+            task.reads.read_bytes()
         (folder / "data").write_text(task.item)
     return os.environ.get("SLURM_JOB_ID", str(os.getpid()))
 
@@ -50,5 +55,6 @@ def lost_soon() -> dask.config.set:
 
 if __name__ == "__main__":
     with lost_soon(), clusters_end():
-        tasks = [Task(Store(Path(sys.argv[1])), name, 4.0) for name in "abcdefghijklmnop"]
+        reads = Path(sys.argv[3]) if sys.argv[3:] else None
+        tasks = [Task(Store(Path(sys.argv[1])), name, 0.0 if reads else 4.0, reads) for name in "abcdefghijklmnop"]
         list(each(make, tasks, ClusterParams.model_validate(json.loads(sys.argv[2]))))

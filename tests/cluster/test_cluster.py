@@ -38,7 +38,7 @@ HEARD = threading.Event()
 
 def say_and_wait(n: int) -> bool:
     tell(["on its way", n])
-    return HEARD.wait(60)
+    return HEARD.wait(600)
 
 
 def process_of(n: int) -> int:

@@ -6,13 +6,15 @@ import os
 import shutil
 import socket
 import subprocess
-import threading
+import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from imports import ROOT
+from made.held import held
 from made.processes import until
 from made.python_server import loaded_python
 from made.slides import make_slide, tissue_picture
@@ -92,18 +94,39 @@ def test_a_worker_with_other_code_is_named_before_it_works(outside: Outside, tmp
 
 
 def test_lost_workers_are_told_and_replaced_and_a_lost_scheduler_ends_the_run_in_a_line(
-    outside: Outside, capsys: pytest.CaptureFixture[str]
+    outside: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    plain, third, last, said = (tmp_path / name for name in ("plain", "third", "last", "said"))
+    for path in (plain, third, last):
+        path.write_bytes(b"read")
     worker, done = outside.worker(), 0
-    with pytest.raises(ClusterError, match=r"the Dask scheduler is gone\n.*what is done is kept"):
-        for _, result in each(time.sleep, [0.2] * 40, outside.params):
-            assert result is None
+
+    def told() -> str:
+        return " ".join(said.read_text().split())
+
+    def replace() -> None:
+        until(lambda: f"{outside.address} has no worker: waiting for one" in told())
+        outside.worker()
+
+    with (
+        open(said, "w", buffering=1) as stderr,
+        ThreadPoolExecutor(1) as pool,
+        held(third) as file,
+        held(last),
+        monkeypatch.context() as patch,
+        pytest.raises(ClusterError, match=r"the Dask scheduler is gone\n.*what is done is kept"),
+    ):
+        patch.setattr(sys, "stderr", stderr)
+        for _, result in each(Path.read_bytes, [plain, plain, third, plain, plain, last], outside.params):
+            assert result == b"read"
             done += 1
             if done == 2:
+                until(file.is_read)
                 worker.kill()
-                # Beyond the time in which it has to be said that there is none.
-                threading.Timer(6, outside.worker).start()
-            if done == 6:
+                file.put_back()
+                replaced = pool.submit(replace)
+            # What the lost worker was at comes last of all.
+            if done == 4:
                 outside.scheduler.kill()
-    told = " ".join(capsys.readouterr().err.split())
-    assert f"{outside.address} has no worker: waiting for one" in told and "Traceback" not in told
+    replaced.result()
+    assert "Traceback" not in told()

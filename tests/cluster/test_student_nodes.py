@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 import yaml
 from imports import ROOT
+from made import stopping
 from made.cache import make_cache
-from made.processes import processes, until
+from made.processes import processes, state_of, until
 from made.python_server import loaded_python
 from made.slurm import Slurm, free_port, missing, slurm
 
 STUDENT = {
     "model": "test_efficientnet",
-    "epochs": 8,
+    "epochs": 3,
     "batch_size": 8,
     "block_rows": 4,
     "buffer_rows": 16,
@@ -42,9 +43,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     programs = root / ".venv" / "bin"
     programs.mkdir(parents=True)
     python = loaded_python()
-    (programs / "activate").write_text(f"export PATH={programs}:$PATH PYTHONPATH={ROOT} PYTHON_EXEC={python}\n")
-    (programs / "torchrun").write_text(f'#!/bin/sh\nexec {python} -m torch.distributed.run "$@"\n')
-    (programs / "torchrun").chmod(0o755)
+    exported = f"PATH={programs}:$PATH PYTHONPATH={ROOT} PYTHON_EXEC={programs / 'rank'}"
+    (programs / "activate").write_text(f"export {exported}\n")
+    # torchrun's words are `-u -m MODULE`.
+    scripts = {
+        "torchrun": f'exec {python} -m torch.distributed.run "$@"',
+        "rank": f'[ "$RANKS" ] || exec {python} "$@"; shift 2; exec {python} -u {stopping.__file__} "$RANKS" "$@"',
+    }
+    for name, line in scripts.items():
+        (programs / name).write_text(f"#!/bin/sh\n{line}\n")
+        (programs / name).chmod(0o755)
     return root
 
 
@@ -57,19 +65,21 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 
 
 def test_a_rank_that_dies_ends_the_job_and_requeued_it_goes_on(two_nodes: Slurm, project: Path) -> None:
+    ranks = project / "ranks"
+    ranks.mkdir()
     job = subprocess.run(
         ["sbatch", "--parsable", "--nodes=2", "--cpus-per-task=1", "examples/student.sbatch"],
         cwd=project,
-        env=two_nodes.environment,
+        env={**two_nodes.environment, "RANKS": str(ranks)},
         capture_output=True,
         text=True,
         check=True,
     ).stdout.strip()
     log = project / f"student-{job}.log"
-    until(lambda: list(project.glob("store/checkpoints/*/.partials/run/*/checkpoint.pt")))
-    (rank,) = processes(SLURM_JOB_ID=job, RANK="1")
-    os.kill(rank, signal.SIGKILL)
-    until(lambda: "JobState=FAILED" in two_nodes.ask("scontrol", "show", "job", job), 60)
+    until(lambda: (ranks / "stopped").exists() and state_of(int((ranks / "0").read_text())) == "T")
+    for rank, number in (("1", signal.SIGKILL), ("0", signal.SIGCONT)):
+        os.kill(int((ranks / rank).read_text()), number)
+    until(lambda: "JobState=FAILED" in two_nodes.ask("scontrol", "show", "job", job))
     said = log.read_text()
     assert "Root Cause" in said and "Signal 9 (SIGKILL)" in said, said
     assert "2 processes: another number of them trains another student, since each process's batch norm" in said
@@ -92,7 +102,7 @@ def test_a_rank_that_dies_ends_the_job_and_requeued_it_goes_on(two_nodes: Slurm,
 
     until(ended)
     measured = json.loads((project / "metrics" / "student.json").read_text())
-    assert 0 < measured["resumed_from"] < measured["steps"] == 40
+    assert 0 < measured["resumed_from"] < measured["steps"] == 15
     made = json.loads((project / "artifacts" / "student.json").read_text())
     assert (made["recipe"]["world"], made["recipe"]["shards"]) == (2, 2)
 
@@ -103,7 +113,7 @@ def test_two_machines_without_a_batch_system_train_the_same(project: Path) -> No
     )
     words = ["examples/student_nodes.sh", f"127.0.0.1:{free_port()}", "2", "1"]
     machines = [subprocess.Popen(words, cwd=project, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [machine.communicate(timeout=300)[1] for machine in machines]
+    said = [machine.communicate(timeout=600)[1] for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], said
     made = (project / "artifacts" / "student.json").read_bytes()
     assert json.loads(made)["recipe"]["world"] == 2

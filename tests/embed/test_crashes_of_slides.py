@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import h5py
 import pytest
 from crashing_decoder import crash_on
+from made.processes import is_alive, until
 from made.python_server import loaded_python
 from made.shipped import SIDE
 from made.slides import make_slide, tissue_picture
@@ -65,14 +65,10 @@ def test_what_ends_the_command_ends_its_child(
     process = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL, env=env)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     try:
-        while not (child := children.read_text().split()) and process.poll() is None:
-            time.sleep(0.01)
-        assert child, "it has no child"
+        until(lambda: children.read_text().split() or process.poll() is not None, 0.01)
+        child = int(children.read_text().split()[0])
     finally:
         process.send_signal(number)
         process.wait()
     assert process.returncode == -number
-    began = time.monotonic()
-    while Path(f"/proc/{child[0]}").exists() and time.monotonic() - began < 60:
-        time.sleep(0.01)
-    assert not Path(f"/proc/{child[0]}").exists()
+    until(lambda: not is_alive(child), 0.01)

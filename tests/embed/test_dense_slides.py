@@ -13,6 +13,7 @@ import scipy.linalg
 import torch
 import zarr
 from imports import ROOT
+from made.exported import export
 from made.shipped import PARAMS, SIDE, WIDTH, ship, ship_adapter
 from made.slides import make_slide, tissue_picture
 from PIL import Image
@@ -119,7 +120,8 @@ def test_what_cannot_be_dense_says_why(slide: Path, shipped: Path, student: Path
 def test_every_adapter_has_its_onnx_file_and_it_answers_as_pytorch(tmp_path: Path, kind: str, grid: Grid) -> None:
     """`attention` has in all other tests of this file."""
     runtime = pytest.importorskip("onnxruntime")
-    student = ship(tmp_path / "student")
+    student = tmp_path / "student"
+    export(student, WIDTH, 0)
     ship_adapter(student, grid, kind)
     dense = load_dense(student, load_student(student))
     assert dense is not None

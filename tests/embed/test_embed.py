@@ -34,7 +34,7 @@ T = GRID[0] * GRID[1]
 @pytest.fixture(scope="module")
 def student(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("embed")
-    out, params = root / "student", tiny(epochs=1, seed=9)
+    out, params = root / "student", tiny(epochs=1, batch_size=40, seed=9)
     manifest, _ = train_student(cache.tiles, cache.tokens, params, cache.store, out=out, curve=root / "curve.csv")
     (root / "run").symlink_to(cache.store.path(Ref("checkpoints", manifest.recipe_key, "run")))
     return out

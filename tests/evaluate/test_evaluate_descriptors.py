@@ -10,10 +10,10 @@ from made.run import Made
 from pipeline.base.limits import open_files
 from pipeline.base.store import Ref
 
-SLIDES, SPARE = 20, 32
+SLIDES, SPARE = 10, 16
 
 
-def test_forty_held_out_slides_are_evaluated_with_32_descriptors(made: Made, tmp_path: Path) -> None:
+def test_twenty_held_out_slides_are_evaluated_with_16_descriptors(made: Made, tmp_path: Path) -> None:
     tiles, tokens = list(made.tiles.items[:2]), list(made.tokens.items[:2])
     for name in "cd":
         tile, token = made.tiles.item(name), made.tokens.item(name)

@@ -96,7 +96,7 @@ class Lab:
     def tokens(self, tiles: TilesManifest, **wanted: object) -> TokensManifest:
         here = sources(self.table, self.store, SlidesParams())
         paths = {name: source.features for name, source in here.items() if source.features is not None}
-        return take_features(tiles, paths, self.params.model_copy(update=wanted), self.store, 512)
+        return take_features(tiles, paths, self.params.model_copy(update=wanted), self.store, 512, ClusterParams())
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from made.processes import until
 from made.python_server import loaded_python
 
 from bench.remote.forwarding import Answer, Forwarding
@@ -23,7 +24,7 @@ from bench.remote.forwarding import Answer, Forwarding
 _STARTED = list[subprocess.Popen[bytes]]()
 """In this process; they end with the server of Pythons that runs them."""
 KEY, SECRET = "AKIAOFTHETESTS", "the-secret-of-the-tests"
-Kind = Literal["cut", "503", "slow", "truncated", "stale", "denied"]
+Kind = Literal["cut", "503", "slow", "held", "truncated", "stale", "denied"]
 _DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 _BUSY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
@@ -32,8 +33,9 @@ _BUSY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduc
 class Fault:
     """What happens to the next `times` requests whose "METHOD /path" matches the pattern.
 
-    cut: the connection is closed after half of the answer. slow: the answer comes after 0.3 s. truncated: a shorter
-    object, as a whole one. stale: what the object was when it was first asked for. 503 and denied: as S3 says them.
+    cut: the connection is closed after half of the answer. slow: the answer comes after 0.3 s. held: none comes and
+    nothing is passed on, for as long as the client waits. truncated: a shorter object, as a whole one. stale: what the
+    object was when it was first asked for. 503 and denied: as S3 says them.
     """
 
     kind: Kind
@@ -96,12 +98,15 @@ def _start() -> int:
     nowhere = subprocess.DEVNULL
     process = subprocess.Popen(words, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
     _STARTED.append(process)
-    deadline = time.monotonic() + 60
-    while True:
-        assert process.poll() is None and time.monotonic() < deadline, "the S3 server does not start"
+
+    def answers() -> bool:
+        assert process.poll() is None, "the S3 server does not start"
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return port
-        time.sleep(0.05)
+            return True
+        return False
+
+    until(answers, 0.05)
+    return port
 
 
 @contextlib.contextmanager
@@ -133,6 +138,10 @@ class _Handler(Forwarding):
             return
         if kind == "slow":
             time.sleep(0.3)
+        if kind == "held":
+            self.rfile.read(1)
+            self.close_connection = True
+            return
         if kind == "truncated" and self.command == "PUT":
             body = body[: len(body) // 2]
         status, headers, data = self._asked(body)

@@ -18,9 +18,22 @@ def processes(**environment: str) -> list[int]:
     return found
 
 
-def until(ready: Callable[[], object], seconds: float = 600) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + seconds
+def state_of(pid: int) -> str:
+    """A process's state as the kernel has it, "T" where it is stopped; "" where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def is_alive(pid: int) -> bool:
+    """Whether it runs or could: one that has ended and that nobody has asked after yet does not."""
+    return state_of(pid) not in ("", "X", "Z")
+
+
+def until(ready: Callable[[], object], every_s: float = 0.2) -> None:
+    """Wait for it, for as long as no machine takes."""
+    deadline = time.monotonic() + 600
     while not ready():
         assert time.monotonic() < deadline, "it does not come to that"
-        time.sleep(0.2)
+        time.sleep(every_s)

@@ -255,7 +255,9 @@ def end_with(status: str | int | None) -> NoReturn:
     threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        # Multiprocessing's resource tracker has closed its own.
+        if not stream.closed:
+            stream.flush()
     os._exit(1 if isinstance(status, str) else status or 0)
 
 

@@ -12,11 +12,10 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from made.processes import processes
+from made.processes import processes, until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
 _CONF = """
@@ -89,6 +88,13 @@ class Slurm:
         lines = self.ask("squeue", "-h", "-o", "%i %t").splitlines()
         return [number for number, state in map(str.split, lines) if state != "CG"]
 
+    def is_over(self, job: str) -> bool:
+        """Whether a job has no process any more: it has ended, or waits."""
+        words = ["squeue", "-h", "-o", "%i %t"]
+        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False)
+        states = dict(map(str.split, done.stdout.splitlines()))
+        return done.returncode == 0 and states.get(job, "PD") == "PD"
+
     def kill(self, name: str) -> None:
         """kill -9 of slurmctld, or of a node's daemon."""
         self._running[name].kill()
@@ -117,13 +123,14 @@ class Slurm:
         with open(self._folder / f"{name}.said", "ab") as said:
             self._running[name] = subprocess.Popen([path, *words], env=self.environment, stdout=said, stderr=said)
 
-    def _wait(self, ready: object) -> None:
-        deadline = time.monotonic() + 30
-        while not ready():  # type: ignore[operator]
-            said = {name: (self._folder / f"{name}.said").read_text()[-500:] for name in self._running}
+    def _wait(self, ready: Callable[[], object]) -> None:
+        def there() -> object:
             ended = [name for name, process in self._running.items() if process.poll() is not None]
-            assert not ended and time.monotonic() < deadline, f"SLURM does not start: {ended} {said}"
-            time.sleep(0.1)
+            said = {name: (self._folder / f"{name}.said").read_text()[-500:] for name in ended}
+            assert not ended, f"SLURM does not start: {said}"
+            return ready()
+
+        until(there, 0.1)
 
 
 @contextlib.contextmanager

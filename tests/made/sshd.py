@@ -8,11 +8,11 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from made.processes import until
 from made.slurm import free_port
 
 _PATH = f"{os.environ['PATH']}:/usr/sbin"
@@ -51,10 +51,8 @@ def sshd(folder: Path, environment: Mapping[str, str]) -> Iterator[dict[str, Any
     with open(folder / "said", "wb") as said:
         daemon = subprocess.Popen([program, "-D", "-e", "-f", str(conf)], stdout=said, stderr=said)
     try:
-        deadline = time.monotonic() + 60
-        while not _answers(port):
-            assert daemon.poll() is None and time.monotonic() < deadline, (folder / "said").read_text()
-            time.sleep(0.05)
+        until(lambda: _answers(port) or daemon.poll() is not None, 0.05)
+        assert daemon.poll() is None, (folder / "said").read_text()
         client = {"username": getpass.getuser(), "client_keys": [str(folder / "user")], "known_hosts": None}
         yield {"port": port, **client}
     finally:

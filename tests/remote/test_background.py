@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from made.bucket import Fault, Proxy
 from made.checkout import KEY, RECIPE, put
+from made.processes import until
 from made.python_server import loaded_python
 
 from pipeline.base.living.runs import announced, held_here
@@ -30,22 +29,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "PAUSE_S", 0.02)
 
 
-def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_an_item_is_there_before_its_stage_ends(store: Store, tmp_path: Path) -> None:
     put(store, "earlier")
     os.utime(store.root / "tiles" / KEY / "earlier" / "item.json", ns=(0, 0))
     bucket = Bucket.at(f"file://{tmp_path}/bucket")
     with announced(store.root, "tiles", tmp_path), sending(store, bucket, lambda: held_here(store.root)) as going:
         put(store, "a")
-        until(lambda: list(bucket.refs()) == [Ref("tiles", KEY, "a")])
+        until(lambda: list(bucket.refs()) == [Ref("tiles", KEY, "a")], 0.01)
         put(store, "b")
-        until(lambda: going.items == 2)
+        until(lambda: going.items == 2, 0.01)
     assert going.nbytes == 2 and [ref.item for ref in bucket.refs()] == ["a", "b"]
 
 
@@ -54,7 +46,7 @@ def test_a_bucket_that_refuses_stops_nothing(store: Store, url: str, proxy: Prox
     with sending(store, Bucket.at(url), lambda: RECIPES) as going:
         for i in range(8):
             put(store, f"item{i}")
-        until(lambda: proxy.times_seen("PUT") >= 3)
+        until(lambda: proxy.times_seen("PUT") >= 3, 0.01)
     assert going.items == 0 and proxy.times_seen("PUT") <= 3
     proxy.faults.clear()
     assert push(store, Bucket.at(url), list(store.own_refs())).items == 8
@@ -64,7 +56,7 @@ def test_a_stage_that_fails_does_not_wait_for_what_is_sent(store: Store, url: st
     proxy.faults.append(Fault("slow", "", times=999))
     with pytest.raises(ValueError, match="the stage's own"), sending(store, Bucket.at(url), lambda: RECIPES):
         put(store, "a")
-        until(lambda: proxy.seen)
+        until(lambda: proxy.seen, 0.01)
         raise ValueError("the stage's own")
 
 
@@ -72,25 +64,26 @@ def test_a_run_killed_while_it_sends_is_gone_on_with(store: Store, url: str, pro
     content = os.urandom(1000)
     ref = Ref("tiles", KEY, "a")
     code = f"""
-import time, pathlib
+import os, time
 from pipeline.base.store import Ref, Store
 from pipeline.remote import background
 from pipeline.remote.bucket import Bucket
 background.PAUSE_S = 0.02
+print(os.getpid(), flush=True)
 store = Store({str(store.root)!r})
 with background.sending(store, Bucket.at({url!r}), lambda: {RECIPES!r}):
     with store.write(Ref("tiles", {KEY!r}, "a"), {RECIPE!r}) as folder:
         for name in "xyz":
             (folder / name).write_bytes({content!r})
-    time.sleep(600)
+    time.sleep(3600)
 """
-    proxy.faults.append(Fault("slow", "PUT .*/y", times=999))
-    child = subprocess.Popen([loaded_python(), "-c", code])
-    try:
-        until(lambda: proxy.times_seen("PUT .*/y"))
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+    proxy.faults.append(Fault("held", "PUT .*/y", times=999))
+    with subprocess.Popen([loaded_python(), "-c", code], stdout=subprocess.PIPE) as child:
+        pid = int(child.stdout.readline())
+        try:
+            until(lambda: proxy.times_seen("PUT .*/y"), 0.01)
+        finally:
+            os.kill(pid, signal.SIGKILL)
     bucket = Bucket.at(url)
     assert not bucket.has(ref), "half an item is seen"
     proxy.faults.clear()

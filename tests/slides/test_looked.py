@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.params.site import ClusterParams
 from pipeline.params.slides import SlidesParams
 from pipeline.slides import looked
 from pipeline.slides.catalogue import catalogue
+from pipeline.slides.sources import sources
 
 REMEMBERED = "remembered"
 
@@ -86,3 +88,16 @@ def test_what_was_changed_within_a_clocks_tick_is_not_remembered(
     Image.fromarray(np.full((64, 64), 255, np.uint8)).save(tmp_path / "mask.png")
     look(tmp_path)
     assert not (tmp_path / "store" / looked.FOLDER).exists()
+
+
+def test_the_digest_of_features_is_known_with_the_mark_that_their_file_had(lab: Path) -> None:
+    features, table = lab / "a.h5", lab / "features.csv"
+    features.write_bytes(b"of a tool")
+    table.write_text("path,slide_id,mpp,features\na.tif,a,0.5,a.h5\n")
+    params, store = SlidesParams(table=str(table)), Store(lab / "store")
+    (item,) = catalogue(params, store, ClusterParams(workers=1)).items
+    source = sources(table, store, params)["a"]
+    assert looked.Memory(store.root, table).features(source) == (looked.mark(str(features)), item.features)
+    without = dataclasses.replace(source, features=None)
+    assert looked.Memory(store.root, table).features(without) is None
+    assert looked.Memory(store.root, lab / "other.csv").features(source) is None

@@ -6,14 +6,15 @@ import os
 import re
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from imports import ROOT
 from made.checkout import put
 from made.command import histill
+from made.held import held
+from made.processes import until
+from made.python_server import loaded_python
 
 from pipeline.base.errors import StoreError, Unfinished
 from pipeline.base.store import Store
@@ -48,25 +49,27 @@ def test_an_error_has_its_code(error: Exception, code: Exit) -> None:
     assert ended.value.exit_code == code
 
 
+HISTILL = """
+import os, runpy
+print(os.getpid(), flush=True)
+runpy.run_module("stages", run_name="__main__", alter_sys=True)
+"""
+
+
 def test_ctrl_c_ends_with_its_code(tmp_path: Path) -> None:
-    """At params.yaml, which is a pipe here that nobody writes to."""
-    os.mkfifo(tmp_path / "params.yaml")
-    words = [sys.executable, "-m", "stages", "slides"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
-    process = subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
-    try:
-        # Until it reads, opening the other end for writing is refused.
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                writer = os.open(tmp_path / "params.yaml", os.O_WRONLY | os.O_NONBLOCK)
-                break
-            except OSError:
-                assert process.poll() is None and time.monotonic() < deadline
-                time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == Exit.INTERRUPTED
-        os.close(writer)
-    finally:
-        process.kill()
-        process.wait()
+    """At params.yaml, which is held."""
+    (tmp_path / "params.yaml").touch()
+    # Not Python itself, which would ignore it where the tests were started in a shell's background.
+    words = [loaded_python(), "-c", HISTILL, "slides"]
+    environment, pipes = {**os.environ, "PYTHONPATH": str(ROOT)}, {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with (
+        held(tmp_path / "params.yaml") as params,
+        subprocess.Popen(words, cwd=tmp_path, env=environment, **pipes, text=True) as process,
+    ):
+        pid = int(process.stdout.readline())
+        until(lambda: params.is_read() or process.poll() is not None)
+        os.kill(pid, signal.SIGINT)
+        # Who was not yet waiting as it came is told of it once the reading ends.
+        params.let_go()
+        said = process.communicate(timeout=600)[1]
+    assert process.returncode == Exit.INTERRUPTED, said

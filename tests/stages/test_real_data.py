@@ -27,7 +27,7 @@ def project(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     teacher = real_data / "teachers" / "tf_efficientnet_lite2.safetensors"
     params = {
         **TINY,
-        "tiles": {"tile_px": 224, "max_tiles_per_slide": 24},
+        "tiles": {"tile_px": 224, "max_tiles_per_slide": 8},
         "tokens": {
             "teacher": "tf_efficientnet_lite2",
             "weights": str(teacher),
@@ -48,7 +48,7 @@ def refusals(project: Project, stage: str) -> dict[str, str]:
 
 def test_good_slides_are_used(project: Project) -> None:
     tiles = {item["id"]: item["n"] for item in json.loads(project.artifact("tokens"))["items"]}
-    assert tiles == {"CMU-1-Small-Region": 24, "region-40x": 24}
+    assert tiles == {"CMU-1-Small-Region": 8, "region-40x": 8}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,10 @@ from pipeline.student.export import load_run, write_student_onnx
 from pipeline.student.exported import load_dense, load_student
 from pipeline.student.train import train_student
 
-MODELS = ["efficientvit_b0", "test_vit"]
+MODELS: dict[str, dict[str, Any]] = {
+    "efficientvit_b0": {"widths": [8, 16, 24, 48, 96], "depths": [1] * 5, "head_dim": 16, "head_widths": [48, 48]},
+    "test_vit": {},
+}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -39,7 +43,8 @@ def exported(
 ) -> tuple[Path, Path]:
     """(models/student, the committed run)."""
     out = tmp_path_factory.mktemp("export") / "student"
-    params = tiny(model=request.param, epochs=1, input_px=64)
+    kwargs = MODELS[request.param]
+    params = tiny(model=request.param, model_kwargs=kwargs, epochs=1, batch_size=40, input_px=64)
     manifest, _ = train_student(cache.tiles, cache.tokens, params, cache.store, out=out, curve=out.parent / "curve.csv")
     return out, cache.store.path(Ref("checkpoints", manifest.recipe_key, "run"))
 

@@ -70,7 +70,7 @@ def test_a_step_s_loss_and_gradient_are_the_plain_reference_s(cache: Cache, tmp_
 def exported(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(models/student, the committed run)."""
     root = tmp_path_factory.mktemp("nested")
-    params = tiny(model="test_efficientnet", epochs=1, nested=SIZES, head_hidden=20, objective={"patch": 0})
+    params = tiny(epochs=1, batch_size=40, nested=SIZES, head_hidden=20, objective={"patch": 0})
     out, curve = root / "student", root / "curve.csv"
     manifest, _ = train_student(cache.tiles, cache.tokens, params, cache.store, out=out, curve=curve)
     assert manifest.summary.loss["nested"] > 0 and curve.read_text().splitlines()[0].split(",")[6] == "nested"

@@ -122,7 +122,7 @@ def test_the_recipe_has_the_parts_where_there_are_some(cache: Cache) -> None:
 
 def test_what_another_number_of_processes_changes_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cache = make_cache(tmp_path)
-    params = tiny(epochs=1, seed=77)
+    params = tiny(epochs=1, batch_size=40, seed=77, objective={"patch": 0})
     corpus = open_corpus(cache.tiles, cache.tokens, cache.store)
     one, two = (train_recipe(cache.tokens, corpus, params, 32, world=world) for world in (1, 2))
     # What a kill has left at a checkpoint, and what it has left before it came to one.

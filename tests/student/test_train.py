@@ -23,6 +23,9 @@ from pipeline.params.student import StudentParams
 from pipeline.student.recipe import train_recipe
 from pipeline.student.train import train_student
 
+SHORT: dict[str, Any] = {"epochs": 1, "batch_size": 40}
+"""A training of one step."""
+
 
 def train(cache: Cache, root: Path, params: StudentParams) -> tuple[StudentManifest, dict[str, Any]]:
     out = root / "models" / "student"
@@ -35,10 +38,10 @@ def curve(root: Path) -> list[dict[str, str]]:
 
 
 def test_the_loss_falls_and_the_curve_says_so(cache: Cache, tmp_path: Path) -> None:
-    manifest, metrics = train(cache, tmp_path, tiny(epochs=6, lr=1e-2))
+    manifest, metrics = train(cache, tmp_path, tiny(epochs=3, lr=1e-2))
     rows = curve(tmp_path)
-    assert [int(row["step"]) for row in rows] == list(range(1, 31)) and metrics["steps"] == 30
-    assert (rows[-1]["epoch"], rows[-1]["tiles_seen"]) == ("6", "240")
+    assert [int(row["step"]) for row in rows] == list(range(1, 16)) and metrics["steps"] == 15
+    assert (rows[-1]["epoch"], rows[-1]["tiles_seen"]) == ("3", "120")
     start, end = (np.mean([float(row["cls"]) for row in part]) for part in (rows[:5], rows[-5:]))
     assert end < 0.7 * start
     assert manifest.summary.loss["cls"] == pytest.approx(end)
@@ -46,8 +49,8 @@ def test_the_loss_falls_and_the_curve_says_so(cache: Cache, tmp_path: Path) -> N
 
 
 def test_a_finished_run_is_only_exported_again(cache: Cache, tmp_path: Path) -> None:
-    first, trained = train(cache, tmp_path / "a", tiny(seed=1, epochs=1))
-    second, again = train(cache, tmp_path / "b", tiny(seed=1, epochs=1, workers=0, checkpoint_minutes=9))
+    first, trained = train(cache, tmp_path / "a", tiny(seed=1, **SHORT))
+    second, again = train(cache, tmp_path / "b", tiny(seed=1, **SHORT, workers=0, checkpoint_minutes=9))
     assert (trained["cached"], again) == (False, {"cached": True})
     assert first == second
     folders = [tmp_path / at / "models" / "student" for at in "ab"]
@@ -57,19 +60,14 @@ def test_a_finished_run_is_only_exported_again(cache: Cache, tmp_path: Path) -> 
     assert curve(tmp_path / "a") == curve(tmp_path / "b")
 
 
-def test_without_patch_there_is_no_adapter(tmp_path: Path) -> None:
-    cache = make_cache(tmp_path, patch="none")
-    manifest, _ = train(cache, tmp_path, tiny(epochs=1, objective={"patch": 0}))
-    assert [item.id for item in manifest.items] == ["README.md", "config.json", "model.onnx", "model.safetensors"]
-    assert curve(tmp_path)[0]["patch"] == ""
-
-
 def test_patch_objective_without_patch_tokens_is_off_by_itself_and_says_so(tmp_path: Path, capfd) -> None:
     cache = make_cache(tmp_path / "cache", patch="none")
-    manifest, _ = train(cache, tmp_path, tiny(epochs=1))
+    manifest, _ = train(cache, tmp_path, tiny(**SHORT))
     assert manifest.summary.adapter is None and manifest.summary.student["objective"]["patch"] == 0
     assert "objective.patch is off" in " ".join(capfd.readouterr().err.split())
-    same, metrics = train(cache, tmp_path, tiny(epochs=1, objective={"patch": 0}))
+    assert [item.id for item in manifest.items] == ["README.md", "config.json", "model.onnx", "model.safetensors"]
+    assert curve(tmp_path)[0]["patch"] == ""
+    same, metrics = train(cache, tmp_path, tiny(**SHORT, objective={"patch": 0}))
     assert metrics["cached"] and same.recipe_key == manifest.recipe_key
 
 
@@ -100,23 +98,23 @@ def test_what_finds_no_room_is_a_full_store(minutes: float, tmp_path: Path) -> N
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
         with pytest.raises(StoreFull, match="no room left"):
-            train(cache, tmp_path, tiny(epochs=1, checkpoint_minutes=minutes))
+            train(cache, tmp_path, tiny(epochs=1, batch_size=20, checkpoint_minutes=minutes))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_batch_norm_is_measured_with_the_exported_weights(cache: Cache, tmp_path: Path) -> None:
-    train(cache, tmp_path, tiny(epochs=1))
+    train(cache, tmp_path, tiny(epochs=1, batch_size=16, objective={"patch": 0}))
     weights = load_file(tmp_path / "models/student/model.safetensors")
     counted = [int(value) for name, value in weights.items() if name.endswith("num_batches_tracked")]
-    # One epoch of 5 batches is all there is, and it is counted from zero after training.
-    assert set(counted) == {5}
+    # One epoch of 2 batches is all there is, and it is counted from zero after training.
+    assert set(counted) == {2}
 
 
 def test_frozen_batch_norm_is_measured_once_with_the_first_weights(cache: Cache, tmp_path: Path) -> None:
     found = []
     for lr in (1e-9, 1e-2):
-        train(cache, tmp_path, tiny(epochs=1, lr=lr, freeze_batch_norm=True, objective={"patch": 0}))
+        train(cache, tmp_path, tiny(lr=lr, freeze_batch_norm=True, **SHORT, objective={"patch": 0}))
         weights = load_file(tmp_path / "models/student/model.safetensors")
         found.append({name: value for name, value in weights.items() if "running_" in name})
     assert found[0] and all(value.abs().max() > 0 for value in found[0].values())
@@ -125,13 +123,12 @@ def test_frozen_batch_norm_is_measured_once_with_the_first_weights(cache: Cache,
 
 def test_tensorboard_gets_the_curves_rows_and_changes_nothing(cache: Cache, tmp_path: Path) -> None:
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    plain, _ = train(cache, tmp_path, tiny(seed=4, epochs=1))
+    short = {"seed": 4, "epochs": 1, "batch_size": 20, "objective": {"patch": 0}}
+    plain, _ = train(cache, tmp_path, tiny(**short))
     cache.store.delete(Ref("checkpoints", plain.recipe_key, "run"))
     log, out = tmp_path / "log", tmp_path / "models" / "student"
     settings = {"out": out, "curve": tmp_path / "plots" / "training.csv", "log": log}
-    logged, _ = train_student(
-        cache.tiles, cache.tokens, tiny(seed=4, epochs=1, log="tensorboard"), cache.store, **settings
-    )
+    logged, _ = train_student(cache.tiles, cache.tokens, tiny(**short, log="tensorboard"), cache.store, **settings)
     assert logged == plain
     found = event_accumulator.EventAccumulator(str(log / plain.recipe_key[:12])).Reload()
     events = [(event.step, event.value) for event in found.Scalars("loss")]
@@ -169,7 +166,7 @@ def test_a_student_is_trained_from_tokens_that_one_may_only_read(tmp_path: Path)
     try:
         subprocess.run(["mount", "-o", "remount,ro,bind", base], check=True)
         mine = theirs._replace(store=Store(tmp_path / "own", [base]))
-        manifest, _ = train(mine, tmp_path, tiny(epochs=1, objective={"patch": 0}))
+        manifest, _ = train(mine, tmp_path, tiny(**SHORT, objective={"patch": 0}))
     finally:
         subprocess.run(["umount", base], check=True)
     made = [str(ref) for ref in mine.store.own_refs() if ref.kind != "statistics"]

@@ -107,7 +107,7 @@ def test_three_steps_are_those_of_a_plain_loop(balance: str, both: Cache, tmp_pa
 def trained(both: Cache, tmp_path_factory: pytest.TempPathFactory) -> tuple[StudentManifest, Path]:
     """Of both, and the folder that it is exported to."""
     root = tmp_path_factory.mktemp("trained")
-    return train(both, root, epochs=1, standardise="phi-s", head_hidden=16), root / "student"
+    return train(both, root, epochs=1, batch_size=40, standardise="phi-s", head_hidden=16), root / "student"
 
 
 def test_each_head_is_exported_in_its_teachers_units(both: Cache, trained: tuple[StudentManifest, Path]) -> None:
@@ -201,10 +201,15 @@ def test_patch_tokens_are_read_of_those_teachers_whose_are_learnt(both: Cache, t
 
 
 def test_a_killed_training_of_two_goes_on_where_it_was(both: Cache, tmp_path: Path) -> None:
-    changed: dict[str, Any] = {"teachers": {"balance": "uncertainty"}, "epochs": 1, "mix": {"kind": "cutmix"}}
+    changed: dict[str, Any] = {
+        "teachers": {"balance": "uncertainty"},
+        "epochs": 1,
+        "batch_size": 20,
+        "mix": {"kind": "cutmix"},
+    }
     whole = make_training(both, tmp_path / "whole", **changed)
     whole.run()
-    for stop in (2, whole.steps):
+    for stop in (1, whole.steps):
         cut = make_training(both, tmp_path / "cut", **changed)
         cut.steps = stop
         cut.run()

@@ -37,7 +37,7 @@ VARIANTS = {
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_it_trains_and_answers_in_the_teachers_space(variant: str, cache: Cache, tmp_path: Path) -> None:
     changed: dict[str, Any] = VARIANTS[variant]
-    params, out = tiny(epochs=1, **changed), tmp_path / "student"
+    params, out = tiny(epochs=1, batch_size=40, **changed), tmp_path / "student"
     curve = tmp_path / "curve.csv"
     manifest, _ = train_student(cache.tiles, cache.tokens, params, cache.store, out=out, curve=curve)
     corpus = open_corpus(cache.tiles, cache.tokens, cache.store)
@@ -59,7 +59,7 @@ def test_it_trains_and_answers_in_the_teachers_space(variant: str, cache: Cache,
 
 
 def test_relation_alone_can_be_trained(cache: Cache, tmp_path: Path) -> None:
-    params = tiny(epochs=4, lr=1e-2, objective={"cls": 0, "patch": 0, "relation": 1, "relation_queue": 64})
+    params = tiny(epochs=2, lr=1e-2, objective={"cls": 0, "patch": 0, "relation": 1, "relation_queue": 64})
     curve = tmp_path / "curve.csv"
     train_student(cache.tiles, cache.tokens, params, cache.store, out=tmp_path / "student", curve=curve)
     header, *rows = (line.split(",") for line in curve.read_text().splitlines())

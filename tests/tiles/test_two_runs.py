@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from made.processes import until
 from made.slides import make_slide, tissue_picture
 
 from pipeline.base.store import Store
@@ -20,13 +19,6 @@ from pipeline.tiles.stage import make_tiles, tile_slide, tiles_recipe, tiles_ref
 
 PARAMS = TilesParams(tile_px=64, tissue=TissueParams(mask_mpp=4, min_area_mm2=0.001))
 ONE = ClusterParams(workers=1)
-
-
-def wait_until(ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 600
-    while not ready():
-        assert time.monotonic() < deadline, "never ready"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("finishes", [True, False])
@@ -44,7 +36,7 @@ def test_a_slide_that_another_run_is_at_is_left_to_it_or_made_once_it_lets_go(fi
         try:
             with store.write(held, tiles_recipe(PARAMS)) as folder:
                 run = pool.submit(make_tiles, slides, located, PARAMS, store, ONE)
-                wait_until(lambda: all(store.has(tiles_ref(slides.item(name), PARAMS)) for name in "bc"))
+                until(lambda: all(store.has(tiles_ref(slides.item(name), PARAMS)) for name in "bc"), 0.02)
                 assert not store.has(held) and not run.done()
                 if not finishes:
                     raise KeyboardInterrupt

@@ -7,6 +7,7 @@ import time
 import pytest
 from made.tiles import tiles_json
 
+from pipeline.base import energy
 from pipeline.base.energy import Energy
 from pipeline.tokens.estimate import Estimate, conclude
 from pipeline.tokens.job import Outcome
@@ -112,12 +113,13 @@ def driver(tmp_path, monkeypatch):
     sys.modules.pop("pynvml", None)
 
 
-def test_of_several_gpus_the_one_that_computes_is_counted_and_none_for_the_cpu(tmp_path, driver):
+def test_of_several_gpus_the_one_that_computes_is_counted_and_none_for_the_cpu(tmp_path, driver, monkeypatch):
+    monkeypatch.setattr(energy, "_GPU_LEAST_S", 3600.0)
     mine, everything = Energy(tmp_path, device="cuda", gpu="GPU-mine"), Energy(tmp_path)
     unknown, cpu = Energy(tmp_path, device="cuda", gpu="GPU-gone"), Energy(tmp_path, device="cpu")
     driver.spent.update({"GPU-mine": 7000, "GPU-others": 170000})
     assert mine.joules() is None, "a counter renewed every tenth of a second says nothing of so short a time"
-    time.sleep(1.0)
+    monkeypatch.setattr(energy, "_GPU_LEAST_S", 0.0)
     assert (mine.joules(), everything.joules()) == (2.0, 102.0)
     assert unknown.joules() is None and cpu.joules() is None
 

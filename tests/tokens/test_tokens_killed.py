@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 
 import torch
 from made.partials import partials
@@ -18,26 +17,27 @@ from pipeline.teachers.teacher import Trunk
 from pipeline.tokens.item.writer import chunk_rows
 from pipeline.tokens.stage import make_tokens
 
-SLIDES = {"a": 2200}
+SLIDES = {"a": 1100}
 RUN = """
-import os, sys
-print(os.getpid(), flush=True)
+import signal, sys
 import torch
-from made.python_server import loaded_python
+from made.stopping import second_opening, signal_at
 from made.tiles import tiles_json
 from pipeline.params.tokens import TokensParams
 from pipeline.base.store import Store
 from pipeline.tokens.stage import make_tokens
 torch.set_num_threads(int(sys.argv[3]))
 store = Store(sys.argv[1])
-make_tokens(tiles_json(store, {"a": 2200}), TokensParams.model_validate_json(sys.argv[2]), store, 512)
+# Its second line would be the second chunk's.
+signal_at(second_opening("journal"), signal.SIGKILL)
+make_tokens(tiles_json(store, {"a": 1100}), TokensParams.model_validate_json(sys.argv[2]), store, 512)
 """
 
 
-def start(store: Store, params: TokensParams) -> subprocess.Popen[bytes]:
+def run(store: Store, params: TokensParams) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     command = [loaded_python(), "-c", RUN, str(store.root), params.model_dump_json(), str(torch.get_num_threads())]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_a_killed_run_goes_on_and_ends_byte_for_byte_as_an_uninterrupted_one(tiny_params, tmp_path):
@@ -45,13 +45,8 @@ def test_a_killed_run_goes_on_and_ends_byte_for_byte_as_an_uninterrupted_one(tin
     whole, killed = Store(tmp_path / "whole"), Store(tmp_path / "killed")
     tiles = tiles_json(whole, SLIDES)
     tiles_json(killed, SLIDES)
-    child = start(killed, params)
-    pid = int(child.stdout.readline())
-    while not list(killed.root.glob("tokens/*/.partials/*/*/journal")):
-        assert child.poll() is None, child.communicate()[1].decode()
-        time.sleep(0.002)
-    os.kill(pid, signal.SIGKILL)
-    child.communicate()
+    child = run(killed, params)
+    assert child.returncode == -signal.SIGKILL, child.stderr
     (partial,) = partials(killed)
     done = len((partial / "journal").read_text().splitlines())
     # What a write that the kill cut short leaves behind.

@@ -1,48 +1,50 @@
 """Two worker processes, one of them killed, and one of an outside scheduler: the same bytes as one process makes."""
 
-import contextlib
 import os
 import shutil
 import signal
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 from dask.distributed import LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
+from made.held import HeldFile, held
 from made.items import tiles_item
+from made.processes import until
 from made.tiles import file_bytes, tiles_json
 
 from pipeline.base.errors import SlideRefused
 from pipeline.base.limits import usable_cores
 from pipeline.base.living.owners import OWNER_SUFFIX, Process
+from pipeline.base.living.unfinished import PARTIALS
 from pipeline.base.store import Ref, Store
 from pipeline.params.site import ClusterParams
+from pipeline.tiles.item.meta import OFFSETS_ARRAY
 from pipeline.tokens.run.on_the_way import OnTheWay
 from pipeline.tokens.run.scale_out import local_workers, split
 from pipeline.tokens.stage import make_tokens
 
-SLIDES = {f"s{i}": n for i, n in enumerate((300, 230, 160, 30, 9, 3))}
+SLIDES = {f"s{i}": n for i, n in enumerate((130, 70, 60, 40, 30, 3))}
+"""Of batches of 8 the lists (130), (70, 60) and (40, 30, 3); the last slide holds no tile of the calibration."""
 
 
-def kill_an_owner(store: Store, killed: list[int], give_up: threading.Event) -> None:
-    """kill -9 the process that owns a partial folder in which something is written already."""
-    while not killed and not give_up.wait(0.002):
-        for chunk in store.root.glob("tokens/*/.partials/*/*/cls/c.0.0.0"):
-            with contextlib.suppress(FileNotFoundError):
-                folder = chunk.parents[1]
-                owner = Process.model_validate_json(folder.with_name(f"{folder.name}{OWNER_SUFFIX}").read_bytes())
-                killed.append(owner.pid)
-                os.kill(owner.pid, signal.SIGKILL)
-                return
+def kill_whom_the_file_holds(at_work: Path, done: Path, held_file: HeldFile) -> int:
+    """kill -9 the process that waits for the file, while it is at work on an item and when another of its is done."""
+    until(lambda: held_file.is_read() and done.exists())
+    (owner,) = at_work.glob(f"*{OWNER_SUFFIX}")
+    pid = Process.model_validate_json(owner.read_bytes()).pid
+    held_file.put_back()
+    os.kill(pid, signal.SIGKILL)
+    return pid
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_a_lost_workers_slides_are_redone_and_the_bytes_are_one_processs(tiny_params, tmp_path):
-    params = tiny_params.model_copy(update={"batch_size": 16, "views": 4})
+    params = tiny_params.model_copy(update={"views": 2})
     one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
     tiles = tiles_json(one, SLIDES)
     tiles_json(two, SLIDES)
@@ -50,15 +52,13 @@ def test_a_lost_workers_slides_are_redone_and_the_bytes_are_one_processs(tiny_pa
     torch.set_num_threads(max(1, usable_cores() // 2))
     expected = make_tokens(tiles, params, one, 512)
     torch.set_num_threads(threads)
-    killed, give_up = list[int](), threading.Event()
-    killer = threading.Thread(target=kill_an_owner, args=(two, killed, give_up))
-    killer.start()
-    try:
+    done, at_work = (two.own_path(Ref.of(expected, expected.item(name))) for name in ("s3", "s4"))
+    offsets = two.path(Ref.of(tiles, tiles.item("s5"))) / OFFSETS_ARRAY / "zarr.json"
+    with ThreadPoolExecutor(1) as pool, held(offsets) as held_file:
+        partials = at_work.parent / PARTIALS / at_work.name
+        killed = pool.submit(kill_whom_the_file_holds, partials, done, held_file)
         manifest = make_tokens(tiles, params, two, 512, ClusterParams(workers=2))
-    finally:
-        give_up.set()
-        killer.join()
-    assert killed, "no worker was at work on a slide"
+        assert killed.result() != os.getpid()
     assert manifest.model_dump() == expected.model_dump()
     assert all(file_bytes(two, manifest, slide) == file_bytes(one, expected, slide) for slide in SLIDES)
     assert manifest.timings["tiles_per_s"] > 0

@@ -19,10 +19,12 @@ from pathlib import Path
 from pipeline.base.arrays.form import CHUNK_SUMS, METADATA_FILE, ArrayForm, metadata_text
 from pipeline.base.arrays.writers import flat, write_file, write_metadata
 from pipeline.base.partials import ITEM_FILE, describe
-from pipeline.base.syncing import sync_tree
+from pipeline.base.syncing import begin_writing, sync_tree
 from pipeline.base.types import Array, Json
 
 JOURNAL = "journal"
+_BEGUN_NBYTES = 1 << 20
+"""Of a chunk that the disk is given at once, where only the whole group is synced."""
 
 
 class GroupWriter:
@@ -79,6 +81,8 @@ class GroupWriter:
                 _write_at(handle, data, place * nbytes)
                 if self._journaled:
                     os.fsync(handle)
+                elif len(data) >= _BEGUN_NBYTES:
+                    begin_writing(handle)
             finally:
                 os.close(handle)
         self._done[chunk] = sums

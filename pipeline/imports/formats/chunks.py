@@ -10,7 +10,6 @@ Shapes: C chunks, M rows of a run, D channels.
 
 from __future__ import annotations
 
-import itertools
 import mmap
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -55,47 +54,40 @@ def _as_they_come(
 ) -> Iterator[Piece]:
     """By the places of the chunks, which need not lie in the order of their rows."""
     (rows, width), n, dtype = _chunk(dataset), len(dataset), dataset.dtype
-    nbytes, block = rows * width * dtype.itemsize, max(BLOCK_NBYTES, rows * width * dtype.itemsize)
-    order_C = np.argsort(place_C, kind="stable")
-    start_C = place_C[order_C]
-    # Where the next chunk in the file is no neighbour; where it is not of the next rows.
-    apart = np.flatnonzero(np.diff(start_C) != nbytes) + 1
-    elsewhere = np.flatnonzero(np.diff(order_C) != 1) + 1
-    window, gathered = np.empty(block + nbytes, np.uint8), np.empty(block + nbytes, np.uint8)
-    file.seek(0 if seen else int(start_C[0]))
-    at, kept, done = file.tell(), 0, 0
-    while done < len(start_C) or seen:
+    nbytes = rows * width * dtype.itemsize
+    block = max(BLOCK_NBYTES, nbytes)
+    window = np.empty(block + nbytes, np.uint8)
+    runs = iter(_runs(place_C, nbytes))
+    start, first, left = next(runs)
+    file.seek(0 if seen else start)
+    at, kept = file.tell(), 0
+    while left or seen:
         read = file.readinto(window[kept : kept + block].data)  # type: ignore[attr-defined]
         if not read:
             break
         if seen:
             seen(window[kept : kept + read].data)
         end = at + kept + read
-        last = int(np.searchsorted(start_C, end - nbytes, side="right"))
-        for begin, stop in _spans(done, last, elsewhere):
-            runs = list(_spans(begin, stop, apart))
-            found = window[int(start_C[begin]) - at :]
-            if len(runs) > 1:
-                found = gathered
-                for first, after in runs:
-                    start = int(start_C[first]) - at
-                    to = (first - begin) * nbytes
-                    found[to : to + (after - first) * nbytes] = window[start : start + (after - first) * nbytes]
-            row = int(order_C[begin]) * rows
-            yield row, found[: (stop - begin) * nbytes].view(dtype).reshape(-1, width)[: n - row]
-        done = max(done, last)
+        while left and (whole := min(left, (end - start) // nbytes)) > 0:
+            row, begin = first * rows, start - at
+            yield row, window[begin : begin + whole * nbytes].view(dtype).reshape(-1, width)[: n - row]
+            start, first, left = start + whole * nbytes, first + whole, left - whole
+            if not left:
+                start, first, left = next(runs, (0, 0, 0))
         # Of a chunk that goes on in the next block its beginning is kept.
-        keep_from = min(end, int(start_C[done])) if done < len(start_C) else end
-        kept = end - keep_from
-        window[:kept] = window[keep_from - at : end - at].copy()
-        at = keep_from
+        kept = max(0, end - start) if left else 0
+        window[:kept] = window[end - kept - at : end - at].copy()
+        at = end - kept
 
 
-def _spans(start: int, stop: int, cuts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """From start to stop, cut where that lies between."""
-    own = cuts[cuts.searchsorted(start, "right") : cuts.searchsorted(stop, "left")].tolist()
-    if start < stop:
-        yield from itertools.pairwise((start, *own, stop))
+def _runs(place_C: NDArray[np.int64], nbytes: int) -> list[tuple[int, int, int]]:
+    """Of chunks that lie one after another and are of rows that do: where they start, the first chunk, how many."""
+    order_C = np.argsort(place_C, kind="stable")
+    start_C = place_C[order_C]
+    cuts = np.flatnonzero((np.diff(start_C) != nbytes) | (np.diff(order_C) != 1)) + 1
+    first_R = np.concatenate(([0], cuts))
+    count_R = np.diff(np.append(first_R, len(order_C)))
+    return list(zip(start_C[first_R].tolist(), order_C[first_R].tolist(), count_R.tolist(), strict=True))
 
 
 def _chunk(dataset: h5py.Dataset) -> tuple[int, int]:

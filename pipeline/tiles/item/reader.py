@@ -30,6 +30,7 @@ class TileReader:
         self.folder = folder
         self._table: pa.Table | None = None
         self._held: pa.Table | None = None
+        self._asked: frozenset[str] = frozenset()
 
     def __reduce__(self) -> tuple[type[TileReader], tuple[Path]]:
         return TileReader, (self.folder,)
@@ -101,7 +102,7 @@ class TileReader:
 
     def hold(self, *names: str) -> None:
         """Read these columns at once and keep them, for whoever asks for several. Raises `CorruptItem`."""
-        self._held = self._columns(*names)
+        self._held, self._asked = self._columns(*names), frozenset(names)
 
     def _columns(self, *names: str) -> pa.Table:
         """Those columns of the table that it has; not kept. Of a small file threads are most of the cost.
@@ -110,8 +111,9 @@ class TileReader:
         """
         import pyarrow.parquet as pq
 
-        if self._held is not None and (here := [name for name in names if name in self._held.column_names]):
-            return self._held.select(here)
+        # Columns that the table does not have were looked for as well.
+        if self._held is not None and self._asked.issuperset(names):
+            return self._held.select([name for name in names if name in self._held.column_names])
 
         with self._damage_told(TABLE_FILE), pq.ParquetFile(self.folder / TABLE_FILE) as file:
             found = [name for name in names if name in file.schema_arrow.names]

@@ -14,6 +14,8 @@ from pipeline.base.types import Array, Json, Recipe
 from pipeline.tiles.item.meta import SlideMeta
 from pipeline.tiles.item.reader import TileReader
 
+IMPORTED = "imported"
+"""In a recipe and an item: what made answers that were not computed here (room imports), and in which form."""
 UNITS: dict[str, Json] = {
     "x_l0": "pixels of level 0, of the tile's left edge",
     "y_l0": "pixels of level 0, of the tile's top edge",
