@@ -205,7 +205,7 @@ def why_too_few(n: int, freedom: float, unit: Unit) -> str | None:
     return None
 
 
-def _numbered(names: Sequence[str]) -> tuple[int, Rows]:
+def _numbered(names: Sequence[str]) -> tuple[int, NDArray[np.int64]]:
     """How many different names there are, and of each tile its own one's number in their order, (N,)."""
     number = {name: i for i, name in enumerate(sorted(set(names)))}
     return len(number), np.fromiter(map(number.__getitem__, names), np.int64, len(names))
