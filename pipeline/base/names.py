@@ -29,3 +29,9 @@ def at_home(name: Path | str) -> Path:
 def spellings(name: str) -> list[str]:
     """The name as it is, then as other systems write the same letters: composed, as most do, or not, as macOS does."""
     return list(dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]))
+
+
+def found_at(folder: Path, name: str) -> Path:
+    """What `name` stands for below a folder, `~` resolved, in the spelling that is there; as written where none is."""
+    paths = [folder / at_home(spelling) for spelling in spellings(name)]
+    return next((path for path in paths if path.exists()), paths[0])

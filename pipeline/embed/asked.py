@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from pipeline.base.errors import EmbedError, HistillError, SlideRefused
-from pipeline.base.names import at_home
+from pipeline.base.names import found_at
 from pipeline.base.store import Store
 from pipeline.params.slides import SlidesParams
 from pipeline.remote.address import is_url, url_of
@@ -166,8 +166,8 @@ def _source(row: Row, base: Path, params: SlidesParams, scratch: Path) -> Source
         made = locate(row, base / "slides.csv", Store.find(None), params)
         return replace(made, kind="file", label_map=None)
     far = FarSlide.at(row.path, scratch, int(params.fetch_gb * 1e9)) if is_url(row.path) else None
-    path = base / at_home(row.path) if far is None else far.file
-    beside = {name: base / at_home(given) for name, given in _beside(row)}
+    path = found_at(base, row.path) if far is None else far.file
+    beside = {name: found_at(base, given) for name, given in _beside(row)}
     for file in (*(() if far else (path,)), *beside.values()):
         if not file.exists():
             raise SlideRefused(f"file not found: {file}", where=row.slide_id, fix="check the path")

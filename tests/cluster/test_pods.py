@@ -33,9 +33,10 @@ def test_it_is_what_the_operator_takes_and_gpus_are_the_workers(tmp_path: Path) 
     jsonschema = pytest.importorskip("jsonschema")
     (crd,) = Path(library.__file__).parent.glob("operator/deployment/helm/*/crds/daskcluster.yaml")
     schema = yaml.load(crd.read_text(), yaml.CSafeLoader)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    validator = jsonschema.validators.validator_for(schema)(schema)
     for words, resources in (((), {"requests": {"cpu": "1"}}), (("--gpu",), GPU)):
         found = spec(tmp_path, *words)
-        jsonschema.validate(found, schema)
+        validator.validate(found)
         assert found["kind"] == "DaskCluster" and found["spec"]["worker"]["replicas"] == 1
         (worker,) = found["spec"]["worker"]["spec"]["containers"]
         (scheduler,) = found["spec"]["scheduler"]["spec"]["containers"]
@@ -45,7 +46,7 @@ def test_it_is_what_the_operator_takes_and_gpus_are_the_workers(tmp_path: Path) 
         assert worker["resources"] == resources and scheduler["resources"] == {"requests": {"cpu": "1"}}
     broken = {**found, "spec": {"scheduler": found["spec"]["scheduler"]}}
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(broken, schema)
+        validator.validate(broken)
 
 
 def test_of_another_kind_there_is_none(tmp_path: Path) -> None:

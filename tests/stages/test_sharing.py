@@ -126,16 +126,21 @@ def test_the_examples_run_on_the_demo(
     alone = tmp_path / "alone.csv"
     alone.write_text("path\ndemo:6\n")
     threads = torch.get_num_threads()
-    for rows, form, who in ((table, "clam", ()), (alone, "trident", ()), (alone, "trident", ("--teacher", "demo"))):
-        out = str(tmp_path / f"{form}{len(who)}")
-        done = histill(project.root, "embed", str(rows), "--out", out, "--format", form, "--jobs", "1", *who)
+    by_file = ("--engine", "onnxruntime")
+    runs = {
+        "bags": (table, ("--format", "clam", *by_file)),
+        "student": (alone, by_file),
+        "teacher": (alone, ("--teacher", "demo")),
+    }
+    for name, (rows, options) in runs.items():
+        done = histill(project.root, "embed", str(rows), "--out", str(tmp_path / name), "--jobs", "1", *options)
         assert done.returncode == (3 if rows == table else 0), done.stderr
         assert ("left out: demo-8" in done.stderr) == (rows == table), "the corrupt slide, and no other"
     torch.set_num_threads(threads)
-    student, teacher = (next((tmp_path / name).glob("*/features_*/demo-6.h5")) for name in ("trident0", "trident2"))
+    both = [str(next((tmp_path / name).glob("*/features_*/demo-6.h5"))) for name in ("teacher", "student")]
     words = {
-        "abmil.py": [str(tmp_path / "clam0"), str(table), "--epochs", "2"],
-        "side_by_side.py": [str(teacher), str(student), "--out", str(tmp_path / "both.png")],
+        "abmil.py": [str(tmp_path / "bags"), str(table), "--epochs", "2"],
+        "side_by_side.py": [*both, "--out", str(tmp_path / "both.png")],
     }
     said = {}
     for name, typed in words.items():
@@ -159,7 +164,8 @@ class Study(NamedTuple):
 @pytest.fixture(scope="module")
 def study(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Study:
     out, before = tmp_path_factory.mktemp("study"), {kind: project.written(kind) for kind in CACHED}
-    plan = Plan(f"{ROWS}demo:2,train\n", (1,), {"student.epochs": 1, "cluster.workers": 1}, {"one": {}})
+    small = {"student.model": "test_efficientnet", "student.model_kwargs": {}, "student.epochs": 1}
+    plan = Plan(f"{ROWS}demo:2,train\n", (1,), {**small, "cluster.workers": 1}, {"one": {}})
     with pytest.MonkeyPatch.context() as loaded:
         loaded.setattr(sys, "executable", loaded_python())
         results = run_study(plan, project.root, out, project.root / ".store", jobs=2)

@@ -91,11 +91,11 @@ def test_without_an_average_the_last_weights_are_exported(cache: Cache, tmp_path
 
 
 def test_the_learning_rate_by_hand(cache: Cache, tmp_path: Path) -> None:
-    training = make_training(cache, tmp_path, epochs=4, lr=0.01, warmup_fraction=0.2)
+    training = make_training(cache, tmp_path, epochs=2, lr=0.01, warmup_fraction=0.4, objective={"patch": 0})
     training.run()
     rates = [row["lr"] for row in training.curve]
     assert rates[:4] == pytest.approx([0.0025 + step * 0.0075 / 4 for step in range(4)])
-    cosine = [1e-4 + (0.01 - 1e-4) * (1 + math.cos(math.pi * step / 20)) / 2 for step in range(4, 20)]
+    cosine = [1e-4 + (0.01 - 1e-4) * (1 + math.cos(math.pi * step / 10)) / 2 for step in range(4, 10)]
     assert rates[4:] == pytest.approx(cosine)
 
 
