@@ -61,8 +61,7 @@ def freedom(group_N: Rows, weight_NK: Floats) -> float:
     less than the units count as in the figure as a whole, since units have their classes in common. 0 where a class is
     of one unit alone. Classes without a tile are left out.
     """
-    held_GK = np.zeros((int(group_N.max(initial=0)) + 1, weight_NK.shape[1]))
-    np.add.at(held_GK, group_N, weight_NK)
+    held_GK = _sums(weight_NK, group_N, int(group_N.max(initial=0)) + 1)
     share_GK = held_GK[:, held_GK.sum(axis=0) > 0]
     if share_GK.size == 0:
         return 0.0
@@ -82,8 +81,8 @@ class Resampler:
     """
 
     def __init__(self, units: Units, resamples: int, seed: int, class_NK: Floats | None = None) -> None:
-        names, self.group_N = np.unique(np.asarray(units.names, dtype=np.str_), return_inverse=True)
-        self.unit, self._groups, self.seed = units.unit, len(names), seed
+        self._groups, self.group_N = _numbered(units.names)
+        self.unit, self.seed = units.unit, seed
         self._units, self._asked = units, resamples
         weight_NK = np.ones((len(self.group_N), 1)) if class_NK is None else class_NK
         self.freedom = freedom(self.group_N, weight_NK)
@@ -116,8 +115,7 @@ class Resampler:
 
     def sums(self, value_NK: Floats) -> NDArray[np.float64]:
         """Column sums of every resample, (B, K) float64."""
-        group_GK = np.zeros((self._groups, value_NK.shape[1]))
-        np.add.at(group_GK, self.group_N, value_NK)
+        group_GK = _sums(value_NK, self.group_N, self._groups)
         # In slices, so that the counts never stand in memory as float64 as a whole.
         parts = [self.count_BG[i : i + 64].astype(np.float64) @ group_GK for i in range(0, self.resamples, 64)]
         return np.concatenate(parts)
@@ -165,8 +163,8 @@ class Jackknife:
     """Leaves out a block at a time: a unit, or several where there are many; `class_NK` as a `Resampler` has it."""
 
     def __init__(self, units: Units, class_NK: Floats | None = None) -> None:
-        names, unit_N = np.unique(np.asarray(units.names, dtype=np.str_), return_inverse=True)
-        self.unit, self._units = units.unit, len(names)
+        self._units, unit_N = _numbered(units.names)
+        self.unit = units.unit
         # Without the only one nothing is left.
         self.blocks = min(MAX_BLOCKS, self._units) if self._units > 1 else 0
         self.block_N: NDArray[np.int64] = unit_N * self.blocks // self._units
@@ -205,6 +203,20 @@ def why_too_few(n: int, freedom: float, unit: Unit) -> str | None:
         few = "most of it, or of one class, is of few of them"
         return f"its {n} {unit}s count as {freedom + 1:.1f} in it, fewer than the {MIN_FREEDOM + 1:g} needed: {few}"
     return None
+
+
+def _numbered(names: Sequence[str]) -> tuple[int, NDArray[np.int64]]:
+    """How many different names there are, and of each tile its own one's number in their order, (N,)."""
+    number = {name: i for i, name in enumerate(sorted(set(names)))}
+    return len(number), np.fromiter(map(number.__getitem__, names), np.int64, len(names))
+
+
+def _sums(value_NK: Floats, group_N: Rows, groups: int) -> NDArray[np.float64]:
+    """Column sums of each of G groups, (G, K); `numpy.add.at` adds in the same order and takes many times as long."""
+    sum_GK = np.empty((groups, value_NK.shape[1]))
+    for k, value_N in enumerate(value_NK.T):
+        sum_GK[:, k] = np.bincount(group_N, weights=value_N, minlength=groups)
+    return sum_GK
 
 
 def _too_few(n: int, freedom: float, unit: Unit, without: Floats) -> NotMeasured:

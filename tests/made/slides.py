@@ -14,6 +14,12 @@ from PIL import Image
 KINDS = {
     "jpeg-ycbcr-420": {"compression": "jpeg", "photometric": "ycbcr", "subsampling": (2, 2)},
     "jpeg-ycbcr-444": {"compression": "jpeg", "photometric": "ycbcr", "subsampling": (1, 1)},
+    "jpeg-finest": {
+        "compression": "jpeg",
+        "compressionargs": {"level": 100},
+        "photometric": "ycbcr",
+        "subsampling": (1, 1),
+    },
     "jpeg-rgb": {"compression": "jpeg", "photometric": "rgb"},
     "deflate": {"compression": "deflate", "photometric": "rgb"},
     "plain": {"photometric": "rgb"},

@@ -17,7 +17,7 @@ def demo_store(tmp_path_factory) -> Store:
 
 
 def test_it_is_trained_once_and_found_again(demo_store):
-    params = TokensParams(demo_teacher_steps=3)
+    params = TokensParams(demo_teacher_steps=2)
     first = load_teacher(params, demo_store, DEMO_PX)
     assert (first.input_px, first.grid, first.preparation.mean) == (INPUT_PX, (8, 8), (0.5, 0.5, 0.5))
     assert first.weights_digest != weights_digest(build())

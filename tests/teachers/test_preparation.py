@@ -16,13 +16,13 @@ from pipeline.teachers.preparation import Preparation, hints
 from pipeline.teachers.registry import TEACHERS
 from pipeline.tiles.pixels import fit_square
 
-LARGE = {"depth": 1, "init_values": 1e-5}
+LARGE = {"depth": 1, "init_values": 1e-5, "mlp_ratio": 0.25}
 HALVES, IMAGENET = (0.5, 0.5, 0.5), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """One block of UNI's geometry under a name that says nothing."""
+    """One block of UNI's geometry, with a narrow layer, under a name that says nothing."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("large") / "w.safetensors"
     save_file(timm.create_model("vit_large_patch16_224", num_classes=0, **LARGE).state_dict(), path)

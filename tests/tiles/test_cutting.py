@@ -70,8 +70,8 @@ def test_reduced_decoding_is_taken_where_it_is_fine_enough_and_shows_the_same(
 
 
 def test_a_pyramids_own_level_is_taken_before_a_reduced_one(tmp_path: Path) -> None:
-    picture = tissue_picture(1600, 1200)
-    slide = make_slide(tmp_path / "a.tif", picture, (0.25, 0.25), [(800, 600)], "jpeg-ycbcr-420")
+    picture = tissue_picture(800, 600)
+    slide = make_slide(tmp_path / "a.tif", picture, (0.25, 0.25), [(400, 300)], "jpeg-ycbcr-420")
     tiles = tile(slide, tmp_path / "out", reduced_dct=True)
     assert (tiles.meta.read_level, tiles.meta.dct_scale) == (1, 1)
 

@@ -66,8 +66,8 @@ def test_one_unreadable_slide_neither_ends_the_run_nor_costs_another_slide(run: 
 @pytest.mark.parametrize("reader", ["auto", "openslide"])
 def test_two_megabytes_of_zeros_are_tiles_left_out_and_counted(run: Run, reader: str) -> None:
     path, params = run.folder / "a.tif", PARAMS.model_copy(update={"reader": reader, "tile_px": 128})
-    make_slide(path, tissue_picture(2816, 2304), kind="jpeg-ycbcr-444", level_sizes=[(352, 288)], tile_px=64)
-    first, last = spans(path)[300][0], spans(path)[1300]
+    make_slide(path, tissue_picture(2048, 1536), kind="jpeg-finest", level_sizes=[(256, 192)], tile_px=64)
+    first, last = spans(path)[330][0], spans(path)[740]
     assert last[0] + last[1] - first > 2 << 20
     whole = by_place(run.reader(run.tiles("a", params=params), "a"))
     # A byte longer, else it passes for a copy of the same slide, whose tiles are known.
@@ -76,7 +76,7 @@ def test_two_megabytes_of_zeros_are_tiles_left_out_and_counted(run: Run, reader:
     made = run.tiles("b", params=params)
     part = by_place(run.reader(made, "b"))
     damaged = made.items[0].dropped["damaged"]
-    assert damaged > 30 and len(part) + damaged == len(whole)
+    assert damaged > 30 and len(part) > 30 and len(part) + damaged == len(whole)
     # No white tile and no wrong one: what is there is what was there.
     assert all(jpeg == whole[at] for at, jpeg in part.items())
 
@@ -131,7 +131,7 @@ def test_the_largest_slide_is_tiled_first(run: Run, dask_workers: int | None) ->
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_the_manifest_does_not_depend_on_which_slide_is_done_first(run: Run) -> None:
     """Three at a time, the largest last in the table: they end in another order than they are listed in."""
-    for name, side in (("a", 300), ("b", 500), ("c", 1500)):
+    for name, side in (("a", 200), ("b", 350), ("c", 1100)):
         make_slide(run.folder / f"{name}.tif", tissue_picture(side, side))
     shutil.copy(run.folder / "a.tif", run.folder / "bad.tif")
     put(run.folder / "bad.tif", 0, bytes(5000))

@@ -212,7 +212,7 @@ def test_two_workers_make_the_same_manifest_as_one(bench: Bench) -> None:
 def test_further_scales_are_cut_of_train_slides_alone(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     for seed, (name, mpp) in enumerate((("learnt", 0.25), ("held", 0.25), ("coarse", 0.5))):
-        make_slide(tmp_path / f"{name}.tif", tissue_picture(1200, 800, seed), (mpp, mpp))
+        make_slide(tmp_path / f"{name}.tif", tissue_picture(800, 600, seed), (mpp, mpp))
     bench.lines = ["path,slide_id,split", "learnt.tif,learnt,train", "held.tif,held,test", "coarse.tif,coarse,train"]
     plain, finer = bench.tiles(), bench.tiles(PARAMS.at(0.4))
     both = bench.tiles(PARAMS.model_copy(update={"also_mpp": (0.4,)}))
