@@ -135,7 +135,9 @@ def rows_of_tiles(given: Given, taking: Taking, reader: TileReader, room: Room) 
     item, path, digest = given.item, given.path, None if given.is_as_looked_at else hashlib.sha256()
     _read_ahead(path)
     try:
-        half_GD, row_N = _given(item, path, taking, reader, room, digest.update if digest else None)
+        with contextlib.ExitStack() as held:
+            features = open_features(path, item.id, held)
+            half_GD, row_N = _given(item, features, taking, reader, room, digest.update if digest else None)
     except SlideRefused:
         # What was not read to its end, or is no longer what was looked at, is not to be judged by what it says.
         if file_sha256(path)[:32] != item.features:
@@ -153,10 +155,9 @@ def _read_ahead(path: Path) -> None:
 
 
 def _given(
-    item: TilesItem, path: Path, taking: Taking, reader: TileReader, room: Room, seen: Seen | None
+    item: TilesItem, features: FeatureFile, taking: Taking, reader: TileReader, room: Room, seen: Seen | None
 ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
     """The file's rows, (G, D), and which of them each tile is, (N,)."""
-    features = open_features(path, item.id)
     # The table may have been filled for another teacher than the params name.
     require_teacher(features.encoder, taking.teacher)
     if Origin.of(features) != taking.origin:
@@ -166,7 +167,7 @@ def _given(
     row_N = _given_rows(item, reader)
     given = item.n + sum(item.dropped.values())
     if features.n != given:
-        what = f"its features {path.name} have {features.n} rows, and its tiling has {given}"
+        what = f"its features {features.path.name} have {features.n} rows, and its tiling has {given}"
         raise SlideRefused(what, fix="import them again: histill import features")
     _require_places(features, reader, row_N)
     half_GD = room.half(features.n, width)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import h5py
 import numpy as np
@@ -40,11 +40,17 @@ NAMES = ("features", "feats")
 SAME_SIDE = 0.01
 """By how much two things that a file says of a tile's side may differ: both tools round to whole pixels."""
 Attributes = Mapping[str, Array]
+Opening: TypeAlias = contextlib.AbstractContextManager[tuple[h5py.File, BinaryIO]]
 
 
-def open_hdf5(path: Path, slide: str) -> FeatureFile:
-    """What the file has of that slide. Raises `SlideRefused`, and what h5py raises where it makes no sense of it."""
-    with _opened(path) as (file, raw):
+def open_hdf5(path: Path, slide: str, held: contextlib.ExitStack | None = None) -> FeatureFile:
+    """What the file has of that slide. Raises `SlideRefused`, and what h5py raises where it makes no sense of it.
+
+    It is open for as long as `held` is, where that is given, and else opened again by who reads the features.
+    """
+    with contextlib.ExitStack() as closing:
+        opened = (closing if held is None else held).enter_context(_opened(path))
+        file, raw = opened
         name = next((name for name in NAMES if name in file), None)
         if name is None:
             raise refused(path, f"has neither features nor feats, but {', '.join(sorted(file)) or 'nothing'}")
@@ -66,7 +72,9 @@ def open_hdf5(path: Path, slide: str) -> FeatureFile:
         n=n,
         width=width,
         places=places,
-        pieces=lambda seen: _pieces(path, name, rows, seen),
+        pieces=lambda seen: _pieces(
+            _opened(path) if held is None else contextlib.nullcontext(opened), name, rows, seen
+        ),
         patch_px=patch_px,
         many=rows.at_N is not None,
     )
@@ -145,8 +153,8 @@ def _rows(path: Path, file: h5py.File, slide: str, n: int) -> Rows:
     return Rows.of_slide(path, np.asarray(file["slide"].asstr()[()]), slide, n) if "slide" in file else Rows()
 
 
-def _pieces(path: Path, name: str, rows: Rows, seen: Seen | None) -> Iterator[Piece]:
-    with _opened(path) as (file, raw):
+def _pieces(opening: Opening, name: str, rows: Rows, seen: Seen | None) -> Iterator[Piece]:
+    with opening as (file, raw):
         if rows.at_N is None:
             yield from pieces_of(file[name], raw, seen)
             return
