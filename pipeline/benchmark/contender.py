@@ -15,6 +15,7 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
@@ -55,6 +56,11 @@ _PRELOADED = ("pipeline.benchmark.contest", "pipeline.student.exported", "pipeli
 _R = TypeVar("_R")
 
 
+def _own() -> list[str]:
+    """What this process has of Histill: each one that is forked runs its main module anew, which imports it."""
+    return [name for name in sys.modules if name.partition(".")[0] in ("pipeline", "stages")]
+
+
 @dataclass
 class Contender:
     """The parent's side: `hello` is what the process said of itself, `why` why it is not timed, `cut` why some batches
@@ -82,7 +88,7 @@ class Contender:
     def start(self) -> None:
         """Start the process; `greet` waits for it."""
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(_PRELOADED))
+        context.set_forkserver_preload([*_PRELOADED, *_own()])
         self._pipe, child = context.Pipe()
         self._process = context.Process(target=serve, args=(child, self.spec), daemon=True)
         self._process.start()
