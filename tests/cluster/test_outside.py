@@ -48,9 +48,9 @@ class Outside:
         # On a machine that is busy, its libraries may be loaded for longer than a stage waits for it.
         until(lambda: answers(port))
 
-    def worker(self, code: Path = ROOT) -> subprocess.Popen[bytes]:
+    def worker(self, code: Path = ROOT, threads: int = 1) -> subprocess.Popen[bytes]:
         """One with Histill's code in that folder."""
-        return self._start(code, "dask_worker", self.address, "--nthreads", "1", "--no-nanny")
+        return self._start(code, "dask_worker", self.address, "--nthreads", str(threads), "--no-nanny")
 
     def _start(self, code: Path, program: str, *words: str) -> subprocess.Popen[bytes]:
         command = [loaded_python(), "-m", f"distributed.cli.{program}", *words, "--no-dashboard"]
@@ -106,7 +106,9 @@ def test_lost_workers_are_told_and_replaced_and_a_lost_scheduler_ends_the_run_in
 
     def replace() -> None:
         until(lambda: f"{outside.address} has no worker: waiting for one" in told())
-        outside.worker()
+        # What the lost worker was at, or had been given, comes last of all: one thread waits for the held file for
+        # ever, the other has all else.
+        outside.worker(threads=2)
 
     with (
         open(said, "w", buffering=1) as stderr,
@@ -125,7 +127,6 @@ def test_lost_workers_are_told_and_replaced_and_a_lost_scheduler_ends_the_run_in
                 worker.kill()
                 file.put_back()
                 replaced = pool.submit(replace)
-            # What the lost worker was at comes last of all.
             if done == 4:
                 outside.scheduler.kill()
     replaced.result()
