@@ -23,7 +23,7 @@ demo: $(STAMP)
 	@python -m stages summary
 
 test: $(STAMP)
-	python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	ruff format --check .
