@@ -10,7 +10,7 @@ from typing import Literal
 
 from pipeline.base.errors import SlideRefused, SlideUnavailable
 from pipeline.base.files import dvc_root
-from pipeline.base.names import at_home, spellings
+from pipeline.base.names import at_home, found_at
 from pipeline.base.store import Store
 from pipeline.cluster.refusals import unread
 from pipeline.demo.slides import LABELS_FILE, SLIDE_FILE, ensure_demo_slide
@@ -114,13 +114,12 @@ def _beside(name: str, row: Row, table: Path) -> Path:
         what = "masks, coordinates and features are files here; only the slide itself may be named by URL"
         raise SlideRefused(what, where=row.slide_id, fix="copy it here, and give its path")
     for base in _bases(table):
-        for spelling in spellings(name):
-            path = base / at_home(spelling)
-            try:
-                if path.exists():
-                    return path
-            except OSError as error:
-                raise unread(error, name, row.slide_id) from None
+        try:
+            path = found_at(base, name)
+            if path.exists():
+                return path
+        except OSError as error:
+            raise unread(error, name, row.slide_id) from None
     what = "file not found" if name == row.path else f"file not found: {name}"
     fix = f"is its disk mounted? line {row.line} of {table.name} says {name}, relative to the table's folder"
     if any((base / name.replace("\\", "/")).exists() for base in _bases(table)):

@@ -18,6 +18,7 @@ from made.held import held
 from made.processes import until
 from made.python_server import loaded_python
 from made.slides import make_slide, tissue_picture
+from made.slurm import free_port
 
 from pipeline.base.errors import ClusterError
 from pipeline.base.store import Store
@@ -39,9 +40,7 @@ class Outside:
     """A scheduler on a free port, and workers on demand."""
 
     def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.address, self.started = f"tcp://127.0.0.1:{port}", list[subprocess.Popen[bytes]]()
         self.params = ClusterParams(scheduler=self.address)
         self.scheduler = self._start(ROOT, "dask_scheduler", "--host", "127.0.0.1", "--port", str(port))
